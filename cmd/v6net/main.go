@@ -1,0 +1,48 @@
+// Command v6net is the daemon that gives containers real IPv6, and the
+// operator's view of it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker (see the Makefile).
+var version = "devel"
+
+// cli is the command tree; its tags are the help text.
+type cli struct {
+	Daemon  daemonCommand  `cmd:"" help:"Run the daemon: serve Docker's plugin protocol and keep the kernel in step."`
+	Status  statusCommand  `cmd:"" help:"Show networks, prefixes, endpoints and proxied addresses."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+type versionCommand struct{}
+
+// Run prints the version.
+func (versionCommand) Run() error {
+	_, err := fmt.Println(version)
+	return err
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	var c cli
+	k := kong.Parse(&c,
+		kong.Name("v6net"),
+		kong.Description("Real IPv6 for containers."),
+		kong.UsageOnError(),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	if err := k.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "v6net:", err)
+		stop()
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/v6net/v6net/internal/control"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+type statusCommand struct {
+	JSON   bool   `help:"Print JSON."`
+	Socket string `help:"The daemon's control socket; found by itself if not given." placeholder:"PATH"`
+}
+
+// Run asks the daemon and prints its answer.
+func (c statusCommand) Run(ctx context.Context) error {
+	socket := c.Socket
+	if socket == "" {
+		var err error
+		if socket, err = control.FindSocket(); err != nil {
+			return err
+		}
+	}
+	status, err := control.NewClient(socket).Status(ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		out := json.NewEncoder(os.Stdout)
+		out.SetIndent("", "  ")
+		return out.Encode(status)
+	}
+	return printStatus(os.Stdout, status)
+}
+
+// printStatus writes a status for people.
+func printStatus(w io.Writer, s spec.Status) error {
+	out := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	p := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) } //nolint:errcheck // Flush reports it
+	p("v6net %s", s.Version)
+	if len(s.Networks) == 0 {
+		p("no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME)")
+	}
+	for _, n := range s.Networks {
+		p("\nNETWORK %s\tbridge %s%s", spec.ShortID(n.ID), n.Bridge, networkFlags(n.Network))
+		if n.Error != "" {
+			p("  DEGRADED\t%s", n.Error)
+		}
+		for _, subnet := range n.Subnets() {
+			p("  prefix %s\t%s\t%s", subnet.Prefix, subnet.Source, subnet.Reason)
+		}
+		for _, ep := range n.Endpoints {
+			p("  endpoint %s\t%s\t%s", spec.ShortID(ep.ID), addressList(ep), portList(ep.Ports))
+		}
+	}
+	for _, pool := range s.Pools {
+		if !pool.Used {
+			p("\nPOOL %s\t%s, not used by a v6net network, %d leases", pool.Prefix, pool.Source, pool.Leases)
+		}
+	}
+	for _, proxy := range s.Proxies {
+		p("\nNDP PROXY on %s\t%s path, %d addresses%s", proxy.Parent, proxy.Path, len(proxy.Addresses), counterList(proxy.Counters))
+		if proxy.Error != "" {
+			p("  DEGRADED\t%s", proxy.Error)
+		}
+		for _, a := range proxy.Addresses {
+			p("  %s", a)
+		}
+	}
+	for _, setting := range s.Sysctls {
+		p("\nSYSCTL %s\twas %s, put back with the last network", setting.Key, setting.Original)
+	}
+	return out.Flush()
+}
+
+func networkFlags(n spec.Network) string {
+	flags := fmt.Sprintf(", inbound %s", n.Options.Inbound)
+	if n.Internal {
+		flags += ", internal"
+	}
+	return flags
+}
+
+func addressList(ep spec.Endpoint) string {
+	var s []string
+	for _, a := range ep.Addresses() {
+		s = append(s, a.String())
+	}
+	return strings.Join(s, ", ")
+}
+
+func portList(ports []spec.Port) string {
+	var s []string
+	for _, p := range ports {
+		text := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
+		if p.HostPort != 0 {
+			text = fmt.Sprintf("%d->%s", p.HostPort, text)
+		}
+		s = append(s, text)
+	}
+	return strings.Join(s, ", ")
+}
+
+func counterList(counters map[string]uint64) string {
+	var s []string
+	for name, n := range counters {
+		if n > 0 {
+			s = append(s, fmt.Sprintf(", %s %d", name, n))
+		}
+	}
+	slices.Sort(s)
+	return strings.Join(s, "")
+}

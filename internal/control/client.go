@@ -1,0 +1,80 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"path/filepath"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// maxAnswer bounds what a client reads.
+const maxAnswer = 256 << 20
+
+// pluginSockets is where the engine shows the sockets of its managed plugins:
+// inside the plugin the folder is /run/docker/plugins.
+const pluginSockets = "/run/docker/plugins/*/v6net-control.sock"
+
+// PluginSocket is the API's socket inside a managed plugin. It lies in the one
+// folder that the engine shares between the plugin and the host.
+const PluginSocket = "/run/docker/plugins/v6net-control.sock"
+
+// FindSocket is the socket of the daemon that runs on this host: a plain
+// service's, or that of a managed plugin. The error says how to start one.
+func FindSocket() (string, error) {
+	candidates, err := filepath.Glob(pluginSockets)
+	if err != nil {
+		return "", fmt.Errorf("find the daemon's socket: %w", err)
+	}
+	for _, path := range append([]string{SocketPath}, candidates...) {
+		if c, err := net.Dial("unix", path); err == nil {
+			return path, c.Close()
+		} else if errors.Is(err, fs.ErrPermission) {
+			return "", fmt.Errorf("%s: permission denied: run this as root", path)
+		}
+	}
+	return "", fmt.Errorf("no v6net daemon answers on %s or %s (start one with `docker plugin enable v6net` or `v6net daemon`)", SocketPath, pluginSockets)
+}
+
+// Client speaks to a daemon.
+type Client struct{ http http.Client }
+
+// NewClient makes a client for the socket at path; it connects when it is used.
+func NewClient(path string) *Client {
+	return &Client{http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+// Status asks for everything that the daemon does.
+func (c *Client) Status(ctx context.Context) (spec.Status, error) {
+	var status spec.Status
+	if err := c.get(ctx, statusPath, &status); err != nil {
+		return spec.Status{}, fmt.Errorf("ask the daemon for its status: %w", err)
+	}
+	return status, nil
+}
+
+func (c *Client) get(ctx context.Context, path string, answer any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://v6net"+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end, or the answer is an error anyway
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the daemon answered %s", resp.Status)
+	}
+	return json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer)
+}

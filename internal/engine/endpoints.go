@@ -1,0 +1,313 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// CreateEndpoint makes a container's attachment and answers with what it filled
+// in. The same endpoint again is no error.
+func (e *Engine) CreateEndpoint(ctx context.Context, ep spec.Endpoint) (spec.Endpoint, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n, err := e.network(ep.NetworkID)
+	if err != nil {
+		return spec.Endpoint{}, err
+	}
+	fail := func(err error) (spec.Endpoint, error) {
+		return spec.Endpoint{}, fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(n.ID), spec.ShortID(ep.ID), err)
+	}
+	if err := complete(n, &ep); err != nil {
+		return fail(err)
+	}
+	if old, ok := e.endpoints[ep.ID]; ok {
+		if old.NetworkID == ep.NetworkID && old.MAC == ep.MAC && old.IPv4 == ep.IPv4 && old.IPv6 == ep.IPv6 {
+			return old.Endpoint, nil
+		}
+		return fail(fmt.Errorf("it exists already with other addresses"))
+	}
+	for _, a := range ep.Addresses() {
+		if other, taken := e.byAddr[a]; taken {
+			return fail(fmt.Errorf("address %s belongs to endpoint %s", a, spec.ShortID(other.ID)))
+		}
+	}
+	if err := e.addEndpoint(ctx, n, ep); err != nil {
+		return fail(err)
+	}
+	e.Log.Info("endpoint created", "network", n.ID, "endpoint", ep.ID, "addresses", ep.Addresses())
+	return ep, nil
+}
+
+// complete checks an endpoint's addresses and gives it a MAC address if it has none.
+func complete(n *network, ep *spec.Endpoint) error {
+	if err := spec.CheckID("endpoint", ep.ID); err != nil {
+		return err
+	}
+	addrs := ep.Addresses()
+	if len(addrs) == 0 {
+		return fmt.Errorf("no address: the network needs an IPAM driver other than null")
+	}
+	for _, a := range addrs {
+		if err := n.checkAddress(a); err != nil {
+			return err
+		}
+	}
+	if ep.MAC == "" {
+		ep.MAC = spec.EndpointMAC(n.ID, addrs[0]).String()
+	}
+	mac, err := net.ParseMAC(ep.MAC)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+		return fmt.Errorf("MAC address %q is not a unicast Ethernet address such as 02:00:5e:10:00:01", ep.MAC)
+	}
+	ep.MAC = mac.String()
+	ep.Phase = spec.PhaseReady
+	return nil
+}
+
+func (n *network) checkAddress(a netip.Addr) error {
+	for _, s := range n.Subnets() {
+		if s.Gateway == a {
+			return fmt.Errorf("address %s is the gateway's", a)
+		}
+		if s.Prefix.Contains(a) {
+			return nil
+		}
+	}
+	return fmt.Errorf("address %s is in none of the network's subnets", a)
+}
+
+// addEndpoint journals the intent, changes the kernel, and journals the outcome.
+func (e *Engine) addEndpoint(ctx context.Context, n *network, spe spec.Endpoint) error {
+	ep := &endpoint{Endpoint: spe}
+	ep.Phase = spec.PhaseCreating
+	return run(ctx, []step{
+		{
+			what: "journal",
+			do: func(context.Context) error {
+				if err := e.adoptLeases(ep); err != nil {
+					return err
+				}
+				if err := e.Journal.PutEndpoint(ep.Endpoint); err != nil {
+					return err
+				}
+				e.remember(ep)
+				return nil
+			},
+			undo: func(context.Context) error {
+				e.forget(ep)
+				return e.Journal.DeleteEndpoint(ep.ID)
+			},
+		},
+		{
+			what: "apply",
+			do:   func(ctx context.Context) error { return e.applyEndpoint(ctx, n, ep) },
+			undo: func(ctx context.Context) error { return e.unapplyEndpoint(ctx, ep) },
+		},
+		{
+			what: "journal",
+			do: func(context.Context) error {
+				ep.Phase = spec.PhaseReady
+				return e.Journal.PutEndpoint(ep.Endpoint)
+			},
+		},
+	})
+}
+
+// adoptLeases makes sure that the endpoint's addresses are leased where the
+// pool is ours: the lease may have been swept by a start between the engine's
+// RequestAddress and its CreateEndpoint.
+func (e *Engine) adoptLeases(ep *endpoint) error {
+	for _, a := range []netip.Prefix{ep.IPv6, ep.IPv4} {
+		p, ours := e.pools[a.Masked().String()]
+		if !ours || p.addrs.Leased(a.Addr()) {
+			continue
+		}
+		if err := p.addrs.Reserve(a.Addr()); err != nil {
+			return fmt.Errorf("pool %s: %w", p.ID, err)
+		}
+		if err := e.Journal.PutLease(p.ID, a.Addr()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DeleteEndpoint removes an endpoint. The error matches spec.ErrNotFound for an unknown one.
+func (e *Engine) DeleteEndpoint(ctx context.Context, networkID, id string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ep, err := e.endpoint(networkID, id)
+	if err != nil {
+		return err
+	}
+	if err := e.dropEndpoint(ctx, ep); err != nil {
+		return fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(networkID), spec.ShortID(id), err)
+	}
+	e.Log.Info("endpoint deleted", "network", networkID, "endpoint", id)
+	return nil
+}
+
+// dropEndpoint takes an endpoint away; it can be repeated until it succeeds.
+// Its leases stay: they are the IPAM front end's to release.
+func (e *Engine) dropEndpoint(ctx context.Context, ep *endpoint) error {
+	ep.Phase = spec.PhaseDeleting
+	if err := e.Journal.PutEndpoint(ep.Endpoint); err != nil {
+		return err
+	}
+	if err := e.unapplyEndpoint(ctx, ep); err != nil {
+		return err
+	}
+	e.forget(ep)
+	return e.Journal.DeleteEndpoint(ep.ID)
+}
+
+// Endpoint answers what is known of an endpoint. The error matches spec.ErrNotFound for an unknown one.
+func (e *Engine) Endpoint(_ context.Context, networkID, id string) (spec.Endpoint, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ep, err := e.endpoint(networkID, id)
+	if err != nil {
+		return spec.Endpoint{}, err
+	}
+	return ep.Endpoint, nil
+}
+
+// Join hands an endpoint's link to the container runtime.
+func (e *Engine) Join(ctx context.Context, networkID, id, sandbox string) (spec.Attachment, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n, err := e.network(networkID)
+	if err != nil {
+		return spec.Attachment{}, err
+	}
+	ep, err := e.endpoint(networkID, id)
+	if err != nil {
+		return spec.Attachment{}, err
+	}
+	if !ep.Joined {
+		err = e.applyEndpoint(ctx, n, ep)
+	}
+	if err == nil {
+		ep.Sandbox, ep.Joined = sandbox, true
+		err = e.Journal.PutEndpoint(ep.Endpoint)
+	}
+	if err != nil {
+		return spec.Attachment{}, fmt.Errorf("network %s: endpoint %s: join: %w", spec.ShortID(networkID), spec.ShortID(id), err)
+	}
+	return n.attachment(ep), nil
+}
+
+// attachment is what the runtime does with the endpoint. The IPv6 next hop is
+// link-local, so that the default route outlives the prefix.
+func (n *network) attachment(ep *endpoint) spec.Attachment {
+	a := spec.Attachment{Interface: spec.SandboxName(ep.ID), Prefix: n.Options.InterfacePrefix}
+	if n.Internal {
+		return a
+	}
+	if ep.IPv6.IsValid() {
+		a.Gateway6 = spec.LinkLocalGateway.Addr()
+	}
+	for _, s := range n.IPv4 {
+		if s.Prefix.Contains(ep.IPv4.Addr()) && !n.Options.Inhibit4 {
+			a.Gateway4 = s.Gateway
+		}
+	}
+	return a
+}
+
+// Leave takes an endpoint out of its sandbox, with the ports it published. The
+// error matches spec.ErrNotFound for an unknown one.
+func (e *Engine) Leave(ctx context.Context, networkID, id string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ep, err := e.endpoint(networkID, id)
+	if err != nil {
+		return err
+	}
+	ep.Sandbox, ep.Joined, ep.announced = "", false, false
+	if err := e.setPorts(ctx, ep, nil); err != nil {
+		return fmt.Errorf("network %s: endpoint %s: leave: %w", spec.ShortID(networkID), spec.ShortID(id), err)
+	}
+	return nil
+}
+
+// applyEndpoint makes the kernel match one endpoint. It is idempotent.
+func (e *Engine) applyEndpoint(ctx context.Context, n *network, ep *endpoint) error {
+	if err := e.Links.EnsureVeth(ctx, spec.Veth{
+		Name:     spec.VethName(ep.ID),
+		Peer:     spec.SandboxName(ep.ID),
+		Alias:    spec.EndpointAlias(ep.ID),
+		Bridge:   n.Bridge(),
+		MAC:      ep.MAC,
+		MTU:      n.mtu,
+		Isolated: !n.Options.ICC,
+	}); err != nil {
+		return err
+	}
+	ep.linkGone = false
+	wanted := ""
+	if n.proxies(ep.IPv6.Addr()) {
+		wanted = n.uplink
+	}
+	e.setProxied(ep, wanted)
+	return nil
+}
+
+// setProxied moves the answering for an endpoint to a link, or ends it.
+func (e *Engine) setProxied(ep *endpoint, link string) {
+	if ep.proxied == link {
+		return
+	}
+	if ep.proxied != "" {
+		e.Proxy.Remove(ep.proxied, ep.IPv6.Addr())
+	}
+	if link != "" {
+		e.Proxy.Add(link, ep.IPv6.Addr())
+	}
+	ep.proxied = link
+}
+
+// unapplyEndpoint is the way back.
+func (e *Engine) unapplyEndpoint(ctx context.Context, ep *endpoint) error {
+	e.setProxied(ep, "")
+	if len(ep.Ports) > 0 {
+		ep.Ports = nil
+		if err := e.applyFirewall(ctx); err != nil {
+			return err
+		}
+	}
+	return e.Links.Remove(ctx, spec.VethName(ep.ID), spec.EndpointAlias(ep.ID))
+}
+
+// announce tells the host and the bridge's other containers where an address is
+// now, in case they remember its last owner (RFC 4861 §7.2.6, RFC 5227 §3).
+func (e *Engine) announce(ctx context.Context, ep *endpoint) {
+	n, err := e.network(ep.NetworkID)
+	if err != nil {
+		return
+	}
+	mac, err := net.ParseMAC(ep.MAC)
+	if err != nil {
+		return // complete has checked it
+	}
+	var others []string
+	for _, other := range e.endpointsOf(ep.NetworkID) {
+		if other != ep && other.Joined && !other.linkGone {
+			others = append(others, spec.VethName(other.ID))
+		}
+	}
+	for _, addr := range ep.Addresses() {
+		if err := e.Links.SetNeighbour(ctx, n.Bridge(), addr, mac); err != nil {
+			e.Log.Warn("update neighbour", "endpoint", ep.ID, "address", addr, "err", err)
+		}
+		if n.Options.ICC {
+			if err := e.Host.Announce(ctx, others, addr, mac); err != nil {
+				e.Log.Warn("announce", "endpoint", ep.ID, "address", addr, "err", err)
+			}
+		}
+	}
+}

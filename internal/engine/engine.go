@@ -1,0 +1,255 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/v6net/v6net/internal/prefix"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// Config is what an Engine works with.
+type Config struct {
+	Version  string
+	Log      *slog.Logger
+	Journal  Journal
+	Links    Links
+	Sysctls  Sysctls
+	Firewall Firewall
+	Host     Host
+	Proxy    Proxy
+}
+
+// Engine is the one owner of desired state. It is safe for concurrent use.
+type Engine struct {
+	Config
+	seed     uint64
+	globalID [5]byte
+	refills  chan string // pools whose probed addresses run low
+
+	choosing sync.Mutex // one pool is chosen at a time: choosing may wait for DAD
+
+	mu        sync.Mutex // guards all below, and is held while the kernel is changed
+	networks  map[string]*network
+	endpoints map[string]*endpoint
+	byLink    map[string]*endpoint     // by the host's end of the veth pair
+	byAddr    map[netip.Addr]*endpoint // by each of the endpoint's addresses
+	pools     map[string]*pool
+	sysctls   map[string]string // key → value before v6net set it
+}
+
+type network struct {
+	spec.Network
+	uplink string // its parent, or the interface of the IPv6 default route; empty: neither
+	mtu    int
+	err    error // why it is degraded
+}
+
+type endpoint struct {
+	spec.Endpoint
+	proxied   string // the link on which solicitations for it are answered; empty: none
+	announced bool   // neighbours have been told, since its link came up
+	linkGone  bool   // the container's end vanished with its sandbox
+}
+
+// New loads the journal. Replay must run before any other call.
+func New(c Config) (*Engine, error) {
+	e := &Engine{
+		Config:    c,
+		refills:   make(chan string, 64),
+		networks:  map[string]*network{},
+		endpoints: map[string]*endpoint{},
+		byLink:    map[string]*endpoint{},
+		byAddr:    map[netip.Addr]*endpoint{},
+		pools:     map[string]*pool{},
+	}
+	state, err := c.Journal.Load()
+	if err != nil {
+		return nil, err
+	}
+	if e.globalID, err = c.Journal.GlobalID(prefix.NewGlobalID); err != nil {
+		return nil, err
+	}
+	// Of the ID's 40 random bits, the same for as long as the journal lives, so
+	// that this host chooses the same prefixes again and others do not.
+	e.seed = binary.BigEndian.Uint64(append([]byte{0, 0, 0}, e.globalID[:]...))
+	e.sysctls = state.Sysctls
+	for _, n := range state.Networks {
+		e.networks[n.ID] = &network{Network: n}
+	}
+	for _, ep := range state.Endpoints {
+		e.remember(&endpoint{Endpoint: ep})
+	}
+	for _, p := range state.Pools {
+		if e.pools[p.ID], err = newPool(p, state.Leases[p.ID]); err != nil {
+			return nil, fmt.Errorf("journal: pool %s: %w", p.ID, err)
+		}
+	}
+	return e, nil
+}
+
+// Run does the engine's own work in the background until ctx ends.
+func (e *Engine) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case id := <-e.refills:
+			if err := e.refill(ctx, id); err != nil && ctx.Err() == nil {
+				e.Log.Warn("probe addresses ahead", "pool", id, "err", err)
+			}
+		}
+	}
+}
+
+// LinkChanged takes in that a link of the host changed: parents are dialled
+// again, containers whose link came up are announced, and a bridge of ours that
+// somebody removed is made again.
+func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool) {
+	e.Proxy.LinkChanged(name)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if ep, ok := e.byLink[name]; ok {
+		if up && !ep.announced && ep.Joined {
+			e.announce(ctx, ep)
+		}
+		ep.announced = up && ep.Joined
+		return
+	}
+	for _, n := range e.networks {
+		if n.Bridge() == name && deleted {
+			e.Log.Warn("bridge was removed by somebody else; making it again", "network", n.ID, "bridge", name)
+			e.reapply(ctx, n)
+			return
+		}
+		if n.uplink == name && n.err != nil && !deleted {
+			e.reapply(ctx, n)
+		}
+	}
+}
+
+// RoutesChanged takes in that the host's routes changed: networks whose uplink
+// is another one now follow it.
+func (e *Engine) RoutesChanged(ctx context.Context) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var moved []*network
+	for _, id := range sortedIDs(e.networks) {
+		if n := e.networks[id]; e.findUplink(ctx, n) != n.uplink {
+			moved = append(moved, n)
+		}
+	}
+	if len(moved) > 0 {
+		e.reapply(ctx, moved...)
+	}
+}
+
+// Resync makes the kernel match once more: events were lost.
+func (e *Engine) Resync(ctx context.Context) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reapply(ctx, e.allNetworks()...)
+}
+
+// reapply brings networks and their endpoints back. One that fails is degraded
+// and does not keep the others from it.
+func (e *Engine) reapply(ctx context.Context, networks ...*network) {
+	for _, n := range networks {
+		n.err = e.applyBridge(ctx, n)
+		for _, ep := range e.endpointsOf(n.ID) {
+			n.err = errors.Join(n.err, e.restoreEndpoint(ctx, n, ep))
+		}
+		if n.err != nil {
+			e.Log.Error("network is degraded", "network", n.ID, "err", n.err)
+		}
+	}
+	if err := e.applyHost(ctx); err != nil {
+		e.Log.Error("host settings", "err", err)
+	}
+}
+
+func (e *Engine) allNetworks() []*network {
+	networks := make([]*network, 0, len(e.networks))
+	for _, id := range sortedIDs(e.networks) {
+		networks = append(networks, e.networks[id])
+	}
+	return networks
+}
+
+// inUse are the prefixes that another pool must not overlap.
+func (e *Engine) inUse() []netip.Prefix {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var used []netip.Prefix
+	for _, p := range e.pools {
+		used = append(used, p.Prefix)
+	}
+	for _, n := range e.networks {
+		for _, s := range n.Subnets() {
+			if _, ours := e.pools[s.Prefix.String()]; !ours {
+				used = append(used, s.Prefix)
+			}
+		}
+	}
+	slices.SortFunc(used, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	return used
+}
+
+func (e *Engine) network(id string) (*network, error) {
+	n, ok := e.networks[id]
+	if !ok {
+		return nil, fmt.Errorf("network %s: %w", spec.ShortID(id), spec.ErrNotFound)
+	}
+	return n, nil
+}
+
+func (e *Engine) endpoint(networkID, id string) (*endpoint, error) {
+	ep, ok := e.endpoints[id]
+	if !ok || ep.NetworkID != networkID {
+		return nil, fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(networkID), spec.ShortID(id), spec.ErrNotFound)
+	}
+	return ep, nil
+}
+
+// remember makes an endpoint known under its ID, link and addresses.
+func (e *Engine) remember(ep *endpoint) {
+	e.endpoints[ep.ID] = ep
+	e.byLink[spec.VethName(ep.ID)] = ep
+	for _, a := range ep.Addresses() {
+		e.byAddr[a] = ep
+	}
+}
+
+func (e *Engine) forget(ep *endpoint) {
+	delete(e.endpoints, ep.ID)
+	delete(e.byLink, spec.VethName(ep.ID))
+	for _, a := range ep.Addresses() {
+		delete(e.byAddr, a)
+	}
+}
+
+// endpointsOf are a network's endpoints in a stable order.
+func (e *Engine) endpointsOf(networkID string) []*endpoint {
+	var eps []*endpoint
+	for _, id := range sortedIDs(e.endpoints) {
+		if ep := e.endpoints[id]; ep.NetworkID == networkID {
+			eps = append(eps, ep)
+		}
+	}
+	return eps
+}
+
+func sortedIDs[T any](m map[string]T) []string {
+	ids := make([]string, 0, len(m))
+	for id := range m {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}

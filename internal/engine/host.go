@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"github.com/v6net/v6net/internal/firewall"
+	"github.com/v6net/v6net/internal/prefix"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// Journal is the durable record of what v6net has promised (internal/store).
+type Journal interface {
+	Load() (spec.State, error)
+	GlobalID(make func() ([5]byte, error)) ([5]byte, error)
+	PutNetwork(spec.Network) error
+	DeleteNetwork(id string) error
+	PutEndpoint(spec.Endpoint) error
+	DeleteEndpoint(id string) error
+	PutPool(spec.Pool) error
+	DeletePool(id string) error
+	PutLease(poolID string, addr netip.Addr) error
+	DeleteLease(poolID string, addr netip.Addr) error
+	PutSysctl(key, original string) error
+	DeleteSysctl(key string) error
+}
+
+// Links makes and removes the links that v6net owns; all of it is idempotent.
+type Links interface {
+	EnsureBridge(context.Context, spec.Bridge) error
+	EnsureVeth(context.Context, spec.Veth) error
+	Remove(ctx context.Context, name, alias string) error
+	Owned(context.Context) ([]spec.OwnedLink, error)
+	MTU(ctx context.Context, link string) (int, error)
+	SetNeighbour(ctx context.Context, link string, addr netip.Addr, mac net.HardwareAddr) error
+}
+
+// Sysctls reads and writes settings by slash-separated key, `net/ipv6/…`.
+type Sysctls interface {
+	Get(ctx context.Context, key string) (string, error)
+	Set(ctx context.Context, key, value string) error
+}
+
+// Firewall puts a ruleset in place in one atomic step, or removes every rule of ours.
+type Firewall interface {
+	Apply(context.Context, firewall.Ruleset) error
+	Remove(context.Context) error
+}
+
+// Host is what can be learned about the machine and the links it is on.
+type Host interface {
+	prefix.Host
+	// RALinks are the links whose default route came by router advertisement.
+	RALinks(context.Context) ([]string, error)
+	// Announce tells the hosts behind the ports that addr is now at mac.
+	Announce(ctx context.Context, ports []string, addr netip.Addr, mac net.HardwareAddr) error
+	// PortFree reports whether nothing on the host listens on the port.
+	PortFree(protocol string, addr netip.Addr, port uint16) error
+}
+
+// Proxy answers neighbor solicitations on a parent for live leases (ndproxy).
+type Proxy interface {
+	Add(link string, addr netip.Addr)
+	Remove(link string, addr netip.Addr)
+	LinkChanged(link string)
+	Status() []spec.ProxyStatus
+}

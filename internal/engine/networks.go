@@ -1,0 +1,280 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"reflect"
+
+	"github.com/v6net/v6net/internal/prefix"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// defaultMTU is a bridge's where neither the user nor a parent says otherwise.
+const defaultMTU = 1500
+
+// CreateNetwork makes a network's bridge, addresses, firewall and host
+// settings. The same network again is no error; another one under the same ID,
+// on the same subnet or on a link that is not ours is.
+func (e *Engine) CreateNetwork(ctx context.Context, n spec.Network) error {
+	if err := n.Validate(); err != nil {
+		return err
+	}
+	if err := e.classify(ctx, &n); err != nil {
+		return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n.Phase = spec.PhaseReady
+	if old, ok := e.networks[n.ID]; ok {
+		if old.Phase == spec.PhaseReady && reflect.DeepEqual(old.Network, n) {
+			return nil
+		}
+		return fmt.Errorf("network %s exists already with other options or subnets", spec.ShortID(n.ID))
+	}
+	for _, s := range n.Subnets() {
+		if other := e.networkUsing(s.Prefix); other != nil {
+			return fmt.Errorf("network %s: subnet %s overlaps network %s", spec.ShortID(n.ID), s.Prefix, spec.ShortID(other.ID))
+		}
+	}
+	if err := e.addNetwork(ctx, n); err != nil {
+		return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
+	}
+	e.Log.Info("network created", "network", n.ID, "bridge", n.Bridge())
+	for _, s := range n.IPv6 {
+		if s.OnLink {
+			e.wantRefill(s.Prefix.String())
+		}
+	}
+	return nil
+}
+
+// addNetwork journals the intent, changes the kernel, and journals the outcome.
+func (e *Engine) addNetwork(ctx context.Context, n spec.Network) error {
+	entry := &network{Network: n}
+	entry.Phase = spec.PhaseCreating
+	return run(ctx, []step{
+		{
+			what: "journal",
+			do: func(context.Context) error {
+				if err := e.Journal.PutNetwork(entry.Network); err != nil {
+					return err
+				}
+				e.networks[n.ID] = entry
+				return nil
+			},
+			undo: func(context.Context) error {
+				delete(e.networks, n.ID)
+				return e.Journal.DeleteNetwork(n.ID)
+			},
+		},
+		{
+			what: "apply",
+			do:   func(ctx context.Context) error { return e.applyNetwork(ctx, entry) },
+			undo: func(ctx context.Context) error { return e.unapplyNetwork(ctx, entry) },
+		},
+		{
+			what: "journal",
+			do: func(context.Context) error {
+				entry.Phase = spec.PhaseReady
+				return e.Journal.PutNetwork(entry.Network)
+			},
+		},
+	})
+}
+
+// DeleteNetwork removes a network and whatever endpoints it still has. The
+// error matches spec.ErrNotFound for an unknown one.
+func (e *Engine) DeleteNetwork(ctx context.Context, id string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n, err := e.network(id)
+	if err != nil {
+		return err
+	}
+	if err := e.dropNetwork(ctx, n); err != nil {
+		return fmt.Errorf("network %s: %w", spec.ShortID(id), err)
+	}
+	e.Log.Info("network deleted", "network", id)
+	return nil
+}
+
+// dropNetwork takes a network away; it can be repeated until it succeeds.
+func (e *Engine) dropNetwork(ctx context.Context, n *network) error {
+	n.Phase = spec.PhaseDeleting
+	if err := e.Journal.PutNetwork(n.Network); err != nil {
+		return err
+	}
+	for _, ep := range e.endpointsOf(n.ID) {
+		if err := e.dropEndpoint(ctx, ep); err != nil {
+			return err
+		}
+	}
+	if err := e.unapplyNetwork(ctx, n); err != nil {
+		return err
+	}
+	delete(e.networks, n.ID)
+	return e.Journal.DeleteNetwork(n.ID)
+}
+
+// applyNetwork makes the kernel match one network, and the host match them all. It is idempotent.
+func (e *Engine) applyNetwork(ctx context.Context, n *network) error {
+	if err := e.applyBridge(ctx, n); err != nil {
+		return err
+	}
+	return e.applyHost(ctx)
+}
+
+// applyHost sets what all present networks need of the host: sysctls and firewall.
+func (e *Engine) applyHost(ctx context.Context) error {
+	if err := e.applySysctls(ctx); err != nil {
+		return err
+	}
+	return e.applyFirewall(ctx)
+}
+
+func (e *Engine) applyBridge(ctx context.Context, n *network) error {
+	n.uplink = e.findUplink(ctx, n)
+	var err error
+	if n.mtu, err = e.findMTU(ctx, n); err != nil {
+		return err
+	}
+	if err := e.Links.EnsureBridge(ctx, n.bridge()); err != nil {
+		return err
+	}
+	// The bridge is a router's interface: it takes no advertisements from
+	// containers, and its own addresses need no DAD.
+	for _, s := range []setting{{"accept_ra", "0"}, {"accept_dad", "0"}} {
+		if err := e.Sysctls.Set(ctx, "net/ipv6/conf/"+n.Bridge()+"/"+s.key, s.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unapplyNetwork is the way back: the network no longer counts, whatever its phase.
+func (e *Engine) unapplyNetwork(ctx context.Context, n *network) error {
+	delete(e.networks, n.ID)
+	defer func() { e.networks[n.ID] = n }() // until the journal has forgotten it too
+	if err := e.applyFirewall(ctx); err != nil {
+		return err
+	}
+	if err := e.applySysctls(ctx); err != nil {
+		return err
+	}
+	return e.Links.Remove(ctx, n.Bridge(), spec.NetworkAlias(n.ID))
+}
+
+// bridge is the wanted state of the network's bridge.
+func (n *network) bridge() spec.Bridge {
+	b := spec.Bridge{
+		Name:      n.Bridge(),
+		Alias:     spec.NetworkAlias(n.ID),
+		MTU:       n.mtu,
+		Addresses: []netip.Prefix{spec.LinkLocalGateway},
+	}
+	for _, s := range n.Subnets() {
+		if s.Gateway.IsValid() && !(n.Options.Inhibit4 && s.Gateway.Is4()) {
+			b.Addresses = append(b.Addresses, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
+		}
+	}
+	return b
+}
+
+// parent is the uplink that the network is bound to, empty for whatever the default route takes.
+func (n *network) parent() string {
+	for _, s := range n.IPv6 {
+		if s.OnLink {
+			return s.Parent
+		}
+	}
+	return n.Options.Parent
+}
+
+// proxies reports whether solicitations for an address on the uplink must be
+// answered by us (RFC 4861 §7.2.8).
+func (n *network) proxies(addr netip.Addr) bool {
+	if !addr.Is6() || n.uplink == "" || n.Options.NDProxy == spec.SwitchOff {
+		return false
+	}
+	for _, s := range n.IPv6 {
+		if s.Prefix.Contains(addr) {
+			return s.OnLink || n.Options.NDProxy == spec.SwitchOn
+		}
+	}
+	return false
+}
+
+// findUplink is empty where there is none: the network works on this host until there is one.
+func (e *Engine) findUplink(ctx context.Context, n *network) string {
+	if n.Internal {
+		return ""
+	}
+	if parent := n.parent(); parent != "" {
+		return parent
+	}
+	parent, err := e.Host.DefaultParent(ctx)
+	if err != nil {
+		return ""
+	}
+	return parent
+}
+
+func (e *Engine) findMTU(ctx context.Context, n *network) (int, error) {
+	if n.Options.MTU != 0 {
+		return n.Options.MTU, nil
+	}
+	if n.uplink == "" {
+		return defaultMTU, nil
+	}
+	mtu, err := e.Links.MTU(ctx, n.uplink)
+	if err != nil {
+		return 0, fmt.Errorf("parent %s: %w", n.uplink, err)
+	}
+	return max(mtu, spec.MinMTU), nil
+}
+
+// classify adds to the subnets where they came from, and refuses what does not
+// fit together. Subnets that another IPAM driver chose are judged here.
+func (e *Engine) classify(ctx context.Context, n *spec.Network) error {
+	if n.Options.Parent != "" {
+		if _, err := e.Links.MTU(ctx, n.Options.Parent); err != nil {
+			return fmt.Errorf("parent %s: %w", n.Options.Parent, err)
+		}
+	}
+	inUse := e.inUse()
+	for _, subnets := range [][]spec.Subnet{n.IPv6, n.IPv4} {
+		for i := range subnets {
+			s := &subnets[i]
+			p, err := e.origin(ctx, s.Prefix, n.Options.Parent, inUse)
+			if err != nil {
+				return err
+			}
+			s.Source, s.Reason, s.OnLink, s.Parent = p.Source, p.Reason, p.OnLink, p.Parent
+			if s.OnLink && n.Options.Parent != "" && s.Parent != n.Options.Parent {
+				return fmt.Errorf("subnet %s is on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, s.Parent, n.Options.Parent, n.Options.Parent)
+			}
+		}
+	}
+	return nil
+}
+
+// origin is our pool of that prefix, or what such a pool would be.
+func (e *Engine) origin(ctx context.Context, p netip.Prefix, parent string, inUse []netip.Prefix) (spec.Pool, error) {
+	e.mu.Lock()
+	ours, ok := e.pools[p.String()]
+	var known bool
+	for _, n := range e.networks {
+		for _, s := range n.Subnets() {
+			known = known || s.Prefix == p
+		}
+	}
+	e.mu.Unlock()
+	if ok {
+		return ours.Pool, nil
+	}
+	if known { // the same network again, or an overlap that CreateNetwork names better
+		return spec.Pool{Prefix: p, Source: spec.SourceStatic}, nil
+	}
+	return prefix.Choose(ctx, e.Host, spec.PoolRequest{V6: p.Addr().Is6(), Prefix: p, Source: spec.SourceStatic, Parent: parent}, inUse, e.globalID, e.seed)
+}

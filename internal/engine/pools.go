@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"github.com/v6net/v6net/internal/prefix"
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/ipam"
+)
+
+type pool struct {
+	spec.Pool
+	addrs *ipam.Pool
+
+	refilling sync.Mutex  // one probe of the pool's addresses at a time
+	probed    []candidate // guarded by Engine.mu
+}
+
+func newPool(p spec.Pool, leases []netip.Addr) (*pool, error) {
+	addrs, err := ipam.NewPool(p.Prefix, p.Range, p.Allocation)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range leases {
+		if err := addrs.Reserve(a); err != nil {
+			return nil, fmt.Errorf("lease %s: %w", a, err)
+		}
+	}
+	return &pool{Pool: p, addrs: addrs}, nil
+}
+
+// RequestPool finds a pool, or takes the one asked for, and keeps it until
+// ReleasePool. The same --subnet asked for again while nothing uses it answers
+// the pool that is there: the engine was cut off before it could use the first.
+func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool, error) {
+	e.choosing.Lock()
+	defer e.choosing.Unlock()
+	if p, ok := e.unusedPool(r.Prefix); ok {
+		return p, nil
+	}
+	chosen, err := prefix.Choose(ctx, e.Host, r, e.inUse(), e.globalID, e.seed)
+	if err != nil {
+		return spec.Pool{}, err
+	}
+	p, err := newPool(chosen, nil)
+	if err != nil {
+		return spec.Pool{}, fmt.Errorf("pool %s: %w", chosen.Prefix, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.Journal.PutPool(chosen); err != nil {
+		return spec.Pool{}, err
+	}
+	e.pools[chosen.ID] = p
+	e.Log.Info("pool taken", "pool", chosen.ID, "source", chosen.Source, "reason", chosen.Reason)
+	return chosen, nil
+}
+
+// unusedPool is the pool of that prefix, if no network uses it and it has no lease but a gateway's.
+func (e *Engine) unusedPool(prefix netip.Prefix) (spec.Pool, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p, ok := e.pools[prefix.String()]
+	if !ok || e.networkUsing(prefix) != nil || p.addrs.Len()-len(p.probed) > 1 {
+		return spec.Pool{}, false
+	}
+	return p.Pool, true
+}
+
+// networkUsing is the network that has a subnet overlapping prefix, or nil.
+func (e *Engine) networkUsing(prefix netip.Prefix) *network {
+	for _, n := range e.networks {
+		for _, s := range n.Subnets() {
+			if s.Prefix.Overlaps(prefix) {
+				return n
+			}
+		}
+	}
+	return nil
+}
+
+// ReleasePool forgets a pool and its leases. The error matches spec.ErrNotFound for an unknown one.
+func (e *Engine) ReleasePool(_ context.Context, id string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := e.pool(id); err != nil {
+		return err
+	}
+	if err := e.Journal.DeletePool(id); err != nil {
+		return err
+	}
+	delete(e.pools, id)
+	e.Log.Info("pool released", "pool", id)
+	return nil
+}
+
+// RequestAddress leases an address: want if it is valid, the pool's first
+// address for a gateway, the next free one otherwise. On a link shared with
+// others the address has passed DAD (RFC 4862 §5.4), since the engine sets it
+// without. The answer carries the pool's prefix length.
+func (e *Engine) RequestAddress(ctx context.Context, poolID string, want netip.Addr, gateway bool) (netip.Prefix, error) {
+	e.mu.Lock()
+	p, err := e.pool(poolID)
+	e.mu.Unlock()
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	var addr netip.Addr
+	switch {
+	case want.IsValid():
+		addr, err = want, e.reserve(ctx, p, want)
+	case gateway:
+		addr, err = e.allocateGateway(p)
+	case p.OnLink:
+		addr, err = e.allocateProbed(ctx, p)
+	default:
+		addr, err = p.addrs.Allocate()
+	}
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("pool %s: %w", poolID, err)
+	}
+	if err := e.Journal.PutLease(poolID, addr); err != nil {
+		p.addrs.Release(addr)
+		return netip.Prefix{}, err
+	}
+	return netip.PrefixFrom(addr, p.Prefix.Bits()), nil
+}
+
+// allocateGateway takes the first address that may be had: the one people expect of a gateway.
+func (e *Engine) allocateGateway(p *pool) (netip.Addr, error) {
+	first := p.Prefix.Addr().Next()
+	err := p.addrs.Reserve(first)
+	if errors.Is(err, ipam.ErrTaken) {
+		return p.addrs.Allocate()
+	}
+	return first, err
+}
+
+// ReleaseAddress gives a lease back. The error matches spec.ErrNotFound for an unknown pool or lease.
+func (e *Engine) ReleaseAddress(_ context.Context, poolID string, addr netip.Addr) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p, err := e.pool(poolID)
+	if err != nil {
+		return err
+	}
+	if err := e.Journal.DeleteLease(poolID, addr); err != nil {
+		return err
+	}
+	if !p.addrs.Release(addr) {
+		return fmt.Errorf("pool %s: address %s: %w", poolID, addr, spec.ErrNotFound)
+	}
+	return nil
+}
+
+func (e *Engine) pool(id string) (*pool, error) {
+	p, ok := e.pools[id]
+	if !ok {
+		return nil, fmt.Errorf("pool %s: %w", id, spec.ErrNotFound)
+	}
+	return p, nil
+}

@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// The range that host ports are picked from when the user names none: IANA's
+// dynamic ports (RFC 6335 §6).
+const (
+	firstDynamicPort = 49152
+	lastDynamicPort  = 65535
+)
+
+// Publish opens an endpoint's published ports, in place of those it had. A
+// host port is picked where one is needed and none was named.
+func (e *Engine) Publish(ctx context.Context, networkID, id string, ports []spec.Port) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n, err := e.network(networkID)
+	if err != nil {
+		return err
+	}
+	ep, err := e.endpoint(networkID, id)
+	if err != nil {
+		return err
+	}
+	resolved, err := e.resolvePorts(n, ep, ports)
+	if err == nil {
+		err = e.setPorts(ctx, ep, resolved)
+	}
+	if err != nil {
+		return fmt.Errorf("network %s: endpoint %s: publish: %w", spec.ShortID(networkID), spec.ShortID(id), err)
+	}
+	return nil
+}
+
+// Unpublish closes an endpoint's ports. The error matches spec.ErrNotFound for an unknown one.
+func (e *Engine) Unpublish(ctx context.Context, networkID, id string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ep, err := e.endpoint(networkID, id)
+	if err != nil {
+		return err
+	}
+	if err := e.setPorts(ctx, ep, nil); err != nil {
+		return fmt.Errorf("network %s: endpoint %s: unpublish: %w", spec.ShortID(networkID), spec.ShortID(id), err)
+	}
+	return nil
+}
+
+// setPorts journals and applies an endpoint's ports. On failure the ports are as before.
+func (e *Engine) setPorts(ctx context.Context, ep *endpoint, ports []spec.Port) error {
+	before := ep.Ports
+	set := func(ports []spec.Port) func(context.Context) error {
+		return func(ctx context.Context) error {
+			ep.Ports = ports
+			return errors.Join(e.Journal.PutEndpoint(ep.Endpoint), e.applyFirewall(ctx))
+		}
+	}
+	if len(before) == 0 && len(ports) == 0 {
+		return e.Journal.PutEndpoint(ep.Endpoint)
+	}
+	return run(ctx, []step{{what: "ports", do: set(ports), undo: set(before)}})
+}
+
+// resolvePorts checks published ports and picks host ports.
+func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]spec.Port, error) {
+	if len(ports) > 0 && n.Options.Inbound == spec.InboundNone {
+		return nil, fmt.Errorf("the network has inbound=none: no port can be published on it")
+	}
+	taken := map[hostPort]*endpoint{}
+	for _, other := range e.endpoints {
+		if other.ID != ep.ID {
+			for _, p := range other.Ports {
+				taken[hostPort{p.Protocol, p.HostPort}] = other
+			}
+		}
+	}
+	resolved := make([]spec.Port, 0, len(ports))
+	for _, p := range ports {
+		if err := n.checkHostIP(ep, p); err != nil {
+			return nil, err
+		}
+		if !p.HostIP.IsValid() && n.Options.HostBinding4.IsValid() && ep.IPv4.IsValid() {
+			p.HostIP = n.Options.HostBinding4
+		}
+		if len(n.translated(ep, p)) > 0 {
+			var err error
+			if p.HostPort, err = e.pickHostPort(p, taken); err != nil {
+				return nil, err
+			}
+			taken[hostPort{p.Protocol, p.HostPort}] = ep
+		}
+		resolved = append(resolved, p)
+	}
+	return resolved, nil
+}
+
+// hostPort is what two published ports cannot share, whatever their host
+// address: the same port on two addresses is rare and not worth a surprise.
+type hostPort struct {
+	protocol string
+	port     uint16
+}
+
+func (e *Engine) pickHostPort(p spec.Port, taken map[hostPort]*endpoint) (uint16, error) {
+	first, last := p.HostPort, max(p.HostPort, p.HostEnd)
+	if first == 0 {
+		first, last = firstDynamicPort, lastDynamicPort
+	}
+	var why error
+	for port := int(first); port <= int(last); port++ {
+		other, clash := taken[hostPort{p.Protocol, uint16(port)}]
+		if clash {
+			why = fmt.Errorf("host port %d/%s is published by endpoint %s already", port, p.Protocol, spec.ShortID(other.ID))
+			continue
+		}
+		if err := e.Host.PortFree(p.Protocol, p.HostIP, uint16(port)); err != nil {
+			why = fmt.Errorf("host port %d/%s: %w", port, p.Protocol, err)
+			continue
+		}
+		return uint16(port), nil
+	}
+	return 0, why
+}
+
+// translated are the endpoint's addresses to which a published port is
+// translated from the host's own; opened are those opened as they are.
+func (n *network) translated(ep *endpoint, p spec.Port) []netip.Addr {
+	return n.publishedTo(ep, p, true)
+}
+
+func (n *network) opened(ep *endpoint, p spec.Port) []netip.Addr {
+	return n.publishedTo(ep, p, false)
+}
+
+func (n *network) publishedTo(ep *endpoint, p spec.Port, translated bool) []netip.Addr {
+	var addrs []netip.Addr
+	for _, a := range ep.Addresses() {
+		if p.HostIP.IsValid() && p.HostIP.Is4() != a.Is4() {
+			continue
+		}
+		if n.translates(a) == translated {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}
+
+// translates reports whether the container's address is hidden behind the host's.
+func (n *network) translates(a netip.Addr) bool {
+	if a.Is4() {
+		return n.Options.GatewayMode4 == spec.GatewayNAT
+	}
+	for _, s := range n.IPv6 {
+		if s.Prefix.Contains(a) {
+			return n.MasqueradesIPv6(s)
+		}
+	}
+	return false
+}
+
+// checkHostIP refuses a host address that would have to mean something it
+// cannot: an address that is not translated is opened to everyone or not at all.
+func (n *network) checkHostIP(ep *endpoint, p spec.Port) error {
+	if !p.HostIP.IsValid() || p.HostIP.IsUnspecified() || len(n.opened(ep, p)) == 0 {
+		return nil
+	}
+	return fmt.Errorf("port %d/%s on host address %s: the container has an address of its own that is not translated (publish without a host address, or use masquerade=on)", p.Port, p.Protocol, p.HostIP)
+}

@@ -1,0 +1,37 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// Status is everything that v6net does on this host, in a stable order.
+func (e *Engine) Status(context.Context) spec.Status {
+	status := spec.Status{Version: e.Version, Proxies: e.Proxy.Status()}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, id := range sortedIDs(e.networks) {
+		n := e.networks[id]
+		ns := spec.NetworkStatus{Network: n.Network, Bridge: n.Bridge(), Endpoints: []spec.Endpoint{}}
+		if n.err != nil {
+			ns.Error = n.err.Error()
+		}
+		for _, ep := range e.endpointsOf(id) {
+			ns.Endpoints = append(ns.Endpoints, ep.Endpoint)
+		}
+		status.Networks = append(status.Networks, ns)
+	}
+	for _, id := range sortedIDs(e.pools) {
+		p := e.pools[id]
+		status.Pools = append(status.Pools, spec.PoolStatus{
+			Pool:   p.Pool,
+			Leases: p.addrs.Len() - len(p.probed),
+			Used:   e.networkUsing(p.Prefix) != nil,
+		})
+	}
+	for _, key := range sortedIDs(e.sysctls) {
+		status.Sysctls = append(status.Sysctls, spec.SysctlStatus{Key: key, Original: e.sysctls[key]})
+	}
+	return status
+}

@@ -1,0 +1,137 @@
+package firewall
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"go4.org/netipx"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// Build makes the ruleset of a configuration. Equal configurations make equal
+// rulesets, whatever the order of their parts. The error is that of [Config.Validate].
+func Build(c Config) (Ruleset, error) {
+	if err := c.Validate(); err != nil {
+		return Ruleset{}, err
+	}
+	b := builder{}
+	for _, link := range c.Uplinks {
+		b.add("uplinks", quote(link))
+	}
+	var pools, masquerade netipx.IPSetBuilder
+	for _, n := range c.Networks {
+		b.network(n)
+		for _, p := range n.Pools {
+			pools.AddPrefix(p)
+		}
+		for _, p := range n.Masquerade {
+			masquerade.AddPrefix(p)
+		}
+	}
+	if err := b.prefixes("pools", &pools); err != nil {
+		return Ruleset{}, err
+	}
+	if err := b.prefixes("masquerade", &masquerade); err != nil {
+		return Ruleset{}, err
+	}
+	return b.ruleset(), nil
+}
+
+// builder collects the elements of each set by its name.
+type builder map[string][]Element
+
+func (b builder) add(set, key string) { b.addMapping(set, key, "") }
+
+func (b builder) addMapping(set, key, value string) {
+	b[set] = append(b[set], Element{key, value})
+}
+
+func (b builder) network(n Network) {
+	bridge := quote(n.Bridge)
+	pair := bridge + " . " + bridge
+	b.add("networks", bridge)
+	b.add("same", pair)
+	if n.ICC {
+		b.add("icc", pair)
+	}
+	if n.Internal {
+		b.add("internal", bridge)
+	}
+	if !n.Isolate {
+		b.add("mutual", bridge)
+	}
+	if !n.accepts() {
+		return // publishes nothing either
+	}
+	b.add("accepting", bridge)
+	if n.Inbound == spec.InboundOpen {
+		b.add("open", bridge)
+	}
+	for _, p := range n.Published {
+		b.published(p)
+	}
+}
+
+func (b builder) published(p Published) {
+	if p.HostIP.IsLoopback() {
+		return
+	}
+	family := "6"
+	if p.Container.Is4() {
+		family = "4"
+	}
+	target := fmt.Sprintf("%s . %d", p.Container, p.Port)
+	switch {
+	case p.HostPort == 0:
+		b.add("published"+family, fmt.Sprintf("%s . %s . %d", p.Container, p.Protocol, p.Port))
+	case p.everyAddress():
+		b.addMapping("ports"+family, fmt.Sprintf("%s . %d", p.Protocol, p.HostPort), target)
+	default:
+		b.addMapping("addresses"+family, fmt.Sprintf("%s . %s . %d", p.HostIP, p.Protocol, p.HostPort), target)
+	}
+}
+
+// prefixes adds the prefixes of both families, joined: the kernel refuses
+// intervals that overlap.
+func (b builder) prefixes(set string, from *netipx.IPSetBuilder) error {
+	all, err := from.IPSet()
+	if err != nil {
+		return fmt.Errorf("join the prefixes of set %s: %w", set, err)
+	}
+	for _, p := range all.Prefixes() {
+		if p.Addr().Is4() {
+			b.add(set+"4", p.String())
+		} else {
+			b.add(set+"6", p.String())
+		}
+	}
+	return nil
+}
+
+func (b builder) ruleset() Ruleset {
+	r := Ruleset{Family: Family, Table: Table, Sets: sets(), Chains: chains()}
+	for i := range r.Sets {
+		set := &r.Sets[i]
+		set.Elements = append(set.Elements, b[set.Name]...)
+		slices.SortFunc(set.Elements, compareElements)
+		set.Elements = slices.Compact(set.Elements)
+	}
+	return r
+}
+
+func quote(link string) string { return `"` + link + `"` }
+
+func (p Published) everyAddress() bool { return !p.HostIP.IsValid() || p.HostIP.IsUnspecified() }
+
+func (p Published) hostAddress() netip.Addr {
+	switch {
+	case !p.everyAddress():
+		return p.HostIP
+	case p.Container.Is4():
+		return netip.IPv4Unspecified()
+	default:
+		return netip.IPv6Unspecified()
+	}
+}

@@ -1,0 +1,145 @@
+package firewall
+
+import "fmt"
+
+// The table, which is ours alone: whoever finds it may replace or delete it.
+const (
+	Family = "inet"
+	Table  = "v6net"
+)
+
+// VouchMark is the bit of the packet mark that says "v6net has accepted this".
+// Nobody's documented bits are near it: Kubernetes 0xc000, Podman and CNI
+// portmap 0x2000, Tailscale 0xff0000, Docker's overlay the value 0xd0c4e3. It is
+// set in the forward hook, after the routing decision, so that no `ip rule`
+// sees it, and a packet loses its mark when it enters another namespace
+// (net/core/skbuff.c, skb_scrub_packet), so that no container can set it.
+const VouchMark = 0x10000000
+
+// Priorities of our base chains, relative to include/uapi/linux/netfilter_ipv4.h.
+const (
+	priorityForward = -10  // before the filter chains of others: a mark must be there when they look
+	priorityDNAT    = -100 // NF_IP_PRI_NAT_DST
+	prioritySNAT    = 100  // NF_IP_PRI_NAT_SRC
+)
+
+// chains are the table's chains. They are the same on every host.
+func chains() []Chain {
+	return []Chain{
+		{Name: "forward", Hook: &Hook{"filter", "forward", priorityForward}, Rules: []string{
+			"iifname != @networks oifname != @networks return",
+			"ct state established,related goto vouch",
+			// Inside one bridge: frames that br_netfilter shows us, and
+			// connections that come back from the host's address. Neighbor
+			// discovery is untracked, so this precedes whatever asks conntrack.
+			"iifname . oifname @icc goto vouch",
+			"iifname . oifname @same ct status dnat goto vouch",
+			"iifname . oifname @same counter drop",
+			"iifname @internal counter drop",
+			"oifname @internal counter drop",
+			// Published means reachable by anyone, from other networks too. A
+			// translated port is reached by the host's address alone: who knows
+			// the container's own does not get in that way.
+			"oifname @accepting ct status dnat goto vouch",
+			"ip6 daddr . meta l4proto . th dport @published6 goto vouch",
+			"ip daddr . meta l4proto . th dport @published4 goto vouch",
+			"iifname @networks oifname @networks goto between",
+			"oifname @networks goto inbound",
+			"goto outbound",
+		}},
+		{Name: "between", Rules: []string{
+			"iifname @mutual oifname @mutual oifname @accepting goto vouch",
+			"counter drop",
+		}},
+		{Name: "inbound", Rules: []string{
+			"oifname @open goto vouch",
+			"oifname @accepting icmpv6 type @answered goto vouch",
+			"counter drop",
+		}},
+		{Name: "outbound", Rules: []string{
+			// NAT leaves these alone: a container's private address would get out.
+			"ct state invalid counter drop",
+			"oifname @uplinks goto vouch",
+			// A bridge that is neither ours nor an uplink is another engine's,
+			// whose own rules judge who may enter.
+			`meta oifkind "bridge" return`,
+			"goto vouch",
+		}},
+		{Name: "vouch", Rules: []string{
+			fmt.Sprintf("meta mark set meta mark | %#x accept", VouchMark),
+		}},
+		{Name: "prerouting", Hook: &Hook{"nat", "prerouting", priorityDNAT}, Rules: []string{
+			"fib daddr type local goto translate",
+		}},
+		{Name: "output", Hook: &Hook{"nat", "output", priorityDNAT}, Rules: []string{
+			"fib daddr type local goto translate",
+		}},
+		{Name: "translate", Rules: []string{
+			// A loopback source must not leave the host (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
+			"ip daddr 127.0.0.0/8 return",
+			"ip6 daddr ::1 return",
+			"dnat ip to ip daddr . meta l4proto . th dport map @addresses4",
+			"dnat ip to meta l4proto . th dport map @ports4",
+			"dnat ip6 to ip6 daddr . meta l4proto . th dport map @addresses6",
+			"dnat ip6 to meta l4proto . th dport map @ports6",
+		}},
+		{Name: "postrouting", Hook: &Hook{"nat", "postrouting", prioritySNAT}, Rules: []string{
+			"oifname != @networks ip saddr @masquerade4 masquerade",
+			"oifname != @networks ip6 saddr @masquerade6 masquerade",
+			// Hairpin: the answer must come back through the host, or the
+			// client hears from an address it never called.
+			"oifname @networks ct status dnat ip saddr @pools4 masquerade",
+			"oifname @networks ct status dnat ip6 saddr @pools6 masquerade",
+		}},
+	}
+}
+
+// The types of the sets' keys and values.
+const (
+	typeLink     = "ifname"
+	typePair     = "ifname . ifname"
+	typeICMPv6   = "icmpv6_type"
+	typePort     = "inet_proto . inet_service"
+	typeAddr4    = "ipv4_addr"
+	typeAddr6    = "ipv6_addr"
+	typeService4 = "ipv4_addr . inet_proto . inet_service"
+	typeService6 = "ipv6_addr . inet_proto . inet_service"
+	typeTarget4  = "ipv4_addr . inet_service"
+	typeTarget6  = "ipv6_addr . inet_service"
+)
+
+// sets are the table's sets, empty.
+func sets() []Set {
+	return []Set{
+		{Name: "networks", Key: typeLink},  // every bridge of ours
+		{Name: "internal", Key: typeLink},  // no way to or from outside
+		{Name: "accepting", Key: typeLink}, // inbound is published or open
+		{Name: "open", Key: typeLink},      // inbound is open
+		{Name: "mutual", Key: typeLink},    // isolate is off
+		{Name: "same", Key: typePair},      // every bridge, with itself
+		{Name: "icc", Key: typePair},       // a bridge with itself, where containers reach each other
+		{Name: "uplinks", Key: typeLink},
+		// RFC 4890 §4.3.1, what must not be dropped. The errors are for
+		// connections that conntrack has forgotten; others are "related".
+		{Name: "answered", Key: typeICMPv6, Elements: elements(
+			"destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem", "echo-request")},
+		{Name: "published4", Key: typeService4}, // a container's own address and port
+		{Name: "published6", Key: typeService6},
+		{Name: "ports4", Key: typePort, Value: typeTarget4}, // a port of every host address, to a container's
+		{Name: "ports6", Key: typePort, Value: typeTarget6},
+		{Name: "addresses4", Key: typeService4, Value: typeTarget4}, // a port of one host address
+		{Name: "addresses6", Key: typeService6, Value: typeTarget6},
+		{Name: "pools4", Key: typeAddr4, Interval: true},
+		{Name: "pools6", Key: typeAddr6, Interval: true},
+		{Name: "masquerade4", Key: typeAddr4, Interval: true},
+		{Name: "masquerade6", Key: typeAddr6, Interval: true},
+	}
+}
+
+func elements(keys ...string) []Element {
+	out := make([]Element, len(keys))
+	for i, k := range keys {
+		out[i] = Element{Key: k}
+	}
+	return out
+}

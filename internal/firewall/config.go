@@ -1,0 +1,41 @@
+package firewall
+
+import (
+	"net/netip"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// Config is everything that the ruleset depends on.
+type Config struct {
+	Networks []Network
+	// Uplinks are the interfaces towards the upstream network. They matter
+	// where an uplink is a bridge, which is else taken for another engine's.
+	Uplinks []string
+}
+
+// Network is a network as the firewall sees it.
+type Network struct {
+	ID       string
+	Bridge   string
+	Internal bool // nothing is forwarded to or from other links, whatever else is set
+	Isolate  bool // not reached from other networks, nor reaching them, but for published ports
+	ICC      bool // containers of the bridge reach each other
+	Inbound  spec.Inbound
+	Pools    []netip.Prefix
+	// Masquerade are the pools whose addresses mean nothing outside this host.
+	Masquerade []netip.Prefix
+	Published  []Published
+}
+
+// Published is one port that anyone may connect to.
+type Published struct {
+	Protocol  string // tcp, udp or sctp
+	Container netip.Addr
+	Port      uint16     // the container's
+	HostIP    netip.Addr // zero or unspecified: every address of the host. Loopback: nobody outside
+	HostPort  uint16     // 0: not translated, the container's own port is opened
+}
+
+// accepts reports whether anyone outside may open a connection into the network.
+func (n Network) accepts() bool { return !n.Internal && n.Inbound != spec.InboundNone }

@@ -1,0 +1,102 @@
+package firewall
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// protocols are those that have ports and can be published.
+var protocols = []string{"tcp", "udp", "sctp"}
+
+// Validate says what in a configuration contradicts itself. The error names
+// the networks and containers concerned.
+func (c Config) Validate() error {
+	bridges := map[string]Network{}
+	ports := hostPorts{}
+	for _, n := range c.Networks {
+		if n.Bridge == "" {
+			return fmt.Errorf("network %s has no bridge", spec.ShortID(n.ID))
+		}
+		if other, taken := bridges[n.Bridge]; taken {
+			return fmt.Errorf("networks %s and %s both have the bridge %s", spec.ShortID(other.ID), spec.ShortID(n.ID), n.Bridge)
+		}
+		bridges[n.Bridge] = n
+		for _, p := range slices.Concat(n.Pools, n.Masquerade) {
+			if !p.IsValid() {
+				return fmt.Errorf("network %s has an invalid pool", spec.ShortID(n.ID))
+			}
+		}
+		for _, p := range n.Published {
+			if err := p.validate(); err != nil {
+				return fmt.Errorf("publish %s (network %s): %w", p, spec.ShortID(n.ID), err)
+			}
+			if err := ports.take(n, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// String is a published port as people write it: 192.0.2.1:8080->172.18.0.2:80/tcp.
+func (p Published) String() string {
+	target := fmt.Sprintf("%s/%s", netip.AddrPortFrom(p.Container, p.Port), p.Protocol)
+	if p.HostPort == 0 {
+		return target
+	}
+	return fmt.Sprintf("%s->%s", netip.AddrPortFrom(p.hostAddress(), p.HostPort), target)
+}
+
+func (p Published) validate() error {
+	switch {
+	case !slices.Contains(protocols, p.Protocol):
+		return fmt.Errorf("protocol %q (allowed: tcp, udp, sctp)", p.Protocol)
+	case !p.Container.IsValid() || p.Container.Is4In6() || p.Container.Zone() != "":
+		return fmt.Errorf("%v is no address of a container", p.Container)
+	case p.Port == 0:
+		return fmt.Errorf("port 0")
+	case p.HostPort != 0 && p.hostAddress().Is4() != p.Container.Is4():
+		return fmt.Errorf("host address and container are of different families")
+	case p.HostIP.Is4In6() || p.HostIP.Zone() != "":
+		return fmt.Errorf("%v is no address of a host", p.HostIP)
+	}
+	return nil
+}
+
+// hostPorts are the published ports of the host that are taken, by protocol,
+// port and family.
+type hostPorts map[hostPort][]publisher
+
+type hostPort struct {
+	protocol string
+	port     uint16
+	is4      bool
+}
+
+type publisher struct {
+	network   Network
+	published Published
+}
+
+// take claims a host port, as bind(2) would: every address collides with each.
+func (h hostPorts) take(n Network, p Published) error {
+	if p.HostPort == 0 {
+		return nil
+	}
+	key := hostPort{p.Protocol, p.HostPort, p.Container.Is4()}
+	for _, other := range h[key] {
+		o := other.published
+		if o == p && other.network.ID == n.ID {
+			return nil // said twice, meant once
+		}
+		if o.everyAddress() || p.everyAddress() || o.HostIP == p.HostIP {
+			return fmt.Errorf("host port %d/%s is published twice: %s (network %s) and %s (network %s)",
+				p.HostPort, p.Protocol, o, spec.ShortID(other.network.ID), p, spec.ShortID(n.ID))
+		}
+	}
+	h[key] = append(h[key], publisher{n, p})
+	return nil
+}

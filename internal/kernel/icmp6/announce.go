@@ -1,0 +1,76 @@
+package icmp6
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/mdlayher/ndp"
+	"golang.org/x/sys/unix"
+)
+
+// Announce tells the hosts behind a bridge's ports that addr is now at mac, by
+// an unsolicited neighbor advertisement of its owner (RFC 4861 §7.2.6) or an ARP
+// announcement (RFC 5227 §3). It sends once out of every port; the endpoint's own
+// port is not to be among them. A port that is gone is no error.
+func Announce(ctx context.Context, ports []string, addr netip.Addr, mac net.HardwareAddr) error {
+	frame, err := announcement(addr, mac)
+	if err != nil {
+		return fmt.Errorf("announce %s: %w", addr, err)
+	}
+	// Protocol 0: the socket sends, and receives nothing.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("announce %s: open packet socket: %w", addr, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+
+	var errs []error
+	for _, port := range ports {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		if err := sendFrom(fd, port, frame); err != nil {
+			errs = append(errs, fmt.Errorf("announce %s on port %s: %w", addr, port, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func announcement(addr netip.Addr, mac net.HardwareAddr) ([]byte, error) {
+	if len(mac) != 6 {
+		return nil, fmt.Errorf("%q is no Ethernet address", mac)
+	}
+	from := [6]byte(mac)
+	if addr.Is4() {
+		return arpAnnouncement(addr, from), nil
+	}
+	return neighborFrame(from, addr, allNodes, &ndp.NeighborAdvertisement{
+		Override:      true,
+		TargetAddress: addr,
+		Options:       []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: mac}},
+	})
+}
+
+// sendFrom sends a frame out of a link, if the link is there and up.
+func sendFrom(fd int, link string, frame []byte) error {
+	ifi, err := net.InterfaceByName(link)
+	if err != nil {
+		// package net has no error value for a link that is not there.
+		if _, err := net.InterfaceByName("lo"); err == nil {
+			return nil
+		}
+		return err
+	}
+	// The frame's EtherType, for what looks at the packet on its way.
+	to := &unix.SockaddrLinklayer{Ifindex: ifi.Index, Halen: 6, Protocol: htons(uint16(frame[12])<<8 | uint16(frame[13]))}
+	copy(to.Addr[:], frame[:6])
+	err = unix.Sendto(fd, frame, 0, to)
+	switch {
+	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENETDOWN):
+		return nil // it went meanwhile
+	}
+	return err
+}

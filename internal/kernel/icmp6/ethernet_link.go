@@ -1,0 +1,58 @@
+package icmp6
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/kernel/link/dump"
+)
+
+// An ethernetLink is a link as it was when it was found.
+type ethernetLink struct {
+	netlink.Link
+	name         string
+	index        int
+	hardwareAddr [6]byte
+}
+
+// findLink finds a link that is up and of the Ethernet kind. The error of one
+// that is down is ENETDOWN.
+func findLink(ctx context.Context, name string) (ethernetLink, error) {
+	link, err := dump.Retry(ctx, func() (netlink.Link, error) { return netlink.LinkByName(name) })
+	if err != nil {
+		return ethernetLink{}, fmt.Errorf("find link %s: %w", name, err)
+	}
+	attrs := link.Attrs()
+	if attrs.EncapType != "ether" || len(attrs.HardwareAddr) != 6 {
+		return ethernetLink{}, fmt.Errorf("link %s is of type %s: neighbor discovery needs Ethernet", name, attrs.EncapType)
+	}
+	if attrs.RawFlags&unix.IFF_UP == 0 {
+		return ethernetLink{}, fmt.Errorf("link %s: %w", name, unix.ENETDOWN)
+	}
+	return ethernetLink{link, name, attrs.Index, [6]byte(attrs.HardwareAddr)}, nil
+}
+
+// addresses are the link's IPv6 addresses without
+// those whose duplicate address detection goes on or has failed.
+func (l ethernetLink) addresses(ctx context.Context) ([]netip.Addr, error) {
+	list, err := dump.Retry(ctx, func() ([]netlink.Addr, error) {
+		return netlink.AddrList(l.Link, netlink.FAMILY_V6)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of link %s: %w", l.name, err)
+	}
+	var addrs []netip.Addr
+	for _, a := range list {
+		if a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0 {
+			continue
+		}
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs, nil
+}

@@ -1,0 +1,55 @@
+package icmp6
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// listen opens a packet socket for the link's incoming frames that pass filter,
+// multicast ones of every group included. As a file it waits in the runtime's
+// poller, takes deadlines and allocates nothing.
+func listen(link ethernetLink, filter []bpf.Instruction) (*os.File, error) {
+	// Protocol 0 receives nothing until bind: no frame comes in unfiltered.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open packet socket: %w", err)
+	}
+	if err := configure(fd, link, filter); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("packet socket on %s: %w", link.name, err)
+	}
+	return os.NewFile(uintptr(fd), "packet:"+link.name), nil
+}
+
+func configure(fd int, link ethernetLink, filter []bpf.Instruction) error {
+	program, err := bpf.Assemble(filter)
+	if err != nil {
+		return fmt.Errorf("assemble filter: %w", err)
+	}
+	sock := make([]unix.SockFilter, len(program))
+	for i, in := range program {
+		sock[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
+	}
+	fprog := unix.SockFprog{Len: uint16(len(sock)), Filter: &sock[0]}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &fprog); err != nil {
+		return fmt.Errorf("attach filter: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_IPV6), Ifindex: link.index}); err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	// The kernel counts the memberships of a link and drops a socket's with it
+	// (net/packet/af_packet.c packet_flush_mclist).
+	mreq := unix.PacketMreq{Ifindex: int32(link.index), Type: unix.PACKET_MR_ALLMULTI}
+	if err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &mreq); err != nil {
+		return fmt.Errorf("receive all multicast: %w", err)
+	}
+	return nil
+}
+
+func htons(v uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
+}

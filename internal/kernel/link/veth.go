@@ -1,0 +1,103 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/vishvananda/netlink"
+)
+
+// addrGenModeNone is IN6_ADDR_GEN_MODE_NONE (include/uapi/linux/if_link.h).
+const addrGenModeNone = 1
+
+// EnsureVeth makes an endpoint's veth pair as wanted. The host's end is a port
+// of the bridge with hairpin mode, so that a container reaches its own published
+// ports, isolated from other isolated ports as asked, without an IPv6
+// link-local address, and up. The container's end gets its hardware address and
+// MTU while it is in this namespace and is the engine's after that. A wanted
+// MTU of zero leaves the MTU alone.
+//
+// The error matches [ErrForeign] where somebody else has a link of the host
+// end's name and [ErrNotFound] where the bridge is absent.
+func (h *Handle) EnsureVeth(ctx context.Context, want spec.Veth) (err error) {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("veth %s: %w", want.Name, err)
+	}
+	mac, err := net.ParseMAC(want.MAC)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+		return fmt.Errorf("veth %s: %q is no hardware address for its container's end", want.Name, want.MAC)
+	}
+	master, err := h.find(want.Bridge)
+	if err != nil {
+		return fmt.Errorf("bridge of veth %s: %w", want.Name, err)
+	}
+	host, created, err := h.ensure(veth(want, mac), want.Alias)
+	if err != nil {
+		return err
+	}
+	if created {
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, h.remove(host)) // takes the other end along
+			}
+		}()
+	}
+	if err := h.ensurePeer(host, want, mac); err != nil {
+		return err
+	}
+	return h.ensurePort(host, master, want)
+}
+
+func veth(want spec.Veth, mac net.HardwareAddr) *netlink.Veth {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = want.Name, want.MTU, markMAC(want.Alias)
+	pair := netlink.NewVeth(attrs)
+	pair.PeerName, pair.PeerHardwareAddr, pair.PeerMTU = want.Peer, mac, uint32(want.MTU)
+	return pair
+}
+
+// ensurePeer corrects the container's end, unless the engine has moved it.
+func (h *Handle) ensurePeer(host netlink.Link, want spec.Veth, mac net.HardwareAddr) error {
+	if host.Attrs().NetNsID >= 0 { // IFLA_LINK_NETNSID: the peer is elsewhere
+		return nil
+	}
+	peer, err := h.netlink.LinkByIndex(host.Attrs().ParentIndex)
+	if absent(err) { // moved since the host's end was read
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the other end of veth %s: %w", want.Name, err)
+	}
+	if err := h.setAlias(peer, want.Alias); err != nil {
+		return err
+	}
+	if err := h.setMAC(peer, mac); err != nil {
+		return err
+	}
+	return h.setMTU(peer, want.MTU)
+}
+
+// ensurePort corrects the host's end. It comes up last, with all its port flags.
+func (h *Handle) ensurePort(host, master netlink.Link, want spec.Veth) error {
+	if err := h.setMTU(host, want.MTU); err != nil {
+		return err
+	}
+	if err := h.netlink.LinkSetIP6AddrGenMode(host, addrGenModeNone); err != nil {
+		return fmt.Errorf("turn off address generation of %s: %w", want.Name, err)
+	}
+	if host.Attrs().MasterIndex != master.Attrs().Index {
+		if err := h.netlink.LinkSetMaster(host, master); err != nil {
+			return fmt.Errorf("attach %s to bridge %s: %w", want.Name, want.Bridge, err)
+		}
+	}
+	if err := h.netlink.LinkSetHairpin(host, true); err != nil {
+		return fmt.Errorf("set hairpin mode of %s: %w", want.Name, err)
+	}
+	if err := h.netlink.LinkSetIsolated(host, want.Isolated); err != nil {
+		return fmt.Errorf("set isolation of %s to %t: %w", want.Name, want.Isolated, err)
+	}
+	return h.setUp(host)
+}

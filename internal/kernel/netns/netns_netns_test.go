@@ -1,0 +1,188 @@
+//go:build netns
+
+package netns_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/v6net/v6net/internal/kernel/netns"
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+// claimEnv makes the test binary hold a claim until its standard input ends.
+const claimEnv = "V6NET_TEST_CLAIM"
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(claimEnv); name != "" {
+		holdClaim(name)
+		return
+	}
+	testnet.Main(m)
+}
+
+func holdClaim(name string) {
+	if _, err := netns.Claim(name); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("claimed")
+	_, _ = os.Stdin.Read(make([]byte, 1))
+}
+
+// here names the calling thread's network namespace.
+func here(t *testing.T) string {
+	t.Helper()
+	name, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestDoEntersAndComesBack(t *testing.T) {
+	other := testnet.New(t, "other")
+	home := here(t)
+	failure := errors.New("failure of f")
+	var inside string
+	err := netns.Do(other.Path(), func() error {
+		inside = here(t)
+		links, err := net.Interfaces()
+		if err != nil || len(links) != 1 {
+			t.Errorf("links inside: %v, %v; want lo alone", links, err)
+		}
+		return failure
+	})
+	if !errors.Is(err, failure) {
+		t.Errorf("Do returned %v, want the error of f", err)
+	}
+	if inside == home {
+		t.Errorf("f ran in the caller's namespace %s", home)
+	}
+	if now := here(t); now != home {
+		t.Errorf("the caller is in %s after Do, want %s", now, home)
+	}
+}
+
+// No thread of the process may stay behind in the other namespace.
+func TestDoLeavesNoThreadBehind(t *testing.T) {
+	other := testnet.New(t, "other")
+	home := here(t)
+	var group sync.WaitGroup
+	for i := range 64 {
+		group.Go(func() {
+			err := netns.Do(other.Path(), func() error {
+				if i%8 == 0 {
+					runtime.Goexit()
+				}
+				return nil
+			})
+			if left := err != nil; left != (i%8 == 0) {
+				t.Errorf("Do number %d: %v", i, err)
+			}
+		})
+	}
+	group.Wait()
+	threads, err := filepath.Glob("/proc/self/task/*/ns/net")
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("threads: %v, %v", threads, err)
+	}
+	for _, path := range threads {
+		if ns, err := os.Readlink(path); err == nil && ns != home {
+			t.Errorf("%s is %s, want %s", path, ns, home)
+		}
+	}
+}
+
+func TestDoOfVanishedNamespace(t *testing.T) {
+	unmounted := filepath.Join(t.TempDir(), "sandbox")
+	if err := os.WriteFile(unmounted, nil, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"missing file":                   filepath.Join(t.TempDir(), "nothing"),
+		"file left by an unmount":        unmounted,
+		"namespace of another kind":      "/proc/self/ns/uts",
+		"process that has ended already": "/proc/4194305/ns/net",
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := netns.Do(path, func() error { t.Error("f was called"); return nil })
+			if !errors.Is(err, netns.ErrGone) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
+				t.Errorf("error %v, want ErrGone with the path", err)
+			}
+		})
+	}
+}
+
+func TestClaimIsExclusive(t *testing.T) {
+	release, err := netns.Claim("v6net-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = netns.Claim("v6net-test")
+	if !errors.Is(err, netns.ErrClaimed) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+		t.Errorf("second claim: %v, want ErrClaimed with process %d", err, os.Getpid())
+	}
+	other := testnet.New(t, "other")
+	err = netns.Do(other.Path(), func() error {
+		release, err := netns.Claim("v6net-test")
+		if err == nil {
+			err = release()
+		}
+		return err
+	})
+	if err != nil {
+		t.Errorf("claim in another network namespace: %v, want success", err)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	release, err = netns.Claim("v6net-test")
+	if err != nil {
+		t.Fatalf("claim after release: %v", err)
+	}
+	_ = release()
+}
+
+// A holder that is killed leaves nothing that would stop its successor.
+func TestClaimEndsWithItsProcess(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), claimEnv+"=v6net-test")
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var said string
+	if _, err := fmt.Fscanln(out, &said); err != nil || said != "claimed" {
+		t.Fatalf("the holder said %q, %v", said, err)
+	}
+	_, err = netns.Claim("v6net-test")
+	if !errors.Is(err, netns.ErrClaimed) || !strings.Contains(err.Error(), fmt.Sprint(cmd.Process.Pid)) {
+		t.Errorf("claim beside another process: %v, want ErrClaimed with process %d", err, cmd.Process.Pid)
+	}
+	cancel()
+	_ = cmd.Wait()
+	release, err := netns.Claim("v6net-test")
+	if err != nil {
+		t.Fatalf("claim after the holder was killed: %v", err)
+	}
+	_ = release()
+}

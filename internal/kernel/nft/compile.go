@@ -1,0 +1,315 @@
+package nft
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// firstRegister is the first of the 4-byte registers; a concatenation of keys
+// takes them in a row, each key from a register of its own.
+const firstRegister = unix.NFT_REG32_00
+
+// nftMetaOIFKind is NFT_META_OIFKIND of include/uapi/linux/netfilter/nf_tables.h.
+const nftMetaOIFKind expr.MetaKey = 27
+
+// key is something of a packet that a rule can look at.
+type key struct {
+	name    string
+	size    int  // bytes
+	nfproto byte // address family that a packet must have first; 0: any
+	l4proto byte // likewise for the transport protocol
+	load    func(register uint32) expr.Any
+}
+
+var keys = []key{
+	{name: "iifname", size: unix.IFNAMSIZ, load: meta(expr.MetaKeyIIFNAME)},
+	{name: "oifname", size: unix.IFNAMSIZ, load: meta(expr.MetaKeyOIFNAME)},
+	{name: "meta oifkind", size: unix.IFNAMSIZ, load: meta(nftMetaOIFKind)},
+	{name: "meta l4proto", size: 1, load: meta(expr.MetaKeyL4PROTO)},
+	{name: "th dport", size: 2, load: payload(expr.PayloadBaseTransportHeader, 2, 2)},
+	{name: "icmpv6 type", size: 1, nfproto: unix.NFPROTO_IPV6, l4proto: unix.IPPROTO_ICMPV6, load: payload(expr.PayloadBaseTransportHeader, 0, 1)},
+	{name: "ip saddr", size: 4, nfproto: unix.NFPROTO_IPV4, load: payload(expr.PayloadBaseNetworkHeader, 12, 4)},
+	{name: "ip daddr", size: 4, nfproto: unix.NFPROTO_IPV4, load: payload(expr.PayloadBaseNetworkHeader, 16, 4)},
+	{name: "ip6 saddr", size: 16, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 8, 16)},
+	{name: "ip6 daddr", size: 16, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 24, 16)},
+	{name: "ct state", size: 4, load: conntrack(expr.CtKeySTATE)},
+	{name: "ct status", size: 4, load: conntrack(expr.CtKeySTATUS)},
+	{name: "fib daddr type", size: 4, load: func(register uint32) expr.Any {
+		return &expr.Fib{Register: register, FlagDADDR: true, ResultADDRTYPE: true}
+	}},
+}
+
+func meta(k expr.MetaKey) func(uint32) expr.Any {
+	return func(register uint32) expr.Any { return &expr.Meta{Key: k, Register: register} }
+}
+
+func conntrack(k expr.CtKey) func(uint32) expr.Any {
+	return func(register uint32) expr.Any { return &expr.Ct{Key: k, Register: register} }
+}
+
+func payload(base expr.PayloadBase, offset, size uint32) func(uint32) expr.Any {
+	return func(register uint32) expr.Any {
+		return &expr.Payload{DestRegister: register, Base: base, Offset: offset, Len: size}
+	}
+}
+
+// bits are the names of flags that `ct state` and `ct status` are compared with
+// (include/uapi/linux/netfilter/nf_conntrack_common.h).
+var bits = map[string]uint32{
+	"invalid":     expr.CtStateBitINVALID,
+	"established": expr.CtStateBitESTABLISHED,
+	"related":     expr.CtStateBitRELATED,
+	"dnat":        1 << 5, // IPS_DST_NAT
+}
+
+// compile turns one rule in nft's language, as far as package firewall speaks
+// it, into the kernel's expressions; sets gives the ID of each set by its name.
+// It makes of a rule what nft makes of it.
+func compile(rule string, sets map[string]uint32) ([]expr.Any, error) {
+	c := compiler{rest: rule, sets: sets}
+	for c.rest != "" {
+		if err := c.statement(); err != nil {
+			return nil, fmt.Errorf("rule %q: %w", rule, err)
+		}
+	}
+	return c.out, nil
+}
+
+type compiler struct {
+	rest    string
+	sets    map[string]uint32
+	out     []expr.Any
+	nfproto byte // what the packet is known to be by now
+	l4proto byte
+}
+
+func (c *compiler) emit(e ...expr.Any) { c.out = append(c.out, e...) }
+
+// accept consumes the words of text if they come next.
+func (c *compiler) accept(text string) bool {
+	rest, ok := strings.CutPrefix(c.rest+" ", text+" ")
+	if ok {
+		c.rest = strings.TrimSuffix(rest, " ")
+	}
+	return ok
+}
+
+// word consumes the next word.
+func (c *compiler) word() string {
+	word, rest, _ := strings.Cut(c.rest, " ")
+	c.rest = rest
+	return word
+}
+
+// statement compiles one action or one match.
+func (c *compiler) statement() error {
+	switch {
+	case c.accept("counter"):
+		c.emit(&expr.Counter{})
+	case c.accept("accept"):
+		c.emit(&expr.Verdict{Kind: expr.VerdictAccept})
+	case c.accept("drop"):
+		c.emit(&expr.Verdict{Kind: expr.VerdictDrop})
+	case c.accept("return"):
+		c.emit(&expr.Verdict{Kind: expr.VerdictReturn})
+	case c.accept("goto"):
+		c.emit(&expr.Verdict{Kind: expr.VerdictGoto, Chain: c.word()})
+	case c.accept("masquerade"):
+		c.emit(&expr.Masq{})
+	case c.accept("dnat ip to"):
+		return c.dnat(unix.NFPROTO_IPV4, 4)
+	case c.accept("dnat ip6 to"):
+		return c.dnat(unix.NFPROTO_IPV6, 16)
+	case c.accept("meta mark set meta mark |"):
+		return c.setMark()
+	default:
+		return c.match()
+	}
+	return nil
+}
+
+// match compiles a comparison of keys with a set, or of one key with a value.
+func (c *compiler) match() error {
+	loaded, err := c.load()
+	if err != nil {
+		return err
+	}
+	not := c.accept("!=")
+	word := c.word()
+	if set, named := strings.CutPrefix(word, "@"); named {
+		id, err := c.set(set)
+		if err != nil {
+			return err
+		}
+		c.emit(&expr.Lookup{SourceRegister: firstRegister, SetName: set, SetID: id, Invert: not})
+		return nil
+	}
+	if len(loaded) != 1 || not {
+		return fmt.Errorf("a comparison with %q is not known here", word)
+	}
+	return c.compare(loaded[0], word)
+}
+
+// load compiles the loading of keys into registers, one after the other.
+func (c *compiler) load() ([]key, error) {
+	var loaded []key
+	for {
+		k, err := c.key()
+		if err != nil {
+			return nil, err
+		}
+		loaded = append(loaded, k)
+		if !c.accept(".") {
+			break
+		}
+	}
+	for _, k := range loaded {
+		c.require(k)
+	}
+	register := uint32(firstRegister)
+	for _, k := range loaded {
+		c.emit(k.load(register))
+		register += uint32(registers(k.size))
+	}
+	return loaded, nil
+}
+
+func (c *compiler) key() (key, error) {
+	for _, k := range keys {
+		if c.accept(k.name) {
+			return k, nil
+		}
+	}
+	return key{}, fmt.Errorf("%q is no key or statement", c.rest)
+}
+
+// require emits the checks without which a key would be read from a packet
+// that does not have it.
+func (c *compiler) require(k key) {
+	if k.nfproto != 0 && c.nfproto != k.nfproto {
+		c.emit(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: firstRegister}, equal([]byte{k.nfproto}))
+		c.nfproto = k.nfproto
+	}
+	if k.l4proto != 0 && c.l4proto != k.l4proto {
+		c.emit(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: firstRegister}, equal([]byte{k.l4proto}))
+		c.l4proto = k.l4proto
+	}
+}
+
+func (c *compiler) compare(k key, value string) error {
+	switch k.name {
+	case "ct state", "ct status":
+		var mask uint32
+		for name := range strings.SplitSeq(value, ",") {
+			bit, ok := bits[name]
+			if !ok {
+				return fmt.Errorf("%q is no %s", name, k.name)
+			}
+			mask |= bit
+		}
+		c.emit(masked(binaryutil.NativeEndian.PutUint32(mask), make([]byte, 4)),
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: make([]byte, 4)})
+	case "meta oifkind":
+		c.emit(equal(padded(strings.Trim(value, `"`), k.size)))
+	case "fib daddr type":
+		if value != "local" {
+			return fmt.Errorf("%q is no address type", value)
+		}
+		c.emit(equal(binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)))
+	case "ip daddr", "ip6 daddr":
+		return c.comparePrefix(k, value)
+	default:
+		return fmt.Errorf("%s is not compared with values here", k.name)
+	}
+	return nil
+}
+
+func (c *compiler) comparePrefix(k key, value string) error {
+	prefix, err := netip.ParsePrefix(value)
+	if err != nil {
+		addr, err := netip.ParseAddr(value)
+		if err != nil {
+			return fmt.Errorf("%q is no address or prefix", value)
+		}
+		prefix = netip.PrefixFrom(addr, addr.BitLen())
+	}
+	if prefix.Addr().BitLen() != 8*k.size {
+		return fmt.Errorf("%q is of the other address family", value)
+	}
+	if prefix.IsSingleIP() {
+		c.emit(equal(prefix.Addr().AsSlice()))
+		return nil
+	}
+	mask := make([]byte, k.size)
+	for i := range prefix.Bits() {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	c.emit(masked(mask, make([]byte, k.size)), equal(prefix.Masked().Addr().AsSlice()))
+	return nil
+}
+
+// dnat compiles the rest of `dnat ip to KEYS map @MAP`; the map's values are an
+// address of the given size and a port.
+func (c *compiler) dnat(family uint32, size int) error {
+	if _, err := c.load(); err != nil {
+		return err
+	}
+	if !c.accept("map") {
+		return fmt.Errorf("%q after the keys of a dnat", c.rest)
+	}
+	name := strings.TrimPrefix(c.word(), "@")
+	id, err := c.set(name)
+	if err != nil {
+		return err
+	}
+	c.emit(
+		&expr.Lookup{SourceRegister: firstRegister, DestRegister: firstRegister, IsDestRegSet: true, SetName: name, SetID: id},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: firstRegister, RegProtoMin: firstRegister + uint32(registers(size))},
+	)
+	return nil
+}
+
+func (c *compiler) setMark() error {
+	bit, err := strconv.ParseUint(c.word(), 0, 32)
+	if err != nil {
+		return fmt.Errorf("mark: %w", err)
+	}
+	c.emit(
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: firstRegister},
+		masked(binaryutil.NativeEndian.PutUint32(^uint32(bit)), binaryutil.NativeEndian.PutUint32(uint32(bit))),
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: firstRegister, SourceRegister: true},
+	)
+	return nil
+}
+
+func (c *compiler) set(name string) (uint32, error) {
+	id, ok := c.sets[name]
+	if !ok {
+		return 0, fmt.Errorf("no set @%s", name)
+	}
+	return id, nil
+}
+
+// equal compares the first register, and as many as follow, with data.
+func equal(data []byte) expr.Any {
+	return &expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: data}
+}
+
+// masked makes the first register (value & mask) ^ xor.
+func masked(mask, xor []byte) expr.Any {
+	return &expr.Bitwise{SourceRegister: firstRegister, DestRegister: firstRegister, Len: uint32(len(mask)), Mask: mask, Xor: xor}
+}
+
+// registers is how many 4-byte registers a value of size bytes takes.
+func registers(size int) int { return (size + 3) / 4 }
+
+func padded(s string, size int) []byte { return append([]byte(s), make([]byte, max(0, size-len(s)))...) }
+
+func bigEndian16(n uint16) []byte { return binary.BigEndian.AppendUint16(nil, n) }

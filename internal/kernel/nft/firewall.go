@@ -1,0 +1,137 @@
+package nft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+
+	"github.com/v6net/v6net/internal/firewall"
+)
+
+// Firewall is the kernel's side of the firewall in one network namespace. Its
+// methods may be called from any goroutine.
+type Firewall struct {
+	log    *slog.Logger
+	events *netlink.Conn
+
+	mu      sync.Mutex // held over a whole operation: they share conn
+	conn    *nftables.Conn
+	socket  *netlink.Conn // conn's own
+	applied *firewall.Ruleset
+	certain bool // the kernel's table is what applied says, unless it has been removed
+}
+
+// New opens the netlink sockets in the network namespace of the calling thread,
+// where they stay, and changes nothing. It needs CAP_NET_ADMIN there.
+func New(log *slog.Logger) (*Firewall, error) {
+	conn, socket, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	events, err := dialEvents()
+	if err != nil {
+		return nil, errors.Join(err, conn.CloseLasting())
+	}
+	return &Firewall{log: log, events: events, conn: conn, socket: socket}, nil
+}
+
+// Close closes the sockets. What is in the kernel stays there.
+func (f *Firewall) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return errors.Join(f.conn.CloseLasting(), f.events.Close())
+}
+
+// Apply makes the kernel hold the ruleset, in one atomic step: no packet meets
+// a part of it. Where only elements differ from the last one, only they change,
+// and counters go on; else the table is replaced. Connections stay.
+//
+// When Apply returns an error the table is as it was, or it is as wanted and
+// the error is about the rule in a foreign chain; it can be called again.
+func (f *Firewall) Apply(ctx context.Context, want firewall.Ruleset) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := drain(f.socket); err != nil {
+		return err
+	}
+	if err := f.applyTable(want); err != nil {
+		return fmt.Errorf("apply table %s %s: %w", want.Family, want.Table, err)
+	}
+	return f.placeAccepts()
+}
+
+func (f *Firewall) applyTable(want firewall.Ruleset) error {
+	table, err := newTable(want)
+	if err != nil {
+		return err
+	}
+	done := func(err error) error {
+		if err == nil {
+			f.applied, f.certain = &want, true
+		}
+		return err
+	}
+	if f.certain {
+		changes, ok := want.Since(*f.applied)
+		if ok && table.present(f.conn) {
+			err := table.update(f.conn, changes)
+			if err == nil {
+				return done(nil)
+			}
+			f.log.Warn("firewall: elements cannot be updated, replacing the table", "err", err)
+			if err := drain(f.socket); err != nil {
+				return err
+			}
+		}
+	}
+	return done(table.replace(f.conn))
+}
+
+// Remove deletes our table and our rule in foreign chains, if they are there:
+// the kernel's ruleset is then as if v6net had never been.
+func (f *Firewall) Remove(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := drain(f.socket); err != nil {
+		return err
+	}
+	f.applied, f.certain = nil, false
+	t := &nftables.Table{Name: firewall.Table, Family: nftables.TableFamilyINet}
+	f.conn.AddTable(t) // or the deletion fails where it is missing
+	f.conn.DelTable(t)
+	if err := f.conn.Flush(); err != nil {
+		return fmt.Errorf("delete table %s %s: %w", firewall.Family, firewall.Table, err)
+	}
+	return f.removeAccepts()
+}
+
+// restore puts back what others have removed. table: ours may have been changed.
+func (f *Firewall) restore(table bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.applied == nil {
+		return nil
+	}
+	if err := drain(f.socket); err != nil {
+		return err
+	}
+	if table {
+		f.certain = false
+		if err := f.applyTable(*f.applied); err != nil {
+			return fmt.Errorf("restore table %s %s: %w", firewall.Family, firewall.Table, err)
+		}
+		f.log.Warn("firewall: another program changed our table, restored")
+	}
+	return f.placeAccepts()
+}

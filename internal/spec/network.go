@@ -1,0 +1,150 @@
+package spec
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// minID is the shortest network or endpoint ID from which a unique interface name can be made.
+const minID = 12
+
+// CheckID says whether an ID from outside can be used: 12 to 64 lower-case hex digits.
+func CheckID(kind, id string) error {
+	if len(id) < minID || len(id) > 64 {
+		return fmt.Errorf("%s ID %q has %d characters (allowed: %d to 64 lower-case hex digits)", kind, id, len(id), minID)
+	}
+	for _, c := range id {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return fmt.Errorf("%s ID %q is not lower-case hex", kind, id)
+		}
+	}
+	return nil
+}
+
+// ShortID is the part of an ID that people are shown, as Docker does.
+func ShortID(id string) string { return id[:min(minID, len(id))] }
+
+// Subnet is one pool as a network uses it. A front end fills Prefix and Gateway;
+// the engine adds where the prefix came from.
+type Subnet struct {
+	Prefix  netip.Prefix `json:"prefix"`
+	Gateway netip.Addr   `json:"gateway"`       // the bridge's own address; zero: none
+	Aux     []netip.Addr `json:"aux,omitempty"` // addresses that the user keeps for other things
+	Source  Source       `json:"source,omitempty"`
+	Reason  string       `json:"reason,omitempty"`
+	OnLink  bool         `json:"on_link,omitempty"` // hosts on Parent take its addresses for neighbours
+	Parent  string       `json:"parent,omitempty"`  // the link it is on, where OnLink
+}
+
+// Phase says how far an operation on a journaled object had come, so that a
+// start after a crash knows whether to finish it or to take it back.
+type Phase string
+
+// The phases of a network or endpoint.
+const (
+	PhaseCreating Phase = "creating" // the front end has no answer yet: take it back
+	PhaseReady    Phase = "ready"
+	PhaseDeleting Phase = "deleting" // finish it
+)
+
+// Network is what a front end asked for.
+type Network struct {
+	ID       string   `json:"id"`
+	Phase    Phase    `json:"phase"`
+	Options  Options  `json:"options"`
+	Internal bool     `json:"internal"` // no way to or from outside the host
+	IPv4     []Subnet `json:"ipv4,omitempty"`
+	IPv6     []Subnet `json:"ipv6,omitempty"`
+}
+
+// Validate checks a network as it came from a front end.
+func (n Network) Validate() error {
+	if err := CheckID("network", n.ID); err != nil {
+		return err
+	}
+	if len(n.IPv6) == 0 {
+		return fmt.Errorf("the network has no IPv6 subnet: create it with --ipv6, and with --ipam-driver v6net to have a prefix found")
+	}
+	for _, s := range n.Subnets() {
+		if s.Gateway.IsValid() && !s.Prefix.Contains(s.Gateway) {
+			return fmt.Errorf("gateway %s is outside subnet %s", s.Gateway, s.Prefix)
+		}
+	}
+	for _, s := range n.IPv6 {
+		if s.Prefix.Bits() < MinPoolBits6 || s.Prefix.Bits() > MaxPoolBits6 {
+			return fmt.Errorf("subnet %s: prefix length %d cannot work on a container network (allowed: %d to %d; RAs and SLAAC need 64)", s.Prefix, s.Prefix.Bits(), MinPoolBits6, MaxPoolBits6)
+		}
+	}
+	return nil
+}
+
+// Subnets are all of the network's, IPv6 first.
+func (n Network) Subnets() []Subnet { return append(append([]Subnet(nil), n.IPv6...), n.IPv4...) }
+
+// Bridge is the name of the network's bridge.
+func (n Network) Bridge() string {
+	if n.Options.BridgeName != "" {
+		return n.Options.BridgeName
+	}
+	return BridgeName(n.ID)
+}
+
+// MasqueradesIPv6 reports whether traffic of an IPv6 subnet leaves under the
+// host's address. Left to us it does for unique local prefixes alone, which
+// nobody outside can answer (RFC 4193 §4.3).
+func (n Network) MasqueradesIPv6(s Subnet) bool {
+	switch n.Options.Masquerade {
+	case SwitchOn:
+		return true
+	case SwitchOff:
+		return false
+	default:
+		return IsULA(s.Prefix)
+	}
+}
+
+// MasqueradesIPv4 likewise: Docker's bridge keys decide.
+func (n Network) MasqueradesIPv4() bool {
+	return n.Options.Masquerade4 && n.Options.GatewayMode4 == GatewayNAT
+}
+
+// Port is one published port.
+type Port struct {
+	Protocol string     `json:"protocol"`            // tcp, udp or sctp
+	Port     uint16     `json:"port"`                // the container's
+	HostIP   netip.Addr `json:"host_ip"`             // zero or unspecified: every address of the host
+	HostPort uint16     `json:"host_port,omitempty"` // 0: v6net picks one where one is needed
+	HostEnd  uint16     `json:"host_end,omitempty"`  // last of the range to pick from; 0: HostPort itself
+}
+
+// Endpoint is one container's attachment to a network.
+type Endpoint struct {
+	ID        string       `json:"id"`
+	Phase     Phase        `json:"phase"`
+	NetworkID string       `json:"network_id"`
+	MAC       string       `json:"mac"`  // colon-separated hex
+	IPv4      netip.Prefix `json:"ipv4"` // address with its pool's length; zero: none
+	IPv6      netip.Prefix `json:"ipv6"` // likewise
+	Sandbox   string       `json:"sandbox,omitempty"`
+	Joined    bool         `json:"joined"`
+	Ports     []Port       `json:"ports,omitempty"` // published while the endpoint is the container's gateway
+}
+
+// Addresses are the endpoint's own, IPv6 first.
+func (e Endpoint) Addresses() []netip.Addr {
+	var out []netip.Addr
+	for _, p := range []netip.Prefix{e.IPv6, e.IPv4} {
+		if p.IsValid() {
+			out = append(out, p.Addr())
+		}
+	}
+	return out
+}
+
+// Attachment is what a container runtime needs to finish an endpoint.
+type Attachment struct {
+	Interface string     // name of the link to move into the sandbox
+	Prefix    string     // the engine names it PREFIX0, PREFIX1, …
+	Gateway4  netip.Addr // zero: none
+	Gateway6  netip.Addr // zero: none
+}

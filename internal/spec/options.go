@@ -1,0 +1,252 @@
+package spec
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Mode is how containers are attached to a network.
+type Mode string
+
+// The modes of a network.
+const (
+	ModeBridge  Mode = "bridge"
+	ModeMacvlan Mode = "macvlan"
+	ModeIPvlan  Mode = "ipvlan"
+)
+
+// Switch is an option that v6net may decide itself.
+type Switch string
+
+// The values of a Switch; SwitchNPTv6 is for masquerade alone.
+const (
+	SwitchAuto  Switch = "auto"
+	SwitchOn    Switch = "on"
+	SwitchOff   Switch = "off"
+	SwitchNPTv6 Switch = "nptv6"
+)
+
+// Inbound says who may open a connection to a container from outside its network.
+type Inbound string
+
+// The values of Inbound.
+const (
+	InboundPublished Inbound = "published" // published ports only
+	InboundOpen      Inbound = "open"      // anyone, any port
+	InboundNone      Inbound = "none"      // nobody
+)
+
+// GatewayMode is Docker's name for how a bridge network is joined to the outside.
+type GatewayMode string
+
+// The gateway modes of Docker's bridge driver that v6net knows.
+const (
+	GatewayNAT    GatewayMode = "nat"
+	GatewayRouted GatewayMode = "routed"
+)
+
+// Options are a network's validated options, the same for every front end.
+type Options struct {
+	Mode       Mode    `json:"mode"`
+	Parent     string  `json:"parent,omitempty"` // empty: interface of the IPv6 default route
+	NDProxy    Switch  `json:"ndproxy"`
+	RA         Switch  `json:"ra"`
+	Masquerade Switch  `json:"masquerade"` // IPv6
+	Inbound    Inbound `json:"inbound"`
+	Isolate    bool    `json:"isolate"`
+
+	BridgeName      string      `json:"bridge_name,omitempty"` // empty: made from the network's ID
+	ICC             bool        `json:"icc"`                   // containers of one bridge reach each other
+	Masquerade4     bool        `json:"masquerade4"`
+	GatewayMode4    GatewayMode `json:"gateway_mode4"`
+	HostBinding4    netip.Addr  `json:"host_binding4"` // host address of ports published without one
+	Inhibit4        bool        `json:"inhibit4"`      // no IPv4 address on the bridge
+	MTU             int         `json:"mtu,omitempty"` // 0: the parent's
+	InterfacePrefix string      `json:"interface_prefix"`
+}
+
+// DefaultOptions are the options of a network created with none.
+func DefaultOptions() Options {
+	return Options{
+		Mode: ModeBridge, NDProxy: SwitchAuto, RA: SwitchAuto, Masquerade: SwitchAuto,
+		Inbound: InboundPublished, Isolate: true,
+		ICC: true, Masquerade4: true, GatewayMode4: GatewayNAT, InterfacePrefix: "eth",
+	}
+}
+
+// LabelPrefix comes before an option's key where options travel as labels.
+const LabelPrefix = "v6net."
+
+// MinMTU is the smallest link MTU that carries IPv6 (RFC 8200 §5).
+const MinMTU = 1280
+
+// option is one row of the option table: how a value is checked and stored.
+type option struct {
+	key string
+	set func(o *Options, key, value string) error
+}
+
+// optionTable is the design's option table. An option that a later version
+// implements is here already, so that it is refused by name and never ignored.
+var optionTable = []option{
+	{"mode", func(o *Options, k, v string) error {
+		return choose(&o.Mode, k, v, []Mode{ModeBridge}, []Mode{ModeMacvlan, ModeIPvlan})
+	}},
+	{"parent", func(o *Options, k, v string) error { return interfaceName(&o.Parent, k, v) }},
+	{"macvlan_mode", notAvailable("bridge", "private", "vepa", "passthru")},
+	{"ipvlan_mode", notAvailable("l2", "l3", "l3s")},
+	{"ipvlan_flag", notAvailable("bridge", "private", "vepa")},
+	{"ndproxy", func(o *Options, k, v string) error {
+		return choose(&o.NDProxy, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff}, nil)
+	}},
+	{"ra", func(o *Options, k, v string) error {
+		return choose(&o.RA, k, v, []Switch{SwitchAuto, SwitchOff}, []Switch{SwitchOn})
+	}},
+	{"ra.dns", notAvailable()},
+	{"ra.search", notAvailable()},
+	{"ra.pref64", notAvailable()},
+	{"ra.autonomous", notAvailable()},
+	{"ra.lifetime", notAvailable()},
+	{"masquerade", func(o *Options, k, v string) error {
+		return choose(&o.Masquerade, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff}, []Switch{SwitchNPTv6})
+	}},
+	{"inbound", func(o *Options, k, v string) error {
+		return choose(&o.Inbound, k, v, []Inbound{InboundPublished, InboundOpen, InboundNone}, nil)
+	}},
+	{"host_access", func(_ *Options, k, v string) error {
+		var s Switch
+		return choose(&s, k, v, []Switch{SwitchOff}, []Switch{SwitchOn})
+	}},
+	{"isolate", func(o *Options, k, v string) error { return onOff(&o.Isolate, k, v) }},
+	{"com.docker.network.bridge.name", func(o *Options, k, v string) error { return interfaceName(&o.BridgeName, k, v) }},
+	{"com.docker.network.bridge.enable_icc", func(o *Options, k, v string) error { return boolean(&o.ICC, k, v) }},
+	{"com.docker.network.bridge.enable_ip_masquerade", func(o *Options, k, v string) error { return boolean(&o.Masquerade4, k, v) }},
+	{"com.docker.network.bridge.gateway_mode_ipv4", func(o *Options, k, v string) error {
+		return choose(&o.GatewayMode4, k, v, []GatewayMode{GatewayNAT, GatewayRouted}, []GatewayMode{"isolated", "nat-unprotected"})
+	}},
+	{"com.docker.network.bridge.gateway_mode_ipv6", func(o *Options, k, v string) error {
+		var m GatewayMode
+		if err := choose(&m, k, v, []GatewayMode{GatewayNAT, GatewayRouted}, []GatewayMode{"isolated", "nat-unprotected"}); err != nil {
+			return err
+		}
+		o.Masquerade = map[GatewayMode]Switch{GatewayNAT: SwitchOn, GatewayRouted: SwitchOff}[m]
+		return nil
+	}},
+	{"com.docker.network.bridge.host_binding_ipv4", func(o *Options, k, v string) error {
+		a, err := netip.ParseAddr(v)
+		if err != nil || !a.Is4() {
+			return &OptionError{Key: k, Value: v, Allowed: "an IPv4 address of the host"}
+		}
+		o.HostBinding4 = a
+		return nil
+	}},
+	{"com.docker.network.bridge.inhibit_ipv4", func(o *Options, k, v string) error { return boolean(&o.Inhibit4, k, v) }},
+	{"com.docker.network.driver.mtu", func(o *Options, k, v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < MinMTU || n > 65535 {
+			return &OptionError{Key: k, Value: v, Allowed: fmt.Sprintf("%d to 65535 bytes; IPv6 needs %d, RFC 8200 §5", MinMTU, MinMTU)}
+		}
+		o.MTU = n
+		return nil
+	}},
+	{"com.docker.network.container_iface_prefix", func(o *Options, k, v string) error {
+		// The engine appends an index, so two digits must still fit IFNAMSIZ.
+		if len(v) > maxInterfaceName-2 {
+			return &OptionError{Key: k, Value: v, Allowed: fmt.Sprintf("at most %d characters", maxInterfaceName-2)}
+		}
+		return interfaceName(&o.InterfacePrefix, k, v)
+	}},
+}
+
+// ParseOptions reads a network's options. Keys may carry LabelPrefix. An empty
+// value of Docker's own keys means the default, as with Docker's bridge driver.
+// The error is an *OptionError or an *UnknownOptionError.
+func ParseOptions(raw map[string]string) (Options, error) {
+	o := DefaultOptions()
+	for _, k := range sortedKeys(raw) { // sorted: the first error is the same every time
+		key, value := strings.TrimPrefix(k, LabelPrefix), raw[k]
+		i := slices.IndexFunc(optionTable, func(row option) bool { return row.key == key })
+		if i < 0 {
+			return Options{}, &UnknownOptionError{Key: k, Known: knownOptions()}
+		}
+		if value == "" && strings.HasPrefix(key, "com.docker.") {
+			continue
+		}
+		if err := optionTable[i].set(&o, key, value); err != nil {
+			return Options{}, err
+		}
+	}
+	return o, nil
+}
+
+func knownOptions() []string {
+	known := make([]string, len(optionTable))
+	for i, row := range optionTable {
+		known[i] = row.key
+	}
+	return known
+}
+
+// choose stores value in dst if it is one of now; one of later is refused as not available yet.
+func choose[T ~string](dst *T, key, value string, now, later []T) error {
+	switch v := T(value); {
+	case slices.Contains(now, v):
+		*dst = v
+		return nil
+	case slices.Contains(later, v):
+		return &OptionError{Key: key, Value: value, Allowed: join(now), Err: ErrNotAvailable}
+	default:
+		return &OptionError{Key: key, Value: value, Allowed: join(append(slices.Clone(now), later...))}
+	}
+}
+
+// notAvailable refuses an option of a later version; allowed lists its values, none for free text.
+func notAvailable(allowed ...string) func(*Options, string, string) error {
+	return func(_ *Options, key, value string) error {
+		if len(allowed) > 0 && !slices.Contains(allowed, value) {
+			return &OptionError{Key: key, Value: value, Allowed: join(allowed)}
+		}
+		return &OptionError{Key: key, Value: value, Allowed: "leave it out", Err: ErrNotAvailable}
+	}
+}
+
+func join[T ~string](values []T) string {
+	s := make([]string, len(values))
+	for i, v := range values {
+		s[i] = string(v)
+	}
+	return strings.Join(s, ", ")
+}
+
+func onOff(dst *bool, key, value string) error {
+	var s Switch
+	if err := choose(&s, key, value, []Switch{SwitchOn, SwitchOff}, nil); err != nil {
+		return err
+	}
+	*dst = s == SwitchOn
+	return nil
+}
+
+func boolean(dst *bool, key, value string) error {
+	b, err := strconv.ParseBool(value)
+	if err != nil {
+		return &OptionError{Key: key, Value: value, Allowed: "true, false"}
+	}
+	*dst = b
+	return nil
+}
+
+// maxInterfaceName is IFNAMSIZ without the final NUL (include/uapi/linux/if.h).
+const maxInterfaceName = 15
+
+// interfaceName accepts what the kernel's dev_valid_name does (net/core/dev.c).
+func interfaceName(dst *string, key, value string) error {
+	if value == "" || len(value) > maxInterfaceName || value == "." || value == ".." || strings.ContainsAny(value, "/: \t\n\v\f\r") {
+		return &OptionError{Key: key, Value: value, Allowed: fmt.Sprintf("the name of an interface, 1 to %d characters without '/', ':' or spaces", maxInterfaceName)}
+	}
+	*dst = value
+	return nil
+}

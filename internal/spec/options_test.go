@@ -1,0 +1,112 @@
+package spec
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"net/netip"
+)
+
+func TestParseOptions(t *testing.T) {
+	with := func(change func(*Options)) Options {
+		o := DefaultOptions()
+		change(&o)
+		return o
+	}
+	for _, tc := range []struct {
+		name string
+		raw  map[string]string
+		want Options
+	}{
+		{"none", nil, DefaultOptions()},
+		{"every key of our own", map[string]string{
+			"mode": "bridge", "parent": "eth0.50", "ndproxy": "off", "ra": "off", "masquerade": "on",
+			"inbound": "none", "isolate": "off", "host_access": "off",
+		}, with(func(o *Options) {
+			o.Parent, o.NDProxy, o.RA, o.Masquerade, o.Inbound, o.Isolate = "eth0.50", SwitchOff, SwitchOff, SwitchOn, InboundNone, false
+		})},
+		{"labels", map[string]string{"v6net.inbound": "open"}, with(func(o *Options) { o.Inbound = InboundOpen })},
+		{"Docker's bridge keys", map[string]string{
+			"com.docker.network.bridge.name":                 "br-web",
+			"com.docker.network.bridge.enable_icc":           "false",
+			"com.docker.network.bridge.enable_ip_masquerade": "false",
+			"com.docker.network.bridge.gateway_mode_ipv4":    "routed",
+			"com.docker.network.bridge.gateway_mode_ipv6":    "nat",
+			"com.docker.network.bridge.host_binding_ipv4":    "127.0.0.1",
+			"com.docker.network.bridge.inhibit_ipv4":         "true",
+			"com.docker.network.driver.mtu":                  "1400",
+			"com.docker.network.container_iface_prefix":      "net",
+		}, with(func(o *Options) {
+			o.BridgeName, o.ICC, o.Masquerade4, o.GatewayMode4, o.Masquerade = "br-web", false, false, GatewayRouted, SwitchOn
+			o.HostBinding4, o.Inhibit4, o.MTU, o.InterfacePrefix = netip.MustParseAddr("127.0.0.1"), true, 1400, "net"
+		})},
+		{"an empty value of Docker's is its default", map[string]string{"com.docker.network.driver.mtu": ""}, DefaultOptions()},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := ParseOptions(tc.raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+				t.Errorf("ParseOptions(%v) (-want +got):\n%s", tc.raw, diff)
+			}
+		})
+	}
+}
+
+func TestParseOptionsRefuses(t *testing.T) {
+	for _, tc := range []struct {
+		name, key, value string
+		later            bool     // refused as not available yet
+		says             []string // what the message must name
+	}{
+		{"unknown key", "colour", "blue", false, []string{"colour", "mode", "parent"}},
+		{"bad mode", "mode", "tunnel", false, []string{"mode", "tunnel", "bridge"}},
+		{"a mode of a later version", "mode", "macvlan", true, []string{"mode", "macvlan", "bridge"}},
+		{"ipvlan", "mode", "ipvlan", true, []string{"ipvlan"}},
+		{"macvlan_mode", "macvlan_mode", "vepa", true, []string{"macvlan_mode"}},
+		{"bad macvlan_mode", "macvlan_mode", "tree", false, []string{"tree", "vepa"}},
+		{"ra on", "ra", "on", true, []string{"ra=on"}},
+		{"ra.dns", "ra.dns", "2001:db8::53", true, []string{"ra.dns"}},
+		{"nptv6", "masquerade", "nptv6", true, []string{"nptv6"}},
+		{"host_access", "host_access", "on", true, []string{"host_access"}},
+		{"empty value of ours", "inbound", "", false, []string{"inbound", "published"}},
+		{"parent too long", "parent", "averyverylongname", false, []string{"parent", "15"}},
+		{"parent with a slash", "parent", "../x", false, []string{"parent"}},
+		{"MTU below IPv6's least", "com.docker.network.driver.mtu", "1279", false, []string{"1279", "1280"}},
+		{"MTU no number", "com.docker.network.driver.mtu", "big", false, []string{"big"}},
+		{"host binding of the other family", "com.docker.network.bridge.host_binding_ipv4", "::1", false, []string{"::1", "IPv4"}},
+		{"bool", "com.docker.network.bridge.enable_icc", "maybe", false, []string{"maybe", "true, false"}},
+		{"gateway mode of a later version", "com.docker.network.bridge.gateway_mode_ipv6", "isolated", true, []string{"isolated"}},
+		{"interface prefix too long", "com.docker.network.container_iface_prefix", "abcdefghijklmn", false, []string{"13"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := ParseOptions(map[string]string{tc.key: tc.value})
+			if err == nil {
+				t.Fatalf("%s=%s was accepted", tc.key, tc.value)
+			}
+			if errors.Is(err, ErrNotAvailable) != tc.later {
+				t.Errorf("%v: not available yet = %v, want %v", err, !tc.later, tc.later)
+			}
+			for _, s := range tc.says {
+				if !strings.Contains(err.Error(), s) {
+					t.Errorf("error %q does not say %q", err, s)
+				}
+			}
+		})
+	}
+}
+
+func FuzzParseOptions(f *testing.F) {
+	f.Add("mode", "bridge")
+	f.Add("v6net.parent", "eth0")
+	f.Fuzz(func(t *testing.T, key, value string) {
+		o, err := ParseOptions(map[string]string{key: value})
+		if err == nil && (o.Mode != ModeBridge || o.MTU != 0 && o.MTU < MinMTU) {
+			t.Errorf("%q=%q gave %+v", key, value, o)
+		}
+	})
+}

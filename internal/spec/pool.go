@@ -1,0 +1,148 @@
+package spec
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+)
+
+// Source says where a pool's prefix comes from.
+type Source string
+
+// The prefix sources. SourcePrivate is IPv4's only automatic source (RFC 1918).
+const (
+	SourceAuto    Source = "auto"
+	SourceStatic  Source = "static"
+	SourceParent  Source = "parent"
+	SourcePD      Source = "pd"
+	SourceCloud   Source = "cloud"
+	SourceULA     Source = "ula"
+	SourcePrivate Source = "private"
+)
+
+// Allocation is the order in which a pool hands out its addresses.
+type Allocation string
+
+// The orders of allocation.
+const (
+	Sequential Allocation = "sequential"
+	Random     Allocation = "random"
+)
+
+// Limits of an IPv6 pool's prefix length. A pool is an on-link prefix of the
+// containers, and those are at most a /64 (RFC 4291 §2.5.4, RFC 7421); a pool
+// longer than /126 has no room for a gateway and a container beside the
+// subnet-router anycast address (RFC 4291 §2.6.1).
+const (
+	MinPoolBits6 = 64
+	MaxPoolBits6 = 126
+)
+
+// PoolRequest asks for a pool: one that the user named, or one that v6net finds.
+type PoolRequest struct {
+	V6         bool
+	Prefix     netip.Prefix // zero: find one
+	Range      netip.Prefix // --ip-range: allocate only here; zero: the whole prefix
+	Source     Source
+	Parent     string // empty: interface of the IPv6 default route
+	Bits       int    // prefix_length; 0: the source's own
+	Allocation Allocation
+}
+
+// Pool is the part of a prefix that one network uses.
+type Pool struct {
+	ID         string       `json:"id"`
+	Prefix     netip.Prefix `json:"prefix"`
+	Range      netip.Prefix `json:"range"` // zero: the whole prefix
+	Allocation Allocation   `json:"allocation"`
+	Source     Source       `json:"source"`
+	Reason     string       `json:"reason"`           // why this source, for people
+	Parent     string       `json:"parent,omitempty"` // the link of which OnLink speaks
+	// OnLink says that hosts on the parent link take the pool's addresses for
+	// neighbours, so that somebody must answer their solicitations.
+	OnLink bool `json:"on_link"`
+}
+
+// ulaRange is RFC 4193 §3.1's fc00::/7.
+var ulaRange = netip.MustParsePrefix("fc00::/7")
+
+// IsULA reports whether the prefix is a unique local one (RFC 4193).
+func IsULA(p netip.Prefix) bool { return ulaRange.Overlaps(p) && p.Bits() >= ulaRange.Bits() }
+
+// poolOptions are the keys of `--ipam-opt`.
+var poolOptions = []string{"source", "prefix_length", "allocation", "parent"}
+
+// ParsePoolRequest reads what the engine's IPAM call carries: the subnet and
+// range as CIDR text (empty: none) and `--ipam-opt` keys. The error is an
+// *OptionError, an *UnknownOptionError, or says what is wrong with the subnet.
+func ParsePoolRequest(v6 bool, subnet, subRange string, raw map[string]string) (PoolRequest, error) {
+	r := PoolRequest{V6: v6, Source: SourceAuto, Allocation: Sequential}
+	for _, k := range sortedKeys(raw) {
+		if err := r.setOption(k, raw[k]); err != nil {
+			return PoolRequest{}, err
+		}
+	}
+	if !v6 {
+		// The options are the IPv6 pool's; the engine sends them with the IPv4 request too.
+		r.Source, r.Bits, r.Parent = SourcePrivate, 0, ""
+	}
+	var err error
+	if subnet != "" {
+		if r.Prefix, err = parseSubnet(subnet, v6); err != nil {
+			return PoolRequest{}, err
+		}
+		r.Source = SourceStatic
+	} else if r.Source == SourceStatic {
+		return PoolRequest{}, &OptionError{Key: "source", Value: "static", Allowed: "static only together with --subnet"}
+	}
+	if subRange != "" {
+		if r.Range, err = parseSubnet(subRange, v6); err != nil {
+			return PoolRequest{}, fmt.Errorf("--ip-range: %w", err)
+		}
+		if !r.Prefix.IsValid() || r.Range.Bits() < r.Prefix.Bits() || !r.Prefix.Contains(r.Range.Addr()) {
+			return PoolRequest{}, fmt.Errorf("--ip-range %s is not inside --subnet %q", r.Range, subnet)
+		}
+	}
+	return r, nil
+}
+
+func (r *PoolRequest) setOption(key, value string) error {
+	switch key {
+	case "source":
+		return choose(&r.Source, key, value,
+			[]Source{SourceAuto, SourceStatic, SourceParent, SourceULA}, []Source{SourcePD, SourceCloud})
+	case "prefix_length":
+		n, err := strconv.Atoi(value)
+		if err != nil || n < MinPoolBits6 || n > MaxPoolBits6 {
+			return &OptionError{Key: key, Value: value, Allowed: fmt.Sprintf("%d to %d; 64 if containers are to use SLAAC", MinPoolBits6, MaxPoolBits6)}
+		}
+		r.Bits = n
+		return nil
+	case "allocation":
+		return choose(&r.Allocation, key, value, []Allocation{Sequential, Random}, nil)
+	case "parent":
+		return interfaceName(&r.Parent, key, value)
+	default:
+		return &UnknownOptionError{Key: key, Known: poolOptions}
+	}
+}
+
+// parseSubnet reads a prefix of the asked family that a container network can use.
+func parseSubnet(s string, v6 bool) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("subnet %q is not a prefix such as 2001:db8:1::/64", s)
+	}
+	p = p.Masked()
+	switch {
+	case p.Addr().Is4In6() || p.Addr().Is6() != v6:
+		return netip.Prefix{}, fmt.Errorf("subnet %s is of the other address family", p)
+	case p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() || p.Addr().IsLoopback():
+		return netip.Prefix{}, fmt.Errorf("subnet %s cannot be used: containers need unicast addresses that are routed", p)
+	case v6 && (p.Bits() < MinPoolBits6 || p.Bits() > MaxPoolBits6):
+		return netip.Prefix{}, fmt.Errorf("subnet %s: prefix length %d cannot work on a container network (allowed: %d to %d; RAs and SLAAC need 64)", p, p.Bits(), MinPoolBits6, MaxPoolBits6)
+	case !v6 && (p.Bits() < 8 || p.Bits() > 30):
+		return netip.Prefix{}, fmt.Errorf("subnet %s: prefix length %d cannot work on a container network (allowed: 8 to 30)", p, p.Bits())
+	}
+	return p, nil
+}

@@ -1,0 +1,42 @@
+package spec
+
+import "net/netip"
+
+// Status is what `v6net status` shows; its JSON form is stable.
+type Status struct {
+	Version  string          `json:"version"`
+	Networks []NetworkStatus `json:"networks"`
+	Pools    []PoolStatus    `json:"pools"`
+	Proxies  []ProxyStatus   `json:"proxies"`
+	Sysctls  []SysctlStatus  `json:"sysctls"`
+}
+
+// NetworkStatus is one network with its endpoints.
+type NetworkStatus struct {
+	Network
+	Bridge    string     `json:"bridge"`
+	Error     string     `json:"error,omitempty"` // why it is degraded, for people
+	Endpoints []Endpoint `json:"endpoints"`
+}
+
+// PoolStatus is one pool and how many of its addresses are leased.
+type PoolStatus struct {
+	Pool
+	Leases int  `json:"leases"`
+	Used   bool `json:"used"` // by a network of ours
+}
+
+// ProxyStatus is the NDP proxy on one parent.
+type ProxyStatus struct {
+	Parent    string            `json:"parent"`
+	Path      string            `json:"path"` // the data path: packet
+	Error     string            `json:"error,omitempty"`
+	Addresses []netip.Addr      `json:"addresses"`
+	Counters  map[string]uint64 `json:"counters"` // solicitations by verdict
+}
+
+// SysctlStatus is a setting of the host that v6net changed and will put back.
+type SysctlStatus struct {
+	Key      string `json:"key"`
+	Original string `json:"original"`
+}

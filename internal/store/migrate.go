@@ -1,0 +1,48 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+)
+
+var (
+	keyVersion  = []byte("version")
+	keyGlobalID = []byte("ula-global-id")
+)
+
+// migrations bring a journal from the version of their index to the next one.
+// They are never changed once released: a new schema appends a step.
+var migrations = []func(*bbolt.Tx) error{createBuckets}
+
+// migrate brings the journal to the newest schema in one transaction, so that
+// a crash leaves it at the old one.
+func migrate(tx *bbolt.Tx) error {
+	meta, err := tx.CreateBucketIfNotExists(bucketMeta)
+	if err != nil {
+		return err
+	}
+	version := uint64(0)
+	if v := meta.Get(keyVersion); len(v) == 8 {
+		version = binary.BigEndian.Uint64(v)
+	}
+	if version > uint64(len(migrations)) {
+		return fmt.Errorf("schema version %d is newer than this v6net knows (%d): use the v6net that wrote it, or a newer one", version, len(migrations))
+	}
+	for ; version < uint64(len(migrations)); version++ {
+		if err := migrations[version](tx); err != nil {
+			return fmt.Errorf("migrate schema from version %d: %w", version, err)
+		}
+	}
+	return meta.Put(keyVersion, binary.BigEndian.AppendUint64(nil, version))
+}
+
+func createBuckets(tx *bbolt.Tx) error {
+	for _, b := range [][]byte{bucketNetworks, bucketEndpoints, bucketPools, bucketLeases, bucketSysctls} {
+		if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+			return fmt.Errorf("bucket %s: %w", b, err)
+		}
+	}
+	return nil
+}

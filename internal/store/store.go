@@ -1,0 +1,200 @@
+// Package store is the journal: one bbolt file that holds what v6net has promised.
+//
+// Every write is one transaction, on disk before it returns. The file is locked
+// while it is open, and carries the version of its schema.
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// The top-level buckets. Leases has one bucket below it for every pool.
+var (
+	bucketMeta      = []byte("meta")
+	bucketNetworks  = []byte("networks")
+	bucketEndpoints = []byte("endpoints")
+	bucketPools     = []byte("pools")
+	bucketLeases    = []byte("leases")
+	bucketSysctls   = []byte("sysctls")
+)
+
+// lockTimeout bounds the wait for another process that has the journal open.
+const lockTimeout = 5 * time.Second
+
+// Store is an open journal.
+type Store struct{ db *bbolt.DB }
+
+// Open opens or makes the journal at path, with the folders above it, and
+// migrates an older schema. It fails if another process has the journal open,
+// or a newer v6net wrote it.
+func Open(path string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("journal %s: %w", path, err)
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, bbolt.ErrTimeout) {
+		return nil, fmt.Errorf("journal %s: another v6net daemon has it open", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("journal %s: %w", path, err)
+	}
+	if err := db.Update(migrate); err != nil {
+		return nil, errors.Join(fmt.Errorf("journal %s: %w", path, err), db.Close())
+	}
+	return &Store{db: db}, nil
+}
+
+// Close gives the journal back.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Load reads the whole journal.
+func (s *Store) Load() (spec.State, error) {
+	state := spec.State{Leases: map[string][]netip.Addr{}, Sysctls: map[string]string{}}
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		if err := errors.Join(
+			readAll(tx, bucketNetworks, &state.Networks),
+			readAll(tx, bucketEndpoints, &state.Endpoints),
+			readAll(tx, bucketPools, &state.Pools),
+		); err != nil {
+			return err
+		}
+		if err := tx.Bucket(bucketSysctls).ForEach(func(k, v []byte) error {
+			state.Sysctls[string(k)] = string(v)
+			return nil
+		}); err != nil {
+			return err
+		}
+		return tx.Bucket(bucketLeases).ForEachBucket(func(pool []byte) error {
+			return tx.Bucket(bucketLeases).Bucket(pool).ForEach(func(k, _ []byte) error {
+				addr, ok := netip.AddrFromSlice(k)
+				if !ok {
+					return fmt.Errorf("pool %s: lease key %x is no address", pool, k)
+				}
+				state.Leases[string(pool)] = append(state.Leases[string(pool)], addr)
+				return nil
+			})
+		})
+	})
+	if err != nil {
+		return spec.State{}, fmt.Errorf("read journal %s: %w", s.db.Path(), err)
+	}
+	return state, nil
+}
+
+func readAll[T any](tx *bbolt.Tx, bucket []byte, dst *[]T) error {
+	return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
+		var record T
+		if err := json.Unmarshal(v, &record); err != nil {
+			return fmt.Errorf("%s/%s: %w", bucket, k, err)
+		}
+		*dst = append(*dst, record)
+		return nil
+	})
+}
+
+// PutNetwork writes a network.
+func (s *Store) PutNetwork(n spec.Network) error { return s.put(bucketNetworks, n.ID, n) }
+
+// DeleteNetwork forgets a network; an unknown one is no error.
+func (s *Store) DeleteNetwork(id string) error { return s.remove(bucketNetworks, id) }
+
+// PutEndpoint writes an endpoint.
+func (s *Store) PutEndpoint(e spec.Endpoint) error { return s.put(bucketEndpoints, e.ID, e) }
+
+// DeleteEndpoint forgets an endpoint; an unknown one is no error.
+func (s *Store) DeleteEndpoint(id string) error { return s.remove(bucketEndpoints, id) }
+
+// PutPool writes a pool.
+func (s *Store) PutPool(p spec.Pool) error { return s.put(bucketPools, p.ID, p) }
+
+// DeletePool forgets a pool and all of its leases; an unknown one is no error.
+func (s *Store) DeletePool(id string) error {
+	return s.update("delete pool "+id, func(tx *bbolt.Tx) error {
+		err := tx.Bucket(bucketLeases).DeleteBucket([]byte(id))
+		if err != nil && !errors.Is(err, bbolt.ErrBucketNotFound) {
+			return err
+		}
+		return tx.Bucket(bucketPools).Delete([]byte(id))
+	})
+}
+
+// PutLease writes a lease of a pool.
+func (s *Store) PutLease(poolID string, addr netip.Addr) error {
+	return s.update(fmt.Sprintf("put lease %s of pool %s", addr, poolID), func(tx *bbolt.Tx) error {
+		leases, err := tx.Bucket(bucketLeases).CreateBucketIfNotExists([]byte(poolID))
+		if err != nil {
+			return err
+		}
+		return leases.Put(addr.AsSlice(), []byte{})
+	})
+}
+
+// DeleteLease forgets a lease; an unknown one is no error.
+func (s *Store) DeleteLease(poolID string, addr netip.Addr) error {
+	return s.update(fmt.Sprintf("delete lease %s of pool %s", addr, poolID), func(tx *bbolt.Tx) error {
+		leases := tx.Bucket(bucketLeases).Bucket([]byte(poolID))
+		if leases == nil {
+			return nil
+		}
+		return leases.Delete(addr.AsSlice())
+	})
+}
+
+// PutSysctl writes what a setting of the host held before v6net changed it.
+func (s *Store) PutSysctl(key, original string) error {
+	return s.update("put sysctl "+key, func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketSysctls).Put([]byte(key), []byte(original))
+	})
+}
+
+// DeleteSysctl forgets a setting; an unknown one is no error.
+func (s *Store) DeleteSysctl(key string) error { return s.remove(bucketSysctls, key) }
+
+// GlobalID returns this host's RFC 4193 global ID, which make provides the first time.
+func (s *Store) GlobalID(make func() ([5]byte, error)) ([5]byte, error) {
+	var id [5]byte
+	err := s.update("global ID", func(tx *bbolt.Tx) error {
+		if copy(id[:], tx.Bucket(bucketMeta).Get(keyGlobalID)) == len(id) {
+			return nil
+		}
+		var err error
+		if id, err = make(); err != nil {
+			return err
+		}
+		return tx.Bucket(bucketMeta).Put(keyGlobalID, id[:])
+	})
+	return id, err
+}
+
+func (s *Store) put(bucket []byte, key string, record any) error {
+	value, err := json.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("encode %s/%s: %w", bucket, key, err)
+	}
+	return s.update(fmt.Sprintf("put %s/%s", bucket, key), func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucket).Put([]byte(key), value)
+	})
+}
+
+func (s *Store) remove(bucket []byte, key string) error {
+	return s.update(fmt.Sprintf("delete %s/%s", bucket, key), func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucket).Delete([]byte(key))
+	})
+}
+
+func (s *Store) update(what string, f func(*bbolt.Tx) error) error {
+	if err := s.db.Update(f); err != nil {
+		return fmt.Errorf("journal: %s: %w", what, err)
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.etcd.io/bbolt"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+var compareAddrs = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
+
+func open(t testing.TB, path string) *Store {
+	t.Helper()
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() }) // closed twice where the test closes it itself
+	return s
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestJournalSurvivesReopening(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state", "v6net.db")
+	want := spec.State{
+		Networks: []spec.Network{{
+			ID: strings.Repeat("a", 64), Phase: spec.PhaseReady, Options: spec.DefaultOptions(),
+			IPv6: []spec.Subnet{{Prefix: netip.MustParsePrefix("2001:db8:1::/80"), Gateway: netip.MustParseAddr("2001:db8:1::1"), OnLink: true, Parent: "eth0"}},
+		}},
+		Endpoints: []spec.Endpoint{{
+			ID: strings.Repeat("b", 64), NetworkID: strings.Repeat("a", 64), Phase: spec.PhaseCreating,
+			IPv6:  netip.MustParsePrefix("2001:db8:1::2/80"),
+			Ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}},
+		}},
+		Pools:   []spec.Pool{{ID: "2001:db8:1::/80", Prefix: netip.MustParsePrefix("2001:db8:1::/80"), Source: spec.SourceParent, Allocation: spec.Random}},
+		Leases:  map[string][]netip.Addr{"2001:db8:1::/80": {netip.MustParseAddr("2001:db8:1::1"), netip.MustParseAddr("2001:db8:1::2")}},
+		Sysctls: map[string]string{"net/ipv6/conf/all/forwarding": "0"},
+	}
+	s := open(t, path)
+	must(t, s.PutNetwork(want.Networks[0]))
+	must(t, s.PutEndpoint(want.Endpoints[0]))
+	must(t, s.PutPool(want.Pools[0]))
+	for _, a := range want.Leases["2001:db8:1::/80"] {
+		must(t, s.PutLease("2001:db8:1::/80", a))
+	}
+	must(t, s.PutSysctl("net/ipv6/conf/all/forwarding", "0"))
+	id, err := s.GlobalID(func() ([5]byte, error) { return [5]byte{1, 2, 3, 4, 5}, nil })
+	must(t, err)
+	must(t, s.Close())
+
+	s = open(t, path)
+	got, err := s.Load()
+	must(t, err)
+	if diff := cmp.Diff(want, got, compareAddrs); diff != "" {
+		t.Errorf("journal after reopening (-want +got):\n%s", diff)
+	}
+	again, err := s.GlobalID(func() ([5]byte, error) { return [5]byte{9}, nil })
+	must(t, err)
+	if again != id {
+		t.Errorf("global ID changed from %x to %x: every ULA prefix would", id, again)
+	}
+}
+
+func TestDeleteLeavesNothing(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "v6net.db"))
+	pool, addr := "fd00::/64", netip.MustParseAddr("fd00::1")
+	must(t, s.PutNetwork(spec.Network{ID: "n"}))
+	must(t, s.PutEndpoint(spec.Endpoint{ID: "e"}))
+	must(t, s.PutPool(spec.Pool{ID: pool}))
+	must(t, s.PutLease(pool, addr))
+	must(t, s.PutSysctl("k", "0"))
+	for range 2 { // the second time everything is unknown, which is no error
+		must(t, s.DeleteLease(pool, addr))
+		must(t, s.PutLease("other", addr))
+		must(t, s.DeletePool("other"))
+		must(t, s.DeletePool(pool))
+		must(t, s.DeleteEndpoint("e"))
+		must(t, s.DeleteNetwork("n"))
+		must(t, s.DeleteSysctl("k"))
+	}
+	got, err := s.Load()
+	must(t, err)
+	want := spec.State{Leases: map[string][]netip.Addr{}, Sysctls: map[string]string{}}
+	if diff := cmp.Diff(want, got, compareAddrs); diff != "" {
+		t.Errorf("journal after deleting all (-want +got):\n%s", diff)
+	}
+}
+
+func TestNewerSchemaIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.db")
+	s := open(t, path)
+	must(t, s.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketMeta).Put(keyVersion, binary.BigEndian.AppendUint64(nil, 99))
+	}))
+	must(t, s.Close())
+	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "99") {
+		t.Errorf("Open of a journal of schema 99 = %v, want a refusal that names the version", err)
+	}
+}
+
+func TestDamagedRecordIsNamed(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "v6net.db"))
+	must(t, s.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketNetworks).Put([]byte("broken"), []byte("{"))
+	}))
+	if _, err := s.Load(); err == nil || !strings.Contains(err.Error(), "networks/broken") {
+		t.Errorf("Load = %v, want an error that names the record", err)
+	}
+}
+
+// BenchmarkLease is what the journal adds to an address request, disk included.
+func BenchmarkLease(b *testing.B) {
+	for _, leases := range []int{10, 100_000} {
+		b.Run(fmt.Sprintf("leases=%d", leases), func(b *testing.B) {
+			s := open(b, filepath.Join(b.TempDir(), "v6net.db"))
+			addr := netip.MustParseAddr("2001:db8::")
+			must(b, s.db.Update(func(tx *bbolt.Tx) error {
+				bucket, err := tx.Bucket(bucketLeases).CreateBucketIfNotExists([]byte("p"))
+				for range leases {
+					addr = addr.Next()
+					must(b, bucket.Put(addr.AsSlice(), nil))
+				}
+				return err
+			}))
+			for b.Loop() {
+				addr = addr.Next()
+				must(b, s.PutLease("p", addr))
+			}
+		})
+	}
+}

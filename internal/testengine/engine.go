@@ -1,0 +1,303 @@
+package testengine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/client"
+
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+const (
+	startTimeout = 60 * time.Second
+	stopTimeout  = 60 * time.Second
+	// systemPath is Debian's, for programs inside an engine's root.
+	systemPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	// logTail is how much of its log a failed test shows.
+	logTail = 8 << 10
+)
+
+// Options say which engine is started and how. The zero value is Docker 20.10
+// on the test's own host, without userland proxy.
+type Options struct {
+	Release       string        // one of Releases
+	Host          *testnet.Host // whose network it uses
+	LiveRestore   bool          // containers outlive the daemon
+	UserlandProxy bool          // docker-proxy for published ports
+	Args          []string      // more arguments of dockerd
+}
+
+// Engine is a running dockerd with an empty data directory of its own.
+type Engine struct {
+	options Options
+	release release
+	layout  layout
+	root    *root
+	cgroup  *cgroup
+	network *network
+	client  *client.Client
+	process *process // nil while stopped
+}
+
+// Start starts an engine and waits until it answers. At the end of the test it
+// is stopped and everything of it removed: containers, plugins, interfaces,
+// rules (all packet filter rules of its host, whoever made them) and cgroups.
+// A failed test shows the end of its log.
+func Start(t testing.TB, options Options) *Engine {
+	t.Helper()
+	if options.Host == nil {
+		options.Host = testnet.Self(t)
+	}
+	e := &Engine{options: options}
+	// Before prepare: what that made until it failed is to be removed, too.
+	t.Cleanup(func() { e.cleanUp(t) })
+	if err := e.prepare(t.Context()); err != nil {
+		t.Fatalf("prepare engine %s: %v", options.Release, err)
+	}
+	e.launch(t)
+	return e
+}
+
+// prepare makes all that outlives a restart of the engine.
+func (e *Engine) prepare(ctx context.Context) error {
+	var err error
+	if e.release, err = findRelease(e.options.Release); err != nil {
+		return err
+	}
+	if e.network, err = observeNetwork(ctx, e.options.Host); err != nil {
+		return err
+	}
+	if e.cgroup, err = makeCgroup(); err != nil {
+		return err
+	}
+	if e.layout, err = makeLayout(); err != nil {
+		return err
+	}
+	for _, dir := range []string{e.layout.file("home"), e.layout.file("home/.docker")} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return fmt.Errorf("make home of the engine: %w", err)
+		}
+	}
+	// Without it the engine would read the machine's /etc/docker/daemon.json.
+	if err := os.WriteFile(e.layout.file("daemon.json"), []byte("{}\n"), 0o644); err != nil {
+		return fmt.Errorf("write the engine's configuration: %w", err)
+	}
+	module, err := moduleDir()
+	if err != nil {
+		return err
+	}
+	if e.root, err = makeRoot(e.release.root, e.layout, []string{os.TempDir(), module}); err != nil {
+		return err
+	}
+	e.client, err = client.NewClientWithOpts(client.WithHost(e.endpoint()), client.WithAPIVersionNegotiation())
+	if err != nil {
+		return fmt.Errorf("make Docker client: %w", err)
+	}
+	return nil
+}
+
+// moduleDir is the directory of the module that the test belongs to: `go test`
+// runs it in the directory of its package.
+func moduleDir() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find module: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == "/" {
+			return "", errors.New("find module: no go.mod above the working directory")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// launch starts dockerd and waits until it answers.
+func (e *Engine) launch(t testing.TB) {
+	t.Helper()
+	args := []string{
+		"dockerd",
+		"--host=" + e.endpoint(),
+		"--config-file=" + e.layout.file("daemon.json"),
+		"--data-root=" + e.layout.file("data"),
+		"--exec-root=" + e.layout.file("exec"),
+		"--pidfile=" + e.layout.file("docker.pid"),
+		"--cgroup-parent=/" + e.cgroup.name,
+		"--exec-opt=native.cgroupdriver=cgroupfs",
+		fmt.Sprintf("--userland-proxy=%t", e.options.UserlandProxy),
+		fmt.Sprintf("--live-restore=%t", e.options.LiveRestore),
+	}
+	// Not t.Context: that ends before the cleanup, which wants a clean stop.
+	cmd := e.command(context.Background(), "/", append(args, e.options.Args...)...)
+	process, err := startProcess(cmd, e.layout.file("dockerd.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.process = process
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	if err := process.await(ctx, e.ping); err != nil {
+		t.Fatalf("engine %s: %v", e.options.Release, err)
+	}
+	version, err := e.client.ServerVersion(t.Context())
+	if err != nil {
+		t.Fatalf("ask the engine for its version: %v", err)
+	}
+	if !strings.HasPrefix(version.Version, e.release.version) {
+		t.Fatalf("engine is %s, want %s", version.Version, e.release.version)
+	}
+}
+
+func (e *Engine) ping(ctx context.Context) error {
+	_, err := e.client.Ping(ctx)
+	return err
+}
+
+func (e *Engine) endpoint() string { return "unix://" + e.layout.file("docker.sock") }
+
+// command is a program in the engine's root and on its host, in directory dir.
+func (e *Engine) command(ctx context.Context, dir string, args ...string) *exec.Cmd {
+	enter := []string{"--mount=" + e.root.path(), "--", "env", "-C", dir}
+	cmd := exec.CommandContext(ctx, "nsenter",
+		append([]string{"--net=" + e.options.Host.Path()}, append(enter, args...)...)...)
+	cmd.Env = []string{systemPath, "LC_ALL=C.UTF-8", "HOME=" + e.layout.file("home"), "DOCKER_HOST=" + e.endpoint()}
+	return cmd
+}
+
+// Client talks to the engine's API in a version that both know.
+func (e *Engine) Client() *client.Client { return e.client }
+
+// Host is the host whose network the engine uses.
+func (e *Engine) Host() *testnet.Host { return e.options.Host }
+
+// StateDir is the engine's directory, with its data in data/, its run-time
+// state in exec/ and docker.sock. Mounts made by the engine are visible there.
+func (e *Engine) StateDir() string { return e.layout.state() }
+
+// PID is the process ID of dockerd.
+func (e *Engine) PID() int { return e.process.cmd.Process.Pid }
+
+// Restart stops the engine, if it runs, and starts it again with its data.
+func (e *Engine) Restart(t testing.TB) {
+	t.Helper()
+	if e.process != nil {
+		e.Stop(t)
+	}
+	e.launch(t)
+}
+
+// Stop ends dockerd as a service manager does.
+func (e *Engine) Stop(t testing.TB) {
+	t.Helper()
+	if err := e.end(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Kill ends dockerd at once. Containers and plugins go on running.
+func (e *Engine) Kill(t testing.TB) {
+	t.Helper()
+	if err := e.end(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (e *Engine) end(sig syscall.Signal) error {
+	if e.process == nil {
+		return errors.New("the engine does not run")
+	}
+	process := e.process
+	e.process = nil
+	return process.end(sig, stopTimeout)
+}
+
+// CLI runs the release's own docker command and returns what it wrote to both
+// outputs, without surrounding white space. The test fails when the command
+// does.
+func (e *Engine) CLI(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := e.Try(t.Context(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// Try is CLI for commands that may fail; the error holds their output.
+func (e *Engine) Try(ctx context.Context, args ...string) (string, error) {
+	return e.run(ctx, "/", append([]string{"docker"}, args...)...)
+}
+
+// Compose runs the release's own docker compose in a directory, which has to be
+// in the module or the test's temporary directory.
+func (e *Engine) Compose(t testing.TB, dir string, args ...string) string {
+	t.Helper()
+	out, err := e.run(t.Context(), dir, append(append([]string{}, e.release.compose...), args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func (e *Engine) run(ctx context.Context, dir string, args ...string) (string, error) {
+	out, err := e.command(ctx, dir, args...).CombinedOutput()
+	out = bytes.TrimSpace(out)
+	if err != nil {
+		return string(out), fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// Logs is what the engine has logged since Start, over all restarts.
+func (e *Engine) Logs(t testing.TB) string {
+	t.Helper()
+	log, err := os.ReadFile(e.layout.file("dockerd.log"))
+	if err != nil {
+		t.Fatalf("read the engine's log: %v", err)
+	}
+	return string(log)
+}
+
+// cleanUp undoes prepare and launch, as far as they came.
+func (e *Engine) cleanUp(t testing.TB) {
+	if t.Failed() && e.layout.dir != "" {
+		log, _ := os.ReadFile(e.layout.file("dockerd.log")) // there may be none yet
+		t.Logf("end of the engine's log:\n%s", log[max(0, len(log)-logTail):])
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	var errs []error
+	if e.process != nil {
+		errs = append(errs, e.end(syscall.SIGTERM))
+	}
+	if e.client != nil {
+		errs = append(errs, e.client.Close())
+	}
+	if e.cgroup != nil {
+		errs = append(errs, e.cgroup.remove())
+	}
+	if e.root != nil {
+		errs = append(errs, e.root.close())
+	}
+	if e.layout.dir != "" {
+		errs = append(errs, e.layout.remove())
+	}
+	if e.network != nil {
+		errs = append(errs, e.network.restore(ctx))
+	}
+	if err := errors.Join(errs...); err != nil {
+		t.Errorf("remove engine %s: %v", e.options.Release, err)
+	}
+}

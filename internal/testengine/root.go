@@ -1,0 +1,145 @@
+package testengine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// root is the mount namespace that an engine and its clients run in: the tree
+// of its release under a layer that takes every write, with a /run of its own.
+// It outlives the engine, as live-restored containers have to.
+type root struct{ ns *os.File }
+
+// layout is where an engine keeps its files, inside and outside its root.
+type layout struct{ dir string }
+
+// layers holds what the root is put together from; nothing of it is shared.
+func (l layout) layers() string { return filepath.Join(l.dir, "layers") }
+
+// state is a tmpfs that the test sees, too, with all that is mounted in it.
+func (l layout) state() string { return filepath.Join(l.dir, "state") }
+
+func (l layout) file(name string) string { return filepath.Join(l.state(), name) }
+
+// makeLayout creates the directories of one engine below /run, which is a
+// tmpfs of this process.
+func makeLayout() (layout, error) {
+	if err := os.MkdirAll("/run/testengine", 0o755); err != nil {
+		return layout{}, fmt.Errorf("make directory of engines: %w", err)
+	}
+	// Short names: containerd's socket paths are near the limit of 108 bytes.
+	dir, err := os.MkdirTemp("/run/testengine", "")
+	if err != nil {
+		return layout{}, fmt.Errorf("make directory of an engine: %w", err)
+	}
+	l := layout{dir}
+	for _, sub := range []string{"layers/upper", "layers/work", "layers/root", "state"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return layout{}, fmt.Errorf("make directory of an engine: %w", err)
+		}
+	}
+	if err := mount("tmpfs", l.state(), "tmpfs", 0, "mode=755"); err != nil {
+		return layout{}, err
+	}
+	return l, mount("", l.state(), "", unix.MS_SHARED, "")
+}
+
+// remove unmounts and deletes everything below the layout's directory.
+func (l layout) remove() error {
+	if err := unix.Unmount(l.state(), unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount %s: %w", l.state(), err)
+	}
+	if err := os.RemoveAll(l.dir); err != nil {
+		return fmt.Errorf("remove the engine's directory: %w", err)
+	}
+	return nil
+}
+
+// makeRoot builds a mount namespace from the tree at lower. The directories in
+// visible appear in it at their own paths, as they are outside.
+func makeRoot(lower string, l layout, visible []string) (*root, error) {
+	type result struct {
+		root *root
+		err  error
+	}
+	done := make(chan result)
+	go func() {
+		// Never unlocked: the thread is of no more use and ends with the
+		// goroutine. Only the open file keeps the namespace.
+		runtime.LockOSThread()
+		ns, err := furnish(lower, l, visible)
+		if err != nil {
+			done <- result{err: fmt.Errorf("make the engine's root from %s: %w", lower, err)}
+			return
+		}
+		done <- result{root: &root{ns}}
+	}()
+	r := <-done
+	return r.root, r.err
+}
+
+// furnish moves this thread into a new mount namespace, arranges that and
+// returns it.
+func furnish(lower string, l layout, visible []string) (*os.File, error) {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return nil, fmt.Errorf("new mount namespace: %w", err)
+	}
+	ns, err := os.Open("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return nil, fmt.Errorf("open new mount namespace: %w", err)
+	}
+	if err := arrange(lower, l, visible); err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	return ns, nil
+}
+
+func arrange(lower string, l layout, visible []string) error {
+	layers := func(name string) string { return filepath.Join(l.layers(), name) }
+	top := layers("root")
+	data := "lowerdir=" + lower + ",upperdir=" + layers("upper") + ",workdir=" + layers("work")
+	if err := mount("overlay", top, "overlay", 0, data); err != nil {
+		return err
+	}
+	if err := mount("tmpfs", filepath.Join(top, "run"), "tmpfs", 0, "mode=755"); err != nil {
+		return err
+	}
+	for _, dir := range append([]string{"/proc", "/sys", "/dev", l.state()}, visible...) {
+		target := filepath.Join(top, dir)
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return fmt.Errorf("make mount point %s: %w", target, err)
+		}
+		if err := mount(dir, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return err
+		}
+	}
+	// Swap the roots in place: the old one ends up on top of the new one and
+	// is taken off.
+	if err := unix.Chdir(top); err != nil {
+		return fmt.Errorf("change to %s: %w", top, err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot root to %s: %w", top, err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount the old root: %w", err)
+	}
+	return nil
+}
+
+// path is a name of the namespace for nsenter, good while the process lives.
+func (r *root) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), r.ns.Fd()) }
+
+func (r *root) close() error { return r.ns.Close() }
+
+func mount(source, target, kind string, flags uintptr, data string) error {
+	if err := unix.Mount(source, target, kind, flags, data); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", source, target, err)
+	}
+	return nil
+}
