@@ -16,9 +16,9 @@ type networkDriver struct {
 	engine NetworkEngine
 }
 
-// networkCaps: what v6net makes exists on one host, and so does its
-// connectivity as the engine means the word (a global one needs no gateway
-// network to leave the host and is for swarm).
+// networkCaps: a network exists on one host, and so does the connectivity that
+// it gives to its endpoints as the engine means the word. With a global one the
+// engine spreads the endpoints over a swarm and announces the swarm's nodes.
 var networkCaps = networkCapabilities{
 	CapabilitiesResponse: network.CapabilitiesResponse{
 		Scope:             network.LocalScope,

@@ -134,7 +134,24 @@ func subnets(v6 bool, data []*network.IPAMData) ([]spec.Subnet, error) {
 			}
 			s.Gateway = gateway.Addr()
 		}
+		if s.Aux, err = auxAddresses(v6, d.AuxAddresses); err != nil {
+			return nil, fmt.Errorf("auxiliary address of pool %s: %w", prefix, err)
+		}
 		out = append(out, s)
+	}
+	return out, nil
+}
+
+// auxAddresses are those that the user keeps for other things, in the order of their names.
+func auxAddresses(v6 bool, named map[string]any) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		text, _ := named[name].(string)
+		a, err := parsePrefix(v6, text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		out = append(out, a.Addr())
 	}
 	return out, nil
 }

@@ -170,7 +170,7 @@ func bitsetAgreesWithMap(t *rapid.T) {
 				t.Fatalf("next(%#x, %#x) = %#x, %v, want %#x, %v", from, to, got, found, want, ok)
 			}
 		},
-		"": func(t *rapid.T) {
+		"list": func(t *rapid.T) {
 			if want := slices.Sorted(maps.Keys(model)); !slices.Equal(s.sorted(), want) {
 				t.Fatalf("members differ: %d, want %d", len(s.sorted()), len(want))
 			}

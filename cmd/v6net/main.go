@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/v6net/v6net/internal/control"
 )
 
 // version is set by the linker (see the Makefile).
@@ -38,6 +40,7 @@ func main() {
 		kong.Name("v6net"),
 		kong.Description("Real IPv6 for containers."),
 		kong.UsageOnError(),
+		kong.Vars{"control_socket": control.SocketPath},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err := k.Run(); err != nil {

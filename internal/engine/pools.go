@@ -114,7 +114,7 @@ func (e *Engine) RequestAddress(ctx context.Context, poolID string, want netip.A
 	case want.IsValid():
 		addr, err = want, e.reserve(ctx, p, want)
 	case gateway:
-		addr, err = e.allocateGateway(p)
+		addr, err = e.allocateGateway(ctx, p)
 	case p.OnLink:
 		addr, err = e.allocateProbed(ctx, p)
 	default:
@@ -131,9 +131,13 @@ func (e *Engine) RequestAddress(ctx context.Context, poolID string, want netip.A
 }
 
 // allocateGateway takes the first address that may be had: the one people expect of a gateway.
-func (e *Engine) allocateGateway(p *pool) (netip.Addr, error) {
+func (e *Engine) allocateGateway(ctx context.Context, p *pool) (netip.Addr, error) {
 	first := p.Prefix.Addr().Next()
-	err := p.addrs.Reserve(first)
+	reserve := p.addrs.Reserve
+	if p.Source == spec.SourceStatic { // a part that we found was probed then
+		reserve = func(a netip.Addr) error { return e.reserve(ctx, p, a) }
+	}
+	err := reserve(first)
 	if errors.Is(err, ipam.ErrTaken) {
 		return p.addrs.Allocate()
 	}

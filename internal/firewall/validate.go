@@ -33,6 +33,9 @@ func (c Config) Validate() error {
 			if err := p.validate(); err != nil {
 				return fmt.Errorf("publish %s (network %s): %w", p, spec.ShortID(n.ID), err)
 			}
+			if !n.accepts() {
+				continue // publishes nothing
+			}
 			if err := ports.take(n, p); err != nil {
 				return err
 			}

@@ -93,8 +93,38 @@ func sweepCgroups(hierarchies []string) error {
 		for _, h := range hierarchies {
 			stale.dirs = append(stale.dirs, filepath.Join(h, stale.name))
 		}
-		if err := stale.remove(); err != nil {
+		if err := errors.Join(stale.removeRemembered(hierarchies), stale.remove()); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// remember notes the ID of a plugin. An engine has the cgroups of its plugins
+// not below its own but below that of process 1, under their IDs.
+func (g *cgroup) remember(id string) error {
+	if err := os.MkdirAll(filepath.Join(g.dirs[0], id), 0o755); err != nil {
+		return fmt.Errorf("remember cgroup of plugin: %w", err)
+	}
+	return nil
+}
+
+// removeRemembered removes the cgroups of the plugins of a dead run.
+func (g *cgroup) removeRemembered(hierarchies []string) error {
+	ids, err := os.ReadDir(g.dirs[0])
+	if err != nil {
+		return fmt.Errorf("list remembered plugins: %w", err)
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return fmt.Errorf("find own cgroups: %w", err)
+	}
+	for _, line := range strings.Fields(string(own)) { // "ID:CONTROLLERS:PATH"
+		for _, h := range hierarchies {
+			for _, id := range ids {
+				// Most of these never were: a path belongs to one hierarchy.
+				_ = unix.Rmdir(filepath.Join(h, line[strings.LastIndex(line, ":")+1:], id.Name()))
+			}
 		}
 	}
 	return nil
@@ -137,7 +167,7 @@ func removeTree(top string) error {
 		})
 		for i := len(dirs) - 1; i >= 0 && err == nil; i-- {
 			if err = killAll(dirs[i]); err == nil {
-				err = os.Remove(dirs[i])
+				err = unix.Rmdir(dirs[i])
 			}
 			if errors.Is(err, fs.ErrNotExist) {
 				err = nil

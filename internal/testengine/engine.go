@@ -83,11 +83,6 @@ func (e *Engine) prepare(ctx context.Context) error {
 	if e.layout, err = makeLayout(); err != nil {
 		return err
 	}
-	for _, dir := range []string{e.layout.file("home"), e.layout.file("home/.docker")} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return fmt.Errorf("make home of the engine: %w", err)
-		}
-	}
 	// Without it the engine would read the machine's /etc/docker/daemon.json.
 	if err := os.WriteFile(e.layout.file("daemon.json"), []byte("{}\n"), 0o644); err != nil {
 		return fmt.Errorf("write the engine's configuration: %w", err)
@@ -185,6 +180,9 @@ func (e *Engine) Host() *testnet.Host { return e.options.Host }
 // StateDir is the engine's directory, with its data in data/, its run-time
 // state in exec/ and docker.sock. Mounts made by the engine are visible there.
 func (e *Engine) StateDir() string { return e.layout.state() }
+
+// RunDir is the engine's /run.
+func (e *Engine) RunDir() string { return e.layout.run() }
 
 // PID is the process ID of dockerd.
 func (e *Engine) PID() int { return e.process.cmd.Process.Pid }

@@ -1,6 +1,7 @@
 package testengine
 
 import (
+	"path/filepath"
 	"testing"
 )
 
@@ -9,5 +10,25 @@ import (
 func (e *Engine) InstallPlugin(t testing.TB, dir, name string) {
 	t.Helper()
 	e.CLI(t, "plugin", "create", name, dir)
+	if err := e.cgroup.remember(e.pluginID(t, name)); err != nil {
+		t.Fatalf("install plugin %s: %v", name, err)
+	}
 	e.CLI(t, "plugin", "enable", name)
+}
+
+// PluginRunDir is what the plugin sees as /run/docker/plugins, its socket in it.
+func (e *Engine) PluginRunDir(t testing.TB, name string) string {
+	t.Helper()
+	return filepath.Join(e.layout.run(), "docker/plugins", e.pluginID(t, name))
+}
+
+// PluginDataDir is what the plugin sees as its propagated mount.
+func (e *Engine) PluginDataDir(t testing.TB, name string) string {
+	t.Helper()
+	return filepath.Join(e.layout.file("data"), "plugins", e.pluginID(t, name), "propagated-mount")
+}
+
+func (e *Engine) pluginID(t testing.TB, name string) string {
+	t.Helper()
+	return e.CLI(t, "plugin", "inspect", "-f", "{{.ID}}", name)
 }

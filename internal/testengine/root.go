@@ -24,6 +24,10 @@ func (l layout) layers() string { return filepath.Join(l.dir, "layers") }
 // state is a tmpfs that the test sees, too, with all that is mounted in it.
 func (l layout) state() string { return filepath.Join(l.dir, "state") }
 
+// run is a tmpfs that is /run inside. What the engine mounts there stays
+// inside: state is mounted below it, too, and must not appear in itself.
+func (l layout) run() string { return filepath.Join(l.dir, "run") }
+
 func (l layout) file(name string) string { return filepath.Join(l.state(), name) }
 
 // makeLayout creates the directories of one engine below /run, which is a
@@ -38,7 +42,7 @@ func makeLayout() (layout, error) {
 		return layout{}, fmt.Errorf("make directory of an engine: %w", err)
 	}
 	l := layout{dir}
-	for _, sub := range []string{"layers/upper", "layers/work", "layers/root", "state"} {
+	for _, sub := range []string{"layers/upper", "layers/work", "layers/root", "state", "run"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return layout{}, fmt.Errorf("make directory of an engine: %w", err)
 		}
@@ -46,13 +50,22 @@ func makeLayout() (layout, error) {
 	if err := mount("tmpfs", l.state(), "tmpfs", 0, "mode=755"); err != nil {
 		return layout{}, err
 	}
-	return l, mount("", l.state(), "", unix.MS_SHARED, "")
+	if err := mount("", l.state(), "", unix.MS_SHARED, ""); err != nil {
+		return l, err
+	}
+	if err := os.Mkdir(l.file("home"), 0o755); err != nil {
+		return l, fmt.Errorf("make home of the engine: %w", err)
+	}
+	return l, mount("tmpfs", l.run(), "tmpfs", 0, "mode=755")
 }
 
 // remove unmounts and deletes everything below the layout's directory.
 func (l layout) remove() error {
-	if err := unix.Unmount(l.state(), unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("unmount %s: %w", l.state(), err)
+	for _, dir := range []string{l.state(), l.run()} {
+		// Not a mount point if the engine came only half into being.
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("unmount %s: %w", dir, err)
+		}
 	}
 	if err := os.RemoveAll(l.dir); err != nil {
 		return fmt.Errorf("remove the engine's directory: %w", err)
@@ -106,7 +119,8 @@ func arrange(lower string, l layout, visible []string) error {
 	if err := mount("overlay", top, "overlay", 0, data); err != nil {
 		return err
 	}
-	if err := mount("tmpfs", filepath.Join(top, "run"), "tmpfs", 0, "mode=755"); err != nil {
+	// Whatever --exec-root says, an engine has its plugins' sockets in /run.
+	if err := mount(l.run(), filepath.Join(top, "run"), "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
 	for _, dir := range append([]string{"/proc", "/sys", "/dev", l.state()}, visible...) {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"github.com/mdlayher/ndp"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -56,20 +57,18 @@ func announcement(addr netip.Addr, mac net.HardwareAddr) ([]byte, error) {
 
 // sendFrom sends a frame out of a link, if the link is there and up.
 func sendFrom(fd int, link string, frame []byte) error {
-	ifi, err := net.InterfaceByName(link)
+	found, err := netlink.LinkByName(link)
+	if missing := (netlink.LinkNotFoundError{}); errors.As(err, &missing) {
+		return nil
+	}
 	if err != nil {
-		// package net has no error value for a link that is not there.
-		if _, err := net.InterfaceByName("lo"); err == nil {
-			return nil
-		}
 		return err
 	}
 	// The frame's EtherType, for what looks at the packet on its way.
-	to := &unix.SockaddrLinklayer{Ifindex: ifi.Index, Halen: 6, Protocol: htons(uint16(frame[12])<<8 | uint16(frame[13]))}
+	to := &unix.SockaddrLinklayer{Ifindex: found.Attrs().Index, Halen: 6, Protocol: htons(uint16(frame[12])<<8 | uint16(frame[13]))}
 	copy(to.Addr[:], frame[:6])
 	err = unix.Sendto(fd, frame, 0, to)
-	switch {
-	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENETDOWN):
+	if errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENETDOWN) {
 		return nil // it went meanwhile
 	}
 	return err

@@ -15,9 +15,9 @@ import (
 // It belongs to the link as it was dialed: after the link went down, was deleted
 // or changed its MAC, it must be dialed again.
 type Conn struct {
-	*os.File // frames in, frames out
-	link     ethernetLink
-	groups   *groups
+	file   *os.File
+	link   ethernetLink
+	groups *groups
 
 	linkLocal atomic.Pointer[netip.Addr]
 	mu        sync.Mutex
@@ -41,13 +41,19 @@ func Dial(ctx context.Context, link string) (*Conn, error) {
 		_ = file.Close()
 		return nil, err
 	}
-	return &Conn{File: file, link: found, groups: groups}, nil
+	return &Conn{file: file, link: found, groups: groups}, nil
 }
+
+// Read waits for a frame. It fails when the link goes down or away.
+func (c *Conn) Read(b []byte) (int, error) { return c.file.Read(b) }
+
+// Write sends a frame.
+func (c *Conn) Write(b []byte) (int, error) { return c.file.Write(b) }
 
 // Close ends a Read that is waiting, and every membership of the Conn.
 func (c *Conn) Close() error {
 	_ = c.groups.close()
-	return c.File.Close()
+	return c.file.Close()
 }
 
 // HardwareAddr is the link's MAC address at the time of Dial.

@@ -13,7 +13,7 @@ import (
 
 // An ethernetLink is a link as it was when it was found.
 type ethernetLink struct {
-	netlink.Link
+	handle       netlink.Link
 	name         string
 	index        int
 	hardwareAddr [6]byte
@@ -40,7 +40,7 @@ func findLink(ctx context.Context, name string) (ethernetLink, error) {
 // those whose duplicate address detection goes on or has failed.
 func (l ethernetLink) addresses(ctx context.Context) ([]netip.Addr, error) {
 	list, err := dump.Retry(ctx, func() ([]netlink.Addr, error) {
-		return netlink.AddrList(l.Link, netlink.FAMILY_V6)
+		return netlink.AddrList(l.handle, netlink.FAMILY_V6)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of link %s: %w", l.name, err)

@@ -50,7 +50,7 @@ func (h *Handle) Close() { h.netlink.Close() }
 // find reads one link by name. The error matches [ErrNotFound].
 func (h *Handle) find(name string) (netlink.Link, error) {
 	l, err := h.netlink.LinkByName(name)
-	if absent(err) {
+	if isAbsent(err) {
 		return nil, fmt.Errorf("link %s: %w", name, ErrNotFound)
 	}
 	if err != nil {
@@ -59,8 +59,8 @@ func (h *Handle) find(name string) (netlink.Link, error) {
 	return l, nil
 }
 
-// absent reports whether an error of package netlink says that a link is not there.
-func absent(err error) bool {
+// isAbsent reports whether an error of package netlink says that a link is not there.
+func isAbsent(err error) bool {
 	notFound := netlink.LinkNotFoundError{}
 	return errors.As(err, &notFound) || errors.Is(err, unix.ENODEV)
 }

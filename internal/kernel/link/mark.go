@@ -96,7 +96,7 @@ func (h *Handle) Remove(ctx context.Context, name, alias string) error {
 
 // remove deletes a link, which may have gone meanwhile.
 func (h *Handle) remove(l netlink.Link) error {
-	if err := h.netlink.LinkDel(l); err != nil && !absent(err) {
+	if err := h.netlink.LinkDel(l); err != nil && !isAbsent(err) {
 		return fmt.Errorf("delete link %s: %w", l.Attrs().Name, err)
 	}
 	return nil

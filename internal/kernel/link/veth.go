@@ -65,7 +65,7 @@ func (h *Handle) ensurePeer(host netlink.Link, want spec.Veth, mac net.HardwareA
 		return nil
 	}
 	peer, err := h.netlink.LinkByIndex(host.Attrs().ParentIndex)
-	if absent(err) { // moved since the host's end was read
+	if isAbsent(err) { // moved since the host's end was read
 		return nil
 	}
 	if err != nil {

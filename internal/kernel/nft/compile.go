@@ -310,6 +310,8 @@ func masked(mask, xor []byte) expr.Any {
 // registers is how many 4-byte registers a value of size bytes takes.
 func registers(size int) int { return (size + 3) / 4 }
 
-func padded(s string, size int) []byte { return append([]byte(s), make([]byte, max(0, size-len(s)))...) }
+func padded(s string, size int) []byte {
+	return append([]byte(s), make([]byte, max(0, size-len(s)))...)
+}
 
 func bigEndian16(n uint16) []byte { return binary.BigEndian.AppendUint16(nil, n) }

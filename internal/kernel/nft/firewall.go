@@ -33,7 +33,7 @@ func New(log *slog.Logger) (*Firewall, error) {
 	if err != nil {
 		return nil, err
 	}
-	events, err := dialEvents()
+	events, err := dialEvents(socket)
 	if err != nil {
 		return nil, errors.Join(err, conn.CloseLasting())
 	}
@@ -69,7 +69,7 @@ func (f *Firewall) Apply(ctx context.Context, want firewall.Ruleset) error {
 }
 
 func (f *Firewall) applyTable(want firewall.Ruleset) error {
-	table, err := newTable(want)
+	t, err := newTable(want)
 	if err != nil {
 		return err
 	}
@@ -81,8 +81,8 @@ func (f *Firewall) applyTable(want firewall.Ruleset) error {
 	}
 	if f.certain {
 		changes, ok := want.Since(*f.applied)
-		if ok && table.present(f.conn) {
-			err := table.update(f.conn, changes)
+		if ok && t.present(f.conn) {
+			err := t.update(f.conn, changes)
 			if err == nil {
 				return done(nil)
 			}
@@ -92,7 +92,7 @@ func (f *Firewall) applyTable(want firewall.Ruleset) error {
 			}
 		}
 	}
-	return done(table.replace(f.conn))
+	return done(t.replace(f.conn))
 }
 
 // Remove deletes our table and our rule in foreign chains, if they are there:
@@ -127,11 +127,11 @@ func (f *Firewall) restore(table bool) error {
 		return err
 	}
 	if table {
+		f.log.Warn("firewall: another program changed our table, restoring it")
 		f.certain = false
-		if err := f.applyTable(*f.applied); err != nil {
-			return fmt.Errorf("restore table %s %s: %w", firewall.Family, firewall.Table, err)
-		}
-		f.log.Warn("firewall: another program changed our table, restored")
+	}
+	if err := f.applyTable(*f.applied); err != nil {
+		return fmt.Errorf("restore table %s %s: %w", firewall.Family, firewall.Table, err)
 	}
 	return f.placeAccepts()
 }

@@ -1,10 +1,14 @@
 package nft
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"math"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,17 +40,60 @@ func dial() (*nftables.Conn, *netlink.Conn, error) {
 	return conn, socket, nil
 }
 
-// dialEvents opens the socket for the events of nftables; it is in no group yet.
-func dialEvents() (*netlink.Conn, error) {
+// dialEvents opens the socket for the events of nftables; it is in no group
+// yet. Events of changes made through own are not queued: they would drown the
+// others' when a batch is large.
+func dialEvents(own *netlink.Conn) (*netlink.Conn, error) {
+	id, err := portID(own)
+	if err != nil {
+		return nil, err
+	}
+	filter, err := bpf.Assemble(notFrom(id))
+	if err != nil {
+		return nil, fmt.Errorf("assemble filter for nftables events: %w", err)
+	}
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open netfilter netlink socket for events: %w", err)
 	}
-	if err := c.SetReadBuffer(replyBytes); err != nil {
-		_ = c.Close()
-		return nil, fmt.Errorf("set the size of the event queue: %w", err)
+	if err := errors.Join(c.SetBPF(filter), c.SetReadBuffer(replyBytes)); err != nil {
+		return nil, errors.Join(fmt.Errorf("set up the socket for nftables events: %w", err), c.Close())
 	}
 	return c, nil
+}
+
+// notFrom passes events of changes made by others than the socket with the
+// port ID. All messages of one datagram come from one change.
+func notFrom(id uint32) []bpf.Instruction {
+	const offset = 12 // of nlmsg_pid in struct nlmsghdr
+	// BPF loads in network byte order what is in the host's.
+	id = binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, id))
+	return []bpf.Instruction{
+		bpf.LoadAbsolute{Off: offset, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: id, SkipTrue: 1},
+		bpf.RetConstant{Val: math.MaxUint32},
+		bpf.RetConstant{Val: 0},
+	}
+}
+
+// portID is the address of a netlink socket, which the events of changes made through it carry.
+func portID(socket *netlink.Conn) (uint32, error) {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("read netlink port ID: %w", err)
+	}
+	var id uint32
+	var nameErr error
+	err = raw.Control(func(fd uintptr) {
+		var addr unix.Sockaddr
+		if addr, nameErr = unix.Getsockname(int(fd)); nameErr == nil {
+			id = addr.(*unix.SockaddrNetlink).Pid
+		}
+	})
+	if err := errors.Join(err, nameErr); err != nil {
+		return 0, fmt.Errorf("read netlink port ID: %w", err)
+	}
+	return id, nil
 }
 
 // drain discards what an earlier, failed request has left unread, so that the

@@ -183,4 +183,3 @@ func (t *table) encodeChain(c firewall.Chain) (*nftables.Chain, error) {
 	chain.Hooknum, chain.Priority, chain.Policy = hook, nftables.ChainPriorityRef(nftables.ChainPriority(c.Hook.Priority)), &policy
 	return chain, nil
 }
-

@@ -1,0 +1,82 @@
+# What a developer runs. Every target installs what it needs by scripts/deps,
+# on a machine that has only Go, make and apt. Tests that need root fail
+# without it; none is skipped.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.ONESHELL:
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+CACHE   := $(or $(V6NET_CACHE),/var/cache/v6net)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# More flags for the tests of every floor, as in: make netns TESTFLAGS='-run Router -v'
+TESTFLAGS ?=
+
+.PHONY: all build plugin test unit netns engine bench lint vuln demo fmt clean
+
+all: build
+
+# --- the program and the plugin ----------------------------------------------
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/v6net ./cmd/v6net
+
+# A folder for `docker plugin create NAME build/plugin`. The empty folders are
+# where the engine mounts things.
+plugin: build
+	rm -rf build/plugin
+	install -D -m 755 bin/v6net build/plugin/rootfs/usr/bin/v6net
+	install -m 644 config.json build/plugin/config.json
+	mkdir -p build/plugin/rootfs/{dev,etc,proc,run/docker/plugins,sys,sysctl/net,tmp,var/lib/v6net}
+
+# --- tests, one target a floor ------------------------------------------------
+
+test: unit netns engine
+
+# No privileges, race detector.
+unit:
+	scripts/deps unit
+	$(GO) test -race $(TESTFLAGS) ./...
+
+# Real kernel, namespaces as hosts and routers: every package with such tests.
+netns: need-root
+	scripts/deps netns
+	dirs="$$(grep -rlE --include='*_test.go' '^//go:build netns$$' . | xargs -r -n1 dirname | sort -u)"
+	[[ -n $$dirs ]] || { echo 'make netns: no package has tests with the build tag netns' >&2; exit 1; }
+	$(GO) test -race -tags netns $(TESTFLAGS) $$dirs
+
+# Real Docker engines and the managed plugin. One package at a time: each
+# starts engines.
+engine: need-root plugin
+	scripts/deps engine
+	$(GO) test -race -tags engine -count=1 -p 1 -timeout 15m $(TESTFLAGS) ./internal/testengine/... ./test/engine/...
+
+bench:
+	scripts/deps unit
+	$(GO) test -run '^$$' -bench . -benchmem $(TESTFLAGS) ./...
+
+.PHONY: need-root
+need-root:
+	@((EUID == 0)) || { echo 'make: this floor makes network namespaces and must be run as root' >&2; exit 1; }
+
+# --- the rest -----------------------------------------------------------------
+
+lint:
+	scripts/deps lint
+	$(CACHE)/bin/golangci-lint run --build-tags netns,engine ./...
+
+vuln:
+	scripts/deps vuln
+	$(CACHE)/bin/govulncheck ./...
+
+demo: need-root plugin
+	scripts/deps demo
+	scripts/demo
+
+fmt:
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+
+clean:
+	rm -rf bin build

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/v6net/v6net/driver"
+	"github.com/v6net/v6net/internal/control"
+	"github.com/v6net/v6net/internal/engine"
+	"github.com/v6net/v6net/internal/kernel/link"
+	"github.com/v6net/v6net/internal/kernel/netns"
+	"github.com/v6net/v6net/internal/kernel/nft"
+	"github.com/v6net/v6net/internal/kernel/route"
+	"github.com/v6net/v6net/internal/kernel/sysctl"
+	"github.com/v6net/v6net/internal/kernel/watch"
+	"github.com/v6net/v6net/internal/store"
+	"github.com/v6net/v6net/ndproxy"
+)
+
+// claimName keeps a second daemon out of the same network namespace: each would
+// sweep the other's links away.
+const claimName = "v6net"
+
+type daemonCommand struct {
+	State         string `help:"The journal." default:"/var/lib/v6net/v6net.db" env:"V6NET_STATE" placeholder:"FILE"`
+	PluginSocket  string `help:"Where Docker looks for the plugin." default:"/run/docker/plugins/v6net.sock" env:"V6NET_PLUGIN_SOCKET" placeholder:"PATH"`
+	ControlSocket string `help:"Where v6net's own commands reach the daemon." default:"${control_socket}" env:"V6NET_CONTROL_SOCKET" placeholder:"PATH"`
+	SysctlRoot    string `help:"Where net/… can be written." default:"/proc/sys" env:"V6NET_SYSCTL_ROOT" placeholder:"DIR"`
+	LogLevel      string `help:"error, warn, info or debug." default:"info" env:"V6NET_LOG_LEVEL"`
+	LogFormat     string `help:"text or json." default:"text" enum:"text,json" env:"V6NET_LOG_FORMAT"`
+}
+
+// Run runs the daemon until it is told to stop. What it has set up in the
+// kernel stays: containers keep their network while no daemon runs.
+func (c daemonCommand) Run(ctx context.Context) (err error) {
+	// Docker takes what a plugin writes to stderr for errors.
+	log, err := newLog(os.Stdout, c.LogLevel, c.LogFormat)
+	if err != nil {
+		return err
+	}
+	release, err := netns.Claim(claimName)
+	if err != nil {
+		return err
+	}
+	journal, err := store.Open(c.State)
+	if err != nil {
+		return errors.Join(err, release())
+	}
+	defer func() { err = errors.Join(err, journal.Close(), release()) }()
+
+	d, err := c.open(journal, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	return c.serve(ctx, d, log)
+}
+
+// daemon is everything that runs, joined.
+type daemon struct {
+	engine   *engine.Engine
+	proxy    *ndproxy.Supervisor
+	firewall *nft.Firewall
+	links    *link.Handle
+	routes   *route.Handle
+}
+
+func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, err error) {
+	d = &daemon{proxy: ndproxy.NewSupervisor(dialProxy, log)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	if d.links, err = link.New(); err != nil {
+		return d, err
+	}
+	if d.routes, err = route.New(); err != nil {
+		return d, err
+	}
+	if d.firewall, err = nft.New(log); err != nil {
+		return d, err
+	}
+	d.engine, err = engine.New(engine.Config{
+		Version:  version,
+		Log:      log,
+		Journal:  journal,
+		Links:    kernelLinks{d.links},
+		Sysctls:  sysctl.New(c.SysctlRoot),
+		Firewall: d.firewall,
+		Host:     host{d.routes},
+		Proxy:    d.proxy,
+	})
+	return d, err
+}
+
+// close gives back what open had opened so far.
+func (d *daemon) close() error {
+	if d.links != nil {
+		d.links.Close()
+	}
+	if d.routes != nil {
+		d.routes.Close()
+	}
+	if d.firewall == nil {
+		return nil
+	}
+	return d.firewall.Close()
+}
+
+// serve replays the journal, and only then opens the sockets: a call that came
+// before would meet half a world. The container engine retries meanwhile.
+func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (err error) {
+	tasks, ctx := errgroup.WithContext(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		err = errors.Join(err, tasks.Wait())
+	}()
+	began := time.Now()
+	events, err := watch.Subscribe(log) // before the replay, so that nothing which changes meanwhile is missed
+	if err != nil {
+		return err
+	}
+	tasks.Go(func() error { return d.proxy.Run(ctx) })
+	if err := d.engine.Replay(ctx); err != nil {
+		return errors.Join(fmt.Errorf("start: %w", err), events.Close())
+	}
+	tasks.Go(func() error { return events.Run(ctx, d.observe(ctx)) })
+	plugin, err := driver.Listen(c.PluginSocket)
+	if err != nil {
+		return err
+	}
+	operator, err := control.Listen(c.ControlSocket)
+	if err != nil {
+		return errors.Join(err, plugin.Close())
+	}
+	log.Info("ready", "version", version, "replay", time.Since(began).Round(time.Millisecond), "plugin", c.PluginSocket, "control", c.ControlSocket)
+	tasks.Go(func() error { return d.engine.Run(ctx) })
+	tasks.Go(func() error { return d.firewall.Watch(ctx) })
+	tasks.Go(func() error { return driver.New(d.engine, log).Serve(ctx, plugin) })
+	tasks.Go(func() error { return control.Serve(ctx, operator, d.engine, log) })
+	<-ctx.Done()
+	log.Info("stopping; networks stay as they are")
+	return nil
+}
+
+// observe passes on what the kernel says.
+func (d *daemon) observe(ctx context.Context) func(watch.Event) {
+	return func(ev watch.Event) {
+		switch {
+		case ev.Kind == watch.Resync:
+			d.engine.Resync(ctx)
+		case ev.Kind == watch.Link:
+			d.engine.LinkChanged(ctx, ev.Link, ev.Up, ev.Deleted)
+		case ev.Kind == watch.Address:
+			d.proxy.LinkChanged(ev.Link)
+		case ev.Kind == watch.Route && ev.Prefix.Bits() == 0:
+			d.engine.RoutesChanged(ctx)
+		}
+	}
+}

@@ -1,0 +1,597 @@
+package engine_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/v6net/v6net/internal/firewall"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// world is all that outlives an Engine: the kernel, the journal's file and the
+// network around the host. A crash is an Engine thrown away; the next one meets
+// the same world.
+type world struct {
+	mu    sync.Mutex
+	calls []string // every fallible call since arm
+	fault fault
+	watch func() // sees the world after every call
+
+	journal  map[string]string // "kind key" → JSON
+	globalID [5]byte
+
+	links      map[string]fakeLink
+	sysctls    map[string]string
+	ruleset    *firewall.Ruleset // nil: none of ours
+	neighbours map[netip.Addr]string
+
+	defaultParent string // link of the IPv6 default route; empty: none
+	raLinks       []string
+	onLink        map[string][]netip.Prefix
+	routes        []netip.Prefix
+	foreign       map[netip.Addr]bool // addresses of other hosts on the uplink
+	listening     map[string]bool     // "tcp 80"
+
+	proxied map[string]bool // "link address"; the daemon's own: gone with it
+
+	probeTime time.Duration
+	probes    [][]netip.Addr
+	announced []string // "address → ports"
+}
+
+// mode is what goes wrong at a call.
+type mode string
+
+const (
+	failBefore  mode = "fails"
+	failAfter   mode = "fails after its effect"
+	callerGone  mode = "finds the caller gone"
+	crashBefore mode = "never comes: killed"
+	crashAfter  mode = "is the last one: killed"
+)
+
+// fault is one thing that goes wrong: the call of that number since arm.
+type fault struct {
+	at     int // from 1; 0: nothing goes wrong
+	mode   mode
+	cancel context.CancelFunc // for callerGone
+}
+
+// killed is what a crash panics with.
+type killed struct{}
+
+var errFault = errors.New("injected fault")
+
+func (w *world) arm(f fault) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls, w.fault = nil, f
+}
+
+func (w *world) disarm() { w.arm(fault{}) }
+
+// calledInOrder reports whether calls that begin with these texts were made, in that order.
+func (w *world) calledInOrder(texts ...string) bool {
+	for _, call := range w.calls {
+		if len(texts) > 0 && strings.HasPrefix(call, texts[0]) {
+			texts = texts[1:]
+		}
+	}
+	return len(texts) == 0
+}
+
+// call makes one fallible call, or what the fault makes of it. A nil ctx is the
+// journal's, which has none; its effect and its answer are one.
+func (w *world) call(ctx context.Context, what string, effect func() error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, what)
+	var m mode
+	if len(w.calls) == w.fault.at {
+		m = w.fault.mode
+	}
+	if w.watch != nil {
+		defer w.watch()
+	}
+	switch {
+	case m == failBefore, m == failAfter && ctx == nil:
+		return fmt.Errorf("%s: %w", what, errFault)
+	case m == crashBefore:
+		panic(killed{})
+	case m == callerGone:
+		w.fault.cancel()
+	}
+	if ctx != nil && ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", what, ctx.Err())
+	}
+	err := effect()
+	switch {
+	case m == crashAfter:
+		panic(killed{})
+	case m == failAfter && err == nil:
+		return fmt.Errorf("%s: %w", what, errFault)
+	case err != nil:
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// newWorld is a server with a global /64 on its uplink eth0, got by a router
+// advertisement, and a second link eth1.
+func newWorld() *world {
+	w := &world{
+		journal:    map[string]string{},
+		globalID:   [5]byte{0x12, 0x34, 0x56, 0x78, 0x9a},
+		links:      map[string]fakeLink{},
+		sysctls:    map[string]string{forwarding4: "0", forwarding6: "0", "net/ipv6/conf/default/forwarding": "0"},
+		neighbours: map[netip.Addr]string{},
+
+		defaultParent: "eth0",
+		raLinks:       []string{"eth0"},
+		onLink:        map[string][]netip.Prefix{"eth0": {pfx("2001:db8:1::/64")}, "eth1": {pfx("2001:db8:2::/64")}},
+		routes:        []netip.Prefix{pfx("2001:db8:1::/64"), pfx("2001:db8:1::5/128"), pfx("2001:db8:2::/64"), pfx("192.0.2.0/24")},
+		foreign:       map[netip.Addr]bool{},
+		listening:     map[string]bool{},
+		proxied:       map[string]bool{},
+	}
+	w.addLink("eth0", fakeLink{Kind: "device", MTU: 1500, Up: true})
+	w.addLink("eth1", fakeLink{Kind: "device", MTU: 1400, Up: true})
+	return w
+}
+
+const (
+	forwarding6 = "net/ipv6/conf/all/forwarding"
+	forwarding4 = "net/ipv4/ip_forward"
+	acceptRA0   = "net/ipv6/conf/eth0/accept_ra"
+	acceptRA1   = "net/ipv6/conf/eth1/accept_ra"
+)
+
+func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+func ip(s string) netip.Addr    { return netip.MustParseAddr(s) }
+
+// snapshot is the state that an operation may leave something behind in.
+type snapshot struct {
+	Journal map[string]string
+	Links   map[string]fakeLink
+	Sysctls map[string]string
+	Ruleset string
+	Proxied map[string]bool
+}
+
+func (w *world) snapshot() snapshot {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := snapshot{Journal: maps.Clone(w.journal), Links: maps.Clone(w.links), Sysctls: maps.Clone(w.sysctls), Proxied: maps.Clone(w.proxied)}
+	if w.ruleset != nil {
+		s.Ruleset = w.ruleset.String()
+	}
+	return s
+}
+
+// fakeJournal keeps what internal/store keeps, and as it does: through JSON.
+type fakeJournal struct{ *world }
+
+func journalKey(kind, key string) string { return kind + " " + key }
+
+func (j fakeJournal) put(kind, key string, record any) error {
+	return j.call(nil, "journal: put "+journalKey(kind, key), func() error {
+		text, err := json.Marshal(record)
+		j.journal[journalKey(kind, key)] = string(text)
+		return err
+	})
+}
+
+func (j fakeJournal) remove(kind, key string) error {
+	return j.call(nil, "journal: delete "+journalKey(kind, key), func() error {
+		delete(j.journal, journalKey(kind, key))
+		return nil
+	})
+}
+
+func (j fakeJournal) Load() (spec.State, error) {
+	s := spec.State{Leases: map[string][]netip.Addr{}, Sysctls: map[string]string{}}
+	err := j.call(nil, "journal: load", func() error {
+		var errs []error
+		for _, key := range slices.Sorted(maps.Keys(j.journal)) {
+			kind, name, _ := strings.Cut(key, " ")
+			text := []byte(j.journal[key])
+			switch kind {
+			case "network":
+				errs = append(errs, appendJSON(&s.Networks, text))
+			case "endpoint":
+				errs = append(errs, appendJSON(&s.Endpoints, text))
+			case "pool":
+				errs = append(errs, appendJSON(&s.Pools, text))
+			case "lease":
+				pool, addr, _ := strings.Cut(name, " ")
+				s.Leases[pool] = append(s.Leases[pool], ip(addr))
+			case "sysctl":
+				var original string
+				errs = append(errs, json.Unmarshal(text, &original))
+				s.Sysctls[name] = original
+			}
+		}
+		return errors.Join(errs...)
+	})
+	return s, err
+}
+
+func appendJSON[T any](to *[]T, text []byte) error {
+	var record T
+	err := json.Unmarshal(text, &record)
+	*to = append(*to, record)
+	return err
+}
+
+func (j fakeJournal) GlobalID(func() ([5]byte, error)) ([5]byte, error) { return j.globalID, nil }
+
+func (j fakeJournal) PutNetwork(n spec.Network) error   { return j.put("network", n.ID, n) }
+func (j fakeJournal) DeleteNetwork(id string) error     { return j.remove("network", id) }
+func (j fakeJournal) PutEndpoint(e spec.Endpoint) error { return j.put("endpoint", e.ID, e) }
+func (j fakeJournal) DeleteEndpoint(id string) error    { return j.remove("endpoint", id) }
+func (j fakeJournal) PutPool(p spec.Pool) error         { return j.put("pool", p.ID, p) }
+func (j fakeJournal) DeletePool(id string) error {
+	return j.call(nil, "journal: delete "+journalKey("pool", id), func() error {
+		maps.DeleteFunc(j.journal, func(key, _ string) bool {
+			return key == journalKey("pool", id) || strings.HasPrefix(key, journalKey("lease", id)+" ")
+		})
+		return nil
+	})
+}
+
+func (j fakeJournal) PutLease(pool string, addr netip.Addr) error {
+	return j.put("lease", pool+" "+addr.String(), nil)
+}
+
+func (j fakeJournal) DeleteLease(pool string, addr netip.Addr) error {
+	return j.remove("lease", pool+" "+addr.String())
+}
+func (j fakeJournal) PutSysctl(key, original string) error { return j.put("sysctl", key, original) }
+func (j fakeJournal) DeleteSysctl(key string) error        { return j.remove("sysctl", key) }
+
+// fakeLink is a link of the host. A veth whose peer the container runtime has
+// moved has Peer empty.
+type fakeLink struct {
+	Kind     string // device, bridge or veth
+	Alias    string
+	MTU      int
+	MAC      string
+	Addrs    string // joined: links are compared
+	Master   string
+	Isolated bool
+	Peer     string
+	Up       bool
+}
+
+var errForeign = errors.New("the link exists and is not ours")
+
+// addLink makes a link with the kernel's defaults for its sysctls.
+func (w *world) addLink(name string, l fakeLink) {
+	w.links[name] = l
+	for key, value := range map[string]string{"accept_ra": "1", "accept_dad": "1", "forwarding": w.sysctls["net/ipv6/conf/default/forwarding"]} {
+		w.sysctls["net/ipv6/conf/"+name+"/"+key] = value
+	}
+}
+
+// dropLink is what the kernel does when a link goes.
+func (w *world) dropLink(name string) {
+	l := w.links[name]
+	delete(w.links, name)
+	maps.DeleteFunc(w.sysctls, func(key, _ string) bool { return strings.HasPrefix(key, "net/ipv6/conf/"+name+"/") })
+	if l.Peer != "" {
+		if peer, ok := w.links[l.Peer]; ok && peer.Peer == name {
+			w.dropLink(l.Peer)
+		}
+	}
+	for port, p := range w.links {
+		if p.Master == name {
+			p.Master = ""
+			w.links[port] = p
+		}
+	}
+}
+
+// moveIn is the container runtime's part of Join: the peer leaves the host's namespace.
+func (w *world) moveIn(endpointID string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	host := w.links[spec.VethName(endpointID)]
+	host.Peer = ""
+	w.links[spec.VethName(endpointID)] = host
+	peer := w.links[spec.SandboxName(endpointID)]
+	peer.Peer = "" // so that the host's end stays
+	w.links[spec.SandboxName(endpointID)] = peer
+	w.dropLink(spec.SandboxName(endpointID))
+}
+
+// moveOut is its part of Leave: the peer comes back under its first name.
+func (w *world) moveOut(endpointID string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	host, ok := w.links[spec.VethName(endpointID)]
+	if !ok || host.Peer != "" {
+		return
+	}
+	host.Peer = spec.SandboxName(endpointID)
+	w.links[spec.VethName(endpointID)] = host
+	w.addLink(host.Peer, fakeLink{Kind: "veth", Alias: host.Alias, MTU: host.MTU, Peer: spec.VethName(endpointID)})
+}
+
+// remove is somebody's `ip link del`, or the end of a sandbox.
+func (w *world) remove(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dropLink(name)
+}
+
+// fakeLinks is internal/kernel/link on the fake kernel.
+type fakeLinks struct{ *world }
+
+// owned answers a link of that name and whether it is there.
+func (k fakeLinks) owned(name, alias, kind string) (fakeLink, bool, error) {
+	l, ok := k.links[name]
+	if ok && (l.Alias != alias || l.Kind != kind) {
+		return l, true, fmt.Errorf("alias %q: %w", l.Alias, errForeign)
+	}
+	return l, ok, nil
+}
+
+func (k fakeLinks) EnsureBridge(ctx context.Context, want spec.Bridge) error {
+	return k.call(ctx, "link: bridge "+want.Name, func() error {
+		l, ok, err := k.owned(want.Name, want.Alias, "bridge")
+		if err != nil {
+			return err
+		}
+		if !ok {
+			k.addLink(want.Name, fakeLink{Kind: "bridge", Alias: want.Alias, MTU: 1500})
+			l = k.links[want.Name]
+		}
+		l.MTU, l.Up = cmp.Or(want.MTU, l.MTU), true
+		l.Addrs = fmt.Sprint(want.Addresses)
+		k.links[want.Name] = l
+		return nil
+	})
+}
+
+func (k fakeLinks) EnsureVeth(ctx context.Context, want spec.Veth) error {
+	return k.call(ctx, "link: veth "+want.Name, func() error {
+		if _, ok := k.links[want.Bridge]; !ok {
+			return fmt.Errorf("bridge %s: %w", want.Bridge, fs.ErrNotExist)
+		}
+		l, ok, err := k.owned(want.Name, want.Alias, "veth")
+		if err != nil {
+			return err
+		}
+		if !ok {
+			if _, taken := k.links[want.Peer]; taken {
+				return fmt.Errorf("peer %s: %w", want.Peer, fs.ErrExist)
+			}
+			k.addLink(want.Name, fakeLink{Kind: "veth", Alias: want.Alias, MTU: 1500, Peer: want.Peer})
+			k.addLink(want.Peer, fakeLink{Kind: "veth", Alias: want.Alias, MTU: 1500, Peer: want.Name})
+			l = k.links[want.Name]
+		}
+		l.MTU, l.Up, l.Master, l.Isolated = cmp.Or(want.MTU, l.MTU), true, want.Bridge, want.Isolated
+		k.links[want.Name] = l
+		if peer, here := k.links[l.Peer]; here {
+			peer.MTU, peer.MAC = cmp.Or(want.MTU, peer.MTU), want.MAC
+			k.links[l.Peer] = peer
+		}
+		return nil
+	})
+}
+
+func (k fakeLinks) Remove(ctx context.Context, name, alias string) error {
+	return k.call(ctx, "link: remove "+name, func() error {
+		if l, ok := k.links[name]; ok && l.Alias == alias {
+			k.dropLink(name)
+		}
+		return nil
+	})
+}
+
+func (k fakeLinks) Owned(ctx context.Context) (owned []spec.OwnedLink, err error) {
+	err = k.call(ctx, "link: list", func() error {
+		for name, l := range k.links {
+			if strings.HasPrefix(l.Alias, spec.LinkAliasMark) {
+				owned = append(owned, spec.OwnedLink{Name: name, Alias: l.Alias})
+			}
+		}
+		return nil
+	})
+	return owned, err
+}
+
+func (k fakeLinks) MTU(ctx context.Context, link string) (mtu int, err error) {
+	err = k.call(ctx, "link: MTU of "+link, func() error {
+		l, ok := k.links[link]
+		if !ok {
+			return fs.ErrNotExist
+		}
+		mtu = l.MTU
+		return nil
+	})
+	return mtu, err
+}
+
+func (k fakeLinks) SetNeighbour(ctx context.Context, link string, addr netip.Addr, mac net.HardwareAddr) error {
+	return k.call(ctx, "link: neighbour "+addr.String(), func() error {
+		if _, ok := k.links[link]; !ok {
+			return fs.ErrNotExist
+		}
+		k.neighbours[addr] = mac.String()
+		return nil
+	})
+}
+
+// fakeSysctls has the side effects of net/ipv6/addrconf.c.
+type fakeSysctls struct{ *world }
+
+func (s fakeSysctls) Get(ctx context.Context, key string) (value string, err error) {
+	err = s.call(ctx, "sysctl: get "+key, func() error {
+		var ok bool
+		if value, ok = s.sysctls[key]; !ok {
+			return fs.ErrNotExist
+		}
+		return nil
+	})
+	return value, err
+}
+
+func (s fakeSysctls) Set(ctx context.Context, key, value string) error {
+	return s.call(ctx, "sysctl: set "+key+"="+value, func() error {
+		if _, ok := s.sysctls[key]; !ok {
+			return fs.ErrNotExist
+		}
+		s.set(key, value)
+		return nil
+	})
+}
+
+// set is a write by whomever. Turning forwarding on takes the advertised default
+// routes of every link that has not accept_ra=2, and so the way out.
+func (w *world) set(key, value string) {
+	w.sysctls[key] = value
+	if key != forwarding6 {
+		return
+	}
+	for other := range w.sysctls {
+		if strings.HasPrefix(other, "net/ipv6/conf/") && strings.HasSuffix(other, "/forwarding") {
+			w.sysctls[other] = value
+		}
+	}
+	if value == "1" {
+		w.raLinks = slices.DeleteFunc(w.raLinks, func(link string) bool {
+			purged := w.sysctls["net/ipv6/conf/"+link+"/accept_ra"] == "1"
+			if purged && w.defaultParent == link {
+				w.defaultParent = ""
+			}
+			return purged
+		})
+	}
+}
+
+type fakeFirewall struct{ *world }
+
+func (f fakeFirewall) Apply(ctx context.Context, r firewall.Ruleset) error {
+	return f.call(ctx, "firewall: apply", func() error {
+		f.ruleset = &r
+		return nil
+	})
+}
+
+func (f fakeFirewall) Remove(ctx context.Context) error {
+	return f.call(ctx, "firewall: remove", func() error {
+		f.ruleset = nil
+		return nil
+	})
+}
+
+type fakeHost struct{ *world }
+
+var errNoDefault = errors.New("this host has no usable IPv6 default route")
+
+// DefaultParent is not counted: that it fails is one of its answers.
+func (h fakeHost) DefaultParent(context.Context) (string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.defaultParent == "" {
+		return "", errNoDefault
+	}
+	return h.defaultParent, nil
+}
+
+func (h fakeHost) OnLink(ctx context.Context, link string) (prefixes []netip.Prefix, err error) {
+	err = h.call(ctx, "host: prefixes on "+link, func() error {
+		if _, ok := h.links[link]; !ok {
+			return fs.ErrNotExist
+		}
+		prefixes = h.onLink[link]
+		return nil
+	})
+	return prefixes, err
+}
+
+func (h fakeHost) Taken(ctx context.Context) (taken []netip.Prefix, err error) {
+	err = h.call(ctx, "host: routes", func() error {
+		taken = slices.Clone(h.routes)
+		for _, l := range h.links {
+			for _, text := range strings.Fields(strings.Trim(l.Addrs, "[]")) {
+				if p := pfx(text); !p.Addr().IsLinkLocalUnicast() {
+					taken = append(taken, p.Masked(), netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
+				}
+			}
+		}
+		return nil
+	})
+	return taken, err
+}
+
+func (h fakeHost) Probe(ctx context.Context, link string, addrs []netip.Addr) (taken []netip.Addr, err error) {
+	time.Sleep(h.probeTime)
+	err = h.call(ctx, "host: probe on "+link, func() error {
+		if _, ok := h.links[link]; !ok {
+			return fs.ErrNotExist
+		}
+		h.probes = append(h.probes, addrs)
+		for _, a := range addrs {
+			if h.foreign[a] {
+				taken = append(taken, a)
+			}
+		}
+		return nil
+	})
+	return taken, err
+}
+
+func (h fakeHost) RALinks(ctx context.Context) (links []string, err error) {
+	err = h.call(ctx, "host: links with advertised routes", func() error {
+		links = slices.Clone(h.raLinks)
+		return nil
+	})
+	return links, err
+}
+
+func (h fakeHost) Announce(ctx context.Context, ports []string, addr netip.Addr, _ net.HardwareAddr) error {
+	return h.call(ctx, "host: announce "+addr.String(), func() error {
+		h.announced = append(h.announced, fmt.Sprintf("%s → %v", addr, ports))
+		return nil
+	})
+}
+
+func (h fakeHost) PortFree(protocol string, _ netip.Addr, port uint16) error {
+	return h.call(context.Background(), fmt.Sprintf("host: port %d/%s", port, protocol), func() error {
+		if h.listening[fmt.Sprintf("%s %d", protocol, port)] {
+			return errors.New("address already in use")
+		}
+		return nil
+	})
+}
+
+type fakeProxy struct{ *world }
+
+func (p fakeProxy) Add(link string, addr netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.proxied[link+" "+addr.String()] = true
+}
+
+func (p fakeProxy) Remove(link string, addr netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.proxied, link+" "+addr.String())
+}
+
+func (p fakeProxy) LinkChanged(string) {}
+
+func (p fakeProxy) Status() []spec.ProxyStatus { return nil }

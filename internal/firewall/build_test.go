@@ -1,0 +1,225 @@
+package firewall
+
+import (
+	"flag"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func prefixes(text ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range text {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
+func address(s string) netip.Addr {
+	if s == "" {
+		return netip.Addr{}
+	}
+	return netip.MustParseAddr(s)
+}
+
+// web is a network with a global and a private pool, and everything published
+// that can be.
+func web() Network {
+	return Network{
+		ID: "aaaaaaaaaaaa1111", Bridge: "v6naaaaaaaaaaaa",
+		Isolate: true, ICC: true, Inbound: spec.InboundPublished,
+		Pools:      prefixes("2001:db8:1::/64", "172.18.0.0/16"),
+		Masquerade: prefixes("172.18.0.0/16"),
+		Published: []Published{
+			{Protocol: "tcp", Container: address("2001:db8:1::5"), Port: 80},
+			{Protocol: "tcp", Container: address("172.18.0.5"), Port: 80, HostPort: 8080},
+			{Protocol: "udp", Container: address("172.18.0.5"), Port: 53, HostIP: address("192.0.2.1"), HostPort: 53},
+			{Protocol: "udp", Container: address("172.18.0.6"), Port: 53, HostIP: address("192.0.2.2"), HostPort: 53},
+			{Protocol: "sctp", Container: address("172.18.0.5"), Port: 5000, HostIP: address("0.0.0.0"), HostPort: 5000},
+			{Protocol: "tcp", Container: address("172.18.0.5"), Port: 9000, HostIP: address("127.0.0.1"), HostPort: 9000},
+		},
+	}
+}
+
+// ula is a network that only has unique local addresses, open to other networks.
+func ula() Network {
+	return Network{
+		ID: "bbbbbbbbbbbb2222", Bridge: "v6nbbbbbbbbbbbb",
+		ICC: true, Inbound: spec.InboundPublished,
+		Pools:      prefixes("fd00:1::/64"),
+		Masquerade: prefixes("fd00:1::/64"),
+		Published: []Published{
+			{Protocol: "tcp", Container: address("fd00:1::7"), Port: 443, HostPort: 443},
+			{Protocol: "tcp", Container: address("fd00:1::7"), Port: 25, HostIP: address("2001:db8::1"), HostPort: 25},
+		},
+	}
+}
+
+func TestBuildGolden(t *testing.T) {
+	for name, config := range map[string]Config{
+		"empty":     {},
+		"published": {Networks: []Network{web(), ula()}, Uplinks: []string{"eth0"}},
+		"inbound": {Networks: []Network{
+			{ID: "aaaaaaaaaaaa", Bridge: "br-open", Isolate: true, ICC: true, Inbound: spec.InboundOpen},
+			{ID: "bbbbbbbbbbbb", Bridge: "br-none", Isolate: true, ICC: true, Inbound: spec.InboundNone, Published: web().Published},
+			{ID: "cccccccccccc", Bridge: "br-internal", Internal: true, ICC: true, Inbound: spec.InboundOpen, Published: web().Published},
+			{ID: "dddddddddddd", Bridge: "br-noicc", Isolate: true, Inbound: spec.InboundPublished},
+		}},
+		"adjacent pools": {Networks: []Network{
+			{ID: "aaaaaaaaaaaa", Bridge: "br-a", Pools: prefixes("10.0.0.0/24", "10.0.1.0/24", "fd00::/64")},
+			{ID: "bbbbbbbbbbbb", Bridge: "br-b", Pools: prefixes("10.0.1.0/25", "fd00::/64")},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := Build(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", strings.ReplaceAll(name, " ", "_")+".nft")
+			if *update {
+				if err := os.WriteFile(golden, []byte(r.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), r.String()); diff != "" {
+				t.Errorf("ruleset differs from %s (-want +got):\n%s", golden, diff)
+			}
+		})
+	}
+}
+
+// Nothing but elements depends on the configuration, and their order on nothing.
+func TestBuildIsStable(t *testing.T) {
+	a := Config{Networks: []Network{web(), ula()}, Uplinks: []string{"eth0", "eth1"}}
+	b := Config{Networks: []Network{ula(), web()}, Uplinks: []string{"eth1", "eth0", "eth1"}}
+	for i := range b.Networks {
+		ports := b.Networks[i].Published
+		rand.Shuffle(len(ports), func(i, j int) { ports[i], ports[j] = ports[j], ports[i] })
+	}
+	ra, err := Build(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rb, err := Build(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(ra, rb); diff != "" {
+		t.Errorf("order of the configuration matters (-a +b):\n%s", diff)
+	}
+	empty, err := Build(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := ra.Since(empty); !ok {
+		t.Error("chains or sets depend on the configuration, not elements alone")
+	}
+}
+
+func TestSince(t *testing.T) {
+	before := Config{Networks: []Network{web()}}
+	after := Config{Networks: []Network{web()}}
+	ports := slices.Clone(after.Networks[0].Published)
+	ports[0].Port = 81                                     // published6: one goes, one comes
+	ports[1].Container = netip.MustParseAddr("172.18.0.9") // ports4: same key, another value
+	after.Networks[0].Published = ports
+
+	old, err := Build(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted, err := Build(after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, ok := wanted.Since(old)
+	if !ok {
+		t.Fatal("elements alone cannot make the change")
+	}
+	want := []Change{
+		{"published6", []Element{{Key: "2001:db8:1::5 . tcp . 80"}}, []Element{{Key: "2001:db8:1::5 . tcp . 81"}}},
+		{"ports4", []Element{{"tcp . 8080", "172.18.0.5 . 80"}}, []Element{{"tcp . 8080", "172.18.0.9 . 80"}}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
+	if got, ok := old.Since(old); !ok || len(got) != 0 {
+		t.Errorf("a ruleset since itself: %v, %v; want nothing to do", got, ok)
+	}
+	wanted.Chains = slices.Clone(wanted.Chains)
+	wanted.Chains[0].Rules = append(slices.Clone(wanted.Chains[0].Rules), "counter drop")
+	if _, ok := wanted.Since(old); ok {
+		t.Error("another rule passes for a change of elements")
+	}
+}
+
+func TestValidate(t *testing.T) {
+	with := func(change func(*Published)) Config {
+		n := web()
+		n.Published = n.Published[:2]
+		change(&n.Published[1])
+		return Config{Networks: []Network{n}}
+	}
+	publish := func(a, b Published) Config {
+		n, m := web(), ula()
+		n.Published, m.Published = []Published{a}, []Published{b}
+		return Config{Networks: []Network{n, m}}
+	}
+	tcp := func(container, hostIP string, hostPort uint16) Published {
+		return Published{Protocol: "tcp", Container: address(container), Port: 80, HostIP: address(hostIP), HostPort: hostPort}
+	}
+	for _, tc := range []struct {
+		name   string
+		config Config
+		want   []string // parts of the error; none: no error
+	}{
+		{"valid", Config{Networks: []Network{web(), ula()}}, nil},
+		{"no bridge", Config{Networks: []Network{{ID: "aaaaaaaaaaaa"}}}, []string{"aaaaaaaaaaaa", "no bridge"}},
+		{"one bridge twice", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b"}, {ID: "bbbbbbbbbbbb", Bridge: "b"}}}, []string{"aaaaaaaaaaaa", "bbbbbbbbbbbb", "bridge b"}},
+		{"protocol", with(func(p *Published) { p.Protocol = "icmp" }), []string{`"icmp"`, "sctp", "aaaaaaaaaaaa"}},
+		{"container", with(func(p *Published) { p.Container = netip.Addr{} }), []string{"no address of a container"}},
+		{"mapped container", with(func(p *Published) { p.Container = address("::ffff:1.2.3.4") }), []string{"no address of a container"}},
+		{"port 0", with(func(p *Published) { p.Port = 0 }), []string{"port 0"}},
+		{"families", with(func(p *Published) { p.HostIP = address("2001:db8::1") }), []string{"different families"}},
+		{"same host port", publish(tcp("172.18.0.2", "", 8080), tcp("172.18.0.3", "", 8080)),
+			[]string{"8080/tcp", "0.0.0.0:8080->172.18.0.2:80/tcp", "aaaaaaaaaaaa", "172.18.0.3:80", "bbbbbbbbbbbb"}},
+		{"same host port of an address", publish(tcp("172.18.0.2", "192.0.2.1", 8080), tcp("172.18.0.3", "192.0.2.1", 8080)), []string{"8080/tcp"}},
+		{"every address and one", publish(tcp("172.18.0.2", "", 8080), tcp("172.18.0.3", "192.0.2.1", 8080)), []string{"8080/tcp"}},
+		{"two addresses", publish(tcp("172.18.0.2", "192.0.2.2", 8080), tcp("172.18.0.3", "192.0.2.1", 8080)), nil},
+		{"two families", publish(tcp("172.18.0.2", "", 8080), tcp("fd00::3", "::", 8080)), nil},
+		{"not translated", publish(tcp("172.18.0.2", "", 0), tcp("172.18.0.3", "", 0)), nil},
+		{"said twice", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Published: []Published{tcp("172.18.0.2", "", 80), tcp("172.18.0.2", "", 80)}}}}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := Build(tc.config)
+			if len(tc.want) == 0 {
+				if err != nil {
+					t.Fatalf("error %q, want none", err)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatalf("no error, want one with %q", tc.want)
+			}
+			for _, part := range tc.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("error %q does not say %q", err, part)
+				}
+			}
+		})
+	}
+}

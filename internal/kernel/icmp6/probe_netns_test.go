@@ -1,0 +1,117 @@
+//go:build netns
+
+package icmp6
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+func TestProbe(t *testing.T) {
+	l := newLab(t)
+	l.up.Run(t, "ip", "addr", "add", leased+"/64", "dev", "lan0")
+	l.self.Run(t, "ip", "addr", "add", "2001:db8::8/64", "dev", "eth0")
+	inUse, free, own := netip.MustParseAddr(leased), netip.MustParseAddr(unknown), netip.MustParseAddr("2001:db8::8")
+
+	began := time.Now()
+	taken, err := Probe(t.Context(), "eth0", []netip.Addr{free, inUse, own})
+	if err != nil || !slices.Equal(taken, []netip.Addr{inUse, own}) {
+		t.Errorf("taken %v, error %v; want %v and %v", taken, err, inUse, own)
+	}
+	if took := time.Since(began); took < retransTimer {
+		t.Errorf("a free address was passed after %v, want %v (RFC 4862 §5.4)", took, retransTimer)
+	}
+	began = time.Now()
+	if taken, err = Probe(t.Context(), "eth0", []netip.Addr{inUse}); err != nil || len(taken) != 1 {
+		t.Errorf("taken %v, error %v; want %v", taken, err, inUse)
+	}
+	if took := time.Since(began); took > retransTimer/2 {
+		t.Errorf("waited %v when every address was known to be taken", took)
+	}
+	if got := allmulti(t, l.self); got != "0" {
+		t.Errorf("allmulti %s after the probe, want 0", got)
+	}
+	if _, err := Probe(t.Context(), "nothere0", []netip.Addr{free}); err == nil {
+		t.Error("probe on a link that is not there: no error")
+	}
+}
+
+// RFC 4862 §5.4.3: of two hosts that probe for one address at the same time, both
+// find it taken.
+func TestProbesCollide(t *testing.T) {
+	l := newLab(t)
+	free := []netip.Addr{netip.MustParseAddr(unknown)}
+	other := make(chan []netip.Addr)
+	go func() {
+		defer close(other)
+		l.up.Do(t, func() {
+			taken, _ := Probe(t.Context(), "lan0", free)
+			other <- taken
+		})
+	}()
+	time.Sleep(100 * time.Millisecond)
+	mine, err := Probe(t.Context(), "eth0", free)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The first to ask hears the second; the second asked too late to hear the first.
+	if theirs := <-other; len(theirs) != 1 {
+		t.Errorf("the first to probe found %v taken, the second %v", theirs, mine)
+	}
+}
+
+// The proxy of another host defends its lease against our probe.
+func TestProbeMeetsProxy(t *testing.T) {
+	l := newLab(t)
+	l.add(t, leased)
+	l.up.Do(t, func() {
+		taken, err := Probe(t.Context(), "lan0", []netip.Addr{netip.MustParseAddr(leased)})
+		if err != nil || len(taken) != 1 {
+			t.Errorf("taken %v, error %v; want %s", taken, err, leased)
+		}
+	})
+}
+
+// The containers of a bridge forget where an address was before.
+func TestAnnounce(t *testing.T) {
+	self := testnet.Self(t)
+	self.Run(t, "ip", "link", "add", "br0", "type", "bridge")
+	t.Cleanup(func() { _ = self.Command(context.Background(), "ip", "link", "del", "br0").Run() })
+	self.Run(t, "ip", "link", "set", "br0", "up")
+	containers := map[string]*testnet.Host{"port1": testnet.New(t, "c1"), "port2": testnet.New(t, "c2")}
+	const addr4 = "192.0.2.5"
+	for port, c := range containers {
+		testnet.Connect(t, self, port, c, "eth0")
+		self.Run(t, "ip", "link", "set", port, "master", "br0")
+		c.Run(t, "ip", "addr", "add", "192.0.2.2/24", "dev", "eth0")
+		for _, addr := range []string{leased, addr4} {
+			c.Run(t, "ip", "neigh", "add", addr, "lladdr", "02:00:00:00:00:aa", "nud", "stale", "dev", "eth0")
+		}
+	}
+	mac, err := net.ParseMAC("02:00:00:00:00:bb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	knows := func(c *testnet.Host, addr, mac string) bool {
+		return strings.Contains(c.Run(t, "ip", "neigh", "show", addr, "dev", "eth0"), mac)
+	}
+	for _, addr := range []string{leased, addr4} {
+		if err := Announce(t.Context(), []string{"port1", "gone"}, netip.MustParseAddr(addr), mac); err != nil {
+			t.Errorf("announce %s: %v", addr, err)
+		}
+		eventually(t, "the container learns of "+addr, func() bool { return knows(containers["port1"], addr, "02:00:00:00:00:bb") })
+		if !knows(containers["port2"], addr, "02:00:00:00:00:aa") {
+			t.Errorf("%s was announced on a port that was not asked for", addr)
+		}
+	}
+	if err := Announce(t.Context(), nil, netip.MustParseAddr(leased), mac[:4]); err == nil {
+		t.Error("a MAC of 4 bytes: no error")
+	}
+}

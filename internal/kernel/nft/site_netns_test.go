@@ -1,0 +1,249 @@
+//go:build netns
+
+package nft
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/firewall"
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+// site is a host with an uplink, containers on its bridges, and somebody outside.
+type site struct {
+	host    *testnet.Host
+	outside *testnet.Host
+	c       map[string]*testnet.Host // containers
+	config  firewall.Config
+}
+
+const (
+	host4, host6       = "192.0.2.1", "2001:db8::1"
+	outside4, outside6 = "192.0.2.9", "2001:db8::9"
+)
+
+// container is one of a network's; its addresses end in the same number.
+type container struct {
+	name string
+	id   int
+}
+
+// siteNetwork is network number n: 172.18.n.0/24 and, where global, 2001:db8:n::/64.
+type siteNetwork struct {
+	network    firewall.Network
+	n          int
+	prefix6    string
+	containers []container
+}
+
+func siteNetworks() []siteNetwork {
+	addr := netip.MustParseAddr
+	return []siteNetwork{
+		{
+			firewall.Network{ID: "aaaaaaaaaaaa", Bridge: "web", ICC: true, Isolate: true, Inbound: spec.InboundPublished,
+				Published: []firewall.Published{
+					{Protocol: "tcp", Container: addr("2001:db8:1::2"), Port: 80},
+					{Protocol: "udp", Container: addr("2001:db8:1::2"), Port: 53},
+					{Protocol: "tcp", Container: addr("172.18.1.2"), Port: 80, HostPort: 8080},
+					{Protocol: "udp", Container: addr("172.18.1.2"), Port: 53, HostPort: 5353},
+					{Protocol: "tcp", Container: addr("172.18.1.3"), Port: 80, HostIP: addr(host4), HostPort: 8081},
+					{Protocol: "tcp", Container: addr("172.18.1.3"), Port: 80, HostIP: addr("192.0.2.2"), HostPort: 8082},
+				}},
+			1, "2001:db8:1::", []container{{"web2", 2}, {"web3", 3}},
+		},
+		{
+			firewall.Network{ID: "bbbbbbbbbbbb", Bridge: "ula", ICC: true, Isolate: true, Inbound: spec.InboundPublished,
+				Masquerade: prefixes("fd00:2::/64"),
+				Published:  []firewall.Published{{Protocol: "tcp", Container: addr("fd00:2::2"), Port: 80, HostPort: 4430}}},
+			2, "fd00:2::", []container{{"ula2", 2}, {"ula3", 3}},
+		},
+		{
+			firewall.Network{ID: "cccccccccccc", Bridge: "internal", Internal: true, ICC: true, Inbound: spec.InboundPublished,
+				Published: []firewall.Published{{Protocol: "tcp", Container: addr("2001:db8:3::2"), Port: 80}}},
+			3, "2001:db8:3::", []container{{"internal2", 2}, {"internal3", 3}},
+		},
+		{
+			firewall.Network{ID: "dddddddddddd", Bridge: "open", ICC: false, Isolate: true, Inbound: spec.InboundOpen,
+				Published: []firewall.Published{{Protocol: "tcp", Container: addr("172.18.4.2"), Port: 80, HostPort: 8084}}},
+			4, "2001:db8:4::", []container{{"open2", 2}, {"open3", 3}},
+		},
+		{
+			firewall.Network{ID: "eeeeeeeeeeee", Bridge: "none", ICC: true, Inbound: spec.InboundNone,
+				Published: []firewall.Published{
+					{Protocol: "tcp", Container: addr("2001:db8:5::2"), Port: 80},
+					{Protocol: "tcp", Container: addr("172.18.5.2"), Port: 80, HostPort: 8085},
+				}},
+			5, "2001:db8:5::", []container{{"none2", 2}},
+		},
+		{
+			firewall.Network{ID: "ffffffffffff", Bridge: "mutual", ICC: true, Inbound: spec.InboundPublished},
+			6, "2001:db8:6::", []container{{"mutual2", 2}},
+		},
+		{
+			firewall.Network{ID: "999999999999", Bridge: "mutual7", ICC: true, Inbound: spec.InboundPublished},
+			7, "2001:db8:7::", []container{{"seven2", 2}},
+		},
+	}
+}
+
+// newSite builds the site; no rule is in place yet. Every container listens on
+// TCP ports 80 and 81 and UDP port 53, and so does the outside.
+func newSite(t testing.TB) *site {
+	t.Helper()
+	s := &site{host: testnet.New(t, "host"), outside: testnet.New(t, "outside"), c: map[string]*testnet.Host{}}
+	s.config.Uplinks = []string{"eth0"}
+	for _, key := range []string{"net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/forwarding"} {
+		s.host.Sysctl(t, key, "1")
+	}
+	testnet.Connect(t, s.host, "eth0", s.outside, "lan0")
+	ip(t, s.host, "addr add "+host4+"/24 dev eth0", "addr add 192.0.2.2/24 dev eth0", "addr add "+host6+"/64 dev eth0")
+	ip(t, s.outside, "addr add "+outside4+"/24 dev lan0", "addr add "+outside6+"/64 dev lan0",
+		// The private ranges, too: knowing the way must not be enough.
+		"route add 172.18.0.0/16 via "+host4, "route add 2001:db8::/32 via "+host6, "route add fd00::/16 via "+host6)
+	listen(t, s.outside, "tcp", ":80")
+	listen(t, s.outside, "udp", ":53")
+	for _, n := range siteNetworks() {
+		s.add(t, n)
+	}
+	return s
+}
+
+func (s *site) add(t testing.TB, n siteNetwork) {
+	t.Helper()
+	bridge, subnet4 := n.network.Bridge, fmt.Sprintf("172.18.%d.", n.n)
+	n.network.Pools = prefixes(subnet4+"0/24", n.prefix6+"/64")
+	n.network.Masquerade = append(n.network.Masquerade, prefixes(subnet4+"0/24")...)
+	s.config.Networks = append(s.config.Networks, n.network)
+	// Until a link-local address is there, the host solicits nobody.
+	ip(t, s.host, "link add "+bridge+" type bridge", "addr add fe80::1/64 nodad dev "+bridge, "link set "+bridge+" up",
+		"addr add "+subnet4+"1/24 dev "+bridge, "addr add "+n.prefix6+"1/64 nodad dev "+bridge)
+	for _, c := range n.containers {
+		h := testnet.New(t, c.name)
+		s.c[c.name] = h
+		port := "p" + c.name
+		testnet.Connect(t, s.host, port, h, "eth0")
+		ip(t, s.host, "link set "+port+" master "+bridge,
+			// With br_netfilter a connection that comes back by the host's
+			// address is bridged, to the port it came from perhaps.
+			"link set "+port+" type bridge_slave hairpin on")
+		ip(t, h, fmt.Sprintf("addr add %s%d/24 dev eth0", subnet4, c.id), fmt.Sprintf("addr add %s%d/64 dev eth0", n.prefix6, c.id),
+			"route add default via "+subnet4+"1", "route add default via "+n.prefix6+"1")
+		listen(t, h, "tcp", ":80")
+		listen(t, h, "tcp", ":81")
+		listen(t, h, "udp", ":53")
+	}
+}
+
+// ip runs ip(8) once for each line of arguments.
+func ip(t testing.TB, h *testnet.Host, lines ...string) {
+	t.Helper()
+	for _, line := range lines {
+		h.Run(t, append([]string{"ip"}, strings.Fields(line)...)...)
+	}
+}
+
+// listen serves, until the end of the test, the client's own address to whoever
+// asks, and then an echo.
+func listen(t testing.TB, h *testnet.Host, network, address string) {
+	t.Helper()
+	var wg sync.WaitGroup
+	if network == "udp" {
+		var conn net.PacketConn
+		h.Do(t, func() {
+			var err error
+			if conn, err = net.ListenPacket(network, address); err != nil {
+				t.Fatal(err)
+			}
+		})
+		wg.Go(func() { serveUDP(conn) })
+		t.Cleanup(func() { _ = conn.Close(); wg.Wait() })
+		return
+	}
+	var listener net.Listener
+	h.Do(t, func() {
+		var err error
+		if listener, err = net.Listen(network, address); err != nil {
+			t.Fatal(err)
+		}
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	wg.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { serveTCP(ctx, conn) })
+		}
+	})
+	t.Cleanup(func() { cancel(); _ = listener.Close(); wg.Wait() })
+}
+
+func serveTCP(ctx context.Context, conn net.Conn) {
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	defer func() { _ = conn.Close() }()
+	if _, err := fmt.Fprintln(conn, addrOf(conn.RemoteAddr())); err != nil {
+		return
+	}
+	_, _ = io.Copy(conn, conn)
+}
+
+func serveUDP(conn net.PacketConn) {
+	var b [64]byte
+	for {
+		_, from, err := conn.ReadFrom(b[:])
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil {
+			_, _ = conn.WriteTo([]byte(addrOf(from).String()+"\n"), from)
+		}
+	}
+}
+
+func addrOf(a net.Addr) netip.Addr {
+	return netip.MustParseAddrPort(a.String()).Addr().Unmap()
+}
+
+// patience is how long a packet that is dropped is waited for.
+const patience = time.Second
+
+// call asks a listener for the address it sees; empty: nobody answers.
+func call(ctx context.Context, from *testnet.Host, network, address string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn, err := from.DialContext(ctx, network, address)
+	if err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+			return "", nil
+		}
+		return "", err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return "", err
+	}
+	if network == "udp" {
+		if _, err := conn.Write([]byte("?")); err != nil {
+			return "", err
+		}
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return "", nil
+	}
+	return strings.TrimSpace(line), err
+}

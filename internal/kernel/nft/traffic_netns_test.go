@@ -1,0 +1,273 @@
+//go:build netns
+
+package nft
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+// TestTraffic is the table of who reaches whom.
+func TestTraffic(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		prepare func(testing.TB, *testnet.Host)
+	}{
+		{"alone", func(testing.TB, *testnet.Host) {}},
+		{"beside Docker", func(t testing.TB, h *testnet.Host) { policyDrop(t, h); dockerUser(t, h) }},
+		{"beside a forward policy of drop, frames not shown", func(t testing.TB, h *testnet.Host) {
+			policyDrop(t, h)
+			bridgeNetfilter(t, h, "0")
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newSite(t)
+			bridgeNetfilter(t, s.host, "1")
+			tc.prepare(t, s.host)
+			apply(t, open(t, s.host), s.config)
+			s.check(t)
+		})
+	}
+}
+
+// bridgeNetfilter says whether bridged frames meet the firewall (br_netfilter).
+// Without that module they never do.
+func bridgeNetfilter(t testing.TB, h *testnet.Host, value string) {
+	t.Helper()
+	for _, key := range []string{"bridge-nf-call-iptables", "bridge-nf-call-ip6tables"} {
+		path := "net/bridge/" + key
+		if _, err := os.Stat("/proc/sys/" + path); err != nil {
+			t.Logf("no br_netfilter on this machine: %v", err)
+			return
+		}
+		h.Sysctl(t, path, value)
+	}
+}
+
+func (s *site) check(t *testing.T) {
+	const nobody = ""
+	host, outside := s.host, s.outside
+	var calls sync.WaitGroup
+	for _, tc := range []struct {
+		requirement string
+		from        *testnet.Host
+		network     string
+		to          string
+		seen        string // the address the server sees; empty: it is not reached
+	}{
+		{"egress, global", s.c["web2"], "tcp", "[" + outside6 + "]:80", "2001:db8:1::2"},
+		{"egress, IPv4 masqueraded", s.c["web2"], "tcp", outside4 + ":80", host4},
+		{"egress, ULA masqueraded", s.c["ula2"], "tcp", "[" + outside6 + "]:80", host6},
+		{"egress, UDP", s.c["ula2"], "udp", "[" + outside6 + "]:53", host6},
+		{"egress of a network with inbound none", s.c["none2"], "tcp", "[" + outside6 + "]:80", "2001:db8:5::2"},
+		{"egress of an open network", s.c["open2"], "tcp", "[" + outside6 + "]:80", "2001:db8:4::2"},
+
+		{"published, IPv6", outside, "tcp", "[2001:db8:1::2]:80", outside6},
+		{"published, IPv6, UDP", outside, "udp", "[2001:db8:1::2]:53", outside6},
+		{"published is that port alone", outside, "tcp", "[2001:db8:1::2]:81", nobody},
+		{"published is that protocol alone", outside, "tcp", "[2001:db8:1::2]:53", nobody},
+		{"published is that container alone", outside, "tcp", "[2001:db8:1::3]:80", nobody},
+		{"published, translated", outside, "tcp", host4 + ":8080", outside4},
+		{"published, translated, UDP", outside, "udp", host4 + ":5353", outside4},
+		{"published on every address", outside, "tcp", "192.0.2.2:8080", outside4},
+		{"published on one address", outside, "tcp", host4 + ":8081", outside4},
+		{"published on another address", outside, "tcp", "192.0.2.2:8082", outside4},
+		{"published, translated to a ULA", outside, "tcp", "[" + host6 + "]:4430", outside6},
+		{"translated ports are not open untranslated", outside, "tcp", "172.18.1.2:80", nobody},
+		{"translated ULA ports are not open untranslated", outside, "tcp", "[fd00:2::2]:80", nobody},
+		{"unpublished, private", outside, "tcp", "172.18.1.2:81", nobody},
+
+		{"translated for the host itself", host, "tcp", host4 + ":8080", host4},
+		{"translated for the host itself, IPv6", host, "tcp", "[" + host6 + "]:4430", host6},
+		{"the host reaches its containers", host, "tcp", "[2001:db8:1::2]:81", "2001:db8:1::1"},
+		{"the host reaches its internal containers", host, "tcp", "[2001:db8:3::2]:81", "2001:db8:3::1"},
+
+		{"hairpin from the same network", s.c["web3"], "tcp", host4 + ":8080", "172.18.1.1"},
+		{"hairpin to itself", s.c["web2"], "tcp", host4 + ":8080", "172.18.1.1"},
+		{"hairpin, ULA", s.c["ula3"], "tcp", "[" + host6 + "]:4430", "fd00:2::1"},
+		{"hairpin where containers do not reach each other", s.c["open3"], "tcp", host4 + ":8084", "172.18.4.1"},
+		{"translated for another network", s.c["mutual2"], "tcp", host4 + ":8080", "172.18.1.1"},
+		{"published for another network", s.c["ula2"], "tcp", "[2001:db8:1::2]:80", "fd00:2::2"},
+
+		{"containers of a network reach each other", s.c["web3"], "tcp", "[2001:db8:1::2]:81", "2001:db8:1::3"},
+		{"containers of a network reach each other, IPv4", s.c["web3"], "tcp", "172.18.1.2:81", "172.18.1.3"},
+		{"containers of an internal network reach each other", s.c["internal3"], "tcp", "[2001:db8:3::2]:81", "2001:db8:3::3"},
+		{"isolated networks do not reach each other", s.c["ula2"], "tcp", "[2001:db8:1::2]:81", nobody},
+		{"isolated networks do not reach each other, IPv4", s.c["ula2"], "tcp", "172.18.1.2:81", nobody},
+		{"an isolated network does not reach another", s.c["web2"], "tcp", "[2001:db8:6::2]:80", nobody},
+		{"an isolated network is not reached by another", s.c["mutual2"], "tcp", "[2001:db8:1::2]:81", nobody},
+		{"networks that are not isolated reach each other", s.c["mutual2"], "tcp", "[2001:db8:7::2]:81", "2001:db8:6::2"},
+		{"isolation precedes inbound open", s.c["web2"], "tcp", "[2001:db8:4::2]:81", nobody},
+
+		{"internal: nothing out", s.c["internal2"], "tcp", "[" + outside6 + "]:80", nobody},
+		{"internal: nothing out, IPv4", s.c["internal2"], "tcp", outside4 + ":80", nobody},
+		{"internal: nothing in", outside, "tcp", "[2001:db8:3::2]:80", nobody},
+		{"internal: not even to what is published", s.c["internal2"], "tcp", "[2001:db8:1::2]:80", nobody},
+
+		{"inbound open", outside, "tcp", "[2001:db8:4::2]:81", outside6},
+		{"inbound none", outside, "tcp", "[2001:db8:5::2]:80", nobody},
+		{"inbound none, from a network that is not isolated", s.c["mutual2"], "tcp", "[2001:db8:5::2]:80", nobody},
+	} {
+		calls.Go(func() {
+			switch got, err := call(t.Context(), tc.from, tc.network, tc.to); {
+			case err != nil:
+				t.Errorf("%s: %s from %s to %s: %v", tc.requirement, tc.network, tc.from.Name(), tc.to, err)
+			case got != tc.seen:
+				t.Errorf("%s: %s from %s to %s: seen as %q, want %q", tc.requirement, tc.network, tc.from.Name(), tc.to, got, tc.seen)
+			}
+		})
+	}
+	calls.Wait()
+	if _, err := call(t.Context(), host, "tcp", host4+":8085"); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("inbound none is translated: %v, want connection refused by the host", err)
+	}
+	if _, err := call(t.Context(), host, "tcp", "127.0.0.1:8080"); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("loopback is translated: %v, want connection refused by the host", err)
+	}
+	for _, tc := range []struct {
+		requirement string
+		from        *testnet.Host
+		to          string
+		answered    bool
+	}{
+		{"RFC 4890 §4.3.1", outside, "2001:db8:1::3", true},
+		{"inbound open", outside, "2001:db8:4::2", true},
+		{"internal", outside, "2001:db8:3::2", false},
+		{"inbound none", outside, "2001:db8:5::2", false},
+		{"isolated", s.c["ula2"], "2001:db8:1::3", false},
+		{"ICC off, where the firewall sees bridged frames", s.c["open3"], "2001:db8:4::2", !s.framesShown(t)},
+	} {
+		err := tc.from.Command(t.Context(), "ping", "-c", "1", "-W", "0.5", tc.to).Run()
+		if answered := err == nil; answered != tc.answered {
+			t.Errorf("%s: echo request from %s to %s answered: %v, want %v", tc.requirement, tc.from.Name(), tc.to, answered, tc.answered)
+		}
+	}
+}
+
+// framesShown reports whether bridged frames meet the host's firewall.
+func (s *site) framesShown(t testing.TB) bool {
+	t.Helper()
+	out, err := s.host.Command(t.Context(), "cat", "/proc/sys/net/bridge/bridge-nf-call-ip6tables").Output()
+	return err == nil && strings.TrimSpace(string(out)) == "1"
+}
+
+// Another engine's bridge judges for itself who may enter: we neither vouch
+// for our packets there nor drop them.
+func TestBridgesOfOthers(t *testing.T) {
+	s := newSite(t)
+	other := testnet.New(t, "other")
+	ip(t, s.host, "link add docker0 type bridge", "link set docker0 up", "addr add 172.17.0.1/16 dev docker0")
+	testnet.Connect(t, s.host, "pother", other, "eth0")
+	ip(t, s.host, "link set pother master docker0")
+	ip(t, other, "addr add 172.17.0.2/16 dev eth0", "route add default via 172.17.0.1")
+	listen(t, other, "tcp", ":80")
+	apply(t, open(t, s.host), s.config)
+	reached := func() bool {
+		seen, err := call(t.Context(), s.c["web2"], "tcp", "172.17.0.2:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seen != ""
+	}
+	if !reached() {
+		t.Error("dropped on the way to another engine's bridge")
+	}
+	policyDrop(t, s.host)
+	apply(t, open(t, s.host), s.config)
+	if reached() {
+		t.Error("vouched for on the way to another engine's bridge")
+	}
+	if seen, err := call(t.Context(), other, "tcp", "172.18.1.2:81"); err != nil || seen != "" {
+		t.Errorf("another engine's container reaches an unpublished port: %q, %v", seen, err)
+	}
+	if seen, err := call(t.Context(), other, "tcp", host4+":8080"); err != nil || seen != "172.17.0.2" {
+		t.Errorf("another engine's container does not reach a published port: %q, %v", seen, err)
+	}
+}
+
+// A connection lives on while rules change around it, and no new one fails.
+func TestConnectionsSurviveApply(t *testing.T) {
+	s := newSite(t)
+	policyDrop(t, s.host)
+	f := open(t, s.host)
+	apply(t, f, s.config)
+	for _, tc := range []struct {
+		from *testnet.Host
+		to   string
+	}{
+		{s.outside, host4 + ":8080"},
+		{s.outside, "[2001:db8:1::2]:80"},
+		{s.c["ula2"], "[" + outside6 + "]:80"},
+	} {
+		conn, err := tc.from.DialContext(t.Context(), "tcp", tc.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		t.Run(tc.to, func(t *testing.T) {
+			done := make(chan error, 1)
+			go func() { done <- s.reload(t, f) }()
+			for i := 0; ; i++ {
+				if err := echo(conn, fmt.Sprintf("%08d\n", i)); err != nil {
+					t.Fatalf("echo %d while rules change: %v", i, err)
+				}
+				if _, err := call(t.Context(), tc.from, "tcp", tc.to); err != nil {
+					t.Fatalf("new connection %d while rules change: %v", i, err)
+				}
+				select {
+				case err := <-done:
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Logf("%d echoes and new connections", i)
+					return
+				default:
+				}
+			}
+		})
+	}
+}
+
+// reload changes elements and replaces the table by turns.
+func (s *site) reload(t testing.TB, f *Firewall) error {
+	for i := range 20 {
+		if i%2 == 0 {
+			f.mu.Lock()
+			f.certain = false
+			f.mu.Unlock()
+		}
+		c := s.config
+		c.Uplinks = append([]string{fmt.Sprintf("eth%d", i+1)}, c.Uplinks...)
+		if err := f.Apply(t.Context(), build(t, c)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func echo(conn net.Conn, text string) error {
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte(text)); err != nil {
+		return err
+	}
+	// What came first is the greeting; an answer ends with the text.
+	var got strings.Builder
+	var b [64]byte
+	for !strings.HasSuffix(got.String(), text) {
+		n, err := conn.Read(b[:])
+		if err != nil {
+			return err
+		}
+		got.Write(b[:n])
+	}
+	return nil
+}

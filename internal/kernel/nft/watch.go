@@ -1,0 +1,116 @@
+package nft
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/firewall"
+)
+
+const (
+	// settleTime lets a program finish: iptables-restore and a starting Docker
+	// change a table many times in a row.
+	settleTime = 100 * time.Millisecond
+	// retryTime is the wait after a restoration that failed.
+	retryTime = time.Second
+)
+
+// Watch puts our table and our rule in foreign chains back whenever another
+// program has changed them, as long as a ruleset is applied. It listens and
+// does not poll; of changes by f itself it hears nothing. It returns nil when ctx ends.
+func (f *Firewall) Watch(ctx context.Context) error {
+	if err := f.events.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		return fmt.Errorf("listen to nftables events: %w", err)
+	}
+	defer func() { _ = f.events.LeaveGroup(unix.NFNLGRP_NFTABLES) }()
+	// A read ends when ctx does.
+	stop := context.AfterFunc(ctx, func() { _ = f.events.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	// What was removed before we listened is looked for at once.
+	pending, due := change{chain: true}, time.Now()
+	for {
+		if err := f.events.SetReadDeadline(due); err != nil {
+			return fmt.Errorf("set deadline for nftables events: %w", err)
+		}
+		// After the deadline is set, or it would hide the one of the end.
+		if ctx.Err() != nil {
+			return nil
+		}
+		msgs, err := f.events.Receive()
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if ctx.Err() != nil {
+				return nil
+			}
+			due = time.Time{}
+			if err := f.restore(pending.table); err != nil {
+				f.log.Error("firewall: cannot restore our rules", "err", err, "retry_in", retryTime)
+				due = time.Now().Add(retryTime)
+				continue
+			}
+			pending = change{}
+			continue
+		case errors.Is(err, unix.ENOBUFS):
+			pending.merge(change{table: true, chain: true}) // events were lost
+		case err != nil:
+			return fmt.Errorf("receive nftables events: %w", err)
+		}
+		for _, m := range msgs {
+			pending.merge(changeOf(m))
+		}
+		if pending != (change{}) && due.IsZero() {
+			due = time.Now().Add(settleTime)
+		}
+	}
+}
+
+// change is what of ours an event may have touched.
+type change struct {
+	table bool // our table
+	chain bool // a chain that our rule is or should be in
+}
+
+func (c *change) merge(other change) {
+	c.table = c.table || other.table
+	c.chain = c.chain || other.chain
+}
+
+// changeOf reads the table from an event. It is the first attribute of every
+// kind of message but NFT_MSG_NEWGEN, which has its own (enum
+// nft_table_attributes and its like in include/uapi/linux/netfilter/nf_tables.h).
+func changeOf(m netlink.Message) change {
+	const familyBytes = 4 // struct nfgenmsg
+	kind := m.Header.Type
+	if kind>>8 != unix.NFNL_SUBSYS_NFTABLES || kind&0xff == unix.NFT_MSG_NEWGEN || len(m.Data) < familyBytes {
+		return change{}
+	}
+	attributes, err := netlink.NewAttributeDecoder(m.Data[familyBytes:])
+	if err != nil {
+		return change{table: true, chain: true}
+	}
+	attributes.ByteOrder = binary.BigEndian
+	for attributes.Next() {
+		if attributes.Type() != unix.NFTA_TABLE_NAME {
+			continue
+		}
+		switch name, family := attributes.String(), m.Data[0]; {
+		case name == firewall.Table && family == unix.NFPROTO_INET:
+			return change{table: true}
+		case name == foreignTable && (family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6):
+			return change{chain: true}
+		}
+		return change{}
+	}
+	if attributes.Err() != nil {
+		return change{table: true, chain: true}
+	}
+	return change{}
+}

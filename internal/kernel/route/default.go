@@ -1,0 +1,100 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNoDefault says that no IPv6 default route leads anywhere now.
+var ErrNoDefault = errors.New("this host has no usable IPv6 default route")
+
+// DefaultParent names the link of the best IPv6 default route of the main
+// table: the one of the lowest metric whose link is up and has carrier; of a
+// multipath route the next hop of the greatest weight. The error matches
+// [ErrNoDefault] where there is none.
+func (h *Handle) DefaultParent(ctx context.Context) (string, error) {
+	defaults, err := h.routes(ctx, netlink.FAMILY_V6, false, func(r netlink.Route) bool {
+		return r.Type == unix.RTN_UNICAST && isDefault(r)
+	})
+	if err != nil {
+		return "", err
+	}
+	slices.SortStableFunc(defaults, func(a, b netlink.Route) int { return a.Priority - b.Priority })
+	for _, r := range defaults {
+		for _, index := range nextHopLinks(r) {
+			l, err := h.linkByIndex(index)
+			if err != nil {
+				return "", err
+			}
+			if l != nil && isUsable(l) {
+				return l.Attrs().Name, nil
+			}
+		}
+	}
+	return "", ErrNoDefault
+}
+
+// RALinks names the links that a router advertisement gave a default route,
+// whoever processed it. The kernel drops such routes of its own when forwarding
+// is turned on, unless the link's accept_ra is 2 (addrconf_fixup_forwarding in
+// net/ipv6/addrconf.c). Where accept_ra is 0 the route is a network manager's,
+// and stays.
+func (h *Handle) RALinks(ctx context.Context) ([]string, error) {
+	defaults, err := h.routes(ctx, netlink.FAMILY_V6, true, func(r netlink.Route) bool {
+		return r.Protocol == unix.RTPROT_RA && r.Type == unix.RTN_UNICAST && isDefault(r)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, r := range defaults {
+		for _, index := range nextHopLinks(r) {
+			l, err := h.linkByIndex(index)
+			if err != nil {
+				return nil, err
+			}
+			if l != nil {
+				names = append(names, l.Attrs().Name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// linkByIndex reads a link that a route names; nil when it has gone since.
+func (h *Handle) linkByIndex(index int) (netlink.Link, error) {
+	l, err := h.netlink.LinkByIndex(index)
+	if isAbsent(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read link %d of a default route: %w", index, err)
+	}
+	return l, nil
+}
+
+// nextHopLinks are the indices of a route's links, the best first.
+func nextHopLinks(r netlink.Route) []int {
+	if len(r.MultiPath) == 0 {
+		return []int{r.LinkIndex}
+	}
+	hops := slices.Clone(r.MultiPath)
+	slices.SortStableFunc(hops, func(a, b *netlink.NexthopInfo) int { return b.Hops - a.Hops }) // rtnh_hops: weight - 1
+	var links []int
+	for _, hop := range hops {
+		links = append(links, hop.LinkIndex)
+	}
+	return links
+}
+
+func isUsable(l netlink.Link) bool {
+	a := l.Attrs()
+	return a.Flags&net.FlagLoopback == 0 && a.Flags&net.FlagUp != 0 && a.RawFlags&unix.IFF_LOWER_UP != 0
+}

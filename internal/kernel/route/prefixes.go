@@ -1,0 +1,115 @@
+package route
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
+)
+
+// Taken lists the prefixes of either family that are in use on this host, sorted:
+// the destinations of all routes of all tables, also of those that reject, and
+// the addresses of all links, also of those that are down, each alone (/128 or
+// /32) and with its prefix. Every one is there once, also one inside another.
+// Default routes are left out, and link-local, multicast and loopback prefixes.
+func (h *Handle) Taken(ctx context.Context) ([]netip.Prefix, error) {
+	var taken []netip.Prefix
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := h.routes(ctx, family, true, func(r netlink.Route) bool {
+			return !isCompanion(r) && isNetwork(destination(r))
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range routes {
+			taken = append(taken, destination(r).Masked())
+		}
+	}
+	addrs, err := h.addresses(ctx, nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range addrs {
+		if p, ok := netipx.FromStdIPNet(a.IPNet); ok && isNetwork(p) {
+			taken = append(taken, p.Masked(), netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
+		}
+	}
+	slices.SortFunc(taken, netip.Prefix.Compare)
+	return slices.Compact(taken), nil
+}
+
+// isCompanion reports whether a route is one that the kernel makes beside each
+// address, of the subnet's broadcast or subnet-router anycast address (RFC 4291
+// §2.6.1). Nobody has those for his own.
+func isCompanion(r netlink.Route) bool {
+	return r.Type == unix.RTN_BROADCAST || r.Type == unix.RTN_ANYCAST
+}
+
+// isNetwork reports whether a prefix may be some host's or network's.
+func isNetwork(p netip.Prefix) bool {
+	a := p.Addr()
+	return p.Bits() > 0 && !a.IsLinkLocalUnicast() && !a.IsMulticast() && !a.IsLoopback()
+}
+
+// OnLink lists the IPv6 prefixes that are on-link at a link, sorted: those of its
+// addresses, and those that a router advertisement says are on-link (RFC 4861
+// §6.3.4) though the link has no address in them. Single addresses (/128) and
+// link-local prefixes are none.
+//
+// Prefixes whose addresses are all deprecated come last: they are on-link
+// still, but are being renumbered away (RFC 4862 §5.5.4), or an administrator
+// made them so to steer source address selection. The error matches
+// [fs.ErrNotExist] where there is no such link.
+func (h *Handle) OnLink(ctx context.Context, link string) ([]netip.Prefix, error) {
+	l, err := h.link(link)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := h.addresses(ctx, l, netlink.FAMILY_V6)
+	if err != nil {
+		return nil, fmt.Errorf("prefixes of %s: %w", link, err)
+	}
+	deprecated := map[netip.Prefix]bool{}
+	for _, a := range addrs {
+		p, ok := netipx.FromStdIPNet(a.IPNet)
+		if p = p.Masked(); !ok || !isShared(p) {
+			continue
+		}
+		before, seen := deprecated[p]
+		deprecated[p] = a.Flags&unix.IFA_F_DEPRECATED != 0 && (before || !seen)
+	}
+	routes, err := h.routes(ctx, netlink.FAMILY_V6, false, func(r netlink.Route) bool {
+		return r.LinkIndex == l.Attrs().Index && r.Type == unix.RTN_UNICAST && r.Gw == nil &&
+			(r.Protocol == unix.RTPROT_KERNEL || r.Protocol == unix.RTPROT_RA) && isShared(destination(r))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("prefixes of %s: %w", link, err)
+	}
+	for _, r := range routes {
+		if p := destination(r).Masked(); !deprecated[p] {
+			deprecated[p] = false
+		}
+	}
+	prefixes := make([]netip.Prefix, 0, len(deprecated))
+	for p := range deprecated {
+		prefixes = append(prefixes, p)
+	}
+	slices.SortFunc(prefixes, func(a, b netip.Prefix) int {
+		switch {
+		case deprecated[a] == deprecated[b]:
+			return a.Compare(b)
+		case deprecated[a]:
+			return 1
+		default:
+			return -1
+		}
+	})
+	return prefixes, nil
+}
+
+// isShared reports whether a prefix may hold hosts of one link.
+func isShared(p netip.Prefix) bool { return isNetwork(p) && p.Bits() < p.Addr().BitLen() }

@@ -1,0 +1,24 @@
+package prefix
+
+import (
+	"context"
+	"net/netip"
+)
+
+// Host is what choosing a prefix needs to know about the machine.
+type Host interface {
+	// DefaultParent is the link of the IPv6 default route. An error, or an empty
+	// name, means that there is none now.
+	DefaultParent(ctx context.Context) (string, error)
+	// OnLink lists the IPv6 prefixes that the hosts on a link take for their
+	// own, link-local ones left out, the preferred one first. It is an error if
+	// there is no such link.
+	OnLink(ctx context.Context, link string) ([]netip.Prefix, error)
+	// Taken lists the destinations of all routes of the host, default routes left
+	// out, and its addresses as /128 or /32. Every one counts, also one inside
+	// another: an address inside an on-link prefix is what a free part must not have.
+	Taken(ctx context.Context) ([]netip.Prefix, error)
+	// Probe asks on a link who has the addresses (duplicate address detection,
+	// RFC 4862 §5.4) and answers those that somebody has. It takes about a second.
+	Probe(ctx context.Context, link string, addrs []netip.Addr) (taken []netip.Addr, err error)
+}

@@ -1,0 +1,144 @@
+package prefix
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/ipam"
+)
+
+const (
+	// maxOnLinkBits is the longest on-link prefix that is worth sharing out.
+	maxOnLinkBits = 120
+	// A part is a 65536th of the on-link prefix, the usual /64's being a /80, and
+	// not more than a /80: it has room for as many containers as there are MACs.
+	partBits    = 16
+	minPartBits = 80
+	// probeTries is in how many parts a neighbour may be found before we give up;
+	// a probe takes a second and the container engine waits.
+	probeTries = 4
+	// probeAddrs is how many of a part's first addresses are probed: the gateway
+	// and what people number by hand.
+	probeAddrs = 4
+)
+
+// parent shares an on-link prefix of the uplink: its hosts take the part's
+// addresses for neighbours, so they must be proxied (RFC 4861 §7.2.8).
+func (c *choice) parent(ctx context.Context) (spec.Pool, error) {
+	link, err := c.link(ctx)
+	if err != nil {
+		return spec.Pool{}, err
+	}
+	if link == "" {
+		return spec.Pool{}, none("no IPv6 default route and no parent named")
+	}
+	onLink, err := c.host.OnLink(ctx, link)
+	if err != nil {
+		return spec.Pool{}, fmt.Errorf("prefixes of parent %s: %w", link, err)
+	}
+	candidates, err := c.shareable(onLink, link)
+	if err != nil {
+		return spec.Pool{}, err
+	}
+	tries := probeTries
+	var why error
+	for _, from := range candidates {
+		p, err := c.freePart(ctx, link, from, &tries)
+		if err == nil {
+			pool := c.pool(p, spec.SourceParent, fmt.Sprintf("free part of %s, the on-link prefix of %s", from, link))
+			pool.OnLink, pool.Parent = true, link
+			return pool, nil
+		}
+		if _, ok := errors.AsType[*unavailable](err); !ok {
+			return spec.Pool{}, err
+		}
+		why = cmp.Or(why, err) // the preferred prefix's
+	}
+	return spec.Pool{}, why
+}
+
+// link is the uplink: the one asked for, or that of the default route, or empty.
+func (c *choice) link(ctx context.Context) (string, error) {
+	if c.req.Parent != "" {
+		return c.req.Parent, nil
+	}
+	link, err := c.host.DefaultParent(ctx)
+	if err != nil {
+		return "", ctx.Err() // no default route is no failure
+	}
+	return link, nil
+}
+
+// shareable are the on-link prefixes that a part may be taken of: global ones,
+// or unique local ones where the user asked for the parent's and it has no other.
+func (c *choice) shareable(onLink []netip.Prefix, link string) ([]netip.Prefix, error) {
+	var global, local []netip.Prefix
+	long := 0
+	for _, p := range onLink {
+		p = p.Masked()
+		switch {
+		case !p.Addr().Is6() || p.Addr().Is4In6() || !p.Addr().IsGlobalUnicast():
+		case p.Bits() > maxOnLinkBits:
+			long++
+		case spec.IsULA(p):
+			local = append(local, p)
+		default:
+			global = append(global, p)
+		}
+	}
+	switch {
+	case len(global) > 0:
+		return global, nil
+	case len(local) > 0 && c.req.Source == spec.SourceParent:
+		return local, nil
+	case long > 0:
+		return nil, none("no global on-link prefix on %s that is a /%d or shorter", link, maxOnLinkBits)
+	default:
+		return nil, none("no global prefix on %s", link)
+	}
+}
+
+// freePart finds a part of an on-link prefix that neither this host nor, as far
+// as a probe tells, a neighbour uses. tries counts down the probes.
+func (c *choice) freePart(ctx context.Context, link string, from netip.Prefix, tries *int) (netip.Prefix, error) {
+	bits := c.req.Bits
+	if bits == 0 {
+		bits = min(max(from.Bits()+partBits, minPartBits), spec.MaxPoolBits6)
+	}
+	if bits <= from.Bits() {
+		return netip.Prefix{}, none("prefix_length %d is not a part of %s, the on-link prefix of %s (allowed: %d to %d)",
+			bits, from, link, from.Bits()+1, spec.MaxPoolBits6)
+	}
+	avoid := []netip.Prefix{netip.PrefixFrom(from.Addr(), bits)} // people number by hand from the start
+	for ; *tries > 0; *tries-- {
+		p, err := c.carve(from, bits, from.Bits()+1, avoid, c.seed)
+		if errors.Is(err, ipam.ErrExhausted) {
+			return netip.Prefix{}, none("%w (on-link prefix of %s)", err, link)
+		}
+		if err != nil {
+			return netip.Prefix{}, err
+		}
+		neighbours, err := c.host.Probe(ctx, link, firstAddrs(p, probeAddrs))
+		if err != nil {
+			return netip.Prefix{}, fmt.Errorf("probe %s on %s: %w", p, link, err)
+		}
+		if len(neighbours) == 0 {
+			return p, nil
+		}
+		avoid = append(avoid, p)
+	}
+	return netip.Prefix{}, none("neighbours on %s answered in each of %d parts of its prefixes", link, probeTries)
+}
+
+// firstAddrs are the first addresses of a prefix that a host may have, at most n.
+func firstAddrs(p netip.Prefix, n int) []netip.Addr {
+	var addrs []netip.Addr
+	for a := p.Addr().Next(); p.Contains(a) && len(addrs) < n; a = a.Next() {
+		addrs = append(addrs, a)
+	}
+	return addrs
+}

@@ -1,0 +1,64 @@
+package prefix
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// static takes the prefix that the user named, or says what is in its way.
+func (c *choice) static(ctx context.Context) (spec.Pool, error) {
+	p := c.req.Prefix.Masked()
+	for _, used := range c.inUse {
+		if used.Overlaps(p) {
+			return spec.Pool{}, fmt.Errorf("subnet %s overlaps pool %s, which is in use", p, used)
+		}
+	}
+	pool := c.pool(p, spec.SourceStatic, "named by --subnet")
+	if c.req.V6 {
+		if err := c.placeOnLink(ctx, &pool); err != nil {
+			return spec.Pool{}, err
+		}
+	}
+	// A shorter route, to the site's /48 say, is how packets for p come here; one
+	// as long as p, or longer, is where they go instead of p's network.
+	for _, route := range noShorter(c.taken, p.Bits()) {
+		if route.Overlaps(p) && !isSubnetRouter(route, p) {
+			return spec.Pool{}, fmt.Errorf("subnet %s overlaps %s, a route or an address of this host", p, route)
+		}
+	}
+	return pool, nil
+}
+
+// placeOnLink says so in the pool if it is a part of an on-link prefix of the parent.
+func (c *choice) placeOnLink(ctx context.Context, pool *spec.Pool) error {
+	link, err := c.link(ctx)
+	if err != nil || link == "" {
+		return err
+	}
+	onLink, err := c.host.OnLink(ctx, link)
+	if err != nil {
+		return fmt.Errorf("subnet %s: %w", pool.Prefix, err)
+	}
+	for _, whole := range onLink {
+		whole = whole.Masked()
+		if whole == pool.Prefix {
+			return fmt.Errorf("subnet %s is the whole on-link prefix of %s: use a part of it, or leave --subnet out to have one found", pool.Prefix, link)
+		}
+		if whole.Bits() < pool.Prefix.Bits() && whole.Overlaps(pool.Prefix) {
+			pool.OnLink, pool.Parent = true, link
+			pool.Reason += fmt.Sprintf(", part of %s, the on-link prefix of %s", whole, link)
+			return nil
+		}
+	}
+	return nil
+}
+
+// isSubnetRouter reports whether a route is the subnet-router anycast address
+// that p shares with a larger prefix. A forwarding kernel has a route for it, but
+// no host may have it (RFC 4291 §2.6.1).
+func isSubnetRouter(route, p netip.Prefix) bool {
+	return p.Addr().Is6() && route.IsSingleIP() && route.Addr() == p.Addr()
+}
