@@ -132,16 +132,18 @@ func (h *fakeHost) dialed() int {
 	return len(h.dials)
 }
 
-// supervise runs a Supervisor for a test, in a bubble of synctest.
-func supervise(t *testing.T, links map[string]*fakeLink, test func(*Supervisor, *fakeHost)) {
+// supervise runs a Supervisor for a test, in a bubble of synctest, on a host that
+// has a link eth0.
+func supervise(t *testing.T, test func(s *Supervisor, host *fakeHost, eth0 *fakeLink)) {
 	synctest.Test(t, func(t *testing.T) {
-		host := &fakeHost{links: links}
+		f := newFakeLink()
+		host := &fakeHost{links: map[string]*fakeLink{"eth0": f}}
 		s := NewSupervisor(host.dial, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- s.Run(ctx) }()
 		synctest.Wait()
-		test(s, host)
+		test(s, host, f)
 		cancel()
 		if err := <-ran; err != nil {
 			t.Errorf("Run ended with %v", err)
@@ -182,8 +184,7 @@ func announced(t *testing.T, f *fakeLink) (targets []netip.Addr) {
 }
 
 func TestProxyAnswersAndCounts(t *testing.T) {
-	f := newFakeLink()
-	supervise(t, map[string]*fakeLink{"eth0": f}, func(s *Supervisor, _ *fakeHost) {
+	supervise(t, func(s *Supervisor, _ *fakeHost, f *fakeLink) {
 		s.Add("eth0", leased)
 		s.Add("eth0", leased)
 		s.Add("eth0", netip.MustParseAddr("192.0.2.1"))
@@ -218,9 +219,8 @@ func TestProxyAnswersAndCounts(t *testing.T) {
 }
 
 func TestProxyLimitsAnswers(t *testing.T) {
-	f := newFakeLink()
-	f.out = make(chan []byte, 2*answerBurst)
-	supervise(t, map[string]*fakeLink{"eth0": f}, func(s *Supervisor, _ *fakeHost) {
+	supervise(t, func(s *Supervisor, _ *fakeHost, f *fakeLink) {
+		f.out = make(chan []byte, 2*answerBurst)
 		s.Add("eth0", leased)
 		synctest.Wait()
 		b := multicast(leased).marshal(t)
@@ -238,8 +238,7 @@ func TestProxyLimitsAnswers(t *testing.T) {
 // Groups are joined, and leases announced, as they come; left as they go. The
 // last one takes the socket with it.
 func TestAddAndRemove(t *testing.T) {
-	f := newFakeLink()
-	supervise(t, map[string]*fakeLink{"eth0": f}, func(s *Supervisor, host *fakeHost) {
+	supervise(t, func(s *Supervisor, host *fakeHost, f *fakeLink) {
 		s.Add("eth0", leased)
 		synctest.Wait()
 		s.Add("eth0", unknown)
@@ -304,8 +303,7 @@ func TestAddBeforeRun(t *testing.T) {
 // A missing link degrades alone, is tried again ever more slowly, and heals at
 // once by its event.
 func TestMissingLinkHeals(t *testing.T) {
-	good := newFakeLink()
-	supervise(t, map[string]*fakeLink{"eth0": good}, func(s *Supervisor, host *fakeHost) {
+	supervise(t, func(s *Supervisor, host *fakeHost, _ *fakeLink) {
 		s.Add("eth0", leased)
 		s.Add("eth1", leased)
 		synctest.Wait()
@@ -337,8 +335,7 @@ func TestMissingLinkHeals(t *testing.T) {
 // A link that fails is dialed again by the clock when no event comes, without
 // spinning.
 func TestFailedLinkHeals(t *testing.T) {
-	f := newFakeLink()
-	supervise(t, map[string]*fakeLink{"eth0": f}, func(s *Supervisor, host *fakeHost) {
+	supervise(t, func(s *Supervisor, host *fakeHost, f *fakeLink) {
 		s.Add("eth0", leased)
 		synctest.Wait()
 		f.failed <- errDown
@@ -367,8 +364,7 @@ func TestFailedLinkHeals(t *testing.T) {
 // An event about a link that works has it dialed anew, since its MAC may be
 // another one now.
 func TestLinkChangedRedials(t *testing.T) {
-	f := newFakeLink()
-	supervise(t, map[string]*fakeLink{"eth0": f}, func(s *Supervisor, host *fakeHost) {
+	supervise(t, func(s *Supervisor, host *fakeHost, f *fakeLink) {
 		s.Add("eth0", leased)
 		synctest.Wait()
 		next := newFakeLink()
@@ -387,9 +383,8 @@ func TestLinkChangedRedials(t *testing.T) {
 
 // Add does not wait for a link that takes nothing, however many leases come.
 func TestAddDoesNotBlock(t *testing.T) {
-	f := newFakeLink()
-	f.out = make(chan []byte) // nobody reads
-	supervise(t, map[string]*fakeLink{"eth0": f}, func(s *Supervisor, _ *fakeHost) {
+	supervise(t, func(s *Supervisor, _ *fakeHost, f *fakeLink) {
+		f.out = make(chan []byte) // nobody reads
 		for i := range uint64(3 * maxNotices) {
 			s.Add("eth0", numbered(i))
 		}

@@ -32,9 +32,9 @@ var ours = map[string][]string{
 	"internal/prefix":       {"internal/spec", "ipam"},
 	"internal/store":        {"internal/spec"},
 	"internal/kernel/nft":   {"internal/firewall"},
-	"internal/kernel/link":  {"internal/spec", "internal/kernel/link"},
-	"internal/kernel/route": {"internal/kernel/link"},
-	"internal/kernel/icmp6": {"ndproxy"},
+	"internal/kernel/link":  {"internal/spec", "internal/kernel/dump"},
+	"internal/kernel/route": {"internal/kernel/dump"},
+	"internal/kernel/icmp6": {"ndproxy", "internal/kernel/dump"},
 	"internal/testnet":      {"internal/kernel/netns"},
 	"internal/testengine":   {"internal/testnet"},
 }

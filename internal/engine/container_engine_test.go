@@ -243,14 +243,20 @@ func (h *host) consistent(t testing.TB, when string) {
 	before, status := h.snapshot(), h.engine.Status(t.Context())
 	h.restart(t)
 	sameWorld(t, when+": a restart changed the world, so kernel and journal differed", before, h.snapshot())
-	if diff := cmp.Diff(status, h.engine.Status(t.Context()), equateNetip, cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("%s: memory and journal differ (-memory +journal):\n%s", when, diff)
-	}
+	sameStatus(t, when+": memory and journal differed", status, h.engine.Status(t.Context()))
 }
 
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// sameStatus fails the test where two answers of Status differ.
+func sameStatus(t testing.TB, what string, want, got spec.Status) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, equateNetip, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s: status (-want +got):\n%s", what, diff)
 	}
 }

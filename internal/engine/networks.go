@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"reflect"
 
@@ -239,6 +241,9 @@ func (e *Engine) findMTU(ctx context.Context, n *network) (int, error) {
 func (e *Engine) classify(ctx context.Context, n *spec.Network) error {
 	if n.Options.Parent != "" {
 		if _, err := e.Links.MTU(ctx, n.Options.Parent); err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("parent %s does not exist", n.Options.Parent)
+			}
 			return fmt.Errorf("parent %s: %w", n.Options.Parent, err)
 		}
 	}

@@ -76,24 +76,33 @@ func (l layout) remove() error {
 // makeRoot builds a mount namespace from the tree at lower. The directories in
 // visible appear in it at their own paths, as they are outside.
 func makeRoot(lower string, l layout, visible []string) (*root, error) {
-	type result struct {
-		root *root
-		err  error
+	var ns *os.File
+	err := onSpareThread(func() (err error) {
+		ns, err = furnish(lower, l, visible)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the engine's root from %s: %w", lower, err)
 	}
-	done := make(chan result)
+	return &root{ns}, nil
+}
+
+// onSpareThread calls f on a thread that ends afterwards, whatever f did to it.
+func onSpareThread(f func() error) error {
+	done := make(chan error)
 	go func() {
-		// Never unlocked: the thread is of no more use and ends with the
-		// goroutine. Only the open file keeps the namespace.
+		// Never unlocked, so that the thread ends with the goroutine.
 		runtime.LockOSThread()
-		ns, err := furnish(lower, l, visible)
-		if err != nil {
-			done <- result{err: fmt.Errorf("make the engine's root from %s: %w", lower, err)}
+		if unix.Gettid() != unix.Getpid() {
+			done <- f()
 			return
 		}
-		done <- result{root: &root{ns}}
+		// This is the first thread, which never ends and stands for the
+		// process in /proc. Another goroutine has to get another one.
+		defer runtime.UnlockOSThread()
+		done <- onSpareThread(f)
 	}()
-	r := <-done
-	return r.root, r.err
+	return <-done
 }
 
 // furnish moves this thread into a new mount namespace, arranges that and

@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/v6net/v6net/internal/kernel/link/dump"
+	"github.com/v6net/v6net/internal/kernel/dump"
 )
 
 // An ethernetLink is a link as it was when it was found.

@@ -6,7 +6,7 @@ import (
 	"net"
 	"strings"
 
-	"github.com/v6net/v6net/internal/kernel/link/dump"
+	"github.com/v6net/v6net/internal/kernel/dump"
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"

@@ -11,7 +11,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/v6net/v6net/internal/kernel/link/dump"
+	"github.com/v6net/v6net/internal/kernel/dump"
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
 	"golang.org/x/sys/unix"

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/v6net/v6net/internal/kernel/link/dump"
+	"github.com/v6net/v6net/internal/kernel/dump"
 	"github.com/vishvananda/netlink"
 )
 
