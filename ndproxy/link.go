@@ -68,13 +68,13 @@ func (l *link) notice(addr netip.Addr) {
 }
 
 func (l *link) status() spec.ProxyStatus {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	s := spec.ProxyStatus{
 		Parent: l.name, Path: "packet",
 		Addresses: slices.SortedFunc(l.proxy.Leases.All(), netip.Addr.Compare),
 		Counters:  l.proxy.Counters.Snapshot(),
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.err != nil {
 		s.Error = l.err.Error()
 	}

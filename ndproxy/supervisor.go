@@ -1,6 +1,7 @@
 package ndproxy
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -108,10 +109,11 @@ func (s *Supervisor) LinkChanged(link string) {
 // counters since the link got its first one.
 func (s *Supervisor) Status() []spec.ProxyStatus {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	status := make([]spec.ProxyStatus, 0, len(s.links))
-	for _, name := range slices.Sorted(maps.Keys(s.links)) {
-		status = append(status, s.links[name].status())
+	links := slices.SortedFunc(maps.Values(s.links), func(a, b *link) int { return cmp.Compare(a.name, b.name) })
+	s.mu.Unlock()
+	status := make([]spec.ProxyStatus, len(links))
+	for i, l := range links {
+		status[i] = l.status()
 	}
 	return status
 }

@@ -58,7 +58,8 @@ func (t *Table) Has(addr netip.Addr) bool {
 }
 
 // Add puts addr into the table and reports whether it was not there. What is
-// not a plain IPv6 address is not taken.
+// not a plain IPv6 address is not taken. One Add in many makes the table grow,
+// and takes the longer the more there are.
 func (t *Table) Add(addr netip.Addr) bool {
 	if !addr.Is6() || addr.Zone() != "" {
 		return false

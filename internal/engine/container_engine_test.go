@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -260,3 +261,5 @@ func sameStatus(t testing.TB, what string, want, got spec.Status) {
 		t.Errorf("%s: status (-want +got):\n%s", what, diff)
 	}
 }
+
+func equalWorlds(a, b snapshot) bool { return reflect.DeepEqual(a, b) }

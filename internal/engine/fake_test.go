@@ -279,16 +279,17 @@ var errForeign = errors.New("the link exists and is not ours")
 // addLink makes a link with the kernel's defaults for its sysctls.
 func (w *world) addLink(name string, l fakeLink) {
 	w.links[name] = l
-	for key, value := range map[string]string{"accept_ra": "1", "accept_dad": "1", "forwarding": w.sysctls["net/ipv6/conf/default/forwarding"]} {
-		w.sysctls["net/ipv6/conf/"+name+"/"+key] = value
-	}
+	w.sysctls["net/ipv6/conf/"+name+"/accept_ra"] = "1"
+	w.sysctls["net/ipv6/conf/"+name+"/accept_dad"] = "1"
+	w.sysctls["net/ipv6/conf/"+name+"/forwarding"] = w.sysctls["net/ipv6/conf/default/forwarding"]
+	w.sysctls["net/ipv4/conf/"+name+"/route_localnet"] = "0"
 }
 
 // dropLink is what the kernel does when a link goes.
 func (w *world) dropLink(name string) {
 	l := w.links[name]
 	delete(w.links, name)
-	maps.DeleteFunc(w.sysctls, func(key, _ string) bool { return strings.HasPrefix(key, "net/ipv6/conf/"+name+"/") })
+	maps.DeleteFunc(w.sysctls, func(key, _ string) bool { return strings.Contains(key, "/conf/"+name+"/") })
 	if l.Peer != "" {
 		if peer, ok := w.links[l.Peer]; ok && peer.Peer == name {
 			w.dropLink(l.Peer)

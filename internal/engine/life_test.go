@@ -53,7 +53,8 @@ func TestLifeOfANetwork(t *testing.T) {
 	want.Sysctls = with(pristine.Sysctls,
 		acceptRA0, "2", forwarding6, "1", forwarding4, "1", "net/ipv6/conf/default/forwarding", "1",
 		"net/ipv6/conf/eth0/forwarding", "1", "net/ipv6/conf/eth1/forwarding", "1",
-		"net/ipv6/conf/"+bridge+"/accept_ra", "0", "net/ipv6/conf/"+bridge+"/accept_dad", "0", "net/ipv6/conf/"+bridge+"/forwarding", "1")
+		"net/ipv6/conf/"+bridge+"/accept_ra", "0", "net/ipv6/conf/"+bridge+"/accept_dad", "0", "net/ipv6/conf/"+bridge+"/forwarding", "1",
+		"net/ipv4/conf/"+bridge+"/route_localnet", "1")
 	network := firewall.Network{
 		ID: netID(1), Bridge: bridge, Isolate: true, ICC: true, Inbound: spec.InboundPublished,
 		Pools: []netip.Prefix{pfx(onLinkPool), pfx(pool4)}, Masquerade: []netip.Prefix{pfx(pool4)},
@@ -78,7 +79,7 @@ func TestLifeOfANetwork(t *testing.T) {
 		peer, fakeLink{Kind: "veth", Alias: alias, MTU: 1500, MAC: made.MAC, Peer: veth})
 	beforeEndpoint := want.Sysctls
 	for _, link := range []string{veth, peer} {
-		want.Sysctls = with(want.Sysctls, "net/ipv6/conf/"+link+"/accept_ra", "1", "net/ipv6/conf/"+link+"/accept_dad", "1", "net/ipv6/conf/"+link+"/forwarding", "1")
+		want.Sysctls = with(want.Sysctls, "net/ipv6/conf/"+link+"/accept_ra", "1", "net/ipv6/conf/"+link+"/accept_dad", "1", "net/ipv6/conf/"+link+"/forwarding", "1", "net/ipv4/conf/"+link+"/route_localnet", "0")
 	}
 	want.Proxied = map[string]bool{"eth0 2001:db8:1:0:789a::2": true}
 	sameWorld(t, "after CreateEndpoint", want, h.snapshot())

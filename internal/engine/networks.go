@@ -144,10 +144,8 @@ func (e *Engine) applyBridge(ctx context.Context, n *network) error {
 	if err := e.Links.EnsureBridge(ctx, n.bridge()); err != nil {
 		return err
 	}
-	// The bridge is a router's interface: it takes no advertisements from
-	// containers, and its own addresses need no DAD.
-	for _, s := range []setting{{"accept_ra", "0"}, {"accept_dad", "0"}} {
-		if err := e.Sysctls.Set(ctx, "net/ipv6/conf/"+n.Bridge()+"/"+s.key, s.value); err != nil {
+	for _, s := range n.bridgeSettings() {
+		if err := e.Sysctls.Set(ctx, s.key, s.value); err != nil {
 			return err
 		}
 	}
@@ -181,6 +179,21 @@ func (n *network) bridge() spec.Bridge {
 		}
 	}
 	return b
+}
+
+// bridgeSettings go with the bridge, so nothing puts them back. It is a
+// router's interface: it takes no advertisements from containers, and its own
+// addresses need no DAD. route_localnet lets the host's 127.0.0.1 be translated
+// to a container; the ruleset keeps containers from using it.
+func (n *network) bridgeSettings() []setting {
+	settings := []setting{
+		{"net/ipv6/conf/" + n.Bridge() + "/accept_ra", "0"},
+		{"net/ipv6/conf/" + n.Bridge() + "/accept_dad", "0"},
+	}
+	if len(n.IPv4) > 0 {
+		settings = append(settings, setting{"net/ipv4/conf/" + n.Bridge() + "/route_localnet", "1"})
+	}
+	return settings
 }
 
 // parent is the uplink that the network is bound to, empty for whatever the default route takes.

@@ -168,6 +168,9 @@ func (n *network) translates(a netip.Addr) bool {
 // checkHostIP refuses a host address that would have to mean something it
 // cannot: an address that is not translated is opened to everyone or not at all.
 func (n *network) checkHostIP(ep *endpoint, p spec.Port) error {
+	if p.HostIP.Is6() && p.HostIP.IsLoopback() {
+		return fmt.Errorf("port %d/%s on host address ::1: IPv6 loopback cannot be translated to a container (publish on 127.0.0.1, or reach the container by its own address)", p.Port, p.Protocol)
+	}
 	if !p.HostIP.IsValid() || p.HostIP.IsUnspecified() || len(n.opened(ep, p)) == 0 {
 		return nil
 	}

@@ -102,6 +102,7 @@ func TestRefusals(t *testing.T) {
 		{"publish: one host port twice", publish(2, spec.Port{Protocol: "tcp", Port: 80, HostPort: 90}, spec.Port{Protocol: "tcp", Port: 81, HostPort: 90}), []string{"90/tcp"}},
 		{"publish: host address for an address that is not translated", publish(2, spec.Port{Protocol: "tcp", Port: 80, HostIP: ip("2001:db8:1::5"), HostPort: 80}),
 			[]string{"80/tcp", "2001:db8:1::5", "masquerade=on"}},
+		{"publish: IPv6 loopback", publish(2, spec.Port{Protocol: "tcp", Port: 80, HostIP: ip("::1"), HostPort: 80}), []string{"80/tcp", "::1", "127.0.0.1"}},
 		{"publish: unknown protocol", publish(2, spec.Port{Protocol: "icmp", Port: 80, HostPort: 80}), []string{"icmp"}},
 		{"publish: port 0", publish(2, spec.Port{Protocol: "tcp", HostPort: 80}), []string{"port 0"}},
 	} {
@@ -130,7 +131,6 @@ func TestRefusals(t *testing.T) {
 			}
 			sameWorld(t, "after the refusal", before, h.snapshot())
 			sameStatus(t, "after the refusal", status, h.engine.Status(ctx))
-			h.engine.LinkChanged(ctx, spec.VethName(epID(1)), false, false)
 			h.consistent(t, "after the refusal")
 		})
 	}
@@ -199,4 +199,22 @@ func TestOpenedPortTakesNoHostPort(t *testing.T) {
 	port := []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}
 	must(t, h.run(t.Context(), opened, &attachment{id: epID(1), ports: port}))
 	must(t, h.run(t.Context(), translated, &attachment{id: epID(2), ports: port}))
+}
+
+// The name of a veth pair is made from a part of the ID: an endpoint that would
+// have another's is refused, and the other one is still known by that name.
+func TestRefusedEndpointLeavesItsNamesake(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+	if err := h.run(t.Context(), n, &attachment{id: epID(1)[:12] + strings.Repeat("f", 52)}); err == nil {
+		t.Fatal("a second endpoint of the same interface name was accepted")
+	}
+	h.announced = nil
+	h.engine.LinkChanged(t.Context(), spec.VethName(epID(1)), false, false)
+	h.engine.LinkChanged(t.Context(), spec.VethName(epID(1)), true, false)
+	if len(h.announced) != 2 {
+		t.Errorf("announced %v when its link came up again, want both addresses", h.announced)
+	}
 }

@@ -75,7 +75,7 @@ func (b builder) network(n Network) {
 }
 
 func (b builder) published(p Published) {
-	if p.HostIP.IsLoopback() {
+	if p.HostIP.IsLoopback() && p.HostIP.Is6() {
 		return
 	}
 	family := "6"

@@ -18,6 +18,7 @@ const VouchMark = 0x10000000
 
 // Priorities of our base chains, relative to include/uapi/linux/netfilter_ipv4.h.
 const (
+	priorityRaw     = -300 // NF_IP_PRI_RAW: before connection tracking
 	priorityForward = -10  // before the filter chains of others: a mark must be there when they look
 	priorityDNAT    = -100 // NF_IP_PRI_NAT_DST
 	prioritySNAT    = 100  // NF_IP_PRI_NAT_SRC
@@ -68,6 +69,12 @@ func chains() []Chain {
 		{Name: "vouch", Rules: []string{
 			fmt.Sprintf("meta mark set meta mark | %#x accept", VouchMark),
 		}},
+		// Our bridges have route_localnet, so that the host's own 127.0.0.1 can be
+		// translated to a container. A container must not get at the host's
+		// loopback services by it (CVE-2020-8558).
+		{Name: "loopback", Hook: &Hook{"filter", "prerouting", priorityRaw}, Rules: []string{
+			"iifname @networks ip daddr 127.0.0.0/8 counter drop",
+		}},
 		{Name: "prerouting", Hook: &Hook{"nat", "prerouting", priorityDNAT}, Rules: []string{
 			"fib daddr type local goto translate",
 		}},
@@ -75,8 +82,7 @@ func chains() []Chain {
 			"fib daddr type local goto translate",
 		}},
 		{Name: "translate", Rules: []string{
-			// A loopback source must not leave the host (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
-			"ip daddr 127.0.0.0/8 return",
+			// IPv6 has no route_localnet: a packet from ::1 cannot leave the host.
 			"ip6 daddr ::1 return",
 			"dnat ip to ip daddr . meta l4proto . th dport map @addresses4",
 			"dnat ip to meta l4proto . th dport map @ports4",
@@ -86,6 +92,8 @@ func chains() []Chain {
 		{Name: "postrouting", Hook: &Hook{"nat", "postrouting", prioritySNAT}, Rules: []string{
 			"oifname != @networks ip saddr @masquerade4 masquerade",
 			"oifname != @networks ip6 saddr @masquerade6 masquerade",
+			// A loopback source must not leave the host (RFC 1122 §3.2.1.3).
+			"oifname @networks ip saddr 127.0.0.0/8 masquerade",
 			// Hairpin: the answer must come back through the host, or the
 			// client hears from an address it never called.
 			"oifname @networks ct status dnat ip saddr @pools4 masquerade",

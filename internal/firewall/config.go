@@ -33,7 +33,7 @@ type Published struct {
 	Protocol  string // tcp, udp or sctp
 	Container netip.Addr
 	Port      uint16     // the container's
-	HostIP    netip.Addr // zero or unspecified: every address of the host. Loopback: nobody outside
+	HostIP    netip.Addr // zero or unspecified: every address of the host. IPv4 loopback: the host itself; ::1: nobody
 	HostPort  uint16     // 0: not translated, the container's own port is opened
 }
 

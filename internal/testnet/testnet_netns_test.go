@@ -89,7 +89,7 @@ func TestDoOpensSocketsInTheHost(t *testing.T) {
 	go func() { served <- server.Serve(listener) }()
 	defer func() {
 		_ = server.Close()
-		<-served
+		_ = <-served // http.ErrServerClosed
 	}()
 
 	client := &http.Client{Transport: &http.Transport{DialContext: self.DialContext}, Timeout: 5 * time.Second}

@@ -101,7 +101,8 @@ func TestDADIsDefended(t *testing.T) {
 }
 
 // RFC 4861 §7.1.1: what has crossed a router is not answered. Nor is a frame of a
-// VLAN above the link, which the link's socket would otherwise get.
+// VLAN above the link, or for another host while the link is promiscuous, which
+// the link's socket would otherwise get.
 func TestInvalidSolicitations(t *testing.T) {
 	l := newLab(t)
 	l.add(t, leased)
@@ -114,6 +115,9 @@ func TestInvalidSolicitations(t *testing.T) {
 	old := append([]byte(nil), ns...)
 	old[21] = 254
 	vlan := append(append(append([]byte(nil), ns[:12]...), 0x81, 0, 0, 100), ns[12:]...)
+	elsewhere := append([]byte(nil), ns...)
+	copy(elsewhere, []byte{2, 0, 0, 0, 0, 8})
+	l.self.Run(t, "ip", "link", "set", "eth0", "promisc", "on")
 
 	var upstream ethernetLink
 	var socket *os.File
@@ -127,15 +131,19 @@ func TestInvalidSolicitations(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = socket.Close() }()
-	for _, f := range [][]byte{vlan, old, ns} { // the valid one last: its answer ends the wait
+	for _, f := range [][]byte{vlan, elsewhere, old, ns} { // the valid one last: its answer ends the wait
 		if _, err := socket.Write(f); err != nil {
 			t.Fatal(err)
 		}
 	}
 	eventually(t, "the valid one is answered", func() bool { return l.status().Counters["solicited"] > 0 })
 	counters := l.status().Counters
-	if counters["solicited"] != 1 || counters["bad_hop_limit"] != 1 {
-		t.Errorf("counters %v, want one solicited, one bad_hop_limit", counters)
+	var all uint64
+	for _, n := range counters {
+		all += n
+	}
+	if counters["solicited"] != 1 || counters["bad_hop_limit"] != 1 || all != 2 {
+		t.Errorf("counters %v, want one solicited, one bad_hop_limit and no other", counters)
 	}
 }
 

@@ -223,7 +223,7 @@ func (c *compiler) compare(k key, value string) error {
 			return fmt.Errorf("%q is no address type", value)
 		}
 		c.emit(equal(binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)))
-	case "ip daddr", "ip6 daddr":
+	case "ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr":
 		return c.comparePrefix(k, value)
 	default:
 		return fmt.Errorf("%s is not compared with values here", k.name)

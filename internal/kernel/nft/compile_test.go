@@ -67,7 +67,6 @@ func TestCompileRefuses(t *testing.T) {
 		"dnat ip to meta l4proto map @nothing":      "no set @nothing",
 		"ip6 daddr ::1/129 return":                  "no address or prefix",
 		"meta oifkind . iifname bridge return":      "not known here",
-		"ip saddr 10.0.0.0/8 return":                "not compared with values",
 		"icmpv6 type echo-request goto vouch":       "not compared with values",
 		"ct state established,related goto vouch x": "no key",
 	} {

@@ -57,6 +57,7 @@ func siteNetworks() []siteNetwork {
 					{Protocol: "tcp", Container: addr("2001:db8:1::2"), Port: 80},
 					{Protocol: "udp", Container: addr("2001:db8:1::2"), Port: 53},
 					{Protocol: "tcp", Container: addr("172.18.1.2"), Port: 80, HostPort: 8080},
+					{Protocol: "tcp", Container: addr("172.18.1.2"), Port: 80, HostIP: addr("127.0.0.1"), HostPort: 8086},
 					{Protocol: "udp", Container: addr("172.18.1.2"), Port: 53, HostPort: 5353},
 					{Protocol: "tcp", Container: addr("172.18.1.3"), Port: 80, HostIP: addr(host4), HostPort: 8081},
 					{Protocol: "tcp", Container: addr("172.18.1.3"), Port: 80, HostIP: addr("192.0.2.2"), HostPort: 8082},
@@ -129,6 +130,7 @@ func (s *site) add(t testing.TB, n siteNetwork) {
 	// Until a link-local address is there, the host solicits nobody.
 	ip(t, s.host, "link add "+bridge+" type bridge", "addr add fe80::1/64 nodad dev "+bridge, "link set "+bridge+" up",
 		"addr add "+subnet4+"1/24 dev "+bridge, "addr add "+n.prefix6+"1/64 nodad dev "+bridge)
+	s.host.Sysctl(t, "net/ipv4/conf/"+bridge+"/route_localnet", "1") // as the engine sets it
 	for _, c := range n.containers {
 		h := testnet.New(t, c.name)
 		s.c[c.name] = h

@@ -37,6 +37,23 @@ func TestTraffic(t *testing.T) {
 	}
 }
 
+// checkLoopbackIsClosed has a container send to 127.0.0.1 on the wire, which
+// route_localnet on the bridge would let in.
+func (s *site) checkLoopbackIsClosed(t *testing.T) {
+	t.Helper()
+	const service = "127.0.0.1:7777"
+	listen(t, s.host, "tcp", service)
+	if _, err := call(t.Context(), s.host, "tcp", service); err != nil {
+		t.Fatalf("the host's own service on loopback: %v", err)
+	}
+	attacker := s.c["web2"]
+	attacker.Sysctl(t, "net/ipv4/conf/all/route_localnet", "1")
+	ip(t, attacker, "addr del 127.0.0.1/8 dev lo", "route add 127.0.0.0/8 via 172.18.1.1 dev eth0 src 172.18.1.2", "rule add to 127.0.0.0/8 lookup main pref 0")
+	if got, err := call(t.Context(), attacker, "tcp", service); err == nil && got != "" {
+		t.Errorf("a container reached the host's %s as %q", service, got)
+	}
+}
+
 // bridgeNetfilter says whether bridged frames meet the firewall (br_netfilter).
 // Without that module they never do.
 func bridgeNetfilter(t testing.TB, h *testnet.Host, value string) {
@@ -86,6 +103,8 @@ func (s *site) check(t *testing.T) {
 
 		{"translated for the host itself", host, "tcp", host4 + ":8080", host4},
 		{"translated for the host itself, IPv6", host, "tcp", "[" + host6 + "]:4430", host6},
+		{"translated for the host's loopback address", host, "tcp", "127.0.0.1:8080", "172.18.1.1"},
+		{"published on the loopback address", host, "tcp", "127.0.0.1:8086", "172.18.1.1"},
 		{"the host reaches its containers", host, "tcp", "[2001:db8:1::2]:81", "2001:db8:1::1"},
 		{"the host reaches its internal containers", host, "tcp", "[2001:db8:3::2]:81", "2001:db8:3::1"},
 
@@ -128,9 +147,10 @@ func (s *site) check(t *testing.T) {
 	if _, err := call(t.Context(), host, "tcp", host4+":8085"); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("inbound none is translated: %v, want connection refused by the host", err)
 	}
-	if _, err := call(t.Context(), host, "tcp", "127.0.0.1:8080"); err == nil || !strings.Contains(err.Error(), "refused") {
-		t.Errorf("loopback is translated: %v, want connection refused by the host", err)
+	if _, err := call(t.Context(), outside, "tcp", host4+":8086"); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("published on the loopback address is not for others: %v, want connection refused by the host", err)
 	}
+	s.checkLoopbackIsClosed(t)
 	for _, tc := range []struct {
 		requirement string
 		from        *testnet.Host

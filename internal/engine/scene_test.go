@@ -1,0 +1,238 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// scene is a host on which a network and a container are half-way through their
+// life, alone or beside another network.
+type scene struct {
+	*host
+	network  spec.Network
+	endpoint spec.Endpoint
+	leased   map[bool]netip.Addr // by whether it is IPv6's
+	guard    func()              // complains where the other network is touched
+}
+
+// stage is one call in a life.
+type stage struct {
+	name    string
+	do      func(ctx context.Context, s *scene) error
+	removal bool // completes when it is repeated
+	chooses bool // may choose otherwise when it is repeated
+}
+
+// life is what a container engine does from `docker network create` to `docker
+// network rm`. It ends in the given way.
+func life(end ...stage) []stage {
+	pool := func(request spec.PoolRequest) func(context.Context, *scene) error {
+		return func(ctx context.Context, s *scene) error {
+			p, err := s.engine.RequestPool(ctx, request)
+			if err != nil {
+				return err
+			}
+			subnets := &s.network.IPv4
+			if request.V6 {
+				subnets = &s.network.IPv6
+			}
+			*subnets = []spec.Subnet{{Prefix: p.Prefix}}
+			return nil
+		}
+	}
+	gateway := func(subnets func(*scene) []spec.Subnet) func(context.Context, *scene) error {
+		return func(ctx context.Context, s *scene) error {
+			subnet := &subnets(s)[0]
+			p, err := s.engine.RequestAddress(ctx, subnet.Prefix.String(), netip.Addr{}, true)
+			subnet.Gateway = p.Addr()
+			return err
+		}
+	}
+	lease := func(subnets func(*scene) []spec.Subnet, want netip.Addr) func(context.Context, *scene) error {
+		return func(ctx context.Context, s *scene) error {
+			p, err := s.engine.RequestAddress(ctx, subnets(s)[0].Prefix.String(), want, false)
+			if err != nil {
+				return err
+			}
+			s.leased[p.Addr().Is6()] = p.Addr()
+			if p.Addr().Is6() {
+				s.endpoint.IPv6 = p
+			} else {
+				s.endpoint.IPv4 = p
+			}
+			return nil
+		}
+	}
+	publish := func(ports ...spec.Port) func(context.Context, *scene) error {
+		return func(ctx context.Context, s *scene) error {
+			return s.engine.Publish(ctx, s.network.ID, s.endpoint.ID, ports)
+		}
+	}
+	return append([]stage{
+		{name: "RequestPool IPv4", do: pool(auto4()), chooses: true},
+		{name: "RequestPool IPv6", do: pool(auto6()), chooses: true},
+		{name: "RequestAddress of the IPv4 gateway", do: gateway(v4), chooses: true},
+		{name: "RequestAddress of the IPv6 gateway", do: gateway(v6), chooses: true},
+		{name: "CreateNetwork", do: func(ctx context.Context, s *scene) error { return s.engine.CreateNetwork(ctx, clone(s.network)) }},
+		{name: "RequestAddress IPv4", do: lease(v4, netip.Addr{}), chooses: true},
+		{name: "RequestAddress IPv6, probed", do: lease(v6, netip.Addr{}), chooses: true},
+		{name: "ReleaseAddress IPv6", removal: true, do: func(ctx context.Context, s *scene) error {
+			return s.engine.ReleaseAddress(ctx, s.network.IPv6[0].Prefix.String(), s.leased[true])
+		}},
+		{name: "RequestAddress IPv6, named", do: lease(v6, ip("2001:db8:1:0:789a::50"))},
+		{name: "CreateEndpoint", do: func(ctx context.Context, s *scene) error {
+			_, err := s.engine.CreateEndpoint(ctx, s.endpoint)
+			return err
+		}},
+		{name: "Join", do: func(ctx context.Context, s *scene) error {
+			_, err := s.engine.Join(ctx, s.network.ID, s.endpoint.ID, "/run/sandbox")
+			return err
+		}},
+		{name: "moving the link into the sandbox", do: func(_ context.Context, s *scene) error { s.moveIn(s.endpoint.ID); return nil }},
+		{name: "Publish", do: publish(spec.Port{Protocol: "tcp", Port: 80, HostPort: 8080})},
+		{name: "Publish other ports", do: publish(spec.Port{Protocol: "tcp", Port: 443, HostPort: 8443}, spec.Port{Protocol: "udp", Port: 443, HostPort: 8443})},
+	}, end...)
+}
+
+func v4(s *scene) []spec.Subnet { return s.network.IPv4 }
+func v6(s *scene) []spec.Subnet { return s.network.IPv6 }
+
+var (
+	unpublish = stage{name: "Unpublish", removal: true, do: func(ctx context.Context, s *scene) error {
+		return s.engine.Unpublish(ctx, s.network.ID, s.endpoint.ID)
+	}}
+	moveOut = stage{name: "moving the link out of the sandbox", do: func(_ context.Context, s *scene) error { s.moveOut(s.endpoint.ID); return nil }}
+	leave   = stage{name: "Leave", removal: true, do: func(ctx context.Context, s *scene) error {
+		return s.engine.Leave(ctx, s.network.ID, s.endpoint.ID)
+	}}
+	deleteEndpoint = stage{name: "DeleteEndpoint", removal: true, do: func(ctx context.Context, s *scene) error {
+		return s.engine.DeleteEndpoint(ctx, s.network.ID, s.endpoint.ID)
+	}}
+	deleteNetwork = stage{name: "DeleteNetwork", removal: true, do: func(ctx context.Context, s *scene) error {
+		return s.engine.DeleteNetwork(ctx, s.network.ID)
+	}}
+	releasePool = stage{name: "ReleasePool", removal: true, do: func(ctx context.Context, s *scene) error {
+		return s.engine.ReleasePool(ctx, s.network.IPv6[0].Prefix.String())
+	}}
+)
+
+// lives are the ways to the end: in order, without the calls of a container
+// engine that was killed, and by the network's end alone.
+var lives = map[string][]stage{
+	"in order":        life(unpublish, moveOut, leave, deleteEndpoint, deleteNetwork, releasePool),
+	"leave closes":    life(moveOut, leave, deleteEndpoint, deleteNetwork, releasePool),
+	"deleted running": life(deleteEndpoint, deleteNetwork, releasePool),
+	"all at once":     life(deleteNetwork, releasePool),
+}
+
+// eachStage runs a subtest for every stage of every life, alone and beside another network.
+func eachStage(t *testing.T, run func(t *testing.T, s stage, at func(t testing.TB) *scene)) {
+	seen := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(lives)) {
+		stages := lives[name]
+		for i, s := range stages {
+			path := ""
+			for _, before := range stages[:i+1] {
+				path += before.name + "/"
+			}
+			if seen[path] {
+				continue
+			}
+			seen[path] = true
+			for _, beside := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/beside=%t", name, s.name, beside), func(t *testing.T) {
+					t.Parallel()
+					run(t, s, func(t testing.TB) *scene { return newScene(t, stages[:i], beside) })
+				})
+			}
+		}
+	}
+}
+
+// newScene is a host after some stages.
+func newScene(t testing.TB, stages []stage, beside bool) *scene {
+	t.Helper()
+	s := &scene{
+		host:     newHost(t),
+		network:  spec.Network{ID: netID(1), Options: spec.DefaultOptions()},
+		endpoint: spec.Endpoint{ID: epID(1), NetworkID: netID(1)},
+		leased:   map[bool]netip.Addr{},
+		guard:    func() {},
+	}
+	if beside {
+		n, err := s.createNetwork(t.Context(), recipe{id: netID(9), pools: []spec.PoolRequest{ula6()}})
+		must(t, err)
+		must(t, s.run(t.Context(), n, &attachment{id: epID(9), ports: []spec.Port{{Protocol: "tcp", Port: 22, HostPort: 2222}}}))
+		s.guardOther(t)
+	}
+	for _, stage := range stages {
+		if err := stage.do(t.Context(), s); err != nil {
+			t.Fatalf("%s: %v", stage.name, err)
+		}
+	}
+	s.disarm()
+	return s
+}
+
+// guardOther sees to it that nothing that the host has now is ever changed for
+// the worse, not for a moment: links, elements of the ruleset, sysctls.
+func (s *scene) guardOther(t testing.TB) {
+	links, ruleset := maps.Clone(s.links), *s.ruleset
+	kept := map[string]string{forwarding6: "1", acceptRA0: "2"}
+	failed := false
+	s.watch = func() {
+		if failed {
+			return
+		}
+		complain := func(format string, args ...any) {
+			failed = true
+			t.Errorf("after %s: the other network: %s", s.calls[len(s.calls)-1], fmt.Sprintf(format, args...))
+		}
+		for name, l := range links {
+			if !reflect.DeepEqual(s.links[name], l) {
+				complain("link %s is %+v, was %+v", name, s.links[name], l)
+			}
+		}
+		for key, value := range kept {
+			if s.sysctls[key] != value {
+				complain("%s is %s", key, s.sysctls[key])
+			}
+		}
+		if s.ruleset == nil {
+			complain("the whole ruleset is gone")
+			return
+		}
+		for i, set := range ruleset.Sets {
+			for _, e := range set.Elements {
+				if !slices.Contains(s.ruleset.Sets[i].Elements, e) {
+					complain("element %s of %s is gone", e, set.Name)
+				}
+			}
+		}
+	}
+}
+
+// names reports whether an error says which object it is about. A pool that is
+// yet to be chosen has no name.
+func (s *scene) names(err error) bool {
+	for _, object := range []string{spec.ShortID(s.network.ID), spec.ShortID(s.endpoint.ID), onLinkPool, pool4, "choose a prefix"} {
+		if strings.Contains(err.Error(), object) {
+			return true
+		}
+	}
+	return false
+}
+
+// forgetUnused gives back the leases that no endpoint has, as a start does.
+func (s *scene) forgetUnused(t testing.TB) {
+	t.Helper()
+	s.restart(t)
+}
