@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,7 +26,7 @@ func (e *Engine) CreateEndpoint(ctx context.Context, ep spec.Endpoint) (spec.End
 		return fail(err)
 	}
 	if old, ok := e.endpoints[ep.ID]; ok {
-		if old.NetworkID == ep.NetworkID && old.MAC == ep.MAC && old.IPv4 == ep.IPv4 && old.IPv6 == ep.IPv6 {
+		if old.Phase == spec.PhaseReady && old.NetworkID == ep.NetworkID && old.MAC == ep.MAC && old.IPv4 == ep.IPv4 && old.IPv6 == ep.IPv6 {
 			return old.Endpoint, nil
 		}
 		return fail(fmt.Errorf("it exists already with other addresses"))
@@ -34,6 +35,12 @@ func (e *Engine) CreateEndpoint(ctx context.Context, ep spec.Endpoint) (spec.End
 		if other, taken := e.byAddr[a]; taken {
 			return fail(fmt.Errorf("address %s belongs to endpoint %s", a, spec.ShortID(other.ID)))
 		}
+	}
+	if other, taken := e.byLink[spec.VethName(ep.ID)]; taken {
+		return fail(fmt.Errorf("link %s belongs to endpoint %s", spec.VethName(ep.ID), other.ID))
+	}
+	if n.Phase != spec.PhaseReady {
+		return fail(fmt.Errorf("the network's deletion has failed half-way: delete it again"))
 	}
 	if err := e.addEndpoint(ctx, n, ep); err != nil {
 		return fail(err)
@@ -84,13 +91,19 @@ func (n *network) checkAddress(a netip.Addr) error {
 func (e *Engine) addEndpoint(ctx context.Context, n *network, spe spec.Endpoint) error {
 	ep := &endpoint{Endpoint: spe}
 	ep.Phase = spec.PhaseCreating
+	var adopted []lease
 	return run(ctx, []step{
+		{
+			what: "leases",
+			do: func(context.Context) (err error) {
+				adopted, err = e.adoptLeases(ep)
+				return err
+			},
+			undo: func(context.Context) error { return e.dropLeases(adopted) },
+		},
 		{
 			what: "journal",
 			do: func(context.Context) error {
-				if err := e.adoptLeases(ep); err != nil {
-					return err
-				}
 				if err := e.Journal.PutEndpoint(ep.Endpoint); err != nil {
 					return err
 				}
@@ -117,23 +130,46 @@ func (e *Engine) addEndpoint(ctx context.Context, n *network, spe spec.Endpoint)
 	})
 }
 
+// lease is an address of a pool.
+type lease struct {
+	pool *pool
+	addr netip.Addr
+}
+
 // adoptLeases makes sure that the endpoint's addresses are leased where the
 // pool is ours: the lease may have been swept by a start between the engine's
-// RequestAddress and its CreateEndpoint.
-func (e *Engine) adoptLeases(ep *endpoint) error {
+// RequestAddress and its CreateEndpoint. It answers those that were not, also
+// when it fails.
+func (e *Engine) adoptLeases(ep *endpoint) (adopted []lease, err error) {
 	for _, a := range []netip.Prefix{ep.IPv6, ep.IPv4} {
 		p, ours := e.pools[a.Masked().String()]
-		if !ours || p.addrs.Leased(a.Addr()) {
+		if !ours {
 			continue
 		}
-		if err := p.addrs.Reserve(a.Addr()); err != nil {
-			return fmt.Errorf("pool %s: %w", p.ID, err)
+		if !p.takeCandidate(a.Addr()) {
+			if p.addrs.Leased(a.Addr()) {
+				continue
+			}
+			if err := p.addrs.Reserve(a.Addr()); err != nil {
+				return adopted, fmt.Errorf("pool %s: %w", p.ID, err)
+			}
 		}
+		adopted = append(adopted, lease{p, a.Addr()})
 		if err := e.Journal.PutLease(p.ID, a.Addr()); err != nil {
-			return err
+			return adopted, err
 		}
 	}
-	return nil
+	return adopted, nil
+}
+
+// dropLeases is the way back.
+func (e *Engine) dropLeases(leases []lease) error {
+	var errs []error
+	for _, l := range leases {
+		l.pool.addrs.Release(l.addr)
+		errs = append(errs, e.Journal.DeleteLease(l.pool.ID, l.addr))
+	}
+	return errors.Join(errs...)
 }
 
 // DeleteEndpoint removes an endpoint. The error matches spec.ErrNotFound for an unknown one.
@@ -161,8 +197,11 @@ func (e *Engine) dropEndpoint(ctx context.Context, ep *endpoint) error {
 	if err := e.unapplyEndpoint(ctx, ep); err != nil {
 		return err
 	}
+	if err := e.Journal.DeleteEndpoint(ep.ID); err != nil {
+		return err
+	}
 	e.forget(ep)
-	return e.Journal.DeleteEndpoint(ep.ID)
+	return nil
 }
 
 // Endpoint answers what is known of an endpoint. The error matches spec.ErrNotFound for an unknown one.
@@ -191,13 +230,15 @@ func (e *Engine) Join(ctx context.Context, networkID, id, sandbox string) (spec.
 	if !ep.Joined {
 		err = e.applyEndpoint(ctx, n, ep)
 	}
+	joined := ep.Endpoint
+	joined.Sandbox, joined.Joined = sandbox, true
 	if err == nil {
-		ep.Sandbox, ep.Joined = sandbox, true
-		err = e.Journal.PutEndpoint(ep.Endpoint)
+		err = e.Journal.PutEndpoint(joined)
 	}
 	if err != nil {
 		return spec.Attachment{}, fmt.Errorf("network %s: endpoint %s: join: %w", spec.ShortID(networkID), spec.ShortID(id), err)
 	}
+	ep.Endpoint = joined
 	return n.attachment(ep), nil
 }
 
@@ -237,13 +278,19 @@ func (e *Engine) Leave(ctx context.Context, networkID, id string) error {
 
 // applyEndpoint makes the kernel match one endpoint. It is idempotent.
 func (e *Engine) applyEndpoint(ctx context.Context, n *network, ep *endpoint) error {
+	mtu := n.mtu
+	if ep.Joined {
+		// The container's end keeps the MTU that it was made with. A host's end
+		// with less would drop what is larger without a Packet Too Big.
+		mtu = 0
+	}
 	if err := e.Links.EnsureVeth(ctx, spec.Veth{
 		Name:     spec.VethName(ep.ID),
 		Peer:     spec.SandboxName(ep.ID),
 		Alias:    spec.EndpointAlias(ep.ID),
 		Bridge:   n.Bridge(),
 		MAC:      ep.MAC,
-		MTU:      n.mtu,
+		MTU:      mtu,
 		Isolated: !n.Options.ICC,
 	}); err != nil {
 		return err
@@ -274,9 +321,10 @@ func (e *Engine) setProxied(ep *endpoint, link string) {
 // unapplyEndpoint is the way back.
 func (e *Engine) unapplyEndpoint(ctx context.Context, ep *endpoint) error {
 	e.setProxied(ep, "")
-	if len(ep.Ports) > 0 {
+	if ports := ep.Ports; len(ports) > 0 {
 		ep.Ports = nil
 		if err := e.applyFirewall(ctx); err != nil {
+			ep.Ports = ports // they may be open still
 			return err
 		}
 	}

@@ -44,7 +44,7 @@ func (e *Engine) CreateNetwork(ctx context.Context, n spec.Network) error {
 	}
 	e.Log.Info("network created", "network", n.ID, "bridge", n.Bridge())
 	for _, s := range n.IPv6 {
-		if s.OnLink {
+		if _, ours := e.pools[s.Prefix.String()]; ours && s.OnLink {
 			e.wantRefill(s.Prefix.String())
 		}
 	}
@@ -115,8 +115,11 @@ func (e *Engine) dropNetwork(ctx context.Context, n *network) error {
 	if err := e.unapplyNetwork(ctx, n); err != nil {
 		return err
 	}
+	if err := e.Journal.DeleteNetwork(n.ID); err != nil {
+		return err
+	}
 	delete(e.networks, n.ID)
-	return e.Journal.DeleteNetwork(n.ID)
+	return nil
 }
 
 // applyNetwork makes the kernel match one network, and the host match them all. It is idempotent.
@@ -281,18 +284,20 @@ func (e *Engine) classify(ctx context.Context, n *spec.Network) error {
 func (e *Engine) origin(ctx context.Context, p netip.Prefix, parent string, inUse []netip.Prefix) (spec.Pool, error) {
 	e.mu.Lock()
 	ours, ok := e.pools[p.String()]
-	var known bool
+	var known *spec.Subnet
 	for _, n := range e.networks {
 		for _, s := range n.Subnets() {
-			known = known || s.Prefix == p
+			if s.Prefix == p {
+				known = &s
+			}
 		}
 	}
 	e.mu.Unlock()
 	if ok {
 		return ours.Pool, nil
 	}
-	if known { // the same network again, or an overlap that CreateNetwork names better
-		return spec.Pool{Prefix: p, Source: spec.SourceStatic}, nil
+	if known != nil { // the same network again, or an overlap that CreateNetwork names better
+		return spec.Pool{Prefix: p, Source: known.Source, Reason: known.Reason, OnLink: known.OnLink, Parent: known.Parent}, nil
 	}
 	return prefix.Choose(ctx, e.Host, spec.PoolRequest{V6: p.Addr().Is6(), Prefix: p, Source: spec.SourceStatic, Parent: parent}, inUse, e.globalID, e.seed)
 }

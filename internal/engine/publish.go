@@ -86,8 +86,8 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 		if err := n.checkHostIP(ep, p); err != nil {
 			return nil, err
 		}
-		if !p.HostIP.IsValid() && n.Options.HostBinding4.IsValid() && ep.IPv4.IsValid() {
-			p.HostIP = n.Options.HostBinding4
+		if binding := n.Options.HostBinding4; !p.HostIP.IsValid() && binding.IsValid() && !binding.IsUnspecified() && ep.IPv4.IsValid() {
+			p.HostIP = binding
 		}
 		if len(n.translated(ep, p)) > 0 {
 			var err error
@@ -95,6 +95,8 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 				return nil, err
 			}
 			taken[hostPort{p.Protocol, p.HostPort}] = ep
+		} else {
+			p.HostPort, p.HostEnd = 0, 0 // takes none of the host's
 		}
 		resolved = append(resolved, p)
 	}
