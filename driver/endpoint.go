@@ -129,6 +129,15 @@ func (d *networkDriver) join(ctx context.Context, r network.JoinRequest) (joinRe
 		// the sake of a second network (needDefaultGW in default_gateway.go).
 		DisableGatewayService: !a.Gateway4.IsValid(),
 	}
+	if a.Gateway6.IsLinkLocalUnicast() {
+		// The engine adds the default route at once, and only if there is a
+		// route to its next hop. The kernel's own to fe80::/64 comes when the
+		// link has its carrier, which may be too late.
+		answer.StaticRoutes = []network.StaticRoute{{
+			Destination: netip.PrefixFrom(a.Gateway6, a.Gateway6.BitLen()).String(),
+			RouteType:   connectedRoute,
+		}}
+	}
 	// Up to 29 no engine hands an ifname to a remote driver's Join nor looks at
 	// DstName; the field has long been part of the protocol.
 	answer.InterfaceName.DstName, _ = r.Options[labelIfname].(string)

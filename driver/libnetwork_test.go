@@ -68,6 +68,7 @@ type endpoint struct {
 	ipv4, ipv6         *net.IPNet
 	src, prefix, name  string
 	gateway4, gateway6 net.IP
+	connected          []string // destinations of connected routes
 	noGatewayService   bool
 }
 
@@ -105,8 +106,11 @@ func (e *endpoint) SetNames(src, prefix, name string) error {
 }
 func (e *endpoint) SetGateway(a net.IP) error     { e.gateway4 = a; return nil }
 func (e *endpoint) SetGatewayIPv6(a net.IP) error { e.gateway6 = a; return nil }
-func (e *endpoint) AddStaticRoute(d *net.IPNet, _ int, _ net.IP) error {
-	e.t.Errorf("static route to %s", d)
+func (e *endpoint) AddStaticRoute(d *net.IPNet, kind int, nextHop net.IP) error {
+	if kind != types.CONNECTED || nextHop != nil {
+		e.t.Errorf("static route to %s of type %d by %s", d, kind, nextHop)
+	}
+	e.connected = append(e.connected, d.String())
 	return nil
 }
 func (e *endpoint) AddTableEntry(string, string, []byte) error { return nil }
@@ -241,6 +245,9 @@ func TestLibnetworkNetwork(t *testing.T) {
 	}
 	if ep.src != "v6nx0a1b2c3d4e5" || ep.prefix != "eth" || ep.gateway4.String() != "172.30.0.1" || ep.gateway6.String() != "fe80::1" || ep.noGatewayService {
 		t.Errorf("joined as %+v, want v6nx0a1b2c3d4e5 as eth with both gateways", ep)
+	}
+	if diff := cmp.Diff([]string{"fe80::1/128"}, ep.connected); diff != "" {
+		t.Errorf("connected routes, of which the default route's next hop needs one (-want +got):\n%s", diff)
 	}
 	engine.taken()
 	if err := r.network.ProgramExternalConnectivity(ctx, networkID, endpointID, labels); err != nil {

@@ -63,14 +63,18 @@ type interfaceName struct {
 	DstName string `json:",omitempty"`
 }
 
-// joinResponse is network.JoinResponse with the newer interfaceName and without
-// static routes, of which v6net has none.
+// joinResponse is network.JoinResponse with the newer interfaceName.
 type joinResponse struct {
 	InterfaceName         interfaceName
 	Gateway               string
 	GatewayIPv6           string
+	StaticRoutes          []network.StaticRoute `json:",omitempty"`
 	DisableGatewayService bool
 }
+
+// connectedRoute is the network.StaticRoute type of a destination on the link
+// itself (moby daemon/libnetwork/types CONNECTED).
+const connectedRoute = 1
 
 // infoResponse is network.InfoResponse with values that need not be strings.
 type infoResponse struct {

@@ -181,8 +181,9 @@ func (l *link) tell(ctx context.Context, conn Conn, notices <-chan netip.Addr) {
 			return
 		case addr := <-notices:
 			if l.proxy.Leases.Has(addr) {
+				joined := conn.Join(addr) // first: who hears of addr may ask for it
 				_, sent := conn.Write(unsolicited(addr, station(conn)).AppendFrame(frame))
-				err = errors.Join(wrap("join the group of", addr, conn.Join(addr)), wrap("announce", addr, sent))
+				err = errors.Join(wrap("join the group of", addr, joined), wrap("announce", addr, sent))
 			} else {
 				err = wrap("leave the group of", addr, conn.Leave(addr))
 			}

@@ -1,17 +1,16 @@
 package ndproxy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 )
 
-// Answers per second and in a burst that one link gets at most. The limit is
-// for all solicitors together: whoever floods spends the others' share too.
-const (
-	answerRate  = 100_000
-	answerBurst = 10_000
-)
+// DefaultRate is how many answers per second one link gets at most, in bursts of
+// a tenth of that. The limit is for all solicitors together: who floods for live
+// leases spends the others' share too.
+const DefaultRate = 100_000
 
 // maxFrame holds any frame: the largest IPv6 packet without the jumbo option.
 const maxFrame = ethernetLen + ipv6Len + 1<<16
@@ -20,6 +19,7 @@ const maxFrame = ethernetLen + ipv6Len + 1<<16
 type Proxy struct {
 	Leases   Table
 	Counters Counters
+	Rate     int // answers per second; 0: DefaultRate. Read when Run begins
 }
 
 // Run answers what conn receives until ctx ends, and then returns nil, or until
@@ -45,7 +45,8 @@ func (p *Proxy) Run(ctx context.Context, conn Conn) error {
 // answer returns the first error of reading.
 func (p *Proxy) answer(conn Conn) error {
 	in, out := make([]byte, maxFrame), make([]byte, 0, FrameLen)
-	limit := newLimiter(answerRate, answerBurst, time.Now())
+	rate := float64(cmp.Or(p.Rate, DefaultRate))
+	limit := newLimiter(rate, rate/10, time.Now())
 	for {
 		n, err := conn.Read(in)
 		if err != nil {

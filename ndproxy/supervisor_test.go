@@ -220,10 +220,11 @@ func TestProxyAnswersAndCounts(t *testing.T) {
 
 func TestProxyLimitsAnswers(t *testing.T) {
 	supervise(t, func(s *Supervisor, _ *fakeHost, f *fakeLink) {
-		f.out = make(chan []byte, 2*answerBurst)
+		f.out = make(chan []byte, DefaultRate)
 		s.Add("eth0", leased)
 		synctest.Wait()
 		b := multicast(leased).marshal(t)
+		const answerBurst = DefaultRate / 10
 		for range answerBurst + 5 { // time stands still
 			f.in <- b
 		}

@@ -33,7 +33,7 @@ func newHost(t testing.TB) *host {
 }
 
 // restart throws the daemon away, wherever it is, and starts the next one.
-func (h *host) restart(t testing.TB) {
+func (h *host) restart(t reporter) {
 	t.Helper()
 	h.disarm()
 	if err := h.start(t.Context()); err != nil {
@@ -160,11 +160,9 @@ func gone(err error) error {
 	return err
 }
 
+// deleteNetwork releases the pools first, as libnetwork does, and never again.
 func (h *host) deleteNetwork(ctx context.Context, n spec.Network) error {
-	if err := gone(h.engine.DeleteNetwork(ctx, n.ID)); err != nil {
-		return err
-	}
-	return h.releasePools(ctx, n)
+	return errors.Join(h.releasePools(ctx, n), gone(h.engine.DeleteNetwork(ctx, n.ID)))
 }
 
 // lease asks for an address of every pool.
@@ -230,7 +228,7 @@ func (h *host) stop(ctx context.Context, a attachment) error {
 var equateNetip = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 // sameWorld fails the test where two snapshots differ.
-func sameWorld(t testing.TB, what string, want, got snapshot) {
+func sameWorld(t reporter, what string, want, got snapshot) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
@@ -238,16 +236,20 @@ func sameWorld(t testing.TB, what string, want, got snapshot) {
 }
 
 // consistent checks that kernel, journal and memory say the same: a daemon that
-// starts from the journal finds nothing to change and knows what this one knew.
-func (h *host) consistent(t testing.TB, when string) {
+// starts from the journal, on a copy of the host, finds nothing to change and
+// knows what this one knows.
+func (h *host) consistent(t reporter, when string) {
 	t.Helper()
-	before, status := h.snapshot(), h.engine.Status(t.Context())
-	h.restart(t)
-	sameWorld(t, when+": a restart changed the world, so kernel and journal differed", before, h.snapshot())
-	sameStatus(t, when+": memory and journal differed", status, h.engine.Status(t.Context()))
+	w := h.world.clone()
+	next := &host{world: w, journal: fakeJournal{w}}
+	if err := next.start(t.Context()); err != nil {
+		t.Fatalf("%s: start: %v", when, err)
+	}
+	sameWorld(t, when+": a start changed the host, so kernel and journal differed", h.snapshot(), next.snapshot())
+	sameStatus(t, when+": memory and journal differed", h.engine.Status(t.Context()), next.engine.Status(t.Context()))
 }
 
-func must(t testing.TB, err error) {
+func must(t reporter, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +257,7 @@ func must(t testing.TB, err error) {
 }
 
 // sameStatus fails the test where two answers of Status differ.
-func sameStatus(t testing.TB, what string, want, got spec.Status) {
+func sameStatus(t reporter, what string, want, got spec.Status) {
 	t.Helper()
 	if diff := cmp.Diff(want, got, equateNetip, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("%s: status (-want +got):\n%s", what, diff)
@@ -263,3 +265,12 @@ func sameStatus(t testing.TB, what string, want, got spec.Status) {
 }
 
 func equalWorlds(a, b snapshot) bool { return reflect.DeepEqual(a, b) }
+
+// reporter is a test, of package testing or of rapid.
+type reporter interface {
+	Helper()
+	Context() context.Context
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}

@@ -250,7 +250,7 @@ func (n *network) attachment(ep *endpoint) spec.Attachment {
 		return a
 	}
 	if ep.IPv6.IsValid() {
-		a.Gateway6 = spec.LinkLocalGateway.Addr()
+		a.Gateway6 = spec.LinkLocalGateway(n.ID).Addr()
 	}
 	for _, s := range n.IPv4 {
 		if s.Prefix.Contains(ep.IPv4.Addr()) && !n.Options.Inhibit4 {

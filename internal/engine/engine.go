@@ -101,7 +101,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case id := <-e.refills:
-			if err := e.refill(ctx, id); err != nil && ctx.Err() == nil {
+			if err := e.refillPool(ctx, id); err != nil && ctx.Err() == nil {
 				e.Log.Warn("probe addresses ahead", "pool", id, "err", err)
 			}
 		}
@@ -120,6 +120,7 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 			e.announce(ctx, ep)
 		}
 		ep.announced = up && ep.Joined
+		ep.linkGone = deleted && ep.Joined
 		return
 	}
 	for _, n := range e.networks {
@@ -128,9 +129,12 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 			e.reapply(ctx, n)
 			return
 		}
-		if n.uplink == name && n.err != nil && !deleted {
+		if n.uplink == name && (n.err != nil) != deleted {
 			e.reapply(ctx, n)
 		}
+	}
+	if !deleted {
+		e.keepAcceptRA(ctx, name)
 	}
 }
 

@@ -150,6 +150,18 @@ func newWorld() *world {
 	return w
 }
 
+// clone is a copy in which another daemon may do as it likes.
+func (w *world) clone() *world {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return &world{
+		journal: maps.Clone(w.journal), globalID: w.globalID,
+		links: maps.Clone(w.links), sysctls: maps.Clone(w.sysctls), ruleset: w.ruleset, neighbours: maps.Clone(w.neighbours),
+		defaultParent: w.defaultParent, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
+		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{},
+	}
+}
+
 const (
 	forwarding6 = "net/ipv6/conf/all/forwarding"
 	forwarding4 = "net/ipv4/ip_forward"
@@ -279,21 +291,34 @@ var errForeign = errors.New("the link exists and is not ours")
 // addLink makes a link with the kernel's defaults for its sysctls.
 func (w *world) addLink(name string, l fakeLink) {
 	w.links[name] = l
-	w.sysctls["net/ipv6/conf/"+name+"/accept_ra"] = "1"
-	w.sysctls["net/ipv6/conf/"+name+"/accept_dad"] = "1"
-	w.sysctls["net/ipv6/conf/"+name+"/forwarding"] = w.sysctls["net/ipv6/conf/default/forwarding"]
-	w.sysctls["net/ipv4/conf/"+name+"/route_localnet"] = "0"
+	for key, value := range w.defaults(name) {
+		w.sysctls[key] = value
+	}
+}
+
+func (w *world) defaults(link string) map[string]string {
+	return map[string]string{
+		"net/ipv6/conf/" + link + "/accept_ra":      "1",
+		"net/ipv6/conf/" + link + "/accept_dad":     "1",
+		"net/ipv6/conf/" + link + "/forwarding":     w.sysctls["net/ipv6/conf/default/forwarding"],
+		"net/ipv4/conf/" + link + "/route_localnet": "0",
+	}
 }
 
 // dropLink is what the kernel does when a link goes.
 func (w *world) dropLink(name string) {
 	l := w.links[name]
 	delete(w.links, name)
-	maps.DeleteFunc(w.sysctls, func(key, _ string) bool { return strings.Contains(key, "/conf/"+name+"/") })
+	for key := range w.defaults(name) {
+		delete(w.sysctls, key)
+	}
 	if l.Peer != "" {
 		if peer, ok := w.links[l.Peer]; ok && peer.Peer == name {
 			w.dropLink(l.Peer)
 		}
+	}
+	if l.Kind != "bridge" {
+		return
 	}
 	for port, p := range w.links {
 		if p.Master == name {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,6 +19,7 @@ const (
 	onLinkPool = "2001:db8:1:0:789a::/80"
 	ulaPool    = "fd12:3456:789a::/64"
 	pool4      = "172.16.0.0/24"
+	nextHop    = "fe80::1:a000:0:10" // of network 1, by its ID
 )
 
 // ruleset is the table that the firewall must be, as text.
@@ -47,7 +49,7 @@ func TestLifeOfANetwork(t *testing.T) {
 	must(t, err)
 	bridge, veth, peer := spec.BridgeName(netID(1)), spec.VethName(epID(1)), spec.SandboxName(epID(1))
 	bridgeLink := fakeLink{Kind: "bridge", Alias: "v6net network " + netID(1), MTU: 1500, Up: true,
-		Addrs: "[fe80::1/64 2001:db8:1:0:789a::1/80 172.16.0.1/24]"}
+		Addrs: "[" + nextHop + "/64 2001:db8:1:0:789a::1/80 172.16.0.1/24]"}
 	want := pristine
 	want.Links = with(pristine.Links, bridge, bridgeLink)
 	want.Sysctls = with(pristine.Sysctls,
@@ -86,7 +88,7 @@ func TestLifeOfANetwork(t *testing.T) {
 
 	attached, err := h.engine.Join(ctx, n.ID, a.id, "/run/sandbox")
 	must(t, err)
-	if diff := cmp.Diff(spec.Attachment{Interface: peer, Prefix: "eth", Gateway4: ip("172.16.0.1"), Gateway6: ip("fe80::1")}, attached, equateNetip); diff != "" {
+	if diff := cmp.Diff(spec.Attachment{Interface: peer, Prefix: "eth", Gateway4: ip("172.16.0.1"), Gateway6: ip(nextHop)}, attached, equateNetip); diff != "" {
 		t.Errorf("Join (-want +got):\n%s", diff)
 	}
 	sameWorld(t, "after Join", want, h.snapshot())
@@ -144,21 +146,21 @@ func TestKindsOfNetworks(t *testing.T) {
 		addrs      string
 	}{
 		{name: "ULA is masqueraded and not proxied", recipe: recipe{pools: []spec.PoolRequest{ula6()}},
-			attachment: spec.Attachment{Gateway6: ip("fe80::1")}, sysctls: true, mtu: 1500, addrs: "[fe80::1/64 fd12:3456:789a::1/64]"},
+			attachment: spec.Attachment{Gateway6: ip(nextHop)}, sysctls: true, mtu: 1500, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64]"},
 		{name: "internal: no way out and nothing of the host's", recipe: recipe{pools: []spec.PoolRequest{auto4(), ula6()}, internal: true},
-			mtu: 1500, addrs: "[fe80::1/64 fd12:3456:789a::1/64 172.16.0.1/24]"},
+			mtu: 1500, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64 172.16.0.1/24]"},
 		{name: "routed static prefix", recipe: recipe{pools: []spec.PoolRequest{static("2001:db8:ff::/64")}},
-			attachment: spec.Attachment{Gateway6: ip("fe80::1")}, sysctls: true, mtu: 1500, addrs: "[fe80::1/64 2001:db8:ff::1/64]"},
+			attachment: spec.Attachment{Gateway6: ip(nextHop)}, sysctls: true, mtu: 1500, addrs: "[" + nextHop + "/64 2001:db8:ff::1/64]"},
 		{name: "ndproxy=on answers for a routed prefix too", recipe: recipe{pools: []spec.PoolRequest{static("2001:db8:ff::/64")},
 			options: func(o *spec.Options) { o.NDProxy = spec.SwitchOn }},
-			attachment: spec.Attachment{Gateway6: ip("fe80::1")}, proxied: "eth0", sysctls: true, mtu: 1500, addrs: "[fe80::1/64 2001:db8:ff::1/64]"},
+			attachment: spec.Attachment{Gateway6: ip(nextHop)}, proxied: "eth0", sysctls: true, mtu: 1500, addrs: "[" + nextHop + "/64 2001:db8:ff::1/64]"},
 		{name: "ndproxy=off answers for none", recipe: recipe{pools: []spec.PoolRequest{auto6()}, options: func(o *spec.Options) { o.NDProxy = spec.SwitchOff }},
-			attachment: spec.Attachment{Gateway6: ip("fe80::1")}, sysctls: true, mtu: 1500, addrs: "[fe80::1/64 2001:db8:1:0:789a::1/80]"},
+			attachment: spec.Attachment{Gateway6: ip(nextHop)}, sysctls: true, mtu: 1500, addrs: "[" + nextHop + "/64 2001:db8:1:0:789a::1/80]"},
 		{name: "another parent brings its MTU", recipe: recipe{pools: []spec.PoolRequest{ula6()}, options: func(o *spec.Options) { o.Parent = "eth1" }},
-			attachment: spec.Attachment{Gateway6: ip("fe80::1")}, sysctls: true, mtu: 1400, addrs: "[fe80::1/64 fd12:3456:789a::1/64]"},
+			attachment: spec.Attachment{Gateway6: ip(nextHop)}, sysctls: true, mtu: 1400, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64]"},
 		{name: "Docker's keys", recipe: recipe{pools: []spec.PoolRequest{auto4(), ula6()}, options: func(o *spec.Options) {
 			o.ICC, o.Inhibit4, o.MTU, o.InterfacePrefix = false, true, 1300, "net"
-		}}, attachment: spec.Attachment{Prefix: "net", Gateway6: ip("fe80::1")}, sysctls: true, mtu: 1300, isolated: true, addrs: "[fe80::1/64 fd12:3456:789a::1/64]"},
+		}}, attachment: spec.Attachment{Prefix: "net", Gateway6: ip(nextHop)}, sysctls: true, mtu: 1300, isolated: true, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64]"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHost(t)
@@ -320,4 +322,23 @@ func TestEndpointOfAnotherNetwork(t *testing.T) {
 	if err := h.engine.DeleteEndpoint(t.Context(), n2.ID, epID(1)); !errors.Is(err, spec.ErrNotFound) {
 		t.Errorf("delete network 1's endpoint through network 2: %v, want ErrNotFound", err)
 	}
+}
+
+// A network whose deletion failed half-way takes no more containers: the next
+// start would finish the deletion and cut them off.
+func TestHalfDeletedNetworkTakesNoContainers(t *testing.T) {
+	h := newHost(t)
+	pristine := h.snapshot()
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{ula6()}})
+	must(t, err)
+	h.arm(fault{at: 2, mode: failBefore})
+	if err := h.engine.DeleteNetwork(t.Context(), n.ID); !errors.Is(err, errFault) {
+		t.Fatalf("DeleteNetwork = %v, want the injected fault", err)
+	}
+	h.disarm()
+	if err := h.run(t.Context(), n, &attachment{id: epID(1)}); err == nil || !strings.Contains(err.Error(), "delete it again") {
+		t.Errorf("a container on it: %v, want a refusal that says what to do", err)
+	}
+	must(t, h.deleteNetwork(t.Context(), n))
+	sameWorld(t, "after the second try", pristine, h.snapshot())
 }

@@ -174,7 +174,7 @@ func (n *network) bridge() spec.Bridge {
 		Name:      n.Bridge(),
 		Alias:     spec.NetworkAlias(n.ID),
 		MTU:       n.mtu,
-		Addresses: []netip.Prefix{spec.LinkLocalGateway},
+		Addresses: []netip.Prefix{spec.LinkLocalGateway(n.ID)},
 	}
 	for _, s := range n.Subnets() {
 		if s.Gateway.IsValid() && !(n.Options.Inhibit4 && s.Gateway.Is4()) {

@@ -39,7 +39,7 @@ func newPool(p spec.Pool, leases []netip.Addr) (*pool, error) {
 func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool, error) {
 	e.choosing.Lock()
 	defer e.choosing.Unlock()
-	if p, ok := e.unusedPool(r.Prefix); ok {
+	if p, ok := e.unusedPool(r); ok {
 		return p, nil
 	}
 	chosen, err := prefix.Choose(ctx, e.Host, r, e.inUse(), e.globalID, e.seed)
@@ -60,12 +60,12 @@ func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool
 	return chosen, nil
 }
 
-// unusedPool is the pool of that prefix, if no network uses it and it has no lease but a gateway's.
-func (e *Engine) unusedPool(prefix netip.Prefix) (spec.Pool, bool) {
+// unusedPool is the pool that is asked for, if no network uses it and it has no lease but a gateway's.
+func (e *Engine) unusedPool(r spec.PoolRequest) (spec.Pool, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p, ok := e.pools[prefix.String()]
-	if !ok || e.networkUsing(prefix) != nil || p.addrs.Len()-len(p.probed) > 1 {
+	p, ok := e.pools[r.Prefix.String()]
+	if !ok || p.Range != r.Range || p.Allocation != r.Allocation || e.networkUsing(r.Prefix) != nil || p.addrs.Len()-len(p.probed) > 1 {
 		return spec.Pool{}, false
 	}
 	return p.Pool, true
@@ -83,7 +83,10 @@ func (e *Engine) networkUsing(prefix netip.Prefix) *network {
 	return nil
 }
 
-// ReleasePool forgets a pool and its leases. The error matches spec.ErrNotFound for an unknown one.
+// ReleasePool forgets a pool and its leases, even while a network is on it: the
+// Docker engine releases a network's pools before it deletes the network, and
+// never again (moby libnetwork/network.go, delete: ipamRelease, then
+// deleteNetwork). The error matches spec.ErrNotFound for an unknown pool.
 func (e *Engine) ReleasePool(_ context.Context, id string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -115,19 +118,29 @@ func (e *Engine) RequestAddress(ctx context.Context, poolID string, want netip.A
 		addr, err = want, e.reserve(ctx, p, want)
 	case gateway:
 		addr, err = e.allocateGateway(ctx, p)
-	case p.OnLink:
-		addr, err = e.allocateProbed(ctx, p)
 	default:
-		addr, err = p.addrs.Allocate()
+		addr, err = e.allocate(ctx, p)
 	}
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("pool %s: %w", poolID, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.pools[poolID] != p { // released while the address was probed
+		return netip.Prefix{}, fmt.Errorf("pool %s: %w", poolID, spec.ErrNotFound)
 	}
 	if err := e.Journal.PutLease(poolID, addr); err != nil {
 		p.addrs.Release(addr)
 		return netip.Prefix{}, err
 	}
 	return netip.PrefixFrom(addr, p.Prefix.Bits()), nil
+}
+
+func (e *Engine) allocate(ctx context.Context, p *pool) (netip.Addr, error) {
+	if p.OnLink {
+		return e.allocateProbed(ctx, p)
+	}
+	return p.addrs.Allocate()
 }
 
 // allocateGateway takes the first address that may be had: the one people expect of a gateway.
@@ -138,13 +151,14 @@ func (e *Engine) allocateGateway(ctx context.Context, p *pool) (netip.Addr, erro
 		reserve = func(a netip.Addr) error { return e.reserve(ctx, p, a) }
 	}
 	err := reserve(first)
-	if errors.Is(err, ipam.ErrTaken) {
-		return p.addrs.Allocate()
+	if errors.Is(err, ipam.ErrTaken) || errors.Is(err, errDuplicate) {
+		return e.allocate(ctx, p)
 	}
 	return first, err
 }
 
-// ReleaseAddress gives a lease back. The error matches spec.ErrNotFound for an unknown pool or lease.
+// ReleaseAddress gives a lease back, unless an endpoint has the address. The
+// error matches spec.ErrNotFound for an unknown pool or lease.
 func (e *Engine) ReleaseAddress(_ context.Context, poolID string, addr netip.Addr) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -152,12 +166,16 @@ func (e *Engine) ReleaseAddress(_ context.Context, poolID string, addr netip.Add
 	if err != nil {
 		return err
 	}
+	if ep, used := e.byAddr[addr]; used {
+		return fmt.Errorf("pool %s: address %s is in use by endpoint %s", poolID, addr, spec.ShortID(ep.ID))
+	}
+	if !p.addrs.Leased(addr) || p.isCandidate(addr) {
+		return fmt.Errorf("pool %s: address %s: %w", poolID, addr, spec.ErrNotFound)
+	}
 	if err := e.Journal.DeleteLease(poolID, addr); err != nil {
 		return err
 	}
-	if !p.addrs.Release(addr) {
-		return fmt.Errorf("pool %s: address %s: %w", poolID, addr, spec.ErrNotFound)
-	}
+	p.addrs.Release(addr)
 	return nil
 }
 

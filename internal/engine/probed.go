@@ -18,7 +18,11 @@ const (
 	probeBatch = 16
 	probeLow   = 4 // probe the next batch when so few are left
 	probeFresh = 10 * time.Minute
+	probeTries = 2 // batches of which every address is somebody else's
 )
+
+// errDuplicate marks an address that another host on the link has.
+var errDuplicate = errors.New("in use by another host")
 
 // candidate is an address that nobody answered for. It is reserved in its pool
 // and not in the journal: it is nobody's lease yet.
@@ -30,15 +34,21 @@ type candidate struct {
 // allocateProbed leases an address that passed DAD, waiting for a probe only
 // when none was made ahead.
 func (e *Engine) allocateProbed(ctx context.Context, p *pool) (netip.Addr, error) {
-	for range 2 {
+	for tries := 0; ; {
 		if addr, ok := e.takeProbed(p); ok {
 			return addr, nil
 		}
-		if err := e.refill(ctx, p.ID); err != nil {
+		if tries == probeTries {
+			return netip.Addr{}, fmt.Errorf("every address that was probed on %s is %w", p.Parent, errDuplicate)
+		}
+		found, err := e.refill(ctx, p)
+		if err != nil {
 			return netip.Addr{}, err
 		}
+		if !found {
+			tries++
+		}
 	}
-	return netip.Addr{}, fmt.Errorf("every address that was probed is in use on %s by somebody else", p.Parent)
 }
 
 func (e *Engine) takeProbed(p *pool) (netip.Addr, bool) {
@@ -54,6 +64,18 @@ func (e *Engine) takeProbed(p *pool) (netip.Addr, bool) {
 	addr := p.probed[0].addr
 	p.probed = p.probed[1:]
 	return addr, true
+}
+
+func (p *pool) isCandidate(addr netip.Addr) bool {
+	return slices.ContainsFunc(p.probed, func(c candidate) bool { return c.addr == addr })
+}
+
+// takeCandidate makes a fresh candidate the caller's, and reports whether addr was one.
+func (p *pool) takeCandidate(addr netip.Addr) bool {
+	p.dropStale(time.Now())
+	was := p.isCandidate(addr)
+	p.probed = slices.DeleteFunc(p.probed, func(c candidate) bool { return c.addr == addr })
+	return was
 }
 
 // dropStale gives candidates back whose probe says little by now.
@@ -75,22 +97,29 @@ func (e *Engine) wantRefill(poolID string) {
 	}
 }
 
-// refill probes the pool's next addresses. One that somebody answers for stays
-// reserved, so that it is not tried again while the daemon runs.
-func (e *Engine) refill(ctx context.Context, poolID string) error {
+// refillPool is refill for a pool that may have been released since it ran low.
+func (e *Engine) refillPool(ctx context.Context, id string) error {
 	e.mu.Lock()
-	p, err := e.pool(poolID)
+	p, ok := e.pools[id]
 	e.mu.Unlock()
-	if err != nil {
-		return err
+	if !ok {
+		return nil
 	}
+	_, err := e.refill(ctx, p)
+	return err
+}
+
+// refill probes the pool's next addresses and reports whether there are any to
+// be had now. One that somebody answers for stays reserved, so that it is not
+// tried again while the daemon runs.
+func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 	p.refilling.Lock()
 	defer p.refilling.Unlock()
 	e.mu.Lock()
 	enough := len(p.probed) > probeLow
 	e.mu.Unlock()
 	if enough {
-		return nil
+		return true, nil
 	}
 	var batch []netip.Addr
 	for range probeBatch {
@@ -99,7 +128,7 @@ func (e *Engine) refill(ctx context.Context, poolID string) error {
 			break
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		batch = append(batch, addr)
 	}
@@ -108,7 +137,7 @@ func (e *Engine) refill(ctx context.Context, poolID string) error {
 		for _, a := range batch {
 			p.addrs.Release(a)
 		}
-		return fmt.Errorf("duplicate address detection on %s: %w", p.Parent, err)
+		return false, fmt.Errorf("duplicate address detection on %s: %w", p.Parent, err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -120,19 +149,16 @@ func (e *Engine) refill(ctx context.Context, poolID string) error {
 		}
 		p.probed = append(p.probed, candidate{addr: a, probed: now})
 	}
-	return nil
+	return len(p.probed) > 0, nil
 }
 
 // reserve leases the address that a user chose. On a shared link it is probed
 // now, unless it was just before.
 func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
 	e.mu.Lock()
-	i := slices.IndexFunc(p.probed, func(c candidate) bool { return c.addr == addr })
-	if i >= 0 {
-		p.probed = slices.Delete(p.probed, i, i+1)
-	}
+	probed := p.takeCandidate(addr)
 	e.mu.Unlock()
-	if i >= 0 {
+	if probed {
 		return nil
 	}
 	if err := p.addrs.Reserve(addr); err != nil {
@@ -143,7 +169,7 @@ func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
 	}
 	taken, err := e.Host.Probe(ctx, p.Parent, []netip.Addr{addr})
 	if err == nil && len(taken) > 0 {
-		err = fmt.Errorf("address %s is in use by another host on %s", addr, p.Parent)
+		err = fmt.Errorf("address %s on %s is %w", addr, p.Parent, errDuplicate)
 	}
 	if err != nil {
 		p.addrs.Release(addr)

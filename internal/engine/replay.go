@@ -33,7 +33,7 @@ func (e *Engine) Replay(ctx context.Context) error {
 	for _, ep := range e.endpoints {
 		_, present := links[spec.VethName(ep.ID)]
 		ep.linkGone = ep.Joined && !present
-		ep.announced = present
+		ep.announced = present && ep.Joined
 	}
 	e.reapply(ctx, e.allNetworks()...)
 	return nil

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -119,6 +120,11 @@ var (
 	deleteNetwork = stage{name: "DeleteNetwork", removal: true, do: func(ctx context.Context, s *scene) error {
 		return s.engine.DeleteNetwork(ctx, s.network.ID)
 	}}
+	releaseAddresses = stage{name: "ReleaseAddress", removal: true, do: func(ctx context.Context, s *scene) error {
+		return errors.Join(
+			gone(s.engine.ReleaseAddress(ctx, s.network.IPv4[0].Prefix.String(), s.leased[false])),
+			gone(s.engine.ReleaseAddress(ctx, s.network.IPv6[0].Prefix.String(), s.leased[true])))
+	}}
 	releasePool = stage{name: "ReleasePool", removal: true, do: func(ctx context.Context, s *scene) error {
 		return s.engine.ReleasePool(ctx, s.network.IPv6[0].Prefix.String())
 	}}
@@ -127,9 +133,9 @@ var (
 // lives are the ways to the end: in order, without the calls of a container
 // engine that was killed, and by the network's end alone.
 var lives = map[string][]stage{
-	"in order":        life(unpublish, moveOut, leave, deleteEndpoint, deleteNetwork, releasePool),
-	"leave closes":    life(moveOut, leave, deleteEndpoint, deleteNetwork, releasePool),
-	"deleted running": life(deleteEndpoint, deleteNetwork, releasePool),
+	"in order":        life(unpublish, moveOut, leave, deleteEndpoint, releaseAddresses, releasePool, deleteNetwork),
+	"leave closes":    life(moveOut, leave, deleteEndpoint, releaseAddresses, releasePool, deleteNetwork),
+	"deleted running": life(deleteEndpoint, releaseAddresses, deleteNetwork, releasePool),
 	"all at once":     life(deleteNetwork, releasePool),
 }
 
@@ -223,7 +229,7 @@ func (s *scene) guardOther(t testing.TB) {
 // names reports whether an error says which object it is about. A pool that is
 // yet to be chosen has no name.
 func (s *scene) names(err error) bool {
-	for _, object := range []string{spec.ShortID(s.network.ID), spec.ShortID(s.endpoint.ID), onLinkPool, pool4, "choose a prefix"} {
+	for _, object := range []string{spec.ShortID(s.network.ID), spec.ShortID(s.endpoint.ID), onLinkPool, pool4, "choose a prefix", "parent eth0"} {
 		if strings.Contains(err.Error(), object) {
 			return true
 		}

@@ -41,7 +41,7 @@ func (e *Engine) hostSettings(ctx context.Context) ([]setting, error) {
 	if v6 {
 		slices.Sort(parents)
 		for _, link := range slices.Compact(parents) {
-			settings = append(settings, setting{"net/ipv6/conf/" + link + "/accept_ra", "2"})
+			settings = append(settings, acceptRA(link))
 		}
 		settings = append(settings, setting{forwarding6, "1"})
 	}
@@ -98,6 +98,19 @@ func (e *Engine) setSysctl(ctx context.Context, s setting) error {
 	return e.Sysctls.Set(ctx, s.key, s.value)
 }
 
+// keepAcceptRA sets a link's accept_ra again when the link has been away: a new
+// one starts with the default, takes no advertisements while the host forwards,
+// and would never have a default route again.
+func (e *Engine) keepAcceptRA(ctx context.Context, link string) {
+	s := acceptRA(link)
+	if _, ours := e.sysctls[s.key]; !ours {
+		return
+	}
+	if err := e.setSysctl(ctx, s); err != nil {
+		e.Log.Error("host settings", "link", link, "err", err)
+	}
+}
+
 // restoreOrder is the reverse of hostSettings: forwarding before accept_ra.
 func (e *Engine) restoreOrder() []string {
 	keys := sortedIDs(e.sysctls)
@@ -135,5 +148,7 @@ func (e *Engine) restoreSysctl(ctx context.Context, key string) error {
 	delete(e.sysctls, key)
 	return nil
 }
+
+func acceptRA(link string) setting { return setting{"net/ipv6/conf/" + link + "/accept_ra", "2"} }
 
 func isAcceptRA(key string) bool { return strings.HasSuffix(key, "/accept_ra") }

@@ -1,6 +1,9 @@
 package spec
 
-import "net/netip"
+import (
+	"encoding/hex"
+	"net/netip"
+)
 
 // Interface names: `v6n` and the network's ID for a bridge; a letter that is no
 // hex digit tells the two ends of an endpoint's veth pair from it.
@@ -13,9 +16,16 @@ const (
 	LinkAliasMark = "v6net " // every alias of ours starts with it
 )
 
-// LinkLocalGateway is every bridge's own address on its link and the containers'
-// next hop: it stays when the prefix changes.
-var LinkLocalGateway = netip.MustParsePrefix("fe80::1/64")
+// LinkLocalGateway is a bridge's own address on its link and the next hop of the
+// network's containers, fe80::1: and the first 12 digits of the network's ID. It
+// stays when the prefix changes, and every network has another one: the Docker
+// engine asks a container's routes for the next hop alone, whatever the link (moby
+// libnetwork/osl/route_linux.go, programGateway).
+func LinkLocalGateway(networkID string) netip.Prefix {
+	a := [16]byte{0: 0xfe, 1: 0x80, 9: 1}
+	_, _ = hex.Decode(a[10:], []byte(networkID[:12])) // CheckID has seen that it is hex
+	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
+}
 
 // BridgeName is the bridge of a network without a name of the user's.
 func BridgeName(networkID string) string { return LinkPrefix + networkID[:12] }
@@ -37,7 +47,7 @@ type Bridge struct {
 	Name      string
 	Alias     string
 	MTU       int
-	Addresses []netip.Prefix // the gateways, and fe80::1/64
+	Addresses []netip.Prefix // the gateways, of which one is link-local
 }
 
 // Veth is the wanted state of an endpoint's veth pair. The container's end is

@@ -21,8 +21,9 @@ import (
 const (
 	startTimeout = 60 * time.Second
 	stopTimeout  = 60 * time.Second
-	// systemPath is Debian's, for programs inside an engine's root.
-	systemPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	// systemPath is where Debian has its programs: what lies in /usr/local is the
+	// machine's, perhaps another release of the docker command.
+	systemPath = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 	// logTail is how much of its log a failed test shows.
 	logTail = 8 << 10
 )

@@ -3,13 +3,9 @@
 package engine_test
 
 import (
-	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/v6net/v6net/internal/testengine"
 	"github.com/v6net/v6net/internal/testnet"
@@ -30,6 +26,9 @@ const pluginName = "v6net:latest"
 // somewhere in the Internet.
 type lab struct {
 	host, up, far *testnet.Host
+
+	engine *testengine.Engine // of startEngine
+	image  string             // what containers are made of: testengine.Engine.Image
 }
 
 // Addresses of the lab.
@@ -46,7 +45,7 @@ const (
 // newLab sets the network up. It goes at the end of the test.
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{testnet.Self(t), testnet.New(t, "up"), testnet.New(t, "far")}
+	l := &lab{host: testnet.Self(t), up: testnet.New(t, "up"), far: testnet.New(t, "far")}
 	testnet.Connect(t, l.host, "eth0", l.up, "lan0")
 	testnet.Connect(t, l.up, "far0", l.far, "eth0")
 	for _, a := range []struct {
@@ -64,6 +63,9 @@ func newLab(t *testing.T) *lab {
 	} {
 		a.host.Run(t, "ip", "address", "add", a.address, "dev", a.link)
 	}
+	// Namespaces take some settings over from the machine's own.
+	l.host.Sysctl(t, "net/ipv6/conf/all/forwarding", "0")
+	l.host.Sysctl(t, "net/ipv4/ip_forward", "0")
 	l.up.Sysctl(t, "net/ipv6/conf/all/forwarding", "1")
 	l.up.Sysctl(t, "net/ipv4/ip_forward", "1")
 	for _, r := range []struct {
@@ -77,15 +79,30 @@ func newLab(t *testing.T) *lab {
 	return l
 }
 
+// startEngine starts an engine on the host.
+func (l *lab) startEngine(t *testing.T, options testengine.Options) {
+	t.Helper()
+	options.Host = l.host
+	l.engine = testengine.Start(t, options)
+	l.image = l.engine.Image(t)
+}
+
+// installPlugin makes and enables the managed plugin that `make plugin` built.
+func (l *lab) installPlugin(t *testing.T) {
+	t.Helper()
+	l.engine.InstallPlugin(t, pluginDir(t), pluginName)
+}
+
 // onEveryEngine runs a test on every release of the engine, each in a new lab
-// with the plugin installed.
-func onEveryEngine(t *testing.T, test func(t *testing.T, l *lab, e *testengine.Engine)) {
+// without the plugin.
+func onEveryEngine(t *testing.T, options testengine.Options, test func(t *testing.T, l *lab)) {
 	for _, release := range testengine.Releases() {
 		t.Run(release, func(t *testing.T) {
 			l := newLab(t)
-			e := testengine.Start(t, testengine.Options{Release: release, Host: l.host})
-			e.InstallPlugin(t, pluginDir(t), pluginName)
-			test(t, l, e)
+			options := options
+			options.Release = release
+			l.startEngine(t, options)
+			test(t, l)
 		})
 	}
 }
@@ -93,61 +110,26 @@ func onEveryEngine(t *testing.T, test func(t *testing.T, l *lab, e *testengine.E
 // pluginDir is where `make plugin` puts the plugin.
 func pluginDir(t *testing.T) string {
 	t.Helper()
-	dir, err := filepath.Abs("../../build/plugin")
+	return built(t, "build/plugin")
+}
+
+// program is v6net itself, as `make build` makes it.
+func program(t *testing.T) string {
+	t.Helper()
+	return built(t, "bin/v6net")
+}
+
+// built is the absolute path of what make has built.
+func built(t *testing.T, path string) string {
+	t.Helper()
+	absolute, err := filepath.Abs(filepath.Join("../..", path))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "config.json")); err != nil {
+	if _, err := os.Stat(absolute); err != nil {
 		t.Fatalf("run make plugin first: %v", err)
 	}
-	return dir
-}
-
-// fetchTimeout is long for a packet that was lost and short for a test of what
-// does not get through.
-const fetchTimeout = 3 * time.Second
-
-// fetch gets http://ADDRESS/ as seen from a host, in one new connection.
-func fetch(t *testing.T, from *testnet.Host, address string) (string, error) {
-	t.Helper()
-	client := &http.Client{
-		Transport: &http.Transport{DialContext: from.DialContext, DisableKeepAlives: true},
-		Timeout:   fetchTimeout,
-	}
-	answer, err := client.Get("http://" + address + "/")
-	if err != nil {
-		return "", fmt.Errorf("fetch from %s: %w", from.Name(), err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	body, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return "", fmt.Errorf("fetch from %s: %w", from.Name(), err)
-	}
-	return string(body), nil
-}
-
-// mustFetch fetches, and tries again while the server in the container starts.
-func mustFetch(t *testing.T, from *testnet.Host, address string) string {
-	t.Helper()
-	deadline := time.Now().Add(3 * fetchTimeout)
-	for {
-		body, err := fetch(t, from, address)
-		if err == nil {
-			return body
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
-// mustNotFetch checks that nobody answers at an address.
-func mustNotFetch(t *testing.T, from *testnet.Host, address string) {
-	t.Helper()
-	if body, err := fetch(t, from, address); err == nil {
-		t.Errorf("%s got %q from %s, want no answer", from.Name(), body, address)
-	}
+	return absolute
 }
 
 // The lab itself: a machine in the Internet reaches the host through its
@@ -157,10 +139,11 @@ func TestLab(t *testing.T) {
 	l.far.Run(t, "ping", "-c", "1", "-W", "2", hostIPv6)
 	l.far.Run(t, "ping", "-c", "1", "-W", "2", hostIPv4)
 	l.host.Run(t, "ping", "-c", "1", "-W", "2", farIPv6)
-	mustNotFetch(t, l.far, "["+hostIPv6+"]")
+	mustNotFetch(t, l.far, bracket(hostIPv6))
 
-	e := testengine.Start(t, testengine.Options{Host: l.host})
-	e.CLI(t, "run", "-d", "--network", "host", e.Image(t))
-	mustFetch(t, l.far, "["+hostIPv6+"]")
+	serveClientAddress(t, l.host)
+	if got := mustFetch(t, l.far, bracket(hostIPv6)); got != farIPv6 {
+		t.Errorf("the host sees client %s, want %s", got, farIPv6)
+	}
 	mustFetch(t, l.up, hostIPv4)
 }

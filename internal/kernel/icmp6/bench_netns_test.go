@@ -38,7 +38,7 @@ func BenchmarkPacketPath(b *testing.B) {
 			}
 			defer func() { _ = socket.Close() }()
 
-			var proxy ndproxy.Proxy
+			proxy := ndproxy.Proxy{Rate: 1e9}
 			for i := range leases {
 				proxy.Leases.Add(address(i))
 			}
@@ -64,6 +64,9 @@ func BenchmarkPacketPath(b *testing.B) {
 				}
 			}
 			answer := make([]byte, 2048)
+			if err := socket.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+				b.Fatal(err)
+			}
 			times := make([]time.Duration, 0, 1<<20)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
@@ -72,7 +75,7 @@ func BenchmarkPacketPath(b *testing.B) {
 					b.Fatal(err)
 				}
 				if _, err := socket.Read(answer); err != nil {
-					b.Fatal(err)
+					b.Fatalf("after %d answers: %v; counters %v", i, err, proxy.Counters.Snapshot())
 				}
 				if len(times) < cap(times) {
 					times = append(times, time.Since(began))

@@ -74,12 +74,9 @@ func (c *Conn) LinkLocal() netip.Addr {
 	if now := time.Now(); now.Sub(c.tried) >= linkLocalRetry {
 		c.tried = now
 		// An error is as good as no address: the caller can do without.
-		addrs, _ := c.link.addresses(context.Background())
-		for _, addr := range addrs {
-			if addr.IsLinkLocalUnicast() {
-				c.linkLocal.Store(&addr)
-				return addr
-			}
+		if addr, err := c.link.linkLocal(context.Background()); err == nil && addr.IsValid() {
+			c.linkLocal.Store(&addr)
+			return addr
 		}
 	}
 	return netip.Addr{}

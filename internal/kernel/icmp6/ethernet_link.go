@@ -36,23 +36,31 @@ func findLink(ctx context.Context, name string) (ethernetLink, error) {
 	return ethernetLink{link, name, attrs.Index, [6]byte(attrs.HardwareAddr)}, nil
 }
 
-// addresses are the link's IPv6 addresses without
-// those whose duplicate address detection goes on or has failed.
-func (l ethernetLink) addresses(ctx context.Context) ([]netip.Addr, error) {
+// addresses are the link's IPv6 addresses.
+func (l ethernetLink) addresses(ctx context.Context) ([]netlink.Addr, error) {
 	list, err := dump.Retry(ctx, func() ([]netlink.Addr, error) {
 		return netlink.AddrList(l.handle, netlink.FAMILY_V6)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of link %s: %w", l.name, err)
 	}
-	var addrs []netip.Addr
+	return list, nil
+}
+
+// linkLocal is a link-local address that may be used as a source, so not one
+// whose duplicate address detection goes on or has failed. Zero: there is none.
+func (l ethernetLink) linkLocal(ctx context.Context) (netip.Addr, error) {
+	list, err := l.addresses(ctx)
+	if err != nil {
+		return netip.Addr{}, err
+	}
 	for _, a := range list {
 		if a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0 {
 			continue
 		}
-		if addr, ok := netip.AddrFromSlice(a.IP); ok {
-			addrs = append(addrs, addr)
+		if addr, ok := netip.AddrFromSlice(a.IP); ok && addr.IsLinkLocalUnicast() {
+			return addr, nil
 		}
 	}
-	return addrs, nil
+	return netip.Addr{}, nil
 }

@@ -2,7 +2,6 @@ package icmp6
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 
 	"github.com/mdlayher/ndp"
@@ -12,6 +11,7 @@ import (
 const (
 	ethernetLen = 14
 	ipv6Len     = 40
+	neighborLen = 24  // RFC 4861 §4.3, §4.4: up to and with the target address
 	hopLimit    = 255 // RFC 4861 §7.1
 
 	typeSolicitation  = 135 // RFC 4861 §4.3
@@ -56,25 +56,47 @@ func arpAnnouncement(addr netip.Addr, mac [6]byte) []byte {
 	return append(f, addr.AsSlice()...)
 }
 
-var errNotNeighbor = errors.New("no valid neighbor discovery message")
+// received is a neighbor solicitation or advertisement, as far as a probe has to
+// know it.
+type received struct {
+	solicitation   bool
+	source, target netip.Addr
+	nonce          []byte // RFC 3971 §5.3.2; nil: none
+}
 
-// parseNeighbor reads a frame with a neighbor discovery message, as far as a
-// probe has to know it (RFC 4861 §7.1.1, §7.1.2).
-func parseNeighbor(frame []byte) (source netip.Addr, m ndp.Message, err error) {
+const optionNonce = 14 // RFC 3971 §5.3.2
+
+// parseNeighbor reads a frame that neighborFilter passed. What RFC 4861 §7.1.1
+// or §7.1.2 calls invalid is not ok. Of the options it reads the nonce alone:
+// the contents of others must not decide whether an objection is heard.
+func parseNeighbor(frame []byte) (m received, ok bool) {
 	if len(frame) < ethernetLen+ipv6Len {
-		return source, nil, errNotNeighbor
+		return m, false
 	}
 	ip := frame[ethernetLen:]
 	length := int(binary.BigEndian.Uint16(ip[4:]))
-	if ip[6] != unix.IPPROTO_ICMPV6 || ip[7] != hopLimit || length < 24 || length > len(ip)-ipv6Len {
-		return source, nil, errNotNeighbor
+	if ip[6] != unix.IPPROTO_ICMPV6 || ip[7] != hopLimit || length < neighborLen || length > len(ip)-ipv6Len {
+		return m, false
 	}
 	message := ip[ipv6Len:][:length]
 	if message[1] != 0 || checksum(ip[8:ipv6Len], message) != 0 {
-		return source, nil, errNotNeighbor
+		return m, false
 	}
-	m, err = ndp.ParseMessage(message)
-	return netip.AddrFrom16([16]byte(ip[8:])), m, err
+	m.solicitation = message[0] == typeSolicitation
+	if !m.solicitation && message[0] != typeAdvertisement {
+		return m, false
+	}
+	m.source = netip.AddrFrom16([16]byte(ip[8:]))
+	m.target = netip.AddrFrom16([16]byte(message[8:]))
+	for o := message[neighborLen:]; len(o) > 0; o = o[int(o[1])*8:] {
+		if len(o) < 8 || o[1] == 0 || int(o[1])*8 > len(o) {
+			return m, false
+		}
+		if o[0] == optionNonce {
+			m.nonce = o[2 : int(o[1])*8]
+		}
+	}
+	return m, true
 }
 
 // checksum is zero over a message with its correct checksum (RFC 8200 §8.1).

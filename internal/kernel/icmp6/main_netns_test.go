@@ -63,7 +63,7 @@ func newLab(t *testing.T) *lab {
 
 func (l *lab) connect(t *testing.T) {
 	testnet.Connect(t, l.self, "eth0", l.up, "lan0")
-	l.up.Run(t, "ip", "addr", "add", "2001:db8::2/64", "dev", "lan0")
+	l.up.Run(t, "ip", "addr", "add", "2001:db8::2/64", "dev", "lan0", "nodad")
 }
 
 // capture has tcpdump decode what goes over the cable into the test's log.

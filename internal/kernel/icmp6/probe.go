@@ -1,7 +1,9 @@
 package icmp6
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/ndp"
+	"github.com/vishvananda/netlink"
 )
 
 // retransTimer is how long a probe waits for an objection (RFC 4862 §5.4, RFC
@@ -32,10 +35,12 @@ func Probe(ctx context.Context, link string, addrs []netip.Addr) (taken []netip.
 	if err != nil {
 		return nil, err
 	}
-	p := &probe{link: found, nonces: make(map[netip.Addr]*ndp.Nonce), taken: make(map[netip.Addr]bool)}
+	p := &probe{link: found, nonces: make(map[netip.Addr][]byte), taken: make(map[netip.Addr]bool)}
 	for _, addr := range addrs {
-		if p.taken[addr] = slices.Contains(own, addr); !p.taken[addr] {
-			p.nonces[addr] = ndp.NewNonce()
+		p.taken[addr] = slices.ContainsFunc(own, func(a netlink.Addr) bool { return a.IP.Equal(addr.AsSlice()) })
+		if !p.taken[addr] {
+			p.nonces[addr] = make([]byte, 6) // RFC 7527 §4.1: 6 bytes or more
+			_, _ = rand.Read(p.nonces[addr]) // never fails
 		}
 	}
 	if err := p.run(ctx); err != nil {
@@ -51,7 +56,7 @@ func Probe(ctx context.Context, link string, addrs []netip.Addr) (taken []netip.
 
 type probe struct {
 	link   ethernetLink
-	nonces map[netip.Addr]*ndp.Nonce // addresses that nobody has objected to yet
+	nonces map[netip.Addr][]byte // addresses that nobody has objected to yet
 	taken  map[netip.Addr]bool
 }
 
@@ -92,9 +97,11 @@ func (p *probe) run(ctx context.Context) error {
 	return err
 }
 
-func (p *probe) solicit(socket *os.File, addr netip.Addr, nonce *ndp.Nonce) error {
+func (p *probe) solicit(socket *os.File, addr netip.Addr, nonce []byte) error {
 	frame, err := neighborFrame(p.link.hardwareAddr, unspecified, solicitedNode(addr),
-		&ndp.NeighborSolicitation{TargetAddress: addr, Options: []ndp.Option{nonce}})
+		&ndp.NeighborSolicitation{TargetAddress: addr, Options: []ndp.Option{
+			&ndp.RawOption{Type: optionNonce, Length: 1, Value: nonce},
+		}})
 	if err != nil {
 		return err
 	}
@@ -113,33 +120,24 @@ func (p *probe) listen(socket *os.File) error {
 		if err != nil {
 			return err
 		}
-		if source, m, err := parseNeighbor(frame[:n]); err == nil {
-			p.hear(source, m)
+		if m, ok := parseNeighbor(frame[:n]); ok {
+			p.hear(m)
 		}
 	}
 	return nil
 }
 
 // hear takes in one message (RFC 4862 §5.4.3, §5.4.4).
-func (p *probe) hear(source netip.Addr, m ndp.Message) {
-	var target netip.Addr
-	switch m := m.(type) {
-	case *ndp.NeighborAdvertisement:
-		target = m.TargetAddress
-	case *ndp.NeighborSolicitation:
-		target = m.TargetAddress
-		if !source.IsUnspecified() {
-			return // it looks for the address, as we do
-		}
-		if nonce := p.nonces[target]; nonce != nil && slices.ContainsFunc(m.Options, func(o ndp.Option) bool {
-			n, ok := o.(*ndp.Nonce)
-			return ok && n.Equal(nonce)
-		}) {
-			return
-		}
+func (p *probe) hear(m received) {
+	nonce, asked := p.nonces[m.target]
+	switch {
+	case !asked:
+		return
+	case m.solicitation && !m.source.IsUnspecified():
+		return // it looks for the address, as we do
+	case m.solicitation && bytes.Equal(m.nonce, nonce):
+		return // our own, back from the network
 	}
-	if _, asked := p.nonces[target]; asked {
-		p.taken[target] = true
-		delete(p.nonces, target)
-	}
+	p.taken[m.target] = true
+	delete(p.nonces, m.target)
 }

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+func TestPrintStatus(t *testing.T) {
+	addr, prefix := netip.MustParseAddr, netip.MustParsePrefix
+	options := spec.DefaultOptions()
+	for _, tc := range []struct {
+		name   string
+		status spec.Status
+		want   []string
+	}{
+		{"nothing yet", spec.Status{Version: "1.2.3"}, []string{
+			"v6net 1.2.3",
+			"no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME)",
+		}},
+		{"everything", spec.Status{
+			Version: "1.2.3",
+			Networks: []spec.NetworkStatus{
+				{
+					Network: spec.Network{ID: strings.Repeat("a", 64), Options: options,
+						IPv6: []spec.Subnet{{Prefix: prefix("2001:db8:1:0:2::/80"), Source: spec.SourceParent, Reason: "free part of 2001:db8:1::/64, the on-link prefix of eth0"}},
+						IPv4: []spec.Subnet{{Prefix: prefix("172.16.0.0/24"), Source: spec.SourcePrivate, Reason: "free part of 172.16.0.0/12"}}},
+					Bridge: "v6naaaaaaaaaaaa",
+					Endpoints: []spec.Endpoint{{ID: strings.Repeat("e", 64), IPv6: prefix("2001:db8:1:0:2::2/80"), IPv4: prefix("172.16.0.2/24"),
+						Ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}, {Protocol: "udp", Port: 53}}}},
+				},
+				{
+					Network: spec.Network{ID: strings.Repeat("b", 64), Options: options, Internal: true,
+						IPv6: []spec.Subnet{{Prefix: prefix("fd00::/64"), Source: spec.SourceULA, Reason: "unique local prefix made by RFC 4193"}}},
+					Bridge: "br-b", Error: "parent eth1: no such link",
+				},
+			},
+			Pools: []spec.PoolStatus{
+				{Pool: spec.Pool{Prefix: prefix("2001:db8:1:0:2::/80"), Source: spec.SourceParent}, Leases: 2, Used: true},
+				{Pool: spec.Pool{Prefix: prefix("fd00:0:0:1::/64"), Source: spec.SourceULA}, Leases: 1},
+			},
+			Proxies: []spec.ProxyStatus{{Parent: "eth0", Path: "packet", Error: "eth0 is down", Addresses: []netip.Addr{addr("2001:db8:1:0:2::2")},
+				Counters: map[string]uint64{"unknown": 2, "answered": 7, "limited": 0}}},
+			Sysctls: []spec.SysctlStatus{{Key: "net/ipv6/conf/all/forwarding", Original: "0"}},
+		}, []string{
+			"v6net 1.2.3",
+			"NETWORK aaaaaaaaaaaa bridge v6naaaaaaaaaaaa, inbound published",
+			"prefix 2001:db8:1:0:2::/80 parent free part of 2001:db8:1::/64, the on-link prefix of eth0",
+			"prefix 172.16.0.0/24 private free part of 172.16.0.0/12",
+			"endpoint eeeeeeeeeeee 2001:db8:1:0:2::2, 172.16.0.2 8080->80/tcp, 53/udp",
+			"NETWORK bbbbbbbbbbbb bridge br-b, inbound published, internal",
+			"DEGRADED parent eth1: no such link",
+			"prefix fd00::/64 ula unique local prefix made by RFC 4193",
+			"POOL fd00:0:0:1::/64 ula, not used by a v6net network, 1 leases",
+			"NDP PROXY on eth0 packet path, 1 addresses, answered 7, unknown 2",
+			"DEGRADED eth0 is down",
+			"2001:db8:1:0:2::2",
+			"SYSCTL net/ipv6/conf/all/forwarding was 0, put back with the last network",
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var out strings.Builder
+			if err := printStatus(&out, tc.status); err != nil {
+				t.Fatal(err)
+			}
+			var got []string // without the columns' padding
+			for line := range strings.Lines(out.String()) {
+				if words := strings.Fields(line); len(words) > 0 {
+					got = append(got, strings.Join(words, " "))
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("status (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// full is a terminal that has gone.
+type full struct{}
+
+var errFull = errors.New("broken pipe")
+
+func (full) Write([]byte) (int, error) { return 0, errFull }
+
+func TestPrintStatusReportsTheWriter(t *testing.T) {
+	if err := printStatus(full{}, spec.Status{}); !errors.Is(err, errFull) {
+		t.Errorf("printStatus = %v, want the writer's error", err)
+	}
+}

@@ -1,0 +1,163 @@
+package control_test
+
+import (
+	"context"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/v6net/v6net/internal/control"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// fakeEngine answers with itself.
+type fakeEngine spec.Status
+
+func (e fakeEngine) Status(context.Context) spec.Status { return spec.Status(e) }
+
+// serve answers on the socket until stop is called, which waits for the end.
+func serve(t *testing.T, l net.Listener, status spec.Status) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- control.Serve(ctx, l, fakeEngine(status), slog.New(slog.DiscardHandler)) }()
+	return func() {
+		t.Helper()
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("Serve = %v", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("Serve goes on after its context ended")
+		}
+	}
+}
+
+func listen(t *testing.T, path string) net.Listener {
+	t.Helper()
+	l, err := control.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestStatusRoundTrip(t *testing.T) {
+	want := spec.Status{
+		Version: "1.2.3",
+		Networks: []spec.NetworkStatus{{
+			Network: spec.Network{ID: strings.Repeat("a", 64), Phase: spec.PhaseReady, Options: spec.DefaultOptions(),
+				IPv6: []spec.Subnet{{Prefix: netip.MustParsePrefix("2001:db8:1::/80"), Gateway: netip.MustParseAddr("2001:db8:1::1"), OnLink: true, Parent: "eth0"}}},
+			Bridge: "v6naaaaaaaaaaaa",
+			Error:  "parent eth0: no such link",
+			Endpoints: []spec.Endpoint{{ID: strings.Repeat("e", 64), Phase: spec.PhaseReady, MAC: "02:00:5e:10:00:01",
+				IPv6: netip.MustParsePrefix("2001:db8:1::2/80"), Ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}}},
+		}},
+		Pools:   []spec.PoolStatus{{Pool: spec.Pool{ID: "2001:db8:1::/80", Prefix: netip.MustParsePrefix("2001:db8:1::/80")}, Leases: 2, Used: true}},
+		Proxies: []spec.ProxyStatus{{Parent: "eth0", Path: "packet", Addresses: []netip.Addr{netip.MustParseAddr("2001:db8:1::2")}, Counters: map[string]uint64{"answered": 7}}},
+		Sysctls: []spec.SysctlStatus{{Key: "net/ipv6/conf/all/forwarding", Original: "0"}},
+	}
+	path := filepath.Join(t.TempDir(), "run", "v6net.sock")
+	stop := serve(t, listen(t, path), want)
+	got, err := control.NewClient(path).Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+		t.Errorf("status (-want +got):\n%s", diff)
+	}
+	stop()
+	if _, err := control.NewClient(path).Status(t.Context()); err == nil {
+		t.Error("somebody answers after the daemon has stopped")
+	}
+}
+
+func TestSocketIsRootsAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.sock")
+	stop := serve(t, listen(t, path), spec.Status{})
+	defer stop()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode() != fs.ModeSocket|0o600 {
+		t.Errorf("mode %v, want a socket that only its owner may use", info.Mode())
+	}
+}
+
+// A daemon that was killed leaves its socket; the next one takes its place.
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.sock")
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	if err := stale.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stop := serve(t, listen(t, path), spec.Status{Version: "next"})
+	defer stop()
+	if got, err := control.NewClient(path).Status(t.Context()); err != nil || got.Version != "next" {
+		t.Errorf("status %+v, %v, want the next daemon's", got, err)
+	}
+}
+
+func TestSecondDaemonIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.sock")
+	stop := serve(t, listen(t, path), spec.Status{Version: "first"})
+	defer stop()
+	if l, err := control.Listen(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Fatalf("Listen beside another daemon = %v, %v, want an error that names the socket", l, err)
+	}
+	if got, err := control.NewClient(path).Status(t.Context()); err != nil || got.Version != "first" {
+		t.Errorf("status %+v, %v, want the first daemon's still", got, err)
+	}
+}
+
+// The end does not wait for a client that sends nothing.
+func TestEndsBesideIdleClient(t *testing.T) {
+	t.Parallel() // it takes the server's whole patience
+	path := filepath.Join(t.TempDir(), "v6net.sock")
+	stop := serve(t, listen(t, path), spec.Status{})
+	idle, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close() //nolint:errcheck // nothing is written to it
+	// Connections are accepted in order: with this answer the idle one is in.
+	if _, err := control.NewClient(path).Status(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+}
+
+func TestUnknownPath(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.sock")
+	stop := serve(t, listen(t, path), spec.Status{})
+	defer stop()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // the test is about what it reads
+	if _, err := c.Write([]byte("POST /v1/status HTTP/1.0\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 64)
+	n, err := c.Read(answer)
+	if err != nil || !strings.Contains(string(answer[:n]), "405") {
+		t.Errorf("POST: %q, %v, want 405", answer[:n], err)
+	}
+}

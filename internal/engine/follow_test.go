@@ -1,0 +1,300 @@
+package engine_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// moveDefault moves the host's default route, to nowhere for an empty name.
+func (h *host) moveDefault(t testing.TB, link string) {
+	t.Helper()
+	h.defaultParent = link
+	h.engine.RoutesChanged(t.Context())
+}
+
+func (h *host) elements(set string) string {
+	for _, s := range h.ruleset.Sets {
+		if s.Name == set {
+			var keys []string
+			for _, e := range s.Elements {
+				keys = append(keys, e.Key)
+			}
+			return strings.Join(keys, " ")
+		}
+	}
+	return ""
+}
+
+// A network that is bound to no link follows the default route; containers that
+// run keep their links as they are.
+func TestDefaultRouteMoves(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{static("2001:db8:ff::/64")},
+		options: func(o *spec.Options) { o.NDProxy = spec.SwitchOn }})
+	must(t, err)
+	bound, err := h.createNetwork(t.Context(), recipe{id: netID(2), pools: []spec.PoolRequest{auto6()}})
+	must(t, err)
+	must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+	must(t, h.run(t.Context(), bound, &attachment{id: epID(2)}))
+	veth := h.links[spec.VethName(epID(1))]
+	onEth0 := "eth0 2001:db8:1:0:789a::2"
+	for _, step := range []struct {
+		to      string
+		mtu     int
+		uplinks string
+		proxied map[string]bool
+	}{
+		{"eth1", 1400, `"eth0" "eth1"`, map[string]bool{"eth1 2001:db8:ff::2": true, onEth0: true}},
+		{"", 1500, `"eth0"`, map[string]bool{onEth0: true}},
+		{"eth0", 1500, `"eth0"`, map[string]bool{"eth0 2001:db8:ff::2": true, onEth0: true}},
+		{"eth1", 1400, `"eth0" "eth1"`, map[string]bool{"eth1 2001:db8:ff::2": true, onEth0: true}},
+	} {
+		h.moveDefault(t, step.to)
+		if diff := cmp.Diff(step.proxied, h.proxied); diff != "" {
+			t.Errorf("default route on %q: proxied (-want +got):\n%s", step.to, diff)
+		}
+		if got := h.elements("uplinks"); got != step.uplinks {
+			t.Errorf("default route on %q: uplinks %s, want %s", step.to, got, step.uplinks)
+		}
+		if got := h.links[n.Bridge()].MTU; got != step.mtu {
+			t.Errorf("default route on %q: the bridge's MTU is %d, want %d", step.to, got, step.mtu)
+		}
+		if got := h.links[spec.VethName(epID(1))]; got != veth {
+			t.Errorf("default route on %q: a running container's link is %+v, was %+v: what is larger than its MTU would be lost without a word", step.to, got, veth)
+		}
+		if h.links[bound.Bridge()].MTU != 1500 {
+			t.Errorf("default route on %q: network bound to eth0 has MTU %d", step.to, h.links[bound.Bridge()].MTU)
+		}
+		h.consistent(t, "default route on "+step.to)
+	}
+}
+
+// Routes that change and concern no network cost the kernel nothing.
+func TestOtherRoutesChange(t *testing.T) {
+	h := newHost(t)
+	_, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	h.disarm()
+	h.engine.RoutesChanged(t.Context())
+	if len(h.calls) > 0 {
+		t.Errorf("calls %q", h.calls)
+	}
+}
+
+func TestBridgeRemovedBySomebody(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	must(t, h.run(t.Context(), n, &attachment{id: epID(1), ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 80}}}))
+	before := h.snapshot()
+	h.remove(n.Bridge())
+	if h.links[spec.VethName(epID(1))].Master != "" {
+		t.Fatal("the fake kernel keeps ports of a bridge that is gone")
+	}
+	h.engine.LinkChanged(t.Context(), n.Bridge(), false, true)
+	sameWorld(t, "after the bridge was removed", before, h.snapshot())
+}
+
+// A container's link that went with its sandbox is not made again: nothing could
+// move it into the next sandbox but the container engine.
+func TestSandboxDies(t *testing.T) {
+	for _, told := range []bool{true, false} { // by netlink; by the next start
+		h := newHost(t)
+		n, err := h.createNetwork(t.Context(), dual(1))
+		must(t, err)
+		a := &attachment{id: epID(1)}
+		must(t, h.run(t.Context(), n, a))
+		h.remove(spec.VethName(a.id))
+		if told {
+			h.engine.LinkChanged(t.Context(), spec.VethName(a.id), false, true)
+			h.engine.Resync(t.Context())
+		} else {
+			h.restart(t)
+		}
+		if _, back := h.links[spec.VethName(a.id)]; back {
+			t.Errorf("told %t: the link is there again, with its other end in the host", told)
+		}
+		if e := h.engine.Status(t.Context()).Networks[0].Error; e != "" {
+			t.Errorf("told %t: the network is degraded: %s", told, e)
+		}
+		must(t, h.stop(t.Context(), *a))
+		must(t, h.run(t.Context(), n, a))
+		h.consistent(t, "run again")
+	}
+}
+
+// The parent goes and comes back: the network is degraded alone, and recovers
+// with accept_ra, which a new link does not have.
+func TestParentGoesAndComesBack(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		h := newHost(t)
+		n, err := h.createNetwork(t.Context(), dual(1))
+		must(t, err)
+		other, err := h.createNetwork(t.Context(), recipe{id: netID(2), pools: []spec.PoolRequest{ula6()}, options: func(o *spec.Options) { o.Parent = "eth1" }})
+		must(t, err)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		must(t, h.run(t.Context(), other, &attachment{id: epID(2)}))
+		before := h.snapshot()
+		eth0 := h.links["eth0"]
+
+		h.remove("eth0")
+		h.raLinks = nil
+		h.engine.LinkChanged(t.Context(), "eth0", false, true)
+		h.moveDefault(t, "")
+		if restart {
+			h.restart(t)
+		}
+		status := h.engine.Status(t.Context())
+		if !strings.Contains(status.Networks[0].Error, "eth0") || status.Networks[1].Error != "" {
+			t.Errorf("restart %t: networks say %q and %q, want the first alone degraded, by eth0", restart, status.Networks[0].Error, status.Networks[1].Error)
+		}
+
+		h.world.mu.Lock()
+		h.addLink("eth0", eth0)
+		h.world.mu.Unlock()
+		h.engine.LinkChanged(t.Context(), "eth0", true, false)
+		if h.sysctls[acceptRA0] != "2" {
+			t.Errorf("restart %t: accept_ra is %s on the link that came back: it will never have a default route", restart, h.sysctls[acceptRA0])
+		}
+		h.raLinks = []string{"eth0"}
+		h.moveDefault(t, "eth0")
+		if e := h.engine.Status(t.Context()).Networks[0].Error; e != "" {
+			t.Errorf("restart %t: still degraded: %s", restart, e)
+		}
+		sameWorld(t, "after the parent came back", before, h.snapshot())
+	}
+}
+
+// The same for a network that only follows the default route.
+func TestUplinkComesBackWithAcceptRA(t *testing.T) {
+	h := newHost(t)
+	_, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{ula6()}})
+	must(t, err)
+	eth0 := h.links["eth0"]
+	h.remove("eth0")
+	h.raLinks = nil
+	h.engine.LinkChanged(t.Context(), "eth0", false, true)
+	h.moveDefault(t, "")
+	h.world.mu.Lock()
+	h.addLink("eth0", eth0)
+	h.world.mu.Unlock()
+	h.engine.LinkChanged(t.Context(), "eth0", true, false)
+	if h.sysctls[acceptRA0] != "2" {
+		t.Errorf("accept_ra is %s: the link takes no advertisements while the host forwards, and stays without a default route", h.sysctls[acceptRA0])
+	}
+}
+
+func TestAnnounce(t *testing.T) {
+	h := newHost(t)
+	ctx := t.Context()
+	n, err := h.createNetwork(ctx, recipe{id: netID(1), pools: []spec.PoolRequest{static("2001:db8:ff::/64")}})
+	must(t, err)
+	must(t, h.run(ctx, n, &attachment{id: epID(2)}))
+	a := &attachment{id: epID(1)}
+	ep, err := h.lease(ctx, n, a)
+	must(t, err)
+	_, err = h.engine.CreateEndpoint(ctx, ep)
+	must(t, err)
+	link := spec.VethName(a.id)
+	want := []string{ep.IPv6.Addr().String() + " → [" + spec.VethName(epID(2)) + "]"}
+	expect := func(when string, want []string) {
+		t.Helper()
+		if !slices.Equal(want, h.announced) {
+			t.Errorf("%s: announced %q, want %q", when, h.announced, want)
+		}
+		h.announced = nil
+	}
+	h.announced = nil
+	h.engine.LinkChanged(ctx, link, true, false)
+	expect("up before Join", nil)
+	h.engine.LinkChanged(ctx, link, false, false)
+	h.restart(t)
+	_, err = h.engine.Join(ctx, n.ID, a.id, "/run/sandbox")
+	must(t, err)
+	h.moveIn(a.id)
+	h.engine.LinkChanged(ctx, link, false, false)
+	expect("down", nil)
+	h.engine.LinkChanged(ctx, link, true, false)
+	expect("up after Join", want)
+	made, err := h.engine.Endpoint(ctx, n.ID, a.id)
+	must(t, err)
+	if got := h.neighbours[ep.IPv6.Addr()]; got != made.MAC {
+		t.Errorf("the host believes %s at %q, want %s", ep.IPv6, got, made.MAC)
+	}
+	h.engine.LinkChanged(ctx, link, true, false)
+	expect("still up", nil)
+	h.engine.LinkChanged(ctx, link, false, false)
+	h.engine.LinkChanged(ctx, link, true, false)
+	expect("up again", want)
+	h.restart(t)
+	h.engine.LinkChanged(ctx, link, true, false)
+	expect("up since before a restart", nil)
+	must(t, h.engine.Leave(ctx, n.ID, a.id))
+	h.engine.LinkChanged(ctx, link, true, false)
+	expect("after Leave", nil)
+}
+
+// Containers of a network without icc hear nothing of each other.
+func TestNoAnnouncementWithoutICC(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{ula6()}, options: func(o *spec.Options) { o.ICC = false }})
+	must(t, err)
+	must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+	must(t, h.run(t.Context(), n, &attachment{id: epID(2)}))
+	if len(h.announced) > 0 || len(h.neighbours) != 2 {
+		t.Errorf("announced %q, neighbours %v, want the host alone to be told", h.announced, h.neighbours)
+	}
+}
+
+// What cannot be brought back degrades its own network, at the start too.
+func TestDegradedAlone(t *testing.T) {
+	h := newHost(t)
+	n1, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	n2, err := h.createNetwork(t.Context(), dual(2))
+	must(t, err)
+	must(t, h.run(t.Context(), n1, &attachment{id: epID(1)}))
+	must(t, h.run(t.Context(), n2, &attachment{id: epID(2)}))
+	before := h.snapshot()
+	h.world.mu.Lock()
+	h.dropLink(n1.Bridge())
+	h.addLink(n1.Bridge(), fakeLink{Kind: "bridge"}) // somebody's
+	h.world.mu.Unlock()
+	h.restart(t)
+	status := h.engine.Status(t.Context())
+	if !strings.Contains(status.Networks[0].Error, n1.Bridge()) || status.Networks[1].Error != "" {
+		t.Errorf("networks say %q and %q, want the first alone degraded", status.Networks[0].Error, status.Networks[1].Error)
+	}
+	if got := h.links[spec.VethName(epID(2))]; got != before.Links[spec.VethName(epID(2))] {
+		t.Errorf("the other network's container has %+v", got)
+	}
+	h.remove(n1.Bridge())
+	h.engine.LinkChanged(t.Context(), n1.Bridge(), false, true)
+	sameWorld(t, "when somebody's link is gone", before, h.snapshot())
+	h.consistent(t, "recovered")
+}
+
+// Links that carry our mark and are nobody's go at the start; others stay.
+func TestStartSweepsLinks(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+	before := h.snapshot()
+	h.addLink("v6nfoo", fakeLink{Kind: "bridge", Alias: spec.NetworkAlias(netID(7))})
+	h.addLink("v6nvbar", fakeLink{Kind: "veth", Alias: spec.EndpointAlias(epID(7)), Peer: "v6nxbar"})
+	h.addLink("v6nxbar", fakeLink{Kind: "veth", Alias: spec.EndpointAlias(epID(7)), Peer: "v6nvbar"})
+	h.addLink("v6nmine", fakeLink{Kind: "bridge", Alias: "mine"})
+	h.restart(t)
+	after := h.snapshot()
+	if _, kept := after.Links["v6nmine"]; !kept {
+		t.Error("a link of somebody else's was removed")
+	}
+	h.remove("v6nmine")
+	sameWorld(t, "after the start", before, h.snapshot())
+}

@@ -1,0 +1,126 @@
+//go:build bench
+
+package bench_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+const (
+	endpoints  = 1000
+	networks   = 4 // a bridge has at most 1023 ports (BR_MAX_PORTS), and slows down with each
+	perNetwork = endpoints / networks
+	edge       = 100 // the first and the last so many are compared
+)
+
+// measureDaemon brings 1,000 endpoints up through the plugin's socket, in the
+// order in which a container engine asks, then restarts the daemon. Each has a
+// published port, and is answered for on the uplink.
+func measureDaemon(t *testing.T, r *report) {
+	host, containers := testnet.New(t, "host"), testnet.New(t, "containers")
+	up := testnet.New(t, "up")
+	testnet.Connect(t, host, "eth0", up, "lan0")
+	host.Run(t, "ip", "address", "add", "2001:db8:1::2/64", "dev", "eth0")
+	host.Run(t, "ip", "route", "add", "default", "via", "2001:db8:1::1")
+
+	d := newDaemon(t, host)
+	empty := d.start(t)
+	baseRSS, baseFiles := d.memory(t, "VmRSS"), d.files(t)
+	var pools [networks]pair
+	for n := range networks {
+		subnets := pair{v4: fmt.Sprintf("10.6.%d.0/22", 4*n), v6: fmt.Sprintf("2001:db8:a:%x::/64", n)}
+		pools[n] = d.plugin.makeNetwork(t, id("network", n), subnets, map[string]any{"ndproxy": "on", "parent": "eth0"})
+	}
+	var times sample
+	for i := range endpoints {
+		times = append(times, connect(t, d.plugin, i, pools[i%networks], host, containers))
+	}
+	bare := bareLinks(t)
+
+	r.add(row{What: "bring up an endpoint, median of the first 100 of 1,000", Value: times[:edge].median(), Unit: "ms",
+		Peer: "the same links by ip -batch", Beside: milliseconds(bare.first)})
+	r.add(row{What: "bring up an endpoint, median of the last 100 of 1,000", Value: times[endpoints-edge:].median(), Unit: "ms",
+		Peer: "the same links by ip -batch", Beside: milliseconds(bare.last)})
+	r.add(row{What: "daemon's memory with 1,000 endpoints", Value: d.memory(t, "VmRSS"), Unit: "MiB",
+		Peer: "itself without any", Beside: baseRSS, Wanted: below(40)})
+	r.add(row{What: "daemon's memory at its peak (VmHWM)", Value: d.memory(t, "VmHWM"), Unit: "MiB",
+		Peer: "itself without any", Beside: baseRSS, Wanted: below(40)})
+	r.add(row{What: "daemon's open files with 1,000 endpoints", Value: d.files(t), Unit: "files",
+		Peer: "itself without any", Beside: baseFiles})
+
+	before := host.Run(t, "ip", "-o", "link", "show", "type", "veth")
+	d.stop(t)
+	replay := d.start(t)
+	if after := host.Run(t, "ip", "-o", "link", "show", "type", "veth"); after != before {
+		t.Errorf("the restart changed links: %d bytes of `ip link` before, %d after", len(before), len(after))
+	}
+	r.add(row{What: "start with 1,000 endpoints to replay", Value: milliseconds(replay), Unit: "ms",
+		Peer: "itself without any", Beside: milliseconds(empty), Wanted: below(2000)})
+	time.Sleep(time.Second) // what the start set off
+	r.add(row{What: "daemon's memory after the replay", Value: d.memory(t, "VmRSS"), Unit: "MiB",
+		Peer: "itself without any", Beside: baseRSS, Wanted: below(40)})
+	r.add(row{What: "daemon's memory at its peak in the replay (VmHWM)", Value: d.memory(t, "VmHWM"), Unit: "MiB",
+		Peer: "itself without any", Beside: baseRSS, Wanted: below(40)})
+	d.stop(t)
+}
+
+// connect brings one endpoint up and answers how long the plugin took. What a
+// container engine does in between is not counted.
+func connect(t *testing.T, p *plugin, i int, pools pair, host, containers *testnet.Host) time.Duration {
+	t.Helper()
+	networkID, endpointID := id("network", i%networks), id("endpoint", i)
+	began := time.Now()
+	link := p.attach(t, networkID, endpointID, pools)
+	took := time.Since(began)
+	host.Run(t, "ip", "link", "set", "dev", link, "netns", containers.Path(), "up")
+	began = time.Now()
+	p.publish(t, networkID, endpointID)
+	return took + time.Since(began)
+}
+
+// id is an ID as Docker makes them, always the same one.
+func id(kind string, n int) string {
+	hash := sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, n))
+	return hex.EncodeToString(hash[:])
+}
+
+// bareTimes are how long ip(8) took for an endpoint, on average.
+type bareTimes struct{ first, last time.Duration }
+
+// bareLinks makes bridges and veth pairs as v6net does, by nothing but the
+// kernel and ip(8) in few runs: without it, every endpoint needs at least that.
+func bareLinks(t *testing.T) bareTimes {
+	t.Helper()
+	host, containers := testnet.New(t, "bare"), testnet.New(t, "bare-containers")
+	for n := range networks {
+		host.Run(t, "ip", "link", "add", fmt.Sprint("br", n), "up", "type", "bridge", "mcast_snooping", "0")
+	}
+	batch := func(from, to int) time.Duration {
+		var commands strings.Builder
+		for i := from; i < to; i++ {
+			fmt.Fprintf(&commands, "link add v%d type veth peer name p%d\n", i, i)
+			fmt.Fprintf(&commands, "link set v%d alias v6net:endpoint:%s\n", i, id("endpoint", i))
+			fmt.Fprintf(&commands, "link set v%d addrgenmode none master br%d\n", i, i%networks)
+			fmt.Fprintf(&commands, "link set v%d type bridge_slave hairpin on isolated off\n", i)
+			fmt.Fprintf(&commands, "link set v%d up\n", i)
+			fmt.Fprintf(&commands, "link set p%d netns %s up\n", i, containers.Path())
+		}
+		cmd := host.Command(t.Context(), "ip", "-batch", "-")
+		cmd.Stdin = strings.NewReader(commands.String())
+		began := time.Now()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("ip -batch: %v\n%s", err, out)
+		}
+		return time.Since(began) / time.Duration(to-from)
+	}
+	first := batch(0, edge)
+	batch(edge, endpoints-edge)
+	return bareTimes{first: first, last: batch(endpoints-edge, endpoints)}
+}

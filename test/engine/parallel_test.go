@@ -1,0 +1,61 @@
+//go:build engine
+
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+)
+
+// Many containers at once, on a link where each address has to be probed.
+func testParallel(t *testing.T, l *lab) {
+	const count = 20
+	l.network(t, "crowd")
+	var names []string
+	for i := range count {
+		name := fmt.Sprintf("crowd%02d", i)
+		names = append(names, name)
+		t.Cleanup(func() { l.discard(t, "rm", "-f", name) })
+	}
+	allAtOnce(t, names, func(ctx context.Context, name string) error {
+		_, err := l.engine.Try(ctx, "run", "-d", "--name", name, "--network", "crowd", l.image)
+		return err
+	})
+	seen := map[string]string{}
+	for _, name := range names {
+		address := l.ipv6(t, name, "crowd")
+		if other, taken := seen[address]; taken {
+			t.Fatalf("%s and %s both have address %s", name, other, address)
+		}
+		seen[address] = name
+		mustFetch(t, l.host, bracket(address))
+	}
+	allAtOnce(t, names, func(ctx context.Context, name string) error {
+		_, err := l.engine.Try(ctx, "rm", "-f", name)
+		return err
+	})
+	if status := l.status(t); len(status.Networks) != 1 || len(status.Networks[0].Endpoints) != 0 {
+		t.Errorf("with all containers gone v6net has %+v, want one network without endpoints", status.Networks)
+	}
+}
+
+// allAtOnce does something with every name at the same time.
+func allAtOnce(t *testing.T, names []string, do func(ctx context.Context, name string) error) {
+	t.Helper()
+	errs := make([]error, len(names))
+	var working sync.WaitGroup
+	for i, name := range names {
+		working.Go(func() { errs[i] = do(t.Context(), name) })
+	}
+	working.Wait()
+	for _, err := range errs {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+}
