@@ -14,7 +14,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # More flags for the tests of every floor, as in: make netns TESTFLAGS='-run Router -v'
 TESTFLAGS ?=
 
-.PHONY: all build plugin test unit netns engine bench lint vuln demo fmt clean
+.PHONY: all build plugin test unit netns engine vm bench lint vuln demo fmt clean
 
 all: build
 
@@ -52,6 +52,13 @@ netns: need-root
 engine: need-root plugin
 	scripts/deps engine
 	$(GO) test -race -tags engine -count=1 -p 1 -timeout 15m $(TESTFLAGS) ./internal/testengine/... ./test/engine/...
+
+# The newest engines on a stock kernel, in a VM. What it says is kept in
+# build/vm, too.
+vm: plugin
+	scripts/deps vm
+	CGO_ENABLED=0 $(GO) test -c -tags engine -o build/vm/engine.test ./test/engine
+	scripts/vm test/vm/run $(TESTFLAGS)
 
 bench:
 	scripts/deps unit

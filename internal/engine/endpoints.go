@@ -146,6 +146,9 @@ func (e *Engine) adoptLeases(ep *endpoint) (adopted []lease, err error) {
 		if !ours {
 			continue
 		}
+		if p.duplicates[a.Addr()] {
+			return adopted, fmt.Errorf("pool %s: address %s on %s is %w", p.ID, a.Addr(), p.Parent, errDuplicate)
+		}
 		if !p.takeCandidate(a.Addr()) {
 			if p.addrs.Leased(a.Addr()) {
 				continue
@@ -243,7 +246,9 @@ func (e *Engine) Join(ctx context.Context, networkID, id, sandbox string) (spec.
 }
 
 // attachment is what the runtime does with the endpoint. The IPv6 next hop is
-// link-local, so that the default route outlives the prefix.
+// link-local, so that the default route outlives the prefix. With inhibit_ipv4
+// the IPv4 one is another router's, as with Docker's bridge; engines before 28
+// would else give the endpoint no default route in either family.
 func (n *network) attachment(ep *endpoint) spec.Attachment {
 	a := spec.Attachment{Interface: spec.SandboxName(ep.ID), Prefix: n.Options.InterfacePrefix}
 	if n.Internal {
@@ -253,7 +258,7 @@ func (n *network) attachment(ep *endpoint) spec.Attachment {
 		a.Gateway6 = spec.LinkLocalGateway(n.ID).Addr()
 	}
 	for _, s := range n.IPv4 {
-		if s.Prefix.Contains(ep.IPv4.Addr()) && !n.Options.Inhibit4 {
+		if s.Prefix.Contains(ep.IPv4.Addr()) {
 			a.Gateway4 = s.Gateway
 		}
 	}

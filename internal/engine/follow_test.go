@@ -195,6 +195,10 @@ func TestAnnounce(t *testing.T) {
 	n, err := h.createNetwork(ctx, recipe{id: netID(1), pools: []spec.PoolRequest{static("2001:db8:ff::/64")}})
 	must(t, err)
 	must(t, h.run(ctx, n, &attachment{id: epID(2)}))
+	waiting, err := h.lease(ctx, n, &attachment{id: epID(3)}) // not in its sandbox yet
+	must(t, err)
+	_, err = h.engine.CreateEndpoint(ctx, waiting)
+	must(t, err)
 	a := &attachment{id: epID(1)}
 	ep, err := h.lease(ctx, n, a)
 	must(t, err)
@@ -217,8 +221,6 @@ func TestAnnounce(t *testing.T) {
 	_, err = h.engine.Join(ctx, n.ID, a.id, "/run/sandbox")
 	must(t, err)
 	h.moveIn(a.id)
-	h.engine.LinkChanged(ctx, link, false, false)
-	expect("down", nil)
 	h.engine.LinkChanged(ctx, link, true, false)
 	expect("up after Join", want)
 	made, err := h.engine.Endpoint(ctx, n.ID, a.id)

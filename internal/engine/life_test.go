@@ -40,6 +40,9 @@ func TestLifeOfANetwork(t *testing.T) {
 	h.journal = journal
 	h.restart(t)
 	pristine := h.snapshot()
+	if pristine.Ruleset != "" {
+		t.Errorf("ruleset without a network:\n%s", pristine.Ruleset)
+	}
 	empty, err := journal.Load()
 	must(t, err)
 
@@ -160,7 +163,7 @@ func TestKindsOfNetworks(t *testing.T) {
 			attachment: spec.Attachment{Gateway6: ip(nextHop)}, sysctls: true, mtu: 1400, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64]"},
 		{name: "Docker's keys", recipe: recipe{pools: []spec.PoolRequest{auto4(), ula6()}, options: func(o *spec.Options) {
 			o.ICC, o.Inhibit4, o.MTU, o.InterfacePrefix = false, true, 1300, "net"
-		}}, attachment: spec.Attachment{Prefix: "net", Gateway6: ip(nextHop)}, sysctls: true, mtu: 1300, isolated: true, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64]"},
+		}}, attachment: spec.Attachment{Prefix: "net", Gateway4: ip("172.16.0.1"), Gateway6: ip(nextHop)}, sysctls: true, mtu: 1300, isolated: true, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64]"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHost(t)

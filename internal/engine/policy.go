@@ -77,7 +77,7 @@ func (n *network) published(ep *endpoint, p spec.Port) []firewall.Published {
 		out = append(out, firewall.Published{Protocol: p.Protocol, Container: a, Port: p.Port})
 	}
 	for _, a := range n.translated(ep, p) {
-		out = append(out, firewall.Published{Protocol: p.Protocol, Container: a, Port: p.Port, HostIP: p.HostIP, HostPort: p.HostPort})
+		out = append(out, firewall.Published{Protocol: p.Protocol, Container: a, Port: p.Port, HostIP: n.hostIP(p, a), HostPort: p.HostPort})
 	}
 	return out
 }

@@ -16,8 +16,11 @@ type pool struct {
 	spec.Pool
 	addrs *ipam.Pool
 
-	refilling sync.Mutex  // one probe of the pool's addresses at a time
-	probed    []candidate // guarded by Engine.mu
+	refilling sync.Mutex // one probe of the pool's addresses at a time
+
+	// Reserved in addrs and nobody's lease; guarded by Engine.mu.
+	probed     []candidate
+	duplicates map[netip.Addr]bool // another host on the link answered for them
 }
 
 func newPool(p spec.Pool, leases []netip.Addr) (*pool, error) {
@@ -30,8 +33,11 @@ func newPool(p spec.Pool, leases []netip.Addr) (*pool, error) {
 			return nil, fmt.Errorf("lease %s: %w", a, err)
 		}
 	}
-	return &pool{Pool: p, addrs: addrs}, nil
+	return &pool{Pool: p, addrs: addrs, duplicates: map[netip.Addr]bool{}}, nil
 }
+
+// leases is how many addresses the pool has given away.
+func (p *pool) leases() int { return p.addrs.Len() - len(p.probed) - len(p.duplicates) }
 
 // RequestPool finds a pool, or takes the one asked for, and keeps it until
 // ReleasePool. The same --subnet asked for again while nothing uses it answers
@@ -65,7 +71,7 @@ func (e *Engine) unusedPool(r spec.PoolRequest) (spec.Pool, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p, ok := e.pools[r.Prefix.String()]
-	if !ok || p.Range != r.Range || p.Allocation != r.Allocation || e.networkUsing(r.Prefix) != nil || p.addrs.Len()-len(p.probed) > 1 {
+	if !ok || p.Range != r.Range || p.Allocation != r.Allocation || e.networkUsing(r.Prefix) != nil || p.leases() > 1 {
 		return spec.Pool{}, false
 	}
 	return p.Pool, true
@@ -169,7 +175,7 @@ func (e *Engine) ReleaseAddress(_ context.Context, poolID string, addr netip.Add
 	if ep, used := e.byAddr[addr]; used {
 		return fmt.Errorf("pool %s: address %s is in use by endpoint %s", poolID, addr, spec.ShortID(ep.ID))
 	}
-	if !p.addrs.Leased(addr) || p.isCandidate(addr) {
+	if !p.addrs.Leased(addr) || p.isCandidate(addr) || p.duplicates[addr] {
 		return fmt.Errorf("pool %s: address %s: %w", poolID, addr, spec.ErrNotFound)
 	}
 	if err := e.Journal.DeleteLease(poolID, addr); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -222,6 +223,38 @@ func TestProbeSkipsNeighbours(t *testing.T) {
 	}
 }
 
+// A neighbour's address is nobody's lease, cannot be an endpoint's, and may be
+// asked for by name: the neighbour may have left.
+func TestNeighboursAddressIsNoLease(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto6()}})
+	must(t, err)
+	theirs := ip("2001:db8:1:0:789a::3")
+	h.foreign[theirs] = true
+	next(t, h, onLinkPool)
+	if leases := h.engine.Status(t.Context()).Pools[0].Leases; leases != 2 {
+		t.Errorf("%d leases, want the gateway's and one", leases)
+	}
+	before := h.snapshot()
+	if err := h.engine.ReleaseAddress(t.Context(), onLinkPool, theirs); !errors.Is(err, spec.ErrNotFound) {
+		t.Errorf("release of a neighbour's address: %v, want ErrNotFound", err)
+	}
+	_, err = h.engine.CreateEndpoint(t.Context(), spec.Endpoint{ID: epID(1), NetworkID: n.ID, IPv6: netip.PrefixFrom(theirs, 80)})
+	if err == nil || !strings.Contains(err.Error(), "another host") {
+		t.Errorf("an endpoint with a neighbour's address: %v, want a refusal", err)
+	}
+	for range 2 { // the second time it is not remembered as a neighbour's any more
+		if _, err := h.engine.RequestAddress(t.Context(), onLinkPool, theirs, false); err == nil {
+			t.Error("a neighbour's address was leased")
+		}
+	}
+	sameWorld(t, "after the refusals", before, h.snapshot())
+	delete(h.foreign, theirs)
+	if _, err := h.engine.RequestAddress(t.Context(), onLinkPool, theirs, false); err != nil {
+		t.Errorf("the address of a neighbour that has left: %v", err)
+	}
+}
+
 // A host that answers for every address must not make the search endless.
 func TestEveryAddressIsANeighbours(t *testing.T) {
 	h := newHost(t)
@@ -240,6 +273,7 @@ func TestConcurrentRequests(t *testing.T) {
 		h := newHost(t)
 		p, err := h.engine.RequestPool(t.Context(), request)
 		must(t, err)
+		h.probeTime = time.Millisecond // for which the others wait
 		ctx, stop := context.WithCancel(t.Context())
 		var run, wg sync.WaitGroup
 		run.Go(func() { _ = h.engine.Run(ctx) })

@@ -145,6 +145,7 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 	for _, a := range batch {
 		if slices.Contains(taken, a) {
 			e.Log.Warn("address is in use by somebody else on the link", "address", a, "parent", p.Parent)
+			p.duplicates[a] = true
 			continue
 		}
 		p.probed = append(p.probed, candidate{addr: a, probed: now})
@@ -153,16 +154,19 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 }
 
 // reserve leases the address that a user chose. On a shared link it is probed
-// now, unless it was just before.
+// now, unless it was just before and found free.
 func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
 	e.mu.Lock()
-	probed := p.takeCandidate(addr)
+	probed, duplicate := p.takeCandidate(addr), p.duplicates[addr]
+	delete(p.duplicates, addr) // and stays reserved: its host may have left
 	e.mu.Unlock()
 	if probed {
 		return nil
 	}
-	if err := p.addrs.Reserve(addr); err != nil {
-		return err
+	if !duplicate {
+		if err := p.addrs.Reserve(addr); err != nil {
+			return err
+		}
 	}
 	if !p.OnLink {
 		return nil

@@ -86,12 +86,9 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 		if err := n.checkHostIP(ep, p); err != nil {
 			return nil, err
 		}
-		if binding := n.Options.HostBinding4; !p.HostIP.IsValid() && binding.IsValid() && !binding.IsUnspecified() && ep.IPv4.IsValid() {
-			p.HostIP = binding
-		}
-		if len(n.translated(ep, p)) > 0 {
+		if addrs := n.translated(ep, p); len(addrs) > 0 {
 			var err error
-			if p.HostPort, err = e.pickHostPort(p, taken); err != nil {
+			if p.HostPort, err = e.pickHostPort(n, p, addrs, taken); err != nil {
 				return nil, err
 			}
 			taken[hostPort{p.Protocol, p.HostPort}] = ep
@@ -110,7 +107,9 @@ type hostPort struct {
 	port     uint16
 }
 
-func (e *Engine) pickHostPort(p spec.Port, taken map[hostPort]*endpoint) (uint16, error) {
+// pickHostPort finds a host port that can be translated to all of the
+// container's addresses: the same for both families.
+func (e *Engine) pickHostPort(n *network, p spec.Port, to []netip.Addr, taken map[hostPort]*endpoint) (uint16, error) {
 	first, last := p.HostPort, max(p.HostPort, p.HostEnd)
 	if first == 0 {
 		first, last = firstDynamicPort, lastDynamicPort
@@ -122,13 +121,35 @@ func (e *Engine) pickHostPort(p spec.Port, taken map[hostPort]*endpoint) (uint16
 			why = fmt.Errorf("host port %d/%s is published by endpoint %s already", port, p.Protocol, spec.ShortID(other.ID))
 			continue
 		}
-		if err := e.Host.PortFree(p.Protocol, p.HostIP, uint16(port)); err != nil {
-			why = fmt.Errorf("host port %d/%s: %w", port, p.Protocol, err)
-			continue
+		if why = e.portFree(n, p, to, uint16(port)); why == nil {
+			return uint16(port), nil
 		}
-		return uint16(port), nil
 	}
 	return 0, why
+}
+
+func (e *Engine) portFree(n *network, p spec.Port, to []netip.Addr, port uint16) error {
+	for _, a := range to {
+		if err := e.Host.PortFree(p.Protocol, n.hostIP(p, a), port); err != nil {
+			return fmt.Errorf("host port %d/%s: %w", port, p.Protocol, err)
+		}
+	}
+	return nil
+}
+
+// hostIP is the host's address from which a published port is translated to the
+// container's address: the one named, the network's default, or any.
+func (n *network) hostIP(p spec.Port, to netip.Addr) netip.Addr {
+	switch {
+	case p.HostIP.IsValid():
+		return p.HostIP
+	case to.Is6():
+		return netip.IPv6Unspecified()
+	case n.Options.HostBinding4.IsValid():
+		return n.Options.HostBinding4
+	default:
+		return netip.IPv4Unspecified()
+	}
 }
 
 // translated are the endpoint's addresses to which a published port is

@@ -30,6 +30,8 @@ type stage struct {
 	do      func(ctx context.Context, s *scene) error
 	removal bool // completes when it is repeated
 	chooses bool // may choose otherwise when it is repeated
+	given   bool // happens without fault
+	creates bool // is taken back if the daemon is killed before its last call
 }
 
 // life is what a container engine does from `docker network create` to `docker
@@ -82,14 +84,14 @@ func life(end ...stage) []stage {
 		{name: "RequestPool IPv6", do: pool(auto6()), chooses: true},
 		{name: "RequestAddress of the IPv4 gateway", do: gateway(v4), chooses: true},
 		{name: "RequestAddress of the IPv6 gateway", do: gateway(v6), chooses: true},
-		{name: "CreateNetwork", do: func(ctx context.Context, s *scene) error { return s.engine.CreateNetwork(ctx, clone(s.network)) }},
+		{name: "CreateNetwork", creates: true, do: func(ctx context.Context, s *scene) error { return s.engine.CreateNetwork(ctx, clone(s.network)) }},
 		{name: "RequestAddress IPv4", do: lease(v4, netip.Addr{}), chooses: true},
 		{name: "RequestAddress IPv6, probed", do: lease(v6, netip.Addr{}), chooses: true},
 		{name: "ReleaseAddress IPv6", removal: true, do: func(ctx context.Context, s *scene) error {
 			return s.engine.ReleaseAddress(ctx, s.network.IPv6[0].Prefix.String(), s.leased[true])
 		}},
 		{name: "RequestAddress IPv6, named", do: lease(v6, ip("2001:db8:1:0:789a::50"))},
-		{name: "CreateEndpoint", do: func(ctx context.Context, s *scene) error {
+		{name: "CreateEndpoint", creates: true, do: func(ctx context.Context, s *scene) error {
 			_, err := s.engine.CreateEndpoint(ctx, s.endpoint)
 			return err
 		}},
@@ -137,6 +139,14 @@ var lives = map[string][]stage{
 	"leave closes":    life(moveOut, leave, deleteEndpoint, releaseAddresses, releasePool, deleteNetwork),
 	"deleted running": life(deleteEndpoint, releaseAddresses, deleteNetwork, releasePool),
 	"all at once":     life(deleteNetwork, releasePool),
+	"leases swept":    afterSweep(life(deleteEndpoint)),
+}
+
+// afterSweep is a life with a start between the lease of an address and the
+// endpoint that has it. The start takes the lease back.
+func afterSweep(stages []stage) []stage {
+	i := slices.IndexFunc(stages, func(s stage) bool { return s.name == "CreateEndpoint" })
+	return slices.Insert(stages, i, stage{name: "start", given: true, do: func(ctx context.Context, s *scene) error { return s.start(ctx) }})
 }
 
 // eachStage runs a subtest for every stage of every life, alone and beside another network.
@@ -149,7 +159,7 @@ func eachStage(t *testing.T, run func(t *testing.T, s stage, at func(t testing.T
 			for _, before := range stages[:i+1] {
 				path += before.name + "/"
 			}
-			if seen[path] {
+			if seen[path] || s.given {
 				continue
 			}
 			seen[path] = true

@@ -26,7 +26,7 @@ func (e *Engine) Status(context.Context) spec.Status {
 		p := e.pools[id]
 		status.Pools = append(status.Pools, spec.PoolStatus{
 			Pool:   p.Pool,
-			Leases: p.addrs.Len() - len(p.probed),
+			Leases: p.leases(),
 			Used:   e.networkUsing(p.Prefix) != nil,
 		})
 	}

@@ -100,6 +100,24 @@ func TestSysctls(t *testing.T) {
 	}
 }
 
+// The order does not come from the links' names.
+func TestForwardingGoesBackBeforeAcceptRA(t *testing.T) {
+	h := newHost(t)
+	h.addLink("a0", fakeLink{Kind: "device", MTU: 1500, Up: true})
+	h.raLinks = []string{"a0"}
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{ula6()}})
+	must(t, err)
+	const acceptRA = "net/ipv6/conf/a0/accept_ra"
+	if !h.calledInOrder("sysctl: set "+acceptRA+"=2", "sysctl: set "+forwarding6+"=1") {
+		t.Errorf("calls %q: forwarding was turned on before accept_ra=2", h.calls)
+	}
+	h.disarm()
+	must(t, h.deleteNetwork(t.Context(), n))
+	if !h.calledInOrder("sysctl: set "+forwarding6+"=0", "sysctl: set "+acceptRA+"=1") {
+		t.Errorf("calls %q: accept_ra was put back while the host still forwarded", h.calls)
+	}
+}
+
 // Sysctls go back with the last network that needs them, not before.
 func TestSysctlsOfTwoNetworks(t *testing.T) {
 	h := newHost(t)

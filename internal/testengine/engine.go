@@ -28,8 +28,8 @@ const (
 	logTail = 8 << 10
 )
 
-// Options say which engine is started and how. The zero value is Docker 20.10
-// on the test's own host, without userland proxy.
+// Options say which engine is started and how. The zero value is the first of
+// Releases on the test's own host, without userland proxy.
 type Options struct {
 	Release       string        // one of Releases
 	Host          *testnet.Host // whose network it uses
@@ -124,7 +124,7 @@ func moduleDir() (string, error) {
 func (e *Engine) launch(t testing.TB) {
 	t.Helper()
 	args := []string{
-		"dockerd",
+		e.release.dockerd,
 		"--host=" + e.endpoint(),
 		"--config-file=" + e.layout.file("daemon.json"),
 		"--data-root=" + e.layout.file("data"),
@@ -177,6 +177,10 @@ func (e *Engine) Client() *client.Client { return e.client }
 
 // Host is the host whose network the engine uses.
 func (e *Engine) Host() *testnet.Host { return e.options.Host }
+
+// IPv6Only says whether the engine knows networks without IPv4, which came with
+// release 28: `docker network create --ipv4=false`.
+func (e *Engine) IPv6Only() bool { return e.release.ipv6Only }
 
 // StateDir is the engine's directory, with its data in data/, its run-time
 // state in exec/ and docker.sock. Mounts made by the engine are visible there.

@@ -22,6 +22,7 @@ func TestNetworks(t *testing.T) {
 			{"duplicate addresses", testDAD},
 			{"refusals", testRefusals},
 			{"several networks", testSeveralNetworks},
+			{"IPv6 only", testIPv6Only},
 			{"parallel", testParallel},
 		} {
 			l.traceless(t, part.name, func(t *testing.T) { part.test(t, l) })

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 
 	"github.com/mdlayher/ndp"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,19 +56,28 @@ func announcement(addr netip.Addr, mac net.HardwareAddr) ([]byte, error) {
 
 // sendFrom sends a frame out of a link, if the link is there and up.
 func sendFrom(fd int, link string, frame []byte) error {
-	found, err := netlink.LinkByName(link)
-	if missing := (netlink.LinkNotFoundError{}); errors.As(err, &missing) {
-		return nil
+	index, err := linkIndex(fd, link)
+	if err == nil {
+		// The frame's EtherType, for what looks at the packet on its way.
+		to := &unix.SockaddrLinklayer{Ifindex: index, Halen: 6, Protocol: htons(uint16(frame[12])<<8 | uint16(frame[13]))}
+		copy(to.Addr[:], frame[:6])
+		err = unix.Sendto(fd, frame, 0, to)
 	}
-	if err != nil {
-		return err
-	}
-	// The frame's EtherType, for what looks at the packet on its way.
-	to := &unix.SockaddrLinklayer{Ifindex: found.Attrs().Index, Halen: 6, Protocol: htons(uint16(frame[12])<<8 | uint16(frame[13]))}
-	copy(to.Addr[:], frame[:6])
-	err = unix.Sendto(fd, frame, 0, to)
 	if errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENETDOWN) {
 		return nil // it went meanwhile
 	}
 	return err
+}
+
+// linkIndex asks by ioctl (netdevice(7)): a bridge has up to 1023 ports, and a
+// netlink request for each, which reads all attributes, costs more than sending.
+func linkIndex(fd int, link string) (int, error) {
+	request, err := unix.NewIfreq(link)
+	if err != nil {
+		return 0, err
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request); err != nil {
+		return 0, err
+	}
+	return int(request.Uint32()), nil
 }

@@ -63,7 +63,18 @@ func newLab(t *testing.T) *lab {
 
 func (l *lab) connect(t *testing.T) {
 	testnet.Connect(t, l.self, "eth0", l.up, "lan0")
-	l.up.Run(t, "ip", "addr", "add", "2001:db8::2/64", "dev", "lan0", "nodad")
+	addAddress(t, l.up, "2001:db8::2", "lan0")
+}
+
+// addAddress gives an interface an address and waits until it is in use: the
+// kernel joins its group and makes its route later, in a work queue, even
+// without duplicate address detection (net/ipv6/addrconf.c addrconf_dad_work).
+func addAddress(t *testing.T, h *testnet.Host, addr, dev string) {
+	t.Helper()
+	h.Run(t, "ip", "addr", "add", addr+"/64", "dev", dev, "nodad")
+	eventually(t, addr+" is in use", func() bool {
+		return strings.Contains(h.Run(t, "ip", "-6", "route", "show", "table", "local", "dev", dev)+"\n", "local "+addr+" ")
+	})
 }
 
 // capture has tcpdump decode what goes over the cable into the test's log.

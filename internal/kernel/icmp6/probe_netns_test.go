@@ -16,8 +16,8 @@ import (
 
 func TestProbe(t *testing.T) {
 	l := newLab(t)
-	l.up.Run(t, "ip", "addr", "add", leased+"/64", "dev", "lan0", "nodad")
-	l.self.Run(t, "ip", "addr", "add", "2001:db8::8/64", "dev", "eth0", "nodad")
+	addAddress(t, l.up, leased, "lan0")
+	addAddress(t, l.self, "2001:db8::8", "eth0")
 	inUse, free, own := netip.MustParseAddr(leased), netip.MustParseAddr(unknown), netip.MustParseAddr("2001:db8::8")
 
 	began := time.Now()

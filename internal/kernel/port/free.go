@@ -16,8 +16,8 @@ var types = map[string]struct{ typ, proto int }{
 	"sctp": {unix.SOCK_STREAM, unix.IPPROTO_SCTP},
 }
 
-// Free reports whether port could be bound on addr, or on every address if addr
-// is the zero Addr. The error says why not; it matches unix.EADDRINUSE when
+// Free reports whether port could be bound on addr, on every address of a family
+// if addr is unspecified, or of both if addr is the zero Addr. The error says why not; it matches unix.EADDRINUSE when
 // something listens there. A kernel without SCTP has every SCTP port free.
 //
 // The socket is bound and never listens, so that no connection is taken by it.
@@ -43,14 +43,19 @@ func Free(protocol string, addr netip.Addr, port uint16) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return fmt.Errorf("%s socket: %w", protocol, err)
 	}
+	if family == unix.AF_INET6 && addr.IsValid() {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return fmt.Errorf("%s socket: %w", protocol, err)
+		}
+	}
 	if err := unix.Bind(fd, sockaddr); err != nil {
 		return fmt.Errorf("bind %s: %w", netip.AddrPortFrom(addrOrAny(addr), port), err)
 	}
 	return nil
 }
 
-// sockaddrOf is a socket's family and address. The IPv6 wildcard stands for
-// both families, since IPV6_V6ONLY is off (RFC 3493 §5.3).
+// sockaddrOf is a socket's family and address. Without IPV6_V6ONLY the IPv6
+// wildcard stands for both families (RFC 3493 §5.3).
 func sockaddrOf(addr netip.Addr, port uint16) (int, unix.Sockaddr) {
 	if addr.Is4() {
 		return unix.AF_INET, &unix.SockaddrInet4{Port: int(port), Addr: addr.As4()}

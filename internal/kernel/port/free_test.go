@@ -24,6 +24,8 @@ func TestFree(t *testing.T) {
 		{"same address", "tcp", netip.MustParseAddr("127.0.0.1"), true},
 		{"every address includes that one", "tcp", netip.Addr{}, true},
 		{"another address", "tcp", netip.MustParseAddr("127.0.0.2"), false},
+		{"every IPv4 address includes that one", "tcp", netip.IPv4Unspecified(), true},
+		{"every IPv6 address does not", "tcp", netip.IPv6Unspecified(), false},
 		{"another protocol", "udp", netip.MustParseAddr("127.0.0.1"), false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
