@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,6 +14,7 @@ import (
 	"github.com/v6net/v6net/driver"
 	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/engine"
+	"github.com/v6net/v6net/internal/kernel/icmp6"
 	"github.com/v6net/v6net/internal/kernel/link"
 	"github.com/v6net/v6net/internal/kernel/netns"
 	"github.com/v6net/v6net/internal/kernel/nft"
@@ -69,6 +71,7 @@ type daemon struct {
 	firewall *nft.Firewall
 	links    *link.Handle
 	routes   *route.Handle
+	announce *icmp6.Announcer
 }
 
 func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, err error) {
@@ -84,17 +87,25 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 	if d.routes, err = route.New(); err != nil {
 		return d, err
 	}
+	if d.announce, err = icmp6.NewAnnouncer(); err != nil {
+		return d, err
+	}
 	if d.firewall, err = nft.New(log); err != nil {
 		return d, err
 	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return d, fmt.Errorf("which boot of the machine this is: %w", err)
+	}
 	d.engine, err = engine.New(engine.Config{
 		Version:  version,
+		BootID:   strings.TrimSpace(string(boot)),
 		Log:      log,
 		Journal:  journal,
 		Links:    kernelLinks{d.links},
 		Sysctls:  sysctl.New(c.SysctlRoot),
 		Firewall: d.firewall,
-		Host:     host{d.routes},
+		Host:     host{d.routes, d.announce, d.links},
 		Proxy:    d.proxy,
 	})
 	return d, err
@@ -102,16 +113,20 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 
 // close gives back what open had opened so far.
 func (d *daemon) close() error {
+	var errs []error
 	if d.links != nil {
 		d.links.Close()
 	}
 	if d.routes != nil {
 		d.routes.Close()
 	}
-	if d.firewall == nil {
-		return nil
+	if d.announce != nil {
+		errs = append(errs, d.announce.Close())
 	}
-	return d.firewall.Close()
+	if d.firewall != nil {
+		errs = append(errs, d.firewall.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // serve replays the journal, and only then opens the sockets: a call that came
@@ -159,8 +174,8 @@ func (d *daemon) observe(ctx context.Context) func(watch.Event) {
 			d.engine.Resync(ctx)
 		case ev.Kind == watch.Link:
 			d.engine.LinkChanged(ctx, ev.Link, ev.Up, ev.Deleted)
-		case ev.Kind == watch.Address:
-			d.proxy.LinkChanged(ev.Link)
+		case ev.Kind == watch.Address && ev.Prefix.Addr().IsLinkLocalUnicast():
+			d.proxy.LinkChanged(ev.Link) // what it advertises comes from that address
 		case ev.Kind == watch.Route && ev.Prefix.Bits() == 0:
 			d.engine.RoutesChanged(ctx)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net"
 	"net/netip"
 
 	"github.com/v6net/v6net/internal/kernel/icmp6"
@@ -12,17 +11,36 @@ import (
 	"github.com/v6net/v6net/ndproxy"
 )
 
-// host is the engine's view of the machine: routes, neighbours and ports.
-type host struct{ *route.Handle }
+// host is the engine's view of the machine: routes, links, neighbours and ports.
+type host struct {
+	*route.Handle
+	*icmp6.Announcer
+	links *link.Handle
+}
+
+// RALinks are the links on which a router may be, or has advertised itself.
+func (h host) RALinks(ctx context.Context) ([]string, error) {
+	advertised, err := h.Handle.RALinks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	possible, err := h.links.RouterLinks(ctx)
+	return append(advertised, possible...), err
+}
+
+// TakesRA reports whether a router may be on a link.
+func (h host) TakesRA(ctx context.Context, link string) (bool, error) {
+	return h.links.IsRouterLink(ctx, link)
+}
+
+// OthersForward reports whether another's bridge has an address of the family.
+func (h host) OthersForward(ctx context.Context, v6 bool) (bool, error) {
+	return h.links.ForeignBridgeHas(ctx, v6)
+}
 
 // Probe is duplicate address detection on a link.
 func (host) Probe(ctx context.Context, link string, addrs []netip.Addr) ([]netip.Addr, error) {
 	return icmp6.Probe(ctx, link, addrs)
-}
-
-// Announce tells the hosts behind bridge ports where an address is.
-func (host) Announce(ctx context.Context, ports []string, addr netip.Addr, mac net.HardwareAddr) error {
-	return icmp6.Announce(ctx, ports, addr, mac)
 }
 
 // PortFree reports whether a port of the host can be published.

@@ -303,7 +303,7 @@ func (e *Engine) applyEndpoint(ctx context.Context, n *network, ep *endpoint) er
 	ep.linkGone = false
 	wanted := ""
 	if n.proxies(ep.IPv6.Addr()) {
-		wanted = n.uplink
+		wanted = n.parent
 	}
 	e.setProxied(ep, wanted)
 	return nil

@@ -17,6 +17,7 @@ import (
 // Config is what an Engine works with.
 type Config struct {
 	Version  string
+	BootID   string // changes with every boot of the machine
 	Log      *slog.Logger
 	Journal  Journal
 	Links    Links
@@ -42,11 +43,13 @@ type Engine struct {
 	byAddr    map[netip.Addr]*endpoint // by each of the endpoint's addresses
 	pools     map[string]*pool
 	sysctls   map[string]string // key → value before v6net set it
+
+	defaultLinks []string // of the default routes: traffic to them leaves the host
 }
 
 type network struct {
 	spec.Network
-	uplink string // its parent, or the interface of the IPv6 default route; empty: neither
+	parent string // the one named, or the interface of the IPv6 default route; empty: neither
 	mtu    int
 	err    error // why it is degraded
 }
@@ -68,6 +71,9 @@ func New(c Config) (*Engine, error) {
 		byLink:    map[string]*endpoint{},
 		byAddr:    map[netip.Addr]*endpoint{},
 		pools:     map[string]*pool{},
+	}
+	if err := c.Journal.Boot(c.BootID); err != nil {
+		return nil, err
 	}
 	state, err := c.Journal.Load()
 	if err != nil {
@@ -121,6 +127,9 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 		}
 		ep.announced = up && ep.Joined
 		ep.linkGone = deleted && ep.Joined
+		if ep.linkGone {
+			e.setProxied(ep, "")
+		}
 		return
 	}
 	for _, n := range e.networks {
@@ -129,42 +138,67 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 			e.reapply(ctx, n)
 			return
 		}
-		if n.uplink == name && (n.err != nil) != deleted {
+		if n.parent == name && (n.err != nil) != deleted {
 			e.reapply(ctx, n)
 		}
 	}
-	if !deleted {
+	if up {
 		e.keepAcceptRA(ctx, name)
 	}
 }
 
-// RoutesChanged takes in that the host's routes changed: networks whose uplink
-// is another one now follow it.
+// RoutesChanged takes in that the host's default routes changed: networks whose
+// parent is another one now follow it.
 func (e *Engine) RoutesChanged(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var moved []*network
-	for _, id := range sortedIDs(e.networks) {
-		if n := e.networks[id]; e.findUplink(ctx, n) != n.uplink {
+	for _, n := range e.allNetworks() {
+		if e.findParent(ctx, n) != n.parent {
 			moved = append(moved, n)
 		}
 	}
-	if len(moved) > 0 {
+	if len(moved) > 0 || !slices.Equal(e.findDefaultLinks(ctx), e.defaultLinks) {
 		e.reapply(ctx, moved...)
 	}
+}
+
+// findDefaultLinks are none where that cannot be found out: what is vouched for
+// is then decided without them.
+func (e *Engine) findDefaultLinks(ctx context.Context) []string {
+	links, err := e.Host.DefaultLinks(ctx)
+	if err != nil {
+		e.Log.Warn("links of the default routes", "err", err)
+	}
+	return links
 }
 
 // Resync makes the kernel match once more: events were lost.
 func (e *Engine) Resync(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := e.matchLinks(ctx); err != nil {
+		e.Log.Error("read the world again", "err", err)
+	}
 	e.reapply(ctx, e.allNetworks()...)
+	for _, ep := range e.endpoints {
+		if ep.Joined && !ep.linkGone && !ep.announced { // its link's event may be among the lost
+			e.announce(ctx, ep)
+			ep.announced = true
+		}
+	}
 }
 
 // reapply brings networks and their endpoints back. One that fails is degraded
 // and does not keep the others from it.
 func (e *Engine) reapply(ctx context.Context, networks ...*network) {
 	for _, n := range networks {
+		if n.Phase != spec.PhaseReady {
+			if n.err = e.dropNetwork(ctx, n); n.err != nil {
+				e.Log.Error("network cannot be deleted", "network", n.ID, "err", n.err)
+			}
+			continue
+		}
 		n.err = e.applyBridge(ctx, n)
 		for _, ep := range e.endpointsOf(n.ID) {
 			n.err = errors.Join(n.err, e.restoreEndpoint(ctx, n, ep))

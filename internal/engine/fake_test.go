@@ -30,6 +30,7 @@ type world struct {
 
 	journal  map[string]string // "kind key" → JSON
 	globalID [5]byte
+	boot     string
 
 	links      map[string]fakeLink
 	sysctls    map[string]string
@@ -38,6 +39,7 @@ type world struct {
 
 	defaultParent string // link of the IPv6 default route; empty: none
 	raLinks       []string
+	othersForward bool // a bridge that is not ours has an address
 	onLink        map[string][]netip.Prefix
 	routes        []netip.Prefix
 	foreign       map[netip.Addr]bool // addresses of other hosts on the uplink
@@ -131,10 +133,16 @@ func (w *world) call(ctx context.Context, what string, effect func() error) erro
 // advertisement, and a second link eth1.
 func newWorld() *world {
 	w := &world{
-		journal:    map[string]string{},
-		globalID:   [5]byte{0x12, 0x34, 0x56, 0x78, 0x9a},
-		links:      map[string]fakeLink{},
-		sysctls:    map[string]string{forwarding4: "0", forwarding6: "0", "net/ipv6/conf/default/forwarding": "0"},
+		journal:  map[string]string{},
+		globalID: [5]byte{0x12, 0x34, 0x56, 0x78, 0x9a},
+		links:    map[string]fakeLink{},
+		sysctls: map[string]string{
+			forwarding4: "0", forwarding6: "0",
+			// As a hardened host has them, with one link that was made a router's.
+			"net/ipv6/conf/default/forwarding": "0", "net/ipv6/conf/lan/forwarding": "1",
+			"net/ipv4/conf/default/forwarding": "0", "net/ipv4/conf/lan/forwarding": "1",
+			"net/ipv4/conf/all/accept_redirects": "0",
+		},
 		neighbours: map[netip.Addr]string{},
 
 		defaultParent: "eth0",
@@ -157,6 +165,7 @@ func (w *world) clone() *world {
 	return &world{
 		journal: maps.Clone(w.journal), globalID: w.globalID,
 		links: maps.Clone(w.links), sysctls: maps.Clone(w.sysctls), ruleset: w.ruleset, neighbours: maps.Clone(w.neighbours),
+		boot: w.boot, othersForward: w.othersForward,
 		defaultParent: w.defaultParent, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
 		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{},
 	}
@@ -247,6 +256,17 @@ func appendJSON[T any](to *[]T, text []byte) error {
 }
 
 func (j fakeJournal) GlobalID(func() ([5]byte, error)) ([5]byte, error) { return j.globalID, nil }
+
+// Boot is not counted: it is before anything can be taken back.
+func (j fakeJournal) Boot(id string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.boot != "" && j.boot != id {
+		maps.DeleteFunc(j.world.journal, func(key, _ string) bool { return strings.HasPrefix(key, "sysctl ") })
+	}
+	j.boot = id
+	return nil
+}
 
 func (j fakeJournal) PutNetwork(n spec.Network) error   { return j.put("network", n.ID, n) }
 func (j fakeJournal) DeleteNetwork(id string) error     { return j.remove("network", id) }
@@ -460,7 +480,7 @@ func (k fakeLinks) SetNeighbour(ctx context.Context, link string, addr netip.Add
 	})
 }
 
-// fakeSysctls has the side effects of net/ipv6/addrconf.c.
+// fakeSysctls has the side effects of net/ipv6/addrconf.c and net/ipv4/devinet.c.
 type fakeSysctls struct{ *world }
 
 func (s fakeSysctls) Get(ctx context.Context, key string) (value string, err error) {
@@ -484,17 +504,36 @@ func (s fakeSysctls) Set(ctx context.Context, key, value string) error {
 	})
 }
 
+func (s fakeSysctls) List(ctx context.Context, folder string) (names []string, err error) {
+	err = s.call(ctx, "sysctl: list "+folder, func() error {
+		for key := range s.sysctls {
+			if name, ok := strings.CutPrefix(key, folder+"/"); ok {
+				names = append(names, strings.Split(name, "/")[0])
+			}
+		}
+		slices.Sort(names)
+		names = slices.Compact(names)
+		return nil
+	})
+	return names, err
+}
+
 // set is a write by whomever. Turning forwarding on takes the advertised default
 // routes of every link that has not accept_ra=2, and so the way out.
 func (w *world) set(key, value string) {
 	w.sysctls[key] = value
-	if key != forwarding6 {
+	family, ok := map[string]string{forwarding4: "net/ipv4/conf/", forwarding6: "net/ipv6/conf/"}[key]
+	if !ok {
 		return
 	}
 	for other := range w.sysctls {
-		if strings.HasPrefix(other, "net/ipv6/conf/") && strings.HasSuffix(other, "/forwarding") {
+		if strings.HasPrefix(other, family) && strings.HasSuffix(other, "/forwarding") {
 			w.sysctls[other] = value
 		}
+	}
+	if key == forwarding4 {
+		w.sysctls["net/ipv4/conf/all/accept_redirects"] = map[string]string{"0": "1", "1": "0"}[value]
+		return
 	}
 	if value == "1" {
 		w.raLinks = slices.DeleteFunc(w.raLinks, func(link string) bool {
@@ -586,6 +625,30 @@ func (h fakeHost) RALinks(ctx context.Context) (links []string, err error) {
 		return nil
 	})
 	return links, err
+}
+
+// TakesRA and DefaultLinks are not counted: that they fail changes nothing.
+func (h fakeHost) TakesRA(_ context.Context, link string) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.links[link].Kind == "device", nil
+}
+
+func (h fakeHost) DefaultLinks(context.Context) ([]string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.defaultParent == "" {
+		return nil, nil
+	}
+	return []string{h.defaultParent}, nil
+}
+
+func (h fakeHost) OthersForward(ctx context.Context, _ bool) (others bool, err error) {
+	err = h.call(ctx, "host: bridges of others", func() error {
+		others = h.othersForward
+		return nil
+	})
+	return others, err
 }
 
 func (h fakeHost) Announce(ctx context.Context, ports []string, addr netip.Addr, _ net.HardwareAddr) error {

@@ -14,6 +14,9 @@ import (
 type Journal interface {
 	Load() (spec.State, error)
 	GlobalID(make func() ([5]byte, error)) ([5]byte, error)
+	// Boot notes which boot of the machine this is. At another one than before
+	// it forgets the sysctls: the kernel has started with values of its own.
+	Boot(id string) error
 	PutNetwork(spec.Network) error
 	DeleteNetwork(id string) error
 	PutEndpoint(spec.Endpoint) error
@@ -40,6 +43,8 @@ type Links interface {
 type Sysctls interface {
 	Get(ctx context.Context, key string) (string, error)
 	Set(ctx context.Context, key, value string) error
+	// List names what is below a folder of keys: the links of `net/ipv6/conf`.
+	List(ctx context.Context, folder string) ([]string, error)
 }
 
 // Firewall puts a ruleset in place in one atomic step, or removes every rule of ours.
@@ -51,8 +56,15 @@ type Firewall interface {
 // Host is what can be learned about the machine and the links it is on.
 type Host interface {
 	prefix.Host
-	// RALinks are the links whose default route came by router advertisement.
+	// RALinks are the links on which a router may advertise itself.
 	RALinks(context.Context) ([]string, error)
+	// TakesRA reports whether a link is one of those.
+	TakesRA(ctx context.Context, link string) (bool, error)
+	// OthersForward reports whether a bridge that is not ours has an address of
+	// the family, so that its containers or machines need the host to forward.
+	OthersForward(ctx context.Context, v6 bool) (bool, error)
+	// DefaultLinks are the links of the default routes of both families.
+	DefaultLinks(context.Context) ([]string, error)
 	// Announce tells the hosts behind the ports that addr is now at mac.
 	Announce(ctx context.Context, ports []string, addr netip.Addr, mac net.HardwareAddr) error
 	// PortFree reports whether nothing on the host listens on the port.

@@ -59,7 +59,7 @@ func TestLifeOfANetwork(t *testing.T) {
 		acceptRA0, "2", forwarding6, "1", forwarding4, "1", "net/ipv6/conf/default/forwarding", "1",
 		"net/ipv6/conf/eth0/forwarding", "1", "net/ipv6/conf/eth1/forwarding", "1",
 		"net/ipv6/conf/"+bridge+"/accept_ra", "0", "net/ipv6/conf/"+bridge+"/accept_dad", "0", "net/ipv6/conf/"+bridge+"/forwarding", "1",
-		"net/ipv4/conf/"+bridge+"/route_localnet", "1")
+		"net/ipv4/conf/default/forwarding", "1", "net/ipv4/conf/"+bridge+"/route_localnet", "1")
 	network := firewall.Network{
 		ID: netID(1), Bridge: bridge, Isolate: true, ICC: true, Inbound: spec.InboundPublished,
 		Pools: []netip.Prefix{pfx(onLinkPool), pfx(pool4)}, Masquerade: []netip.Prefix{pfx(pool4)},

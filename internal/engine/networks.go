@@ -132,6 +132,7 @@ func (e *Engine) applyNetwork(ctx context.Context, n *network) error {
 
 // applyHost sets what all present networks need of the host: sysctls and firewall.
 func (e *Engine) applyHost(ctx context.Context) error {
+	e.defaultLinks = e.findDefaultLinks(ctx)
 	if err := e.applySysctls(ctx); err != nil {
 		return err
 	}
@@ -139,11 +140,9 @@ func (e *Engine) applyHost(ctx context.Context) error {
 }
 
 func (e *Engine) applyBridge(ctx context.Context, n *network) error {
-	n.uplink = e.findUplink(ctx, n)
-	var err error
-	if n.mtu, err = e.findMTU(ctx, n); err != nil {
-		return err
-	}
+	n.parent = e.findParent(ctx, n)
+	mtu, absent := e.findMTU(ctx, n)
+	n.mtu = mtu
 	if err := e.Links.EnsureBridge(ctx, n.bridge()); err != nil {
 		return err
 	}
@@ -152,20 +151,18 @@ func (e *Engine) applyBridge(ctx context.Context, n *network) error {
 			return err
 		}
 	}
-	return nil
+	return absent
 }
 
 // unapplyNetwork is the way back: the network no longer counts, whatever its phase.
 func (e *Engine) unapplyNetwork(ctx context.Context, n *network) error {
 	delete(e.networks, n.ID)
 	defer func() { e.networks[n.ID] = n }() // until the journal has forgotten it too
-	if err := e.applyFirewall(ctx); err != nil {
-		return err
-	}
-	if err := e.applySysctls(ctx); err != nil {
-		return err
-	}
-	return e.Links.Remove(ctx, n.Bridge(), spec.NetworkAlias(n.ID))
+	return errors.Join(
+		e.applyFirewall(ctx),
+		e.applySysctls(ctx),
+		e.Links.Remove(ctx, n.Bridge(), spec.NetworkAlias(n.ID)),
+	)
 }
 
 // bridge is the wanted state of the network's bridge.
@@ -199,8 +196,8 @@ func (n *network) bridgeSettings() []setting {
 	return settings
 }
 
-// parent is the uplink that the network is bound to, empty for whatever the default route takes.
-func (n *network) parent() string {
+// namedParent is the one that the network is bound to, empty for whatever the default route takes.
+func (n *network) namedParent() string {
 	for _, s := range n.IPv6 {
 		if s.OnLink {
 			return s.Parent
@@ -209,10 +206,10 @@ func (n *network) parent() string {
 	return n.Options.Parent
 }
 
-// proxies reports whether solicitations for an address on the uplink must be
+// proxies reports whether solicitations for an address on the parent must be
 // answered by us (RFC 4861 §7.2.8).
 func (n *network) proxies(addr netip.Addr) bool {
-	if !addr.Is6() || n.uplink == "" || n.Options.NDProxy == spec.SwitchOff {
+	if !addr.Is6() || n.parent == "" || n.Options.NDProxy == spec.SwitchOff {
 		return false
 	}
 	for _, s := range n.IPv6 {
@@ -223,12 +220,12 @@ func (n *network) proxies(addr netip.Addr) bool {
 	return false
 }
 
-// findUplink is empty where there is none: the network works on this host until there is one.
-func (e *Engine) findUplink(ctx context.Context, n *network) string {
+// findParent is empty where there is none: the network works on this host until there is one.
+func (e *Engine) findParent(ctx context.Context, n *network) string {
 	if n.Internal {
 		return ""
 	}
-	if parent := n.parent(); parent != "" {
+	if parent := n.namedParent(); parent != "" {
 		return parent
 	}
 	parent, err := e.Host.DefaultParent(ctx)
@@ -238,16 +235,18 @@ func (e *Engine) findUplink(ctx context.Context, n *network) string {
 	return parent
 }
 
+// findMTU is the bridge's. An error says that the parent is away: the network
+// works on this host, and in IPv4 perhaps beyond, until it comes.
 func (e *Engine) findMTU(ctx context.Context, n *network) (int, error) {
 	if n.Options.MTU != 0 {
 		return n.Options.MTU, nil
 	}
-	if n.uplink == "" {
+	if n.parent == "" {
 		return defaultMTU, nil
 	}
-	mtu, err := e.Links.MTU(ctx, n.uplink)
+	mtu, err := e.Links.MTU(ctx, n.parent)
 	if err != nil {
-		return 0, fmt.Errorf("parent %s: %w", n.uplink, err)
+		return defaultMTU, fmt.Errorf("parent %s: %w", n.parent, err)
 	}
 	return max(mtu, spec.MinMTU), nil
 }

@@ -32,8 +32,8 @@ func (e *Engine) policy() firewall.Config {
 	}
 	for _, id := range sortedIDs(e.networks) {
 		n := e.networks[id]
-		if n.uplink != "" {
-			c.Uplinks = append(c.Uplinks, n.uplink)
+		if n.parent != "" {
+			c.Uplinks = append(c.Uplinks, n.parent)
 		}
 		c.Networks = append(c.Networks, n.policy(byNetwork[id]))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/v6net/v6net/internal/prefix"
 	"github.com/v6net/v6net/internal/spec"
@@ -16,6 +17,7 @@ type pool struct {
 	spec.Pool
 	addrs *ipam.Pool
 
+	taken     time.Time  // when it was handed out; zero: before this start
 	refilling sync.Mutex // one probe of the pool's addresses at a time
 
 	// Reserved in addrs and nobody's lease; guarded by Engine.mu.
@@ -61,17 +63,24 @@ func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool
 	if err := e.Journal.PutPool(chosen); err != nil {
 		return spec.Pool{}, err
 	}
+	p.taken = time.Now()
 	e.pools[chosen.ID] = p
 	e.Log.Info("pool taken", "pool", chosen.ID, "source", chosen.Source, "reason", chosen.Reason)
 	return chosen, nil
 }
 
-// unusedPool is the pool that is asked for, if no network uses it and it has no lease but a gateway's.
+// poolSettles is longer than a container engine takes from a pool's request to
+// its network, and than it repeats a call that was cut off.
+const poolSettles = time.Minute
+
+// unusedPool is the pool that is asked for, if no network uses it and it has no
+// lease but a gateway's. One handed out a moment ago is another request's, which
+// runs beside this one.
 func (e *Engine) unusedPool(r spec.PoolRequest) (spec.Pool, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p, ok := e.pools[r.Prefix.String()]
-	if !ok || p.Range != r.Range || p.Allocation != r.Allocation || e.networkUsing(r.Prefix) != nil || p.leases() > 1 {
+	if !ok || time.Since(p.taken) < poolSettles || p.Range != r.Range || p.Allocation != r.Allocation || e.networkUsing(r.Prefix) != nil || p.leases() > 1 {
 		return spec.Pool{}, false
 	}
 	return p.Pool, true
@@ -99,6 +108,10 @@ func (e *Engine) ReleasePool(_ context.Context, id string) error {
 	if _, err := e.pool(id); err != nil {
 		return err
 	}
+	return e.dropPool(id)
+}
+
+func (e *Engine) dropPool(id string) error {
 	if err := e.Journal.DeletePool(id); err != nil {
 		return err
 	}
@@ -163,9 +176,11 @@ func (e *Engine) allocateGateway(ctx context.Context, p *pool) (netip.Addr, erro
 	return first, err
 }
 
-// ReleaseAddress gives a lease back, unless an endpoint has the address. The
-// error matches spec.ErrNotFound for an unknown pool or lease.
-func (e *Engine) ReleaseAddress(_ context.Context, poolID string, addr netip.Addr) error {
+// ReleaseAddress gives a lease back, unless a container has the address. An
+// endpoint that was never joined goes with it: the container engine had no
+// answer when it was made, and takes back only the address. The error matches
+// spec.ErrNotFound for an unknown pool or lease.
+func (e *Engine) ReleaseAddress(ctx context.Context, poolID string, addr netip.Addr) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p, err := e.pool(poolID)
@@ -173,7 +188,12 @@ func (e *Engine) ReleaseAddress(_ context.Context, poolID string, addr netip.Add
 		return err
 	}
 	if ep, used := e.byAddr[addr]; used {
-		return fmt.Errorf("pool %s: address %s is in use by endpoint %s", poolID, addr, spec.ShortID(ep.ID))
+		if ep.Joined {
+			return fmt.Errorf("pool %s: address %s is in use by endpoint %s", poolID, addr, spec.ShortID(ep.ID))
+		}
+		if err := e.dropEndpoint(ctx, ep); err != nil {
+			return fmt.Errorf("pool %s: address %s: endpoint %s: %w", poolID, addr, spec.ShortID(ep.ID), err)
+		}
 	}
 	if !p.addrs.Leased(addr) || p.isCandidate(addr) || p.duplicates[addr] {
 		return fmt.Errorf("pool %s: address %s: %w", poolID, addr, spec.ErrNotFound)

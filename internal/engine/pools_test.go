@@ -30,7 +30,9 @@ func TestRequestPoolAgain(t *testing.T) {
 		between func(t *testing.T, h *host)
 		again   spec.PoolRequest
 		refused bool
+		atOnce  bool
 	}{
+		{name: "beside the first", between: func(*testing.T, *host) {}, again: static(subnet), atOnce: true, refused: true},
 		{name: "nothing used it", between: func(*testing.T, *host) {}, again: static(subnet)},
 		{name: "cut off after the gateway's address", again: static(subnet), between: func(t *testing.T, h *host) {
 			_, err := h.engine.RequestAddress(t.Context(), subnet, netip.Addr{}, true)
@@ -48,17 +50,22 @@ func TestRequestPoolAgain(t *testing.T) {
 		{name: "overlapping", again: static("2001:db8:ff::/80"), refused: true, between: func(*testing.T, *host) {}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h := newHost(t)
-			_, err := h.engine.RequestPool(t.Context(), static(subnet))
-			must(t, err)
-			tc.between(t, h)
-			p, err := h.engine.RequestPool(t.Context(), tc.again)
-			if tc.refused != (err != nil) {
-				t.Fatalf("%+v, %v, want refused: %t", p, err, tc.refused)
-			}
-			if err == nil && p.ID != subnet {
-				t.Errorf("pool %s, want %s", p.ID, subnet)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t)
+				_, err := h.engine.RequestPool(t.Context(), static(subnet))
+				must(t, err)
+				tc.between(t, h)
+				if !tc.atOnce {
+					time.Sleep(2 * time.Minute)
+				}
+				p, err := h.engine.RequestPool(t.Context(), tc.again)
+				if tc.refused != (err != nil) {
+					t.Fatalf("%+v, %v, want refused: %t", p, err, tc.refused)
+				}
+				if err == nil && p.ID != subnet {
+					t.Errorf("pool %s, want %s", p.ID, subnet)
+				}
+			})
 		})
 	}
 }

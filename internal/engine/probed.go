@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/v6net/v6net/ipam"
@@ -132,12 +134,12 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 		}
 		batch = append(batch, addr)
 	}
-	taken, err := e.Host.Probe(ctx, p.Parent, batch)
+	taken, err := e.probe(ctx, p.Parent, batch)
 	if err != nil {
 		for _, a := range batch {
 			p.addrs.Release(a)
 		}
-		return false, fmt.Errorf("duplicate address detection on %s: %w", p.Parent, err)
+		return false, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -153,25 +155,35 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 	return len(p.probed) > 0, nil
 }
 
+// probe is duplicate address detection. A link that is absent or down has
+// nobody on it who could be asked: containers that start with the machine must
+// not fail because their parent comes up later.
+func (e *Engine) probe(ctx context.Context, parent string, addrs []netip.Addr) (taken []netip.Addr, err error) {
+	taken, err = e.Host.Probe(ctx, parent, addrs)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENETDOWN) {
+		e.Log.Warn("addresses are leased without duplicate address detection", "parent", parent, "err", err)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("duplicate address detection on %s: %w", parent, err)
+	}
+	return taken, nil
+}
+
 // reserve leases the address that a user chose. On a shared link it is probed
 // now, unless it was just before and found free.
 func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
-	e.mu.Lock()
-	probed, duplicate := p.takeCandidate(addr), p.duplicates[addr]
-	delete(p.duplicates, addr) // and stays reserved: its host may have left
-	e.mu.Unlock()
-	if probed {
-		return nil
+	probed, err := e.setAside(p, addr)
+	if errors.Is(err, ipam.ErrTaken) && p.OnLink {
+		// It may be in the batch that is being probed now.
+		p.refilling.Lock()
+		probed, err = e.setAside(p, addr)
+		p.refilling.Unlock()
 	}
-	if !duplicate {
-		if err := p.addrs.Reserve(addr); err != nil {
-			return err
-		}
+	if err != nil || probed || !p.OnLink {
+		return err
 	}
-	if !p.OnLink {
-		return nil
-	}
-	taken, err := e.Host.Probe(ctx, p.Parent, []netip.Addr{addr})
+	taken, err := e.probe(ctx, p.Parent, []netip.Addr{addr})
 	if err == nil && len(taken) > 0 {
 		err = fmt.Errorf("address %s on %s is %w", addr, p.Parent, errDuplicate)
 	}
@@ -179,4 +191,18 @@ func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
 		p.addrs.Release(addr)
 	}
 	return err
+}
+
+// setAside reserves an address and reports whether it has just been probed.
+func (e *Engine) setAside(p *pool, addr netip.Addr) (probed bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p.takeCandidate(addr) {
+		return true, nil
+	}
+	if p.duplicates[addr] {
+		delete(p.duplicates, addr) // and stays reserved: its host may have left
+		return false, nil
+	}
+	return false, p.addrs.Reserve(addr)
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
+	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -73,65 +75,78 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 	if len(ports) > 0 && n.Options.Inbound == spec.InboundNone {
 		return nil, fmt.Errorf("the network has inbound=none: no port can be published on it")
 	}
-	taken := map[hostPort]*endpoint{}
-	for _, other := range e.endpoints {
-		if other.ID != ep.ID {
-			for _, p := range other.Ports {
-				taken[hostPort{p.Protocol, p.HostPort}] = other
-			}
-		}
-	}
+	taken := e.takenPorts(ep)
 	resolved := make([]spec.Port, 0, len(ports))
 	for _, p := range ports {
 		if err := n.checkHostIP(ep, p); err != nil {
 			return nil, err
 		}
-		if addrs := n.translated(ep, p); len(addrs) > 0 {
+		if len(n.translated(ep, p)) > 0 {
 			var err error
-			if p.HostPort, err = e.pickHostPort(n, p, addrs, taken); err != nil {
+			if p, err = e.pickHostPort(n, ep, p, taken); err != nil {
 				return nil, err
 			}
-			taken[hostPort{p.Protocol, p.HostPort}] = ep
+			taken = append(taken, takenPort{ep, n.published(ep, p)})
 		} else {
-			p.HostPort, p.HostEnd = 0, 0 // takes none of the host's
+			p.HostPort = 0 // takes none of the host's
 		}
+		p.HostEnd = 0
 		resolved = append(resolved, p)
 	}
 	return resolved, nil
 }
 
-// hostPort is what two published ports cannot share, whatever their host
-// address: the same port on two addresses is rare and not worth a surprise.
-type hostPort struct {
-	protocol string
-	port     uint16
+// takenPort is what an endpoint publishes by one port of its own.
+type takenPort struct {
+	endpoint  *endpoint
+	published []firewall.Published
+}
+
+// takenPorts are those of all endpoints but one.
+func (e *Engine) takenPorts(but *endpoint) []takenPort {
+	var taken []takenPort
+	for _, ep := range e.endpoints {
+		n, ok := e.networks[ep.NetworkID]
+		if ep == but || !ok {
+			continue
+		}
+		for _, p := range ep.Ports {
+			taken = append(taken, takenPort{ep, n.published(ep, p)})
+		}
+	}
+	return taken
 }
 
 // pickHostPort finds a host port that can be translated to all of the
 // container's addresses: the same for both families.
-func (e *Engine) pickHostPort(n *network, p spec.Port, to []netip.Addr, taken map[hostPort]*endpoint) (uint16, error) {
+func (e *Engine) pickHostPort(n *network, ep *endpoint, p spec.Port, taken []takenPort) (spec.Port, error) {
 	first, last := p.HostPort, max(p.HostPort, p.HostEnd)
 	if first == 0 {
 		first, last = firstDynamicPort, lastDynamicPort
 	}
 	var why error
 	for port := int(first); port <= int(last); port++ {
-		other, clash := taken[hostPort{p.Protocol, uint16(port)}]
-		if clash {
-			why = fmt.Errorf("host port %d/%s is published by endpoint %s already", port, p.Protocol, spec.ShortID(other.ID))
-			continue
-		}
-		if why = e.portFree(n, p, to, uint16(port)); why == nil {
-			return uint16(port), nil
+		p.HostPort = uint16(port)
+		if why = e.portFree(n, ep, p, taken); why == nil {
+			return p, nil
 		}
 	}
-	return 0, why
+	return spec.Port{}, why
 }
 
-func (e *Engine) portFree(n *network, p spec.Port, to []netip.Addr, port uint16) error {
-	for _, a := range to {
-		if err := e.Host.PortFree(p.Protocol, n.hostIP(p, a), port); err != nil {
-			return fmt.Errorf("host port %d/%s: %w", port, p.Protocol, err)
+// portFree says who has a host port that is to be published: another endpoint, or a program of the host.
+func (e *Engine) portFree(n *network, ep *endpoint, p spec.Port, taken []takenPort) error {
+	for _, want := range n.published(ep, p) {
+		for _, t := range taken {
+			if slices.ContainsFunc(t.published, want.Collides) {
+				return fmt.Errorf("host port %d/%s is published by endpoint %s already", p.HostPort, p.Protocol, spec.ShortID(t.endpoint.ID))
+			}
+		}
+		if want.HostPort == 0 {
+			continue
+		}
+		if err := e.Host.PortFree(p.Protocol, want.HostIP, p.HostPort); err != nil {
+			return fmt.Errorf("host port %d/%s: %w", p.HostPort, p.Protocol, err)
 		}
 	}
 	return nil

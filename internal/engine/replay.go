@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -18,24 +17,36 @@ func (e *Engine) Replay(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, n := range e.networks {
-		n.uplink = e.findUplink(ctx, n) // before the first ruleset is built: it must not cut running containers off
+		n.parent = e.findParent(ctx, n) // before the first ruleset is built: it must not cut running containers off
 	}
-	if err := e.finishInterrupted(ctx); err != nil {
-		return fmt.Errorf("finish what was interrupted: %w", err)
-	}
-	if err := e.sweepLeases(); err != nil {
+	e.finishInterrupted(ctx)
+	e.sweepPools()
+	if err := e.matchLinks(ctx); err != nil {
 		return err
 	}
-	links, err := e.sweepLinks(ctx)
-	if err != nil {
-		return fmt.Errorf("remove leftover links: %w", err)
-	}
 	for _, ep := range e.endpoints {
-		_, present := links[spec.VethName(ep.ID)]
-		ep.linkGone = ep.Joined && !present
-		ep.announced = present && ep.Joined
+		ep.announced = ep.Joined && !ep.linkGone // neighbours were told before the restart
 	}
 	e.reapply(ctx, e.allNetworks()...)
+	for id, p := range e.pools {
+		if p.OnLink && e.networkUsing(p.Prefix) != nil {
+			e.wantRefill(id)
+		}
+	}
+	return nil
+}
+
+// matchLinks removes links that are ours and nobody's, and takes in which
+// endpoints have lost theirs.
+func (e *Engine) matchLinks(ctx context.Context) error {
+	present, err := e.sweepLinks(ctx)
+	if err != nil {
+		return fmt.Errorf("list the links of ours: %w", err)
+	}
+	for _, ep := range e.endpoints {
+		_, ok := present[spec.VethName(ep.ID)]
+		ep.linkGone = ep.Joined && !ok
+	}
 	return nil
 }
 
@@ -52,49 +63,67 @@ func (e *Engine) restoreEndpoint(ctx context.Context, n *network, ep *endpoint) 
 }
 
 // finishInterrupted completes deletions and takes creations back: a front end
-// that had no answer asks again.
-func (e *Engine) finishInterrupted(ctx context.Context) error {
-	var errs []error
+// that had no answer asks again. What cannot be finished now stays as it is,
+// degraded, and is tried again with the next change of a link or route.
+func (e *Engine) finishInterrupted(ctx context.Context) {
 	for _, id := range sortedIDs(e.endpoints) {
 		ep := e.endpoints[id]
 		if _, ok := e.networks[ep.NetworkID]; !ok || ep.Phase != spec.PhaseReady {
-			errs = append(errs, e.dropEndpoint(ctx, ep))
+			if err := e.dropEndpoint(ctx, ep); err != nil {
+				e.Log.Error("finish what was interrupted", "network", ep.NetworkID, "endpoint", ep.ID, "err", err)
+			}
 		}
 	}
 	for _, id := range sortedIDs(e.networks) {
 		if n := e.networks[id]; n.Phase != spec.PhaseReady {
-			errs = append(errs, e.dropNetwork(ctx, n))
+			if err := e.dropNetwork(ctx, n); err != nil {
+				n.err = err
+				e.Log.Error("finish what was interrupted", "network", n.ID, "err", err)
+			}
 		}
 	}
-	return errors.Join(errs...)
 }
 
-// sweepLeases drops leases of our networks' pools that no endpoint, gateway or
-// auxiliary address accounts for: the front end was cut off between asking for
-// an address and using it. CreateEndpoint takes such a lease again.
-func (e *Engine) sweepLeases() error {
-	for _, p := range e.pools {
+// sweepPools drops what nobody accounts for, because the front end was cut off
+// between asking for it and using it: pools without a lease that no network of
+// ours uses, and leases of our networks' pools that are no endpoint's, gateway's
+// or auxiliary address. CreateEndpoint takes such a lease again.
+func (e *Engine) sweepPools() {
+	for _, id := range sortedIDs(e.pools) {
+		p := e.pools[id]
 		n := e.networkUsing(p.Prefix)
-		if n == nil {
+		if n == nil && p.addrs.Len() > 0 {
 			continue // another driver's network: its endpoints are unknown to us
 		}
-		keep := map[netip.Addr]bool{}
-		for _, s := range n.Subnets() {
-			keep[s.Gateway] = true
-			for _, a := range s.Aux {
-				keep[a] = true
-			}
+		var err error
+		if n == nil {
+			err = e.dropPool(id)
+		} else {
+			err = e.sweepLeases(p, n)
 		}
-		for a := range p.addrs.All() {
-			if _, used := e.byAddr[a]; used || keep[a] {
-				continue
-			}
-			if err := e.Journal.DeleteLease(p.ID, a); err != nil {
-				return err
-			}
-			p.addrs.Release(a)
-			e.Log.Info("lease without an endpoint released", "pool", p.ID, "address", a)
+		if err != nil {
+			e.Log.Error("release what nobody uses", "pool", id, "err", err)
 		}
+	}
+}
+
+func (e *Engine) sweepLeases(p *pool, n *network) error {
+	keep := map[netip.Addr]bool{}
+	for _, s := range n.Subnets() {
+		keep[s.Gateway] = true
+		for _, a := range s.Aux {
+			keep[a] = true
+		}
+	}
+	for a := range p.addrs.All() {
+		if _, used := e.byAddr[a]; used || keep[a] {
+			continue
+		}
+		if err := e.Journal.DeleteLease(p.ID, a); err != nil {
+			return err
+		}
+		p.addrs.Release(a)
+		e.Log.Info("lease without an endpoint released", "pool", p.ID, "address", a)
 	}
 	return nil
 }
@@ -113,14 +142,15 @@ func (e *Engine) sweepLinks(ctx context.Context) (map[string]struct{}, error) {
 		return nil, err
 	}
 	present := map[string]struct{}{}
-	var errs []error
 	for _, l := range owned {
 		if wanted[l.Alias] || !strings.HasPrefix(l.Alias, spec.LinkAliasMark) {
 			present[l.Name] = struct{}{}
 			continue
 		}
 		e.Log.Info("leftover link removed", "link", l.Name, "alias", l.Alias)
-		errs = append(errs, e.Links.Remove(ctx, l.Name, l.Alias))
+		if err := e.Links.Remove(ctx, l.Name, l.Alias); err != nil {
+			e.Log.Error("remove leftover link", "link", l.Name, "err", err)
+		}
 	}
-	return present, errors.Join(errs...)
+	return present, nil
 }

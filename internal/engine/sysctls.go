@@ -9,6 +9,7 @@ import (
 	"strings"
 )
 
+// What makes a host a router.
 const (
 	forwarding6 = "net/ipv6/conf/all/forwarding"
 	forwarding4 = "net/ipv4/ip_forward"
@@ -19,28 +20,24 @@ type setting struct{ key, value string }
 
 // hostSettings are what the present networks need of the host, in the order in
 // which they must be set: turning forwarding on purges the default routes of
-// every link that does not have accept_ra=2 by then (net/ipv6/addrconf.c,
-// addrconf_fixup_forwarding; Documentation/networking/ip-sysctl, accept_ra).
+// every link that does not have accept_ra=2 by then, and such a link takes no
+// advertisement afterwards (net/ipv6/addrconf.c, addrconf_fixup_forwarding;
+// Documentation/networking/ip-sysctl, accept_ra).
 func (e *Engine) hostSettings(ctx context.Context) ([]setting, error) {
-	var v4, v6 bool
-	parents, err := e.Host.RALinks(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("links with a default route by router advertisement: %w", err)
-	}
-	for _, n := range e.networks {
-		if n.Internal {
-			continue
-		}
-		v4 = v4 || len(n.IPv4) > 0
-		v6 = v6 || len(n.IPv6) > 0
-		if parent := n.parent(); parent != "" {
-			parents = append(parents, parent)
-		}
-	}
+	v4, v6 := e.forwards()
 	var settings []setting
 	if v6 {
-		slices.Sort(parents)
-		for _, link := range slices.Compact(parents) {
+		links, err := e.Host.RALinks(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("links on which a router may be: %w", err)
+		}
+		for _, n := range e.networks {
+			if parent := n.namedParent(); parent != "" {
+				links = append(links, parent)
+			}
+		}
+		slices.Sort(links)
+		for _, link := range slices.Compact(links) {
 			settings = append(settings, acceptRA(link))
 		}
 		settings = append(settings, setting{forwarding6, "1"})
@@ -51,7 +48,18 @@ func (e *Engine) hostSettings(ctx context.Context) ([]setting, error) {
 	return settings, nil
 }
 
-// applySysctls sets what the networks need and puts back what none needs any
+// forwards reports which families the networks need the host to forward.
+func (e *Engine) forwards() (v4, v6 bool) {
+	for _, n := range e.networks {
+		if !n.Internal {
+			v4 = v4 || len(n.IPv4) > 0
+			v6 = v6 || len(n.IPv6) > 0
+		}
+	}
+	return v4, v6
+}
+
+// applySysctls sets what the networks need and puts back what nobody needs any
 // more. What a key held before goes to the journal before the key is changed.
 func (e *Engine) applySysctls(ctx context.Context) error {
 	settings, err := e.hostSettings(ctx)
@@ -63,24 +71,54 @@ func (e *Engine) applySysctls(ctx context.Context) error {
 			return err
 		}
 	}
-	needed := func(key string) bool {
-		return slices.ContainsFunc(settings, func(s setting) bool { return s.key == key })
+	forwarded := map[string]bool{}
+	for _, key := range []string{forwarding4, forwarding6} {
+		if forwarded[key], err = e.mustForward(ctx, key); err != nil {
+			return err
+		}
 	}
 	var errs []error
 	for _, key := range e.restoreOrder() {
-		// While forwarding is on a link keeps accept_ra=2, also when its
-		// advertised route is gone for the moment: it could not come back.
-		if !needed(key) && !(isAcceptRA(key) && needed(forwarding6)) {
-			errs = append(errs, e.restoreSysctl(ctx, key))
+		if forwarded[family(key)] {
+			continue
+		}
+		if err := e.restoreSysctl(ctx, key); err != nil {
+			errs = append(errs, err)
+			forwarded[family(key)] = true // what comes after it must not be put back before it
 		}
 	}
 	return errors.Join(errs...)
 }
 
+// mustForward reports whether forwarding has to stay on: for a network of ours,
+// or for another's bridge that came while it was on.
+func (e *Engine) mustForward(ctx context.Context, key string) (bool, error) {
+	v4, v6 := e.forwards()
+	if key == forwarding4 && v4 || key == forwarding6 && v6 {
+		return true, nil
+	}
+	if _, ours := e.sysctls[key]; !ours {
+		return false, nil
+	}
+	others, err := e.Host.OthersForward(ctx, key == forwarding6)
+	if err != nil {
+		return false, fmt.Errorf("bridges that are not ours: %w", err)
+	}
+	return others, nil
+}
+
+// family is the forwarding key with which a key is set and put back.
+func family(key string) string {
+	if strings.HasPrefix(key, "net/ipv6/") {
+		return forwarding6
+	}
+	return forwarding4
+}
+
 func (e *Engine) setSysctl(ctx context.Context, s setting) error {
 	old, err := e.Sysctls.Get(ctx, s.key)
 	if isAcceptRA(s.key) && errors.Is(err, fs.ErrNotExist) {
-		return nil // the parent is gone; it is set when it comes back
+		return nil // the link is gone; it is set when it comes back
 	}
 	if err != nil {
 		return err
@@ -89,53 +127,110 @@ func (e *Engine) setSysctl(ctx context.Context, s setting) error {
 	if old == s.value || isAcceptRA(s.key) && old == "0" {
 		return nil
 	}
-	if _, recorded := e.sysctls[s.key]; !recorded {
-		if err := e.Journal.PutSysctl(s.key, old); err != nil {
+	if !isAcceptRA(s.key) {
+		if err := e.recordSideEffects(ctx, s.key); err != nil {
 			return err
 		}
-		e.sysctls[s.key] = old
 	}
+	if err := e.recordSysctl(s.key, old); err != nil {
+		return err
+	}
+	e.Log.Info("setting of the host changed", "key", s.key, "from", old, "to", s.value)
 	return e.Sysctls.Set(ctx, s.key, s.value)
 }
 
-// keepAcceptRA sets a link's accept_ra again when the link has been away: a new
-// one starts with the default, takes no advertisements while the host forwards,
-// and would never have a default route again.
+func (e *Engine) recordSysctl(key, old string) error {
+	if _, recorded := e.sysctls[key]; recorded {
+		return nil
+	}
+	if err := e.Journal.PutSysctl(key, old); err != nil {
+		return err
+	}
+	e.sysctls[key] = old
+	return nil
+}
+
+// recordSideEffects keeps what the kernel will overwrite when forwarding is
+// turned off again: every link's own forwarding, and IPv4's accept_redirects
+// (inet_forward_change in net/ipv4/devinet.c, addrconf_fixup_forwarding).
+func (e *Engine) recordSideEffects(ctx context.Context, key string) error {
+	folder := "net/ipv6/conf"
+	lost := map[string]string{}
+	if key == forwarding4 {
+		folder = "net/ipv4/conf"
+		lost[folder+"/all/accept_redirects"] = "0"
+	}
+	links, err := e.Sysctls.List(ctx, folder)
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		if link != "all" {
+			lost[folder+"/"+link+"/forwarding"] = "1"
+		}
+	}
+	for _, k := range sortedIDs(lost) {
+		value, err := e.Sysctls.Get(ctx, k)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && value != lost[k] {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := e.recordSysctl(k, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepAcceptRA sets accept_ra of a link that came: a new one starts with the
+// default, takes no advertisements while the host forwards, and would never
+// have a default route.
 func (e *Engine) keepAcceptRA(ctx context.Context, link string) {
-	s := acceptRA(link)
-	if _, ours := e.sysctls[s.key]; !ours {
+	if _, v6 := e.forwards(); !v6 {
 		return
 	}
-	if err := e.setSysctl(ctx, s); err != nil {
+	takes, err := e.Host.TakesRA(ctx, link)
+	if err == nil && takes {
+		err = e.setSysctl(ctx, acceptRA(link))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // gone again
 		e.Log.Error("host settings", "link", link, "err", err)
 	}
 }
 
-// restoreOrder is the reverse of hostSettings: forwarding before accept_ra.
+// restoreOrder is the reverse of setting: forwarding, then what the kernel
+// changed along with it, then accept_ra.
 func (e *Engine) restoreOrder() []string {
-	keys := sortedIDs(e.sysctls)
-	slices.SortStableFunc(keys, func(a, b string) int {
+	rank := func(key string) int {
 		switch {
-		case isAcceptRA(a) == isAcceptRA(b):
+		case key == forwarding4 || key == forwarding6:
 			return 0
-		case isAcceptRA(b):
-			return -1
-		default:
+		case !isAcceptRA(key):
 			return 1
+		default:
+			return 2
 		}
-	})
+	}
+	keys := sortedIDs(e.sysctls)
+	slices.SortStableFunc(keys, func(a, b string) int { return rank(a) - rank(b) })
 	return keys
 }
 
 // restoreSysctl puts a key back, unless somebody else has changed it meanwhile.
+// What the kernel changed by itself is put back in any case.
 func (e *Engine) restoreSysctl(ctx context.Context, key string) error {
-	ours := "1"
-	if isAcceptRA(key) {
-		ours = "2"
-	}
 	now, err := e.Sysctls.Get(ctx, key)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	ours := now
+	switch {
+	case key == forwarding4 || key == forwarding6:
+		ours = "1"
+	case isAcceptRA(key):
+		ours = "2"
 	}
 	if err == nil && now == ours {
 		if err := e.Sysctls.Set(ctx, key, e.sysctls[key]); err != nil {

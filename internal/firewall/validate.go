@@ -69,6 +69,14 @@ func (p Published) validate() error {
 	return nil
 }
 
+// Collides reports whether p and other ask for the same port of the same host
+// address, as bind(2) judges it: every address collides with each.
+func (p Published) Collides(other Published) bool {
+	return p.HostPort != 0 && p.HostPort == other.HostPort && p.Protocol == other.Protocol &&
+		p.Container.Is4() == other.Container.Is4() &&
+		(p.everyAddress() || other.everyAddress() || p.HostIP == other.HostIP)
+}
+
 // hostPorts are the published ports of the host that are taken, by protocol,
 // port and family.
 type hostPorts map[hostPort][]publisher
@@ -95,7 +103,7 @@ func (h hostPorts) take(n Network, p Published) error {
 		if o == p && other.network.ID == n.ID {
 			return nil // said twice, meant once
 		}
-		if o.everyAddress() || p.everyAddress() || o.HostIP == p.HostIP {
+		if p.Collides(o) {
 			return fmt.Errorf("host port %d/%s is published twice: %s (network %s) and %s (network %s)",
 				p.HostPort, p.Protocol, o, spec.ShortID(other.network.ID), p, spec.ShortID(n.ID))
 		}

@@ -10,6 +10,7 @@ import (
 var (
 	keyVersion  = []byte("version")
 	keyGlobalID = []byte("ula-global-id")
+	keyBoot     = []byte("boot-id")
 )
 
 // migrations bring a journal from the version of their index to the next one.

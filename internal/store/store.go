@@ -176,6 +176,23 @@ func (s *Store) GlobalID(make func() ([5]byte, error)) ([5]byte, error) {
 	return id, err
 }
 
+// Boot notes which boot of the machine this is. At another one than before it
+// forgets the sysctls, which the kernel has started with values of its own.
+func (s *Store) Boot(id string) error {
+	return s.update("boot", func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if before := meta.Get(keyBoot); before != nil && string(before) != id {
+			if err := tx.DeleteBucket(bucketSysctls); err != nil {
+				return err
+			}
+			if _, err := tx.CreateBucket(bucketSysctls); err != nil {
+				return err
+			}
+		}
+		return meta.Put(keyBoot, []byte(id))
+	})
+}
+
 func (s *Store) put(bucket []byte, key string, record any) error {
 	value, err := json.Marshal(record)
 	if err != nil {

@@ -100,6 +100,22 @@ func TestDeleteLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestAnotherBootForgetsSysctls(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "v6net.db"))
+	for _, step := range []struct {
+		boot string
+		kept bool
+	}{{"first", true}, {"first", true}, {"second", false}} {
+		must(t, s.PutSysctl("k", "0"))
+		must(t, s.Boot(step.boot))
+		state, err := s.Load()
+		must(t, err)
+		if _, kept := state.Sysctls["k"]; kept != step.kept {
+			t.Errorf("boot %s: the record is kept = %v, want %v", step.boot, kept, step.kept)
+		}
+	}
+}
+
 func TestNewerSchemaIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "v6net.db")
 	s := open(t, path)

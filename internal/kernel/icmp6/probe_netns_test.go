@@ -102,8 +102,13 @@ func TestAnnounce(t *testing.T) {
 	knows := func(c *testnet.Host, addr, mac string) bool {
 		return strings.Contains(c.Run(t, "ip", "neigh", "show", addr, "dev", "eth0"), mac)
 	}
+	announcer, err := NewAnnouncer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = announcer.Close() }()
 	for _, addr := range []string{leased, addr4} {
-		if err := Announce(t.Context(), []string{"port1", "gone"}, netip.MustParseAddr(addr), mac); err != nil {
+		if err := announcer.Announce(t.Context(), []string{"port1", "gone"}, netip.MustParseAddr(addr), mac); err != nil {
 			t.Errorf("announce %s: %v", addr, err)
 		}
 		eventually(t, "the container learns of "+addr, func() bool { return knows(containers["port1"], addr, "02:00:00:00:00:bb") })
@@ -111,7 +116,7 @@ func TestAnnounce(t *testing.T) {
 			t.Errorf("%s was announced on a port that was not asked for", addr)
 		}
 	}
-	if err := Announce(t.Context(), nil, netip.MustParseAddr(leased), mac[:4]); err == nil {
+	if err := announcer.Announce(t.Context(), nil, netip.MustParseAddr(leased), mac[:4]); err == nil {
 		t.Error("a MAC of 4 bytes: no error")
 	}
 }

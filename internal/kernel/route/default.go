@@ -52,9 +52,32 @@ func (h *Handle) RALinks(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return h.linkNames(ctx, defaults)
+}
+
+// DefaultLinks names the links of the default routes of both families in the main table.
+func (h *Handle) DefaultLinks(ctx context.Context) ([]string, error) {
+	var defaults []netlink.Route
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := h.routes(ctx, family, false, func(r netlink.Route) bool {
+			return r.Type == unix.RTN_UNICAST && isDefault(r)
+		})
+		if err != nil {
+			return nil, err
+		}
+		defaults = append(defaults, routes...)
+	}
+	return h.linkNames(ctx, defaults)
+}
+
+// linkNames are those of the routes' links, sorted; links that have gone since are left out.
+func (h *Handle) linkNames(ctx context.Context, routes []netlink.Route) ([]string, error) {
 	var names []string
-	for _, r := range defaults {
+	for _, r := range routes {
 		for _, index := range nextHopLinks(r) {
+			if err := ctx.Err(); err != nil {
+				return nil, fmt.Errorf("read the links of routes: %w", err)
+			}
 			l, err := h.linkByIndex(index)
 			if err != nil {
 				return nil, err

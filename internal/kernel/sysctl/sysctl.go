@@ -58,6 +58,24 @@ func (p *Parameters) Get(ctx context.Context, key string) (string, error) {
 	return normal(string(raw)), nil
 }
 
+// List names what is directly below a folder of parameters such as
+// "net/ipv6/conf". The error matches [ErrNotFound] where there is none.
+func (p *Parameters) List(ctx context.Context, folder string) ([]string, error) {
+	path, err := p.path(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, p.explain("list", folder, err)
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, nil
+}
+
 // Set gives a parameter a value, and writes nothing when it has that value
 // already. The error matches [ErrNotFound] where the kernel has no such
 // parameter and [ErrReadOnly] where it may not be written.
