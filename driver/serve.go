@@ -66,7 +66,7 @@ func (h *Handler) Serve(ctx context.Context, l net.Listener) error {
 	}
 	h.drain(server, cancel)
 	if err == nil {
-		<-stopped // closed by drain
+		<-stopped //nolint:errcheck // closed by drain
 	}
 	return err
 }

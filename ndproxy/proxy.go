@@ -28,11 +28,11 @@ func (p *Proxy) Run(ctx context.Context, conn Conn) error {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closed)
-		conn.Close() // ends Read
+		_ = conn.Close() // ends Read
 	})
 	err := p.answer(conn)
 	if stop() {
-		conn.Close()
+		_ = conn.Close() // the error of reading is what counts
 	} else {
 		<-closed
 	}

@@ -295,7 +295,7 @@ func TestAddBeforeRun(t *testing.T) {
 			t.Errorf("announced %v after %d dials, want %v after 1", got, host.dialed(), leased)
 		}
 		cancel()
-		<-ran
+		<-ran                 //nolint:errcheck // it was cancelled
 		s.Add("eth1", leased) // after its end: kept, without effect
 		s.Remove("eth0", leased)
 	})

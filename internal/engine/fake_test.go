@@ -200,13 +200,16 @@ func (w *world) snapshot() snapshot {
 	return s
 }
 
+// noContext is the journal's: its calls have none.
+var noContext context.Context
+
 // fakeJournal keeps what internal/store keeps, and as it does: through JSON.
 type fakeJournal struct{ *world }
 
 func journalKey(kind, key string) string { return kind + " " + key }
 
 func (j fakeJournal) put(kind, key string, record any) error {
-	return j.call(nil, "journal: put "+journalKey(kind, key), func() error {
+	return j.call(noContext, "journal: put "+journalKey(kind, key), func() error {
 		text, err := json.Marshal(record)
 		j.journal[journalKey(kind, key)] = string(text)
 		return err
@@ -214,7 +217,7 @@ func (j fakeJournal) put(kind, key string, record any) error {
 }
 
 func (j fakeJournal) remove(kind, key string) error {
-	return j.call(nil, "journal: delete "+journalKey(kind, key), func() error {
+	return j.call(noContext, "journal: delete "+journalKey(kind, key), func() error {
 		delete(j.journal, journalKey(kind, key))
 		return nil
 	})
@@ -222,7 +225,7 @@ func (j fakeJournal) remove(kind, key string) error {
 
 func (j fakeJournal) Load() (spec.State, error) {
 	s := spec.State{Leases: map[string][]netip.Addr{}, Sysctls: map[string]string{}}
-	err := j.call(nil, "journal: load", func() error {
+	err := j.call(noContext, "journal: load", func() error {
 		var errs []error
 		for _, key := range slices.Sorted(maps.Keys(j.journal)) {
 			kind, name, _ := strings.Cut(key, " ")
@@ -274,7 +277,7 @@ func (j fakeJournal) PutEndpoint(e spec.Endpoint) error { return j.put("endpoint
 func (j fakeJournal) DeleteEndpoint(id string) error    { return j.remove("endpoint", id) }
 func (j fakeJournal) PutPool(p spec.Pool) error         { return j.put("pool", p.ID, p) }
 func (j fakeJournal) DeletePool(id string) error {
-	return j.call(nil, "journal: delete "+journalKey("pool", id), func() error {
+	return j.call(noContext, "journal: delete "+journalKey("pool", id), func() error {
 		maps.DeleteFunc(j.journal, func(key, _ string) bool {
 			return key == journalKey("pool", id) || strings.HasPrefix(key, journalKey("lease", id)+" ")
 		})

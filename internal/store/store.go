@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -42,7 +43,7 @@ func Open(path string) (*Store, error) {
 		return nil, fmt.Errorf("journal %s: %w", path, err)
 	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("journal %s: another v6net daemon has it open", path)
 	}
 	if err != nil {
@@ -121,7 +122,7 @@ func (s *Store) PutPool(p spec.Pool) error { return s.put(bucketPools, p.ID, p) 
 func (s *Store) DeletePool(id string) error {
 	return s.update("delete pool "+id, func(tx *bbolt.Tx) error {
 		err := tx.Bucket(bucketLeases).DeleteBucket([]byte(id))
-		if err != nil && !errors.Is(err, bbolt.ErrBucketNotFound) {
+		if err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
 			return err
 		}
 		return tx.Bucket(bucketPools).Delete([]byte(id))

@@ -89,7 +89,7 @@ func TestDoOpensSocketsInTheHost(t *testing.T) {
 	go func() { served <- server.Serve(listener) }()
 	defer func() {
 		_ = server.Close()
-		_ = <-served // http.ErrServerClosed
+		<-served //nolint:errcheck // http.ErrServerClosed
 	}()
 
 	client := &http.Client{Transport: &http.Transport{DialContext: self.DialContext}, Timeout: 5 * time.Second}

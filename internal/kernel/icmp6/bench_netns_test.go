@@ -51,7 +51,7 @@ func BenchmarkPacketPath(b *testing.B) {
 			go func() { ran <- proxy.Run(ctx, conn) }()
 			defer func() {
 				cancel()
-				<-ran
+				<-ran //nolint:errcheck // it was cancelled
 			}()
 
 			frames := make([][]byte, 4096)
