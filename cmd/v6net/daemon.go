@@ -14,6 +14,7 @@ import (
 	"github.com/v6net/v6net/driver"
 	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/engine"
+	"github.com/v6net/v6net/internal/kernel/conntrack"
 	"github.com/v6net/v6net/internal/kernel/icmp6"
 	"github.com/v6net/v6net/internal/kernel/link"
 	"github.com/v6net/v6net/internal/kernel/netns"
@@ -98,15 +99,16 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 		return d, fmt.Errorf("which boot of the machine this is: %w", err)
 	}
 	d.engine, err = engine.New(engine.Config{
-		Version:  version,
-		BootID:   strings.TrimSpace(string(boot)),
-		Log:      log,
-		Journal:  journal,
-		Links:    kernelLinks{d.links},
-		Sysctls:  sysctl.New(c.SysctlRoot),
-		Firewall: d.firewall,
-		Host:     host{d.routes, d.announce, d.links},
-		Proxy:    d.proxy,
+		Version:   version,
+		BootID:    strings.TrimSpace(string(boot)),
+		Log:       log,
+		Journal:   journal,
+		Links:     kernelLinks{d.links},
+		Sysctls:   sysctl.New(c.SysctlRoot),
+		Firewall:  d.firewall,
+		Conntrack: conntrack.Table{},
+		Host:      host{d.routes, d.announce, d.links},
+		Proxy:     d.proxy,
 	})
 	return d, err
 }

@@ -23,20 +23,21 @@ func tree(folder string) func(string) bool {
 // ours lists, for each folder, the packages of this module that it may import.
 // A folder that is not here may import none.
 var ours = map[string][]string{
-	"driver":                {"internal/spec"},
-	"ipam":                  {"internal/spec"},
-	"ndproxy":               {"internal/spec"},
-	"internal/control":      {"internal/spec"},
-	"internal/engine":       {"internal/spec", "internal/firewall", "internal/prefix", "ipam"},
-	"internal/firewall":     {"internal/spec"},
-	"internal/prefix":       {"internal/spec", "ipam"},
-	"internal/store":        {"internal/spec"},
-	"internal/kernel/nft":   {"internal/firewall"},
-	"internal/kernel/link":  {"internal/spec", "internal/kernel/dump"},
-	"internal/kernel/route": {"internal/kernel/dump"},
-	"internal/kernel/icmp6": {"ndproxy", "internal/kernel/dump"},
-	"internal/testnet":      {"internal/kernel/netns"},
-	"internal/testengine":   {"internal/testnet"},
+	"driver":                    {"internal/spec"},
+	"ipam":                      {"internal/spec"},
+	"ndproxy":                   {"internal/spec"},
+	"internal/control":          {"internal/spec"},
+	"internal/engine":           {"internal/spec", "internal/firewall", "internal/prefix", "ipam"},
+	"internal/firewall":         {"internal/spec"},
+	"internal/prefix":           {"internal/spec", "ipam"},
+	"internal/store":            {"internal/spec"},
+	"internal/kernel/nft":       {"internal/firewall"},
+	"internal/kernel/conntrack": {"internal/firewall"},
+	"internal/kernel/link":      {"internal/spec", "internal/kernel/dump"},
+	"internal/kernel/route":     {"internal/kernel/dump"},
+	"internal/kernel/icmp6":     {"ndproxy", "internal/kernel/dump"},
+	"internal/testnet":          {"internal/kernel/netns"},
+	"internal/testengine":       {"internal/testnet"},
 }
 
 // fenced are modules that only some folders may use.

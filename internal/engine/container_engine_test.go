@@ -47,14 +47,15 @@ func (h *host) start(ctx context.Context) error {
 	clear(h.proxied)
 	h.world.mu.Unlock()
 	e, err := engine.New(engine.Config{
-		Version:  "test",
-		Log:      slog.New(slog.DiscardHandler),
-		Journal:  h.journal,
-		Links:    fakeLinks{h.world},
-		Sysctls:  fakeSysctls{h.world},
-		Firewall: fakeFirewall{h.world},
-		Host:     fakeHost{h.world},
-		Proxy:    fakeProxy{h.world},
+		Version:   "test",
+		Log:       slog.New(slog.DiscardHandler),
+		Journal:   h.journal,
+		Links:     fakeLinks{h.world},
+		Sysctls:   fakeSysctls{h.world},
+		Firewall:  fakeFirewall{h.world},
+		Conntrack: fakeConntrack{h.world},
+		Host:      fakeHost{h.world},
+		Proxy:     fakeProxy{h.world},
 	})
 	if err != nil {
 		return err

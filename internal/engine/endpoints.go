@@ -117,8 +117,16 @@ func (e *Engine) addEndpoint(ctx context.Context, n *network, spe spec.Endpoint)
 		},
 		{
 			what: "apply",
-			do:   func(ctx context.Context) error { return e.applyEndpoint(ctx, n, ep) },
-			undo: func(ctx context.Context) error { return e.unapplyEndpoint(ctx, ep) },
+			do: func(ctx context.Context) error {
+				if err := e.applyEndpoint(ctx, n, ep); err != nil {
+					return err
+				}
+				return e.applyFirewall(ctx)
+			},
+			undo: func(ctx context.Context) error {
+				ep.Phase = spec.PhaseDeleting
+				return e.unapplyEndpoint(ctx, ep)
+			},
 		},
 		{
 			what: "journal",
@@ -323,15 +331,16 @@ func (e *Engine) setProxied(ep *endpoint, link string) {
 	ep.proxied = link
 }
 
-// unapplyEndpoint is the way back.
+// unapplyEndpoint is the way back, of an endpoint that is being deleted: the
+// ruleset has no place for it. Connections are forgotten when nothing can make
+// new ones, and before another container can have the addresses.
 func (e *Engine) unapplyEndpoint(ctx context.Context, ep *endpoint) error {
 	e.setProxied(ep, "")
-	if ports := ep.Ports; len(ports) > 0 {
-		ep.Ports = nil
-		if err := e.applyFirewall(ctx); err != nil {
-			ep.Ports = ports // they may be open still
-			return err
-		}
+	if err := e.applyFirewall(ctx); err != nil {
+		return err
+	}
+	if err := e.Conntrack.Forget(ctx, ep.Addresses()); err != nil {
+		return err
 	}
 	return e.Links.Remove(ctx, spec.VethName(ep.ID), spec.EndpointAlias(ep.ID))
 }

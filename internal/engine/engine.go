@@ -16,15 +16,16 @@ import (
 
 // Config is what an Engine works with.
 type Config struct {
-	Version  string
-	BootID   string // changes with every boot of the machine
-	Log      *slog.Logger
-	Journal  Journal
-	Links    Links
-	Sysctls  Sysctls
-	Firewall Firewall
-	Host     Host
-	Proxy    Proxy
+	Version   string
+	BootID    string // changes with every boot of the machine
+	Log       *slog.Logger
+	Journal   Journal
+	Links     Links
+	Sysctls   Sysctls
+	Firewall  Firewall
+	Conntrack Conntrack
+	Host      Host
+	Proxy     Proxy
 }
 
 // Engine is the one owner of desired state. It is safe for concurrent use.

@@ -565,6 +565,16 @@ func (f fakeFirewall) Remove(ctx context.Context) error {
 	})
 }
 
+type fakeConntrack struct{ *world }
+
+func (c fakeConntrack) Forget(ctx context.Context, addrs []netip.Addr) error {
+	return c.call(ctx, fmt.Sprintf("conntrack: forget %v", addrs), func() error { return nil })
+}
+
+func (c fakeConntrack) ForgetPorts(ctx context.Context, ports []firewall.Published) error {
+	return c.call(ctx, fmt.Sprintf("conntrack: forget ports %v", ports), func() error { return nil })
+}
+
 type fakeHost struct{ *world }
 
 var errNoDefault = errors.New("this host has no usable IPv6 default route")

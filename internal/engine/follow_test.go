@@ -46,7 +46,7 @@ func TestDefaultRouteMoves(t *testing.T) {
 	for _, step := range []struct {
 		to      string
 		mtu     int
-		uplinks string
+		parents string
 		proxied map[string]bool
 	}{
 		{"eth1", 1400, `"eth0" "eth1"`, map[string]bool{"eth1 2001:db8:ff::2": true, onEth0: true}},
@@ -58,8 +58,8 @@ func TestDefaultRouteMoves(t *testing.T) {
 		if diff := cmp.Diff(step.proxied, h.proxied); diff != "" {
 			t.Errorf("default route on %q: proxied (-want +got):\n%s", step.to, diff)
 		}
-		if got := h.elements("uplinks"); got != step.uplinks {
-			t.Errorf("default route on %q: uplinks %s, want %s", step.to, got, step.uplinks)
+		if got := h.elements("parents"); got != step.parents {
+			t.Errorf("default route on %q: parents %s, want %s", step.to, got, step.parents)
 		}
 		if got := h.links[n.Bridge()].MTU; got != step.mtu {
 			t.Errorf("default route on %q: the bridge's MTU is %d, want %d", step.to, got, step.mtu)

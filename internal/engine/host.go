@@ -53,6 +53,15 @@ type Firewall interface {
 	Remove(context.Context) error
 }
 
+// Conntrack makes the kernel forget connections that the ruleset no longer
+// leads to, or leads elsewhere now. What it no longer knows is judged anew.
+type Conntrack interface {
+	// Forget ends all connections from or to the addresses.
+	Forget(context.Context, []netip.Addr) error
+	// ForgetPorts ends the connections to published ports, and no others of the container's.
+	ForgetPorts(context.Context, []firewall.Published) error
+}
+
 // Host is what can be learned about the machine and the links it is on.
 type Host interface {
 	prefix.Host

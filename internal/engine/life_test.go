@@ -65,7 +65,7 @@ func TestLifeOfANetwork(t *testing.T) {
 		Pools: []netip.Prefix{pfx(onLinkPool), pfx(pool4)}, Masquerade: []netip.Prefix{pfx(pool4)},
 	}
 	config := func() firewall.Config {
-		return firewall.Config{Uplinks: []string{"eth0"}, Networks: []firewall.Network{network}}
+		return firewall.Config{Parents: []string{"eth0"}, Networks: []firewall.Network{network}}
 	}
 	want.Ruleset = ruleset(t, config())
 	sameWorld(t, "after create", want, h.snapshot())
@@ -86,6 +86,8 @@ func TestLifeOfANetwork(t *testing.T) {
 	for _, link := range []string{veth, peer} {
 		want.Sysctls = with(want.Sysctls, "net/ipv6/conf/"+link+"/accept_ra", "1", "net/ipv6/conf/"+link+"/accept_dad", "1", "net/ipv6/conf/"+link+"/forwarding", "1", "net/ipv4/conf/"+link+"/route_localnet", "0")
 	}
+	network.Live = made.Addresses()
+	want.Ruleset = ruleset(t, config())
 	want.Proxied = map[string]bool{"eth0 2001:db8:1:0:789a::2": true}
 	sameWorld(t, "after CreateEndpoint", want, h.snapshot())
 
@@ -111,6 +113,8 @@ func TestLifeOfANetwork(t *testing.T) {
 
 	must(t, h.engine.DeleteEndpoint(ctx, n.ID, a.id))
 	want.Links, want.Sysctls, want.Proxied = with(pristine.Links, bridge, bridgeLink), beforeEndpoint, map[string]bool{}
+	network.Live, network.Published = nil, nil
+	want.Ruleset = ruleset(t, config())
 	sameWorld(t, "after DeleteEndpoint", want, h.snapshot())
 	for pool, addr := range a.leases {
 		must(t, h.engine.ReleaseAddress(ctx, pool, addr))

@@ -33,12 +33,15 @@ func (e *Engine) policy() firewall.Config {
 	for _, id := range sortedIDs(e.networks) {
 		n := e.networks[id]
 		if n.parent != "" {
-			c.Uplinks = append(c.Uplinks, n.parent)
+			c.Parents = append(c.Parents, n.parent)
+		}
+		if !n.Internal {
+			c.Parents = append(c.Parents, e.defaultLinks...)
 		}
 		c.Networks = append(c.Networks, n.policy(byNetwork[id]))
 	}
-	slices.Sort(c.Uplinks)
-	c.Uplinks = slices.Compact(c.Uplinks)
+	slices.Sort(c.Parents)
+	c.Parents = slices.Compact(c.Parents)
 	return c
 }
 
@@ -63,7 +66,14 @@ func (n *network) policy(endpoints []*endpoint) firewall.Network {
 			f.Masquerade = append(f.Masquerade, s.Prefix)
 		}
 	}
+	for _, s := range n.Subnets() {
+		f.Live = append(f.Live, s.Aux...) // the user says that somebody has them
+	}
 	for _, ep := range endpoints {
+		if ep.Phase == spec.PhaseDeleting {
+			continue
+		}
+		f.Live = append(f.Live, ep.Addresses()...)
 		for _, p := range ep.Ports {
 			f.Published = append(f.Published, n.published(ep, p)...)
 		}

@@ -55,19 +55,44 @@ func (e *Engine) Unpublish(ctx context.Context, networkID, id string) error {
 	return nil
 }
 
-// setPorts journals and applies an endpoint's ports. On failure the ports are as before.
+// setPorts journals and applies an endpoint's ports, and ends the connections to
+// those that it closes or opens: whoever asked an open port too early is on the
+// way to the host itself. On failure the ports are as before.
 func (e *Engine) setPorts(ctx context.Context, ep *endpoint, ports []spec.Port) error {
 	before := ep.Ports
+	changed := e.changedPorts(ep, before, ports)
 	set := func(ports []spec.Port) func(context.Context) error {
 		return func(ctx context.Context) error {
 			ep.Ports = ports
-			return errors.Join(e.Journal.PutEndpoint(ep.Endpoint), e.applyFirewall(ctx))
+			if err := errors.Join(e.Journal.PutEndpoint(ep.Endpoint), e.applyFirewall(ctx)); err != nil {
+				return err
+			}
+			return e.Conntrack.ForgetPorts(ctx, changed)
 		}
 	}
 	if len(before) == 0 && len(ports) == 0 {
 		return e.Journal.PutEndpoint(ep.Endpoint)
 	}
 	return run(ctx, []step{{what: "ports", do: set(ports), undo: set(before)}})
+}
+
+// changedPorts are those that only one of two lists publishes.
+func (e *Engine) changedPorts(ep *endpoint, before, after []spec.Port) []firewall.Published {
+	n, ok := e.networks[ep.NetworkID]
+	if !ok {
+		return nil
+	}
+	published := func(ports []spec.Port) (all []firewall.Published) {
+		for _, p := range ports {
+			all = append(all, n.published(ep, p)...)
+		}
+		return all
+	}
+	without := func(a, b []firewall.Published) []firewall.Published {
+		return slices.DeleteFunc(slices.Clone(a), func(p firewall.Published) bool { return slices.Contains(b, p) })
+	}
+	was, is := published(before), published(after)
+	return append(without(was, is), without(is, was)...)
 }
 
 // resolvePorts checks published ports and picks host ports.

@@ -17,8 +17,8 @@ func Build(c Config) (Ruleset, error) {
 		return Ruleset{}, err
 	}
 	b := builder{}
-	for _, link := range c.Uplinks {
-		b.add("uplinks", quote(link))
+	for _, link := range c.Parents {
+		b.add("parents", quote(link))
 	}
 	var pools, masquerade netipx.IPSetBuilder
 	for _, n := range c.Networks {
@@ -50,11 +50,13 @@ func (b builder) addMapping(set, key, value string) {
 
 func (b builder) network(n Network) {
 	bridge := quote(n.Bridge)
-	pair := bridge + " . " + bridge
 	b.add("networks", bridge)
-	b.add("same", pair)
+	b.add("same", bridge+" . "+bridge)
 	if n.ICC {
-		b.add("icc", pair)
+		b.add("icc", bridge)
+	}
+	for _, a := range n.Live {
+		b.add("live"+family(a), a.String())
 	}
 	if n.Internal {
 		b.add("internal", bridge)
@@ -78,10 +80,7 @@ func (b builder) published(p Published) {
 	if p.HostIP.IsLoopback() && p.HostIP.Is6() {
 		return
 	}
-	family := "6"
-	if p.Container.Is4() {
-		family = "4"
-	}
+	family := family(p.Container)
 	target := fmt.Sprintf("%s . %d", p.Container, p.Port)
 	switch {
 	case p.HostPort == 0:
@@ -101,11 +100,7 @@ func (b builder) prefixes(set string, from *netipx.IPSetBuilder) error {
 		return fmt.Errorf("join the prefixes of set %s: %w", set, err)
 	}
 	for _, p := range all.Prefixes() {
-		if p.Addr().Is4() {
-			b.add(set+"4", p.String())
-		} else {
-			b.add(set+"6", p.String())
-		}
+		b.add(set+family(p.Addr()), p.String())
 	}
 	return nil
 }
@@ -119,6 +114,14 @@ func (b builder) ruleset() Ruleset {
 		set.Elements = slices.Compact(set.Elements)
 	}
 	return r
+}
+
+// family is how the names of sets of such addresses end.
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "4"
+	}
+	return "6"
 }
 
 func quote(link string) string { return `"` + link + `"` }

@@ -39,6 +39,7 @@ func web() Network {
 		ID: "aaaaaaaaaaaa1111", Bridge: "v6naaaaaaaaaaaa",
 		Isolate: true, ICC: true, Inbound: spec.InboundPublished,
 		Pools:      prefixes("2001:db8:1::/64", "172.18.0.0/16"),
+		Live:       []netip.Addr{address("2001:db8:1::5"), address("172.18.0.5"), address("172.18.0.6")},
 		Masquerade: prefixes("172.18.0.0/16"),
 		Published: []Published{
 			{Protocol: "tcp", Container: address("2001:db8:1::5"), Port: 80},
@@ -57,6 +58,7 @@ func ula() Network {
 		ID: "bbbbbbbbbbbb2222", Bridge: "v6nbbbbbbbbbbbb",
 		ICC: true, Inbound: spec.InboundPublished,
 		Pools:      prefixes("fd00:1::/64"),
+		Live:       []netip.Addr{address("fd00:1::7")},
 		Masquerade: prefixes("fd00:1::/64"),
 		Published: []Published{
 			{Protocol: "tcp", Container: address("fd00:1::7"), Port: 443, HostPort: 443},
@@ -68,7 +70,7 @@ func ula() Network {
 func TestBuildGolden(t *testing.T) {
 	for name, config := range map[string]Config{
 		"empty":     {},
-		"published": {Networks: []Network{web(), ula()}, Uplinks: []string{"eth0"}},
+		"published": {Networks: []Network{web(), ula()}, Parents: []string{"eth0"}},
 		"inbound": {Networks: []Network{
 			{ID: "aaaaaaaaaaaa", Bridge: "br-open", Isolate: true, ICC: true, Inbound: spec.InboundOpen},
 			{ID: "bbbbbbbbbbbb", Bridge: "br-none", Isolate: true, ICC: true, Inbound: spec.InboundNone, Published: web().Published},
@@ -104,8 +106,8 @@ func TestBuildGolden(t *testing.T) {
 
 // Nothing but elements depends on the configuration, and their order on nothing.
 func TestBuildIsStable(t *testing.T) {
-	a := Config{Networks: []Network{web(), ula()}, Uplinks: []string{"eth0", "eth1"}}
-	b := Config{Networks: []Network{ula(), web()}, Uplinks: []string{"eth1", "eth0", "eth1"}}
+	a := Config{Networks: []Network{web(), ula()}, Parents: []string{"eth0", "eth1"}}
+	b := Config{Networks: []Network{ula(), web()}, Parents: []string{"eth1", "eth0", "eth1"}}
 	for i := range b.Networks {
 		ports := b.Networks[i].Published
 		rand.Shuffle(len(ports), func(i, j int) { ports[i], ports[j] = ports[j], ports[i] })
@@ -193,6 +195,7 @@ func TestValidate(t *testing.T) {
 		{"protocol", with(func(p *Published) { p.Protocol = "icmp" }), []string{`"icmp"`, "sctp", "aaaaaaaaaaaa"}},
 		{"container", with(func(p *Published) { p.Container = netip.Addr{} }), []string{"no address of a container"}},
 		{"mapped container", with(func(p *Published) { p.Container = address("::ffff:1.2.3.4") }), []string{"no address of a container"}},
+		{"live address", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Live: []netip.Addr{{}}}}}, []string{"aaaaaaaaaaaa", "live"}},
 		{"port 0", with(func(p *Published) { p.Port = 0 }), []string{"port 0"}},
 		{"families", with(func(p *Published) { p.HostIP = address("2001:db8::1") }), []string{"different families"}},
 		{"same host port", publish(tcp("172.18.0.2", "", 8080), tcp("172.18.0.3", "", 8080)),

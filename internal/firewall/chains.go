@@ -9,12 +9,19 @@ const (
 )
 
 // VouchMark is the bit of the packet mark that says "v6net has accepted this".
-// Nobody's documented bits are near it: Kubernetes 0xc000, Podman and CNI
-// portmap 0x2000, Tailscale 0xff0000, Docker's overlay the value 0xd0c4e3. It is
-// set in the forward hook, after the routing decision, so that no `ip rule`
-// sees it, and a packet loses its mark when it enters another namespace
-// (net/core/skbuff.c, skb_scrub_packet), so that no container can set it.
-const VouchMark = 0x10000000
+//
+// No bit is free of everybody (github.com/fwmark/registry): Calico's default
+// mask is 0xffff0000 and was 0xff000000, Tailscale's 0xff0000, Kubernetes has
+// 0xc000, Podman and CNI portmap 0x2000, AWS 0x80, and people take small numbers.
+// This one is claimed by Cilium alone, which claims all but 0xe000. Of whole
+// values it is neither in Docker's overlay 0xd0c4e3 nor in wg-quick's 0xca6c.
+// Beside a program that does set it, packets of that program's would pass the
+// forward chain as ours do.
+//
+// The bit is set in the forward hook, after the routing decision, so that no
+// `ip rule` sees it, and a packet loses its mark when it enters another
+// namespace (net/core/skbuff.c, skb_scrub_packet), so that no container can set it.
+const VouchMark = 0x1000
 
 // Priorities of our base chains, relative to include/uapi/linux/netfilter_ipv4.h.
 const (
@@ -29,13 +36,13 @@ func chains() []Chain {
 	return []Chain{
 		{Name: "forward", Hook: &Hook{"filter", "forward", priorityForward}, Rules: []string{
 			"iifname != @networks oifname != @networks return",
+			"iifname . oifname @same goto within",
+			// Before all else, what conntrack knows included: whoever scans a
+			// prefix must not fill the host's neighbour cache (RFC 6583). The
+			// forward hook precedes the neighbour's resolution.
+			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 counter drop",
+			"oifname @networks ip daddr @pools4 ip daddr != @live4 counter drop",
 			"ct state established,related goto vouch",
-			// Inside one bridge: frames that br_netfilter shows us, and
-			// connections that come back from the host's address. Neighbor
-			// discovery is untracked, so this precedes whatever asks conntrack.
-			"iifname . oifname @icc goto vouch",
-			"iifname . oifname @same ct status dnat goto vouch",
-			"iifname . oifname @same counter drop",
 			"iifname @internal counter drop",
 			"oifname @internal counter drop",
 			// Published means reachable by anyone, from other networks too. A
@@ -47,6 +54,15 @@ func chains() []Chain {
 			"iifname @networks oifname @networks goto between",
 			"oifname @networks goto inbound",
 			"goto outbound",
+		}},
+		// Inside one bridge: frames that br_netfilter shows us, and connections
+		// that come back from the host's address. Neighbor discovery is
+		// untracked, so that conntrack does not know it.
+		{Name: "within", Rules: []string{
+			"oifname @icc goto vouch",
+			"ct state established,related goto vouch",
+			"ct status dnat goto vouch",
+			"counter drop",
 		}},
 		{Name: "between", Rules: []string{
 			"iifname @mutual oifname @mutual oifname @accepting goto vouch",
@@ -60,8 +76,8 @@ func chains() []Chain {
 		{Name: "outbound", Rules: []string{
 			// NAT leaves these alone: a container's private address would get out.
 			"ct state invalid counter drop",
-			"oifname @uplinks goto vouch",
-			// A bridge that is neither ours nor an uplink is another engine's,
+			"oifname @parents goto vouch",
+			// A bridge that is neither ours nor a parent is another engine's,
 			// whose own rules judge who may enter.
 			`meta oifkind "bridge" return`,
 			"goto vouch",
@@ -71,9 +87,10 @@ func chains() []Chain {
 		}},
 		// Our bridges have route_localnet, so that the host's own 127.0.0.1 can be
 		// translated to a container. A container must not get at the host's
-		// loopback services by it (CVE-2020-8558).
+		// loopback services by it (CVE-2020-8558), nor pass for the host itself.
 		{Name: "loopback", Hook: &Hook{"filter", "prerouting", priorityRaw}, Rules: []string{
 			"iifname @networks ip daddr 127.0.0.0/8 counter drop",
+			"iifname @networks ip saddr 127.0.0.0/8 counter drop",
 		}},
 		{Name: "prerouting", Hook: &Hook{"nat", "prerouting", priorityDNAT}, Rules: []string{
 			"fib daddr type local goto translate",
@@ -125,8 +142,8 @@ func sets() []Set {
 		{Name: "open", Key: typeLink},      // inbound is open
 		{Name: "mutual", Key: typeLink},    // isolate is off
 		{Name: "same", Key: typePair},      // every bridge, with itself
-		{Name: "icc", Key: typePair},       // a bridge with itself, where containers reach each other
-		{Name: "uplinks", Key: typeLink},
+		{Name: "icc", Key: typeLink},       // containers of the bridge reach each other
+		{Name: "parents", Key: typeLink},
 		// RFC 4890 §4.3.1, what must not be dropped. The errors are for
 		// connections that conntrack has forgotten; others are "related".
 		{Name: "answered", Key: typeICMPv6, Elements: elements(
@@ -137,6 +154,8 @@ func sets() []Set {
 		{Name: "ports6", Key: typePort, Value: typeTarget6},
 		{Name: "addresses4", Key: typeService4, Value: typeTarget4}, // a port of one host address
 		{Name: "addresses6", Key: typeService6, Value: typeTarget6},
+		{Name: "live4", Key: typeAddr4}, // addresses of the pools that somebody has
+		{Name: "live6", Key: typeAddr6},
 		{Name: "pools4", Key: typeAddr4, Interval: true},
 		{Name: "pools6", Key: typeAddr6, Interval: true},
 		{Name: "masquerade4", Key: typeAddr4, Interval: true},

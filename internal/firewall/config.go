@@ -9,9 +9,9 @@ import (
 // Config is everything that the ruleset depends on.
 type Config struct {
 	Networks []Network
-	// Uplinks are the interfaces towards the upstream network. They matter
-	// where an uplink is a bridge, which is else taken for another engine's.
-	Uplinks []string
+	// Parents are the interfaces towards the upstream network. They matter
+	// where a parent is a bridge, which is else taken for another engine's.
+	Parents []string
 }
 
 // Network is a network as the firewall sees it.
@@ -23,6 +23,9 @@ type Network struct {
 	ICC      bool // containers of the bridge reach each other
 	Inbound  spec.Inbound
 	Pools    []netip.Prefix
+	// Live are the addresses of the pools that somebody has. Packets from
+	// elsewhere to the others are dropped before the host asks who has them.
+	Live []netip.Addr
 	// Masquerade are the pools whose addresses mean nothing outside this host.
 	Masquerade []netip.Prefix
 	Published  []Published

@@ -29,6 +29,11 @@ func (c Config) Validate() error {
 				return fmt.Errorf("network %s has an invalid pool", spec.ShortID(n.ID))
 			}
 		}
+		for _, a := range n.Live {
+			if !isContainers(a) {
+				return fmt.Errorf("network %s: live address %v is no address of a container", spec.ShortID(n.ID), a)
+			}
+		}
 		for _, p := range n.Published {
 			if err := p.validate(); err != nil {
 				return fmt.Errorf("publish %s (network %s): %w", p, spec.ShortID(n.ID), err)
@@ -57,7 +62,7 @@ func (p Published) validate() error {
 	switch {
 	case !slices.Contains(protocols, p.Protocol):
 		return fmt.Errorf("protocol %q (allowed: tcp, udp, sctp)", p.Protocol)
-	case !p.Container.IsValid() || p.Container.Is4In6() || p.Container.Zone() != "":
+	case !isContainers(p.Container):
 		return fmt.Errorf("%v is no address of a container", p.Container)
 	case p.Port == 0:
 		return fmt.Errorf("port 0")
@@ -68,6 +73,9 @@ func (p Published) validate() error {
 	}
 	return nil
 }
+
+// isContainers reports whether an address can be a container's.
+func isContainers(a netip.Addr) bool { return a.IsValid() && !a.Is4In6() && a.Zone() == "" }
 
 // Collides reports whether p and other ask for the same port of the same host
 // address, as bind(2) judges it: every address collides with each.

@@ -19,18 +19,21 @@ import (
 const (
 	foreignTable = "filter"
 	forwardChain = "FORWARD"
-	userChain    = "DOCKER-USER" // where Docker wants rules of others, and never touches them
+	userChain    = "DOCKER-USER" // the administrator's, which Docker keeps at the top of FORWARD
 )
 
 // acceptTag is the comment of our rules in foreign chains.
 const acceptTag = "v6net"
+
+// acceptOptions are the conditions of our rule as people write them.
+var acceptOptions = fmt.Sprintf("-m mark --mark %#x/%#x", firewall.VouchMark, firewall.VouchMark)
 
 // iptablesFamilies are those that iptables and ip6tables have their tables in.
 var iptablesFamilies = []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6}
 
 // acceptVouched are the expressions of
 //
-//	-m mark --mark 0x10000000/0x10000000 -m comment --comment v6net -j ACCEPT
+//	-m mark --mark 0x1000/0x1000 -m comment --comment v6net -j ACCEPT
 //
 // with the xtables match, which every iptables-nft can read. The native form of
 // `-m mark` came with 1.8.8: an older one shows such a rule without its match,
@@ -58,8 +61,8 @@ func markInfo() []byte {
 const placeAttempts = 3
 
 // placeAccepts makes sure that each family's forward chain, where there is one,
-// accepts what we have vouched for: by one rule, at the top of Docker's chain
-// for such rules, or else of the forward chain itself.
+// accepts what we have vouched for, by one rule. The administrator's own rules
+// are judged before it: see [place].
 func (f *Firewall) placeAccepts() error { return f.changeAllAccepts(true) }
 
 func (f *Firewall) removeAccepts() error { return f.changeAllAccepts(false) }
@@ -82,23 +85,29 @@ func (f *Firewall) changeAccepts(family nftables.TableFamily, wanted bool) error
 	if err != nil {
 		return fmt.Errorf("read table %s %s: %w", familyName(family), foreignTable, err)
 	}
-	target := chains.target()
+	forward, present := chains[forwardChain]
+	if !present {
+		f.warnOfLegacy(family, wanted)
+	}
+	wanted = wanted && present && !accepted(forward)
+	others := slices.DeleteFunc(slices.Clone(forward), tagged)
+	at := place(others)
 	for name, rules := range chains {
-		for _, r := range rules {
+		for i, r := range rules {
 			switch {
-			case wanted && name == target && acceptsVouched(r):
-				wanted = false // there, by whoever
-			case tagged(r):
+			case !tagged(r):
+			case wanted && name == forwardChain && i == at && acceptsVouched(r):
+				wanted = false // as it should be
+			default:
 				if err := f.conn.DelRule(r); err != nil {
 					return fmt.Errorf("delete rule %d of %s %s %s: %w", r.Handle, familyName(family), foreignTable, name, err)
 				}
 			}
 		}
 	}
-	if wanted && target != "" {
-		t := &nftables.Table{Name: foreignTable, Family: family}
-		f.conn.InsertRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Name: target, Table: t}, Exprs: acceptVouched()})
-		f.log.Info("firewall: accepting our packets in a foreign chain", "family", familyName(family), "chain", target)
+	if wanted {
+		f.insert(family, others, at)
+		f.log.Info("firewall: accepting our packets in a foreign chain", "family", familyName(family), "chain", forwardChain, "after_rules", at)
 	}
 	if err := f.conn.Flush(); err != nil {
 		return fmt.Errorf("change our rule in %s %s: %w", familyName(family), foreignTable, err)
@@ -106,7 +115,39 @@ func (f *Firewall) changeAccepts(family nftables.TableFamily, wanted bool) error
 	return nil
 }
 
+// insert queues our rule for the forward chain, after the first of the others.
+func (f *Firewall) insert(family nftables.TableFamily, others []*nftables.Rule, after int) {
+	t := &nftables.Table{Name: foreignTable, Family: family}
+	r := &nftables.Rule{Table: t, Chain: &nftables.Chain{Name: forwardChain, Table: t}, Exprs: acceptVouched()}
+	if after == len(others) {
+		f.conn.AddRule(r)
+		return
+	}
+	r.Position = others[after].Handle
+	f.conn.InsertRule(r)
+}
+
+// place is how many of the forward chain's other rules precede ours.
+//
+// Where Docker is, those up to its jump to DOCKER-USER: drops there, by an
+// administrator or by fail2ban, hold for our packets too. Ours is not in that
+// chain, which others leave by RETURN before its end (ufw-docker does with
+// whatever comes from private addresses). Where Docker is not, all rules but
+// those at the end that take every packet: they are a policy of drop by another
+// name, which our rule is there to overcome.
+func place(others []*nftables.Rule) int {
+	if i := slices.IndexFunc(others, leadsToUserChain); i >= 0 {
+		return i + 1
+	}
+	n := len(others)
+	for n > 0 && refusesAll(others[n-1]) {
+		n--
+	}
+	return n
+}
+
 // foreignChains are the rules of the chains that matter, by the chain's name.
+// Earlier versions had our rule in Docker's.
 type foreignChains map[string][]*nftables.Rule
 
 func (f *Firewall) foreignChains(family nftables.TableFamily) (foreignChains, error) {
@@ -126,24 +167,47 @@ func (f *Firewall) foreignChains(family nftables.TableFamily) (foreignChains, er
 	return found, nil
 }
 
-// target is the chain to hold our rule: Docker's for such rules if packets get
-// there. Empty: nothing can drop them.
-func (c foreignChains) target() string {
-	forward, present := c[forwardChain]
-	switch {
-	case !present:
-		return ""
-	case slices.ContainsFunc(forward, leadsToUserChain):
-		return userChain
-	default:
-		return forwardChain
-	}
+// accepted reports whether the administrator has a rule such as ours, which will do.
+func accepted(rules []*nftables.Rule) bool {
+	return slices.ContainsFunc(rules, func(r *nftables.Rule) bool { return !tagged(r) && acceptsVouched(r) })
 }
 
 func leadsToUserChain(r *nftables.Rule) bool {
 	return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
 		v, ok := e.(*expr.Verdict)
 		return ok && v.Kind == expr.VerdictJump && v.Chain == userChain
+	})
+}
+
+// refusesAll reports whether a rule drops or rejects every packet.
+func refusesAll(r *nftables.Rule) bool {
+	exprs := essence(r)
+	if len(exprs) != 1 {
+		return false
+	}
+	switch e := exprs[0].(type) {
+	case *expr.Verdict:
+		return e.Kind == expr.VerdictDrop
+	case *expr.Target:
+		return e.Name == "REJECT"
+	case *expr.Reject:
+		return true
+	default:
+		return false
+	}
+}
+
+// essence is a rule without what neither judges a packet nor decides on it.
+func essence(r *nftables.Rule) []expr.Any {
+	return slices.DeleteFunc(slices.Clone(r.Exprs), func(e expr.Any) bool {
+		switch e := e.(type) {
+		case *expr.Counter:
+			return true
+		case *expr.Match:
+			return e.Name == "comment"
+		default:
+			return false
+		}
 	})
 }
 
@@ -162,27 +226,16 @@ func tagged(r *nftables.Rule) bool {
 // acceptsVouched reports whether a rule accepts all that carries our mark: ours,
 // or the same one as iptables writes it, after a restore of saved rules perhaps.
 func acceptsVouched(r *nftables.Rule) bool {
-	var conditions []expr.Any
-	for _, e := range r.Exprs {
-		switch e := e.(type) {
-		case *expr.Counter:
-		case *expr.Match:
-			if e.Name != "comment" {
-				conditions = append(conditions, e)
-			}
-		default:
-			conditions = append(conditions, e)
-		}
-	}
-	last := len(conditions) - 1
+	exprs := essence(r)
+	last := len(exprs) - 1
 	if last < 0 {
 		return false
 	}
-	verdict, ok := conditions[last].(*expr.Verdict)
-	return ok && verdict.Kind == expr.VerdictAccept && matchesMark(conditions[:last])
+	verdict, ok := exprs[last].(*expr.Verdict)
+	return ok && verdict.Kind == expr.VerdictAccept && matchesMark(exprs[:last])
 }
 
-// matchesMark knows both forms of --mark 0x10000000/0x10000000.
+// matchesMark knows both forms of --mark 0x1000/0x1000.
 func matchesMark(exprs []expr.Any) bool {
 	bit := binaryutil.NativeEndian.PutUint32(firewall.VouchMark)
 	switch len(exprs) {

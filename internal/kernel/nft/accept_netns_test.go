@@ -3,6 +3,11 @@
 package nft
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -13,7 +18,7 @@ import (
 	"github.com/v6net/v6net/internal/testnet"
 )
 
-const acceptRule = "-m mark --mark 0x10000000/0x10000000 -m comment --comment v6net -j ACCEPT"
+const acceptRule = "-m mark --mark 0x1000/0x1000 -m comment --comment v6net -j ACCEPT"
 
 // bothIPTables are the programs that manage the foreign chains.
 var bothIPTables = []string{"iptables", "ip6tables"}
@@ -36,50 +41,64 @@ func dockerUser(t testing.TB, host *testnet.Host) {
 	}
 }
 
-// wantAccept checks that our rule is the first of a chain and nowhere else.
-func wantAccept(t testing.TB, host *testnet.Host, chain string) {
+// wantAccept checks that our rule is in the forward chain after so many others, and nowhere else.
+func wantAccept(t testing.TB, host *testnet.Host, after int) {
 	t.Helper()
 	for _, iptables := range bothIPTables {
-		if err := acceptMisplaced(t, host, iptables, chain); err != "" {
+		if err := acceptMisplaced(t, host, iptables, after); err != "" {
 			t.Error(err)
 		}
 	}
 }
 
-func acceptMisplaced(t testing.TB, host *testnet.Host, iptables, chain string) string {
+func acceptMisplaced(t testing.TB, host *testnet.Host, iptables string, after int) string {
 	t.Helper()
 	all := host.Run(t, iptables, "-S")
 	if n := strings.Count(all, "v6net"); n != 1 {
 		return iptables + " -S: want exactly one rule of ours:\n" + all
 	}
-	rules := strings.Split(host.Run(t, iptables, "-S", chain), "\n")
+	rules := strings.Split(host.Run(t, iptables, "-S", "FORWARD"), "\n")
 	rules = slices.DeleteFunc(rules, func(s string) bool { return !strings.HasPrefix(s, "-A") })
-	if len(rules) == 0 || rules[0] != "-A "+chain+" "+acceptRule {
-		return iptables + " -S " + chain + ": our rule is not the first:\n" + all
+	if i := slices.Index(rules, "-A FORWARD "+acceptRule); i != after {
+		return fmt.Sprintf("%s -S FORWARD: our rule is after %d others, want %d:\n%s", iptables, i, after, all)
 	}
 	return ""
+}
+
+// rules runs iptables and ip6tables once for each line of arguments.
+func rules(lines ...string) func(testing.TB, *testnet.Host) {
+	return func(t testing.TB, host *testnet.Host) {
+		t.Helper()
+		policyDrop(t, host)
+		for _, line := range lines {
+			for _, iptables := range bothIPTables {
+				host.Run(t, append([]string{iptables}, strings.Fields(line)...)...)
+			}
+		}
+	}
+}
+
+// docker are the chains as Docker has them.
+var docker = []string{
+	"-N DOCKER-FORWARD", "-N DOCKER-USER",
+	"-A FORWARD -j DOCKER-USER", "-A FORWARD -j DOCKER-FORWARD",
+	"-A DOCKER-USER -j RETURN",
 }
 
 func TestAcceptIsPlaced(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		prepare func(testing.TB, *testnet.Host)
-		chain   string
+		after   int
 	}{
-		{"forward chain alone", policyDrop, "FORWARD"},
-		{"docker's chain", func(t testing.TB, h *testnet.Host) { policyDrop(t, h); dockerUser(t, h) }, "DOCKER-USER"},
-		{"docker's chain, not reached", func(t testing.TB, h *testnet.Host) {
-			dockerUser(t, h)
-			for _, iptables := range bothIPTables {
-				h.Run(t, iptables, "-F", "FORWARD")
-			}
-		}, "FORWARD"},
-		{"other rules before", func(t testing.TB, h *testnet.Host) {
-			policyDrop(t, h)
-			for _, iptables := range bothIPTables {
-				h.Run(t, iptables, "-A", "FORWARD", "-p", "tcp", "--dport", "25", "-m", "comment", "--comment", "no mail", "-j", "REJECT")
-			}
-		}, "FORWARD"},
+		{"forward chain alone", rules(), 0},
+		{"an administrator's rules", rules("-A FORWARD -p udp --dport 25 -j DROP", "-A FORWARD -p tcp --dport 25 -m comment --comment mail -j REJECT"), 2},
+		{"a drop of everything", rules("-A FORWARD -p tcp --dport 25 -j DROP", "-A FORWARD -j DROP"), 1},
+		{"a rejection of everything", rules("-A FORWARD -p tcp --dport 25 -j DROP", "-A FORWARD -m comment --comment last -j REJECT", "-A FORWARD -j DROP"), 1},
+		{"docker", rules(docker...), 1},
+		{"docker, and rules of an administrator", rules(slices.Concat(docker, []string{
+			"-I DOCKER-USER -p tcp --dport 25 -j DROP", "-I FORWARD -p tcp --dport 26 -j DROP", "-A FORWARD -p tcp --dport 27 -j DROP"})...), 2},
+		{"docker's chain, not reached", rules(slices.Concat(docker, []string{"-F FORWARD"})...), 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			host := testnet.New(t, "host")
@@ -88,10 +107,10 @@ func TestAcceptIsPlaced(t *testing.T) {
 			f := open(t, host)
 			for range 3 {
 				apply(t, f, everything())
-				wantAccept(t, host, tc.chain)
+				wantAccept(t, host, tc.after)
 			}
 			apply(t, open(t, host), everything()) // the daemon starts anew
-			wantAccept(t, host, tc.chain)
+			wantAccept(t, host, tc.after)
 			for range 2 {
 				if err := f.Remove(t.Context()); err != nil {
 					t.Fatal(err)
@@ -126,10 +145,81 @@ func TestAcceptFollowsDocker(t *testing.T) {
 	policyDrop(t, host)
 	f := open(t, host)
 	apply(t, f, everything())
-	wantAccept(t, host, "FORWARD")
+	wantAccept(t, host, 0)
 	dockerUser(t, host)
 	apply(t, f, everything())
-	wantAccept(t, host, "DOCKER-USER")
+	wantAccept(t, host, 1)
+	rules("-N DOCKER-FORWARD", "-I FORWARD -j DOCKER-FORWARD", "-D FORWARD -j DOCKER-USER", "-I FORWARD -j DOCKER-USER")(t, host)
+	apply(t, f, everything())
+	wantAccept(t, host, 1)
+}
+
+// Earlier versions had another bit, and their rule at the top of Docker's chain.
+func TestAcceptOfEarlierVersionsGoes(t *testing.T) {
+	host := testnet.New(t, "host")
+	rules(slices.Concat(docker, []string{
+		"-I DOCKER-USER -m mark --mark 0x10000000/0x10000000 -m comment --comment v6net -j ACCEPT",
+		"-I FORWARD -m mark --mark 0x10000000/0x10000000 -m comment --comment v6net -j ACCEPT"})...)(t, host)
+	apply(t, open(t, host), everything())
+	wantAccept(t, host, 1)
+}
+
+// What an administrator, fail2ban or CrowdSec drops stays dropped, whatever is
+// published; and who returns from DOCKER-USER early is not cut off.
+func TestAcceptComesAfterTheAdministrators(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		prepare func(testing.TB, *testnet.Host)
+	}{
+		{"in DOCKER-USER", rules(slices.Concat(docker, []string{
+			"-I DOCKER-USER -p tcp --dport 80 -i eth0 -j DROP",
+			"-I DOCKER-USER -p udp -j RETURN"})...)},
+		{"in FORWARD", rules("-A FORWARD -p tcp --dport 80 -i eth0 -j DROP", "-A FORWARD -j REJECT")},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newSite(t)
+			tc.prepare(t, s.host)
+			apply(t, open(t, s.host), s.config)
+			for _, call := range []struct {
+				from    *testnet.Host
+				network string
+				to      string
+				reached bool
+			}{
+				{s.outside, "tcp", "[2001:db8:1::2]:80", false},
+				{s.outside, "tcp", host4 + ":8080", false},
+				{s.outside, "udp", "[2001:db8:1::2]:53", true},
+				{s.outside, "udp", host4 + ":5353", true},
+				{s.c["web2"], "tcp", outside4 + ":80", true},
+			} {
+				s.wantReached(t, call.from, call.network, call.to, call.reached)
+			}
+		})
+	}
+}
+
+// Docker keeps its rules in iptables-legacy, where ours cannot be: said once.
+func TestLegacyIsWarnedOf(t *testing.T) {
+	host := testnet.Self(t)
+	if out, err := host.Command(t.Context(), "iptables-legacy", "-t", "filter", "-S").CombinedOutput(); err != nil {
+		t.Skipf("this kernel has no iptables-legacy: %s", out)
+	}
+	var log bytes.Buffer
+	f, err := New(slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(f.Remove(context.Background()), f.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	for range 3 {
+		apply(t, f, everything())
+	}
+	if n := strings.Count(log.String(), "iptables-legacy"); n == 0 || n != strings.Count(log.String(), "level=WARN") {
+		t.Errorf("log: %s", &log)
+	}
 }
 
 // iptables can save and restore the chain; the rule is still known as ours.
@@ -137,8 +227,8 @@ func TestAcceptSurvivesSaveAndRestore(t *testing.T) {
 	host := testnet.New(t, "host")
 	policyDrop(t, host)
 	dockerUser(t, host)
-	rules := func() string { return host.Run(t, "iptables", "-S") + host.Run(t, "ip6tables", "-S") }
-	before := rules()
+	listed := func() string { return host.Run(t, "iptables", "-S") + host.Run(t, "ip6tables", "-S") }
+	before := listed()
 	f := open(t, host)
 	apply(t, f, everything())
 	for _, iptables := range bothIPTables {
@@ -152,13 +242,13 @@ func TestAcceptSurvivesSaveAndRestore(t *testing.T) {
 		}
 		host.Run(t, iptables+"-restore", file)
 	}
-	wantAccept(t, host, "DOCKER-USER")
+	wantAccept(t, host, 1)
 	apply(t, f, everything())
-	wantAccept(t, host, "DOCKER-USER")
+	wantAccept(t, host, 1)
 	if err := f.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(before, rules()); diff != "" {
+	if diff := cmp.Diff(before, listed()); diff != "" {
 		t.Errorf("left behind (-before +after):\n%s", diff)
 	}
 }
@@ -168,11 +258,11 @@ func TestAcceptOfOthersIsRespected(t *testing.T) {
 	host := testnet.New(t, "host")
 	policyDrop(t, host)
 	for _, iptables := range bothIPTables {
-		host.Run(t, iptables, "-I", "FORWARD", "-m", "mark", "--mark", "0x10000000/0x10000000", "-j", "ACCEPT")
+		host.Run(t, iptables, "-I", "FORWARD", "-m", "mark", "--mark", "0x1000/0x1000", "-j", "ACCEPT")
 		// Others that look alike will not do.
-		host.Run(t, iptables, "-I", "FORWARD", "-m", "mark", "--mark", "0x10000000/0x30000000", "-j", "ACCEPT")
-		host.Run(t, iptables, "-I", "FORWARD", "-m", "mark", "--mark", "0x10000000/0x10000000", "-j", "DROP")
-		host.Run(t, iptables, "-I", "FORWARD", "-m", "mark", "--mark", "0x10000000/0x10000000", "-p", "tcp", "-j", "ACCEPT")
+		host.Run(t, iptables, "-I", "FORWARD", "-m", "mark", "--mark", "0x1000/0x3000", "-j", "ACCEPT")
+		host.Run(t, iptables, "-I", "FORWARD", "-m", "mark", "--mark", "0x1000/0x1000", "-j", "DROP")
+		host.Run(t, iptables, "-I", "FORWARD", "-m", "mark", "--mark", "0x1000/0x1000", "-p", "tcp", "-j", "ACCEPT")
 	}
 	before := listing(t, host)
 	f := open(t, host)
@@ -181,15 +271,15 @@ func TestAcceptOfOthersIsRespected(t *testing.T) {
 		if out := host.Run(t, iptables, "-S"); strings.Contains(out, "v6net") {
 			t.Errorf("a second rule was added:\n%s", out)
 		}
-		host.Run(t, iptables, "-D", "FORWARD", "-m", "mark", "--mark", "0x10000000/0x10000000", "-j", "ACCEPT")
+		host.Run(t, iptables, "-D", "FORWARD", "-m", "mark", "--mark", "0x1000/0x1000", "-j", "ACCEPT")
 	}
 	apply(t, f, everything())
-	wantAccept(t, host, "FORWARD")
+	wantAccept(t, host, 3)
 	if err := f.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, iptables := range bothIPTables {
-		host.Run(t, iptables, "-A", "FORWARD", "-m", "mark", "--mark", "0x10000000/0x10000000", "-j", "ACCEPT")
+		host.Run(t, iptables, "-A", "FORWARD", "-m", "mark", "--mark", "0x1000/0x1000", "-j", "ACCEPT")
 	}
 	if diff := cmp.Diff(before, listing(t, host)); diff != "" {
 		t.Errorf("left behind (-before +after):\n%s", diff)

@@ -2,6 +2,6 @@
 // atomic batch and without the nft program, and keeps it there.
 //
 // Two things of ours are in the kernel: the ruleset's table, and for each family
-// one rule in a chain of iptables-nft's, which accepts what our table has
+// one rule in iptables-nft's forward chain, which accepts what our table has
 // vouched for. Nothing else of anyone's is ever changed.
 package nft

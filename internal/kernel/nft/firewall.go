@@ -23,7 +23,8 @@ type Firewall struct {
 	conn    *nftables.Conn
 	socket  *netlink.Conn // conn's own
 	applied *firewall.Ruleset
-	certain bool // the kernel's table is what applied says, unless it has been removed
+	warned  map[nftables.TableFamily]bool // of iptables-legacy
+	certain bool                          // the kernel's table is what applied says, unless it has been removed
 }
 
 // New opens the netlink sockets in the network namespace of the calling thread,
@@ -37,7 +38,7 @@ func New(log *slog.Logger) (*Firewall, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.CloseLasting())
 	}
-	return &Firewall{log: log, events: events, conn: conn, socket: socket}, nil
+	return &Firewall{log: log, events: events, conn: conn, socket: socket, warned: map[nftables.TableFamily]bool{}}, nil
 }
 
 // Close closes the sockets. What is in the kernel stays there.

@@ -70,11 +70,12 @@ func prefixes(text ...string) []netip.Prefix {
 func everything() firewall.Config {
 	addr := netip.MustParseAddr
 	return firewall.Config{
-		Uplinks: []string{"eth0", "br0"},
+		Parents: []string{"eth0", "br0"},
 		Networks: []firewall.Network{
 			{
 				ID: "aaaaaaaaaaaa", Bridge: "v6naaaaaaaaaaaa", ICC: true, Isolate: true, Inbound: spec.InboundPublished,
 				Pools: prefixes("2001:db8:1::/64", "172.18.0.0/16"), Masquerade: prefixes("172.18.0.0/16"),
+				Live: []netip.Addr{addr("2001:db8:1::5"), addr("172.18.0.5")},
 				Published: []firewall.Published{
 					{Protocol: "tcp", Container: addr("2001:db8:1::5"), Port: 80},
 					{Protocol: "udp", Container: addr("2001:db8:1::5"), Port: 53},

@@ -48,6 +48,14 @@ type siteNetwork struct {
 	containers []container
 }
 
+func (c container) addr4(n siteNetwork) netip.Addr {
+	return netip.AddrFrom4([4]byte{172, 18, byte(n.n), byte(c.id)})
+}
+
+func (c container) addr6(n siteNetwork) netip.Addr {
+	return netip.MustParseAddr(fmt.Sprintf("%s%d", n.prefix6, c.id))
+}
+
 func siteNetworks() []siteNetwork {
 	addr := netip.MustParseAddr
 	return []siteNetwork{
@@ -104,7 +112,7 @@ func siteNetworks() []siteNetwork {
 func newSite(t testing.TB) *site {
 	t.Helper()
 	s := &site{host: testnet.New(t, "host"), outside: testnet.New(t, "outside"), c: map[string]*testnet.Host{}}
-	s.config.Uplinks = []string{"eth0"}
+	s.config.Parents = []string{"eth0"}
 	for _, key := range []string{"net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/forwarding"} {
 		s.host.Sysctl(t, key, "1")
 	}
@@ -126,6 +134,9 @@ func (s *site) add(t testing.TB, n siteNetwork) {
 	bridge, subnet4 := n.network.Bridge, fmt.Sprintf("172.18.%d.", n.n)
 	n.network.Pools = prefixes(subnet4+"0/24", n.prefix6+"/64")
 	n.network.Masquerade = append(n.network.Masquerade, prefixes(subnet4+"0/24")...)
+	for _, c := range n.containers {
+		n.network.Live = append(n.network.Live, c.addr4(n), c.addr6(n))
+	}
 	s.config.Networks = append(s.config.Networks, n.network)
 	// Until a link-local address is there, the host solicits nobody.
 	ip(t, s.host, "link add "+bridge+" type bridge", "addr add fe80::1/64 nodad dev "+bridge, "link set "+bridge+" up",
@@ -140,7 +151,7 @@ func (s *site) add(t testing.TB, n siteNetwork) {
 			// With br_netfilter a connection that comes back by the host's
 			// address is bridged, to the port it came from perhaps.
 			"link set "+port+" type bridge_slave hairpin on")
-		ip(t, h, fmt.Sprintf("addr add %s%d/24 dev eth0", subnet4, c.id), fmt.Sprintf("addr add %s%d/64 dev eth0", n.prefix6, c.id),
+		ip(t, h, fmt.Sprintf("addr add %s/24 dev eth0", c.addr4(n)), fmt.Sprintf("addr add %s/64 dev eth0", c.addr6(n)),
 			"route add default via "+subnet4+"1", "route add default via "+n.prefix6+"1")
 		listen(t, h, "tcp", ":80")
 		listen(t, h, "tcp", ":81")
@@ -218,6 +229,18 @@ func serveUDP(conn net.PacketConn) {
 
 func addrOf(a net.Addr) netip.Addr {
 	return netip.MustParseAddrPort(a.String()).Addr().Unmap()
+}
+
+// wantReached checks whether a call is answered.
+func (s *site) wantReached(t testing.TB, from *testnet.Host, network, to string, want bool) {
+	t.Helper()
+	seen, err := call(t.Context(), from, network, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reached := seen != ""; reached != want {
+		t.Errorf("%s from %s to %s reached: %v, want %v", network, from.Name(), to, reached, want)
+	}
 }
 
 // patience is how long a packet that is dropped is waited for.

@@ -264,7 +264,7 @@ func (s *site) reload(t testing.TB, f *Firewall) error {
 			f.mu.Unlock()
 		}
 		c := s.config
-		c.Uplinks = append([]string{fmt.Sprintf("eth%d", i+1)}, c.Uplinks...)
+		c.Parents = append([]string{fmt.Sprintf("eth%d", i+1)}, c.Parents...)
 		if err := f.Apply(t.Context(), build(t, c)); err != nil {
 			return err
 		}

@@ -1,0 +1,105 @@
+package engine_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// A container's connections end with it: after the rules are closed, so that
+// none can be made any more, and before anybody else can have its addresses.
+func TestConnectionsEndWithTheEndpoint(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	a := &attachment{id: epID(1)}
+	must(t, h.run(t.Context(), n, a))
+	forgotten := func() string {
+		return fmt.Sprintf("conntrack: forget [%s %s]", a.leases[onLinkPool], a.leases[pool4])
+	}
+	ended := func() bool {
+		return h.calledInOrder("firewall: apply", forgotten(), "link: remove "+spec.VethName(a.id), "journal: delete endpoint "+a.id)
+	}
+	h.arm(fault{})
+	must(t, h.stop(t.Context(), *a))
+	if !ended() {
+		t.Errorf("calls %q", h.calls)
+	}
+
+	must(t, h.run(t.Context(), n, a))
+	must(t, h.engine.Leave(t.Context(), n.ID, a.id))
+	h.arm(fault{at: 3, mode: failBefore}) // journal, firewall, conntrack
+	if err := h.engine.DeleteEndpoint(t.Context(), n.ID, a.id); err == nil || !h.calledInOrder(forgotten()) {
+		t.Errorf("connections could not be ended: %v; calls %q", err, h.calls)
+	}
+	h.disarm()
+	must(t, h.engine.DeleteEndpoint(t.Context(), n.ID, a.id))
+	if !ended() {
+		t.Errorf("a second time: calls %q", h.calls)
+	}
+}
+
+// Connections to a port end when it is closed, and those that came before it was opened; no others.
+func TestConnectionsEndWithThePort(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	a := &attachment{id: epID(1)}
+	must(t, h.run(t.Context(), n, a))
+	for _, step := range []struct {
+		ports []spec.Port
+		want  string
+	}{
+		{[]spec.Port{{Protocol: "udp", Port: 53, HostPort: 5353}}, "[[2001:db8:1:0:789a::2]:53/udp 0.0.0.0:5353->172.16.0.2:53/udp]"},
+		{[]spec.Port{{Protocol: "udp", Port: 53, HostPort: 5353}, {Protocol: "tcp", Port: 80, HostPort: 80}}, "[[2001:db8:1:0:789a::2]:80/tcp 0.0.0.0:80->172.16.0.2:80/tcp]"},
+		{[]spec.Port{{Protocol: "tcp", Port: 80, HostPort: 81}}, "[[2001:db8:1:0:789a::2]:53/udp 0.0.0.0:5353->172.16.0.2:53/udp 0.0.0.0:80->172.16.0.2:80/tcp 0.0.0.0:81->172.16.0.2:80/tcp]"},
+		{nil, "[[2001:db8:1:0:789a::2]:80/tcp 0.0.0.0:81->172.16.0.2:80/tcp]"},
+	} {
+		h.arm(fault{})
+		must(t, h.engine.Publish(t.Context(), n.ID, a.id, step.ports))
+		if !h.calledInOrder("firewall: apply", "conntrack: forget ports "+step.want) {
+			t.Errorf("publish %v: calls %q, want %s forgotten", step.ports, h.calls, step.want)
+		}
+	}
+}
+
+// Addresses are live from before a container can have them until it has gone,
+// and those that the user says somebody has are so all the time.
+func TestLiveAddresses(t *testing.T) {
+	h := newHost(t)
+	r := dual(1)
+	n, err := h.createNetwork(t.Context(), r)
+	must(t, err)
+	expect := func(when, live4, live6 string) {
+		t.Helper()
+		if got4, got6 := h.elements("live4"), h.elements("live6"); got4 != live4 || got6 != live6 {
+			t.Errorf("%s: live %s and %s, want %s and %s", when, got4, got6, live4, live6)
+		}
+	}
+	expect("a network", "", "")
+	a := &attachment{id: epID(1)}
+	ep, err := h.lease(t.Context(), n, a)
+	must(t, err)
+	_, err = h.engine.CreateEndpoint(t.Context(), ep)
+	must(t, err)
+	expect("created", "172.16.0.2", "2001:db8:1:0:789a::2")
+	h.restart(t)
+	expect("after a restart", "172.16.0.2", "2001:db8:1:0:789a::2")
+	must(t, h.engine.DeleteEndpoint(t.Context(), n.ID, a.id))
+	expect("deleted", "", "")
+
+	ep, err = h.lease(t.Context(), n, &attachment{id: epID(2)})
+	must(t, err)
+	h.arm(fault{at: 3, mode: failAfter}) // journal, link, firewall
+	if _, err = h.engine.CreateEndpoint(t.Context(), ep); err == nil || !h.calledInOrder("link: ", "firewall: apply", "firewall: apply") {
+		t.Errorf("the rules could not be put in place: %v; calls %q", err, h.calls)
+	}
+	h.disarm()
+	expect("taken back", "", "")
+
+	must(t, h.engine.CreateNetwork(t.Context(), spec.Network{ID: netID(2), Options: spec.DefaultOptions(),
+		IPv6: []spec.Subnet{{Prefix: pfx("fd00:9::/64"), Gateway: ip("fd00:9::1"), Aux: []netip.Addr{ip("fd00:9::53")}}}}))
+	expect("auxiliary", "", "fd00:9::53")
+}

@@ -1,0 +1,162 @@
+// Package conntrack makes the kernel forget connections that rules no longer
+// lead to: a client that keeps its source port would else go on to where its
+// first packet was translated, for as long as it sends (moby#8795), and what
+// was let in once would be let in for ever.
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/firewall"
+)
+
+// Table is the connection tracking table of the calling thread's network
+// namespace. A kernel without one, or without its netlink interface, has
+// nothing to forget: that is no error.
+type Table struct{}
+
+// Forget ends every connection from or to one of the addresses, translated or
+// not. It reads the table once for each family among them.
+func (Table) Forget(ctx context.Context, addrs []netip.Addr) error {
+	wanted := map[netip.Addr]bool{}
+	for _, a := range addrs {
+		wanted[a] = true
+	}
+	err := forget(ctx, addrs, func(e entry) bool {
+		return wanted[e.original.src.Addr()] || wanted[e.original.dst.Addr()] ||
+			wanted[e.reply.src.Addr()] || wanted[e.reply.dst.Addr()]
+	})
+	if err != nil {
+		return fmt.Errorf("forget connections of %v: %w", addrs, err)
+	}
+	return nil
+}
+
+// ForgetPorts ends the connections to published ports that have been opened or
+// closed: those that a container answers on its port, and those to the host's
+// port, wherever they were led before. Connections of the container's own making stay.
+func (Table) ForgetPorts(ctx context.Context, ports []firewall.Published) error {
+	if len(ports) == 0 {
+		return nil
+	}
+	local, err := localAddresses()
+	if err != nil {
+		return fmt.Errorf("forget connections to %v: %w", ports, err)
+	}
+	containers, hosts := map[service]bool{}, map[service]bool{}
+	var addrs []netip.Addr
+	for _, p := range ports {
+		protocol := protocols[p.Protocol]
+		addrs = append(addrs, p.Container)
+		containers[service{protocol, netip.AddrPortFrom(p.Container, p.Port)}] = true
+		if p.HostPort == 0 {
+			continue
+		}
+		if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
+			hosts[service{protocol, netip.AddrPortFrom(p.HostIP, p.HostPort)}] = true
+			continue
+		}
+		for _, a := range local {
+			hosts[service{protocol, netip.AddrPortFrom(a, p.HostPort)}] = true
+		}
+	}
+	err = forget(ctx, addrs, func(e entry) bool {
+		return containers[service{e.protocol, e.reply.src}] || hosts[service{e.protocol, e.original.dst}]
+	})
+	if err != nil {
+		return fmt.Errorf("forget connections to %v: %w", ports, err)
+	}
+	return nil
+}
+
+// service is where connections are made to.
+type service struct {
+	protocol uint8
+	at       netip.AddrPort
+}
+
+// protocols are those that can be published.
+var protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
+
+// localAddresses are the host's own.
+func localAddresses() ([]netip.Addr, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("read the host's addresses: %w", err)
+	}
+	local := make([]netip.Addr, 0, len(all))
+	for _, a := range all {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+			local = append(local, prefix.Addr())
+		}
+	}
+	return local, nil
+}
+
+// forget ends the connections that match, in the families of the addresses.
+func forget(ctx context.Context, addrs []netip.Addr, match func(entry) bool) error {
+	var errs []error
+	if slices.ContainsFunc(addrs, netip.Addr.Is4) {
+		errs = append(errs, forgetFamily(ctx, unix.AF_INET, match))
+	}
+	if slices.ContainsFunc(addrs, netip.Addr.Is6) {
+		errs = append(errs, forgetFamily(ctx, unix.AF_INET6, match))
+	}
+	return errors.Join(errs...)
+}
+
+// forgetFamily reads the table of one family once, and deletes what matches.
+// Entries that come meanwhile are made by the rules as they are now.
+func forgetFamily(ctx context.Context, family uint8, match func(entry) bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var doomed [][]byte
+	err := request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, []byte{family, 0, 0, 0}, func(message []byte) bool {
+		if e, ok := parse(message); ok && match(e) {
+			doomed = append(doomed, slices.Clone(message)) // it lies in a buffer with many others
+		}
+		return true
+	})
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the connection tracking table: %w", err)
+	}
+	for _, message := range doomed {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		// An entry names itself: by its tuples, its zone and its ID, so that a
+		// new one of the same tuples is not meant.
+		err := request(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK, message, func([]byte) bool { return true })
+		if err != nil && !errors.Is(err, unix.ENOENT) { // it may have ended by itself
+			e, _ := parse(message)
+			return fmt.Errorf("delete connection %s: %w", e, err)
+		}
+	}
+	return nil
+}
+
+// request sends a message of ctnetlink, from its struct nfgenmsg on, and hands over the answers.
+func request(message, flags int, data []byte, answer func([]byte) bool) error {
+	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|message, flags)
+	r.AddRawData(data)
+	return r.ExecuteIter(unix.NETLINK_NETFILTER, 0, answer)
+}
+
+// absent reports whether an error says that the kernel has no connection
+// tracking to ask: nfnetlink answers EINVAL for a subsystem that it does not
+// have (net/netfilter/nfnetlink.c, nfnetlink_rcv_msg).
+func absent(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
+}

@@ -1,0 +1,329 @@
+//go:build netns
+
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/firewall"
+	"github.com/v6net/v6net/internal/kernel/nft"
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+const (
+	outside4, host4 = "192.0.2.9", "192.0.2.1"
+	outside6, host6 = "2001:db8::9", "2001:db8::1"
+	a4, b4          = "172.18.1.2", "172.18.1.3"
+	a6              = "2001:db8:1::2"
+)
+
+// site is a host with our rules, somebody outside, and a container that is
+// replaced by another.
+type site struct {
+	host, outside, a, b *testnet.Host
+	firewall            *nft.Firewall
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{testnet.New(t, "host"), testnet.New(t, "outside"), testnet.New(t, "a"), testnet.New(t, "b"), nil}
+	for _, key := range []string{"net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/forwarding"} {
+		s.host.Sysctl(t, key, "1")
+	}
+	testnet.Connect(t, s.host, "eth0", s.outside, "lan0")
+	ip(t, s.host, "addr add "+host4+"/24 dev eth0", "addr add "+host6+"/64 dev eth0",
+		"link add web type bridge", "addr add fe80::1/64 nodad dev web", "link set web up",
+		"addr add 172.18.1.1/24 dev web", "addr add 2001:db8:1::1/64 nodad dev web")
+	ip(t, s.outside, "addr add "+outside4+"/24 dev lan0", "addr add "+outside6+"/64 dev lan0", "route add 2001:db8:1::/64 via "+host6)
+	for _, c := range []*testnet.Host{s.a, s.b} {
+		testnet.Connect(t, s.host, "p"+c.Name(), c, "eth0")
+		ip(t, s.host, "link set p"+c.Name()+" master web")
+		addr := map[*testnet.Host]string{s.a: a4, s.b: b4}[c]
+		ip(t, c, "addr add "+addr+"/24 dev eth0", "route add default via 172.18.1.1")
+	}
+	s.host.Do(t, func() {
+		var err error
+		if s.firewall, err = nft.New(slog.New(slog.NewTextHandler(t.Output(), nil))); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { _ = s.firewall.Close() })
+	return s
+}
+
+func ip(t *testing.T, h *testnet.Host, lines ...string) {
+	t.Helper()
+	for _, line := range lines {
+		h.Run(t, append([]string{"ip"}, strings.Fields(line)...)...)
+	}
+}
+
+// apply makes the rules for the live addresses and the published ports.
+func (s *site) apply(t *testing.T, live string, published ...firewall.Published) {
+	t.Helper()
+	n := firewall.Network{
+		ID: "aaaaaaaaaaaa", Bridge: "web", ICC: true, Inbound: spec.InboundPublished, Published: published,
+		Pools:      []netip.Prefix{netip.MustParsePrefix("172.18.1.0/24"), netip.MustParsePrefix("2001:db8:1::/64")},
+		Masquerade: []netip.Prefix{netip.MustParsePrefix("172.18.1.0/24")},
+	}
+	for a := range strings.FieldsSeq(live) {
+		n.Live = append(n.Live, netip.MustParseAddr(a))
+	}
+	rules, err := firewall.Build(firewall.Config{Networks: []firewall.Network{n}})
+	if err == nil {
+		err = s.firewall.Apply(t.Context(), rules)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func udp(container string, port, hostPort uint16) firewall.Published {
+	return firewall.Published{Protocol: "udp", Container: netip.MustParseAddr(container), Port: port, HostPort: hostPort}
+}
+
+// forget runs f in the host.
+func (s *site) forget(t *testing.T, f func(context.Context) error) {
+	t.Helper()
+	s.host.Do(t, func() {
+		if err := f(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func addrs(text ...string) func(context.Context) error {
+	var all []netip.Addr
+	for _, a := range text {
+		all = append(all, netip.MustParseAddr(a))
+	}
+	return func(ctx context.Context) error { return Table{}.Forget(ctx, all) }
+}
+
+func ports(p ...firewall.Published) func(context.Context) error {
+	return func(ctx context.Context) error { return Table{}.ForgetPorts(ctx, p) }
+}
+
+// serve answers datagrams with the container's name until the end of the test.
+func serve(t *testing.T, h *testnet.Host, address string) {
+	t.Helper()
+	var conn net.PacketConn
+	h.Do(t, func() {
+		var err error
+		if conn, err = net.ListenPacket("udp", address); err != nil {
+			t.Fatal(err)
+		}
+	})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		var b [64]byte
+		for {
+			_, from, err := conn.ReadFrom(b[:])
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil {
+				_, _ = conn.WriteTo([]byte(h.Name()), from)
+			}
+		}
+	})
+	t.Cleanup(func() { _ = conn.Close(); wg.Wait() })
+}
+
+// client is a socket that keeps its port, as a resolver or a VPN does.
+type client struct {
+	conn net.PacketConn
+	to   net.Addr
+}
+
+func dial(t *testing.T, h *testnet.Host, to string) client {
+	t.Helper()
+	c := client{to: net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to))}
+	h.Do(t, func() {
+		var err error
+		if c.conn, err = net.ListenPacket("udp", ":0"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { _ = c.conn.Close() })
+	return c
+}
+
+// ask is who answers; empty: nobody.
+func (c client) ask(t *testing.T) string {
+	t.Helper()
+	var b [64]byte
+	for range 3 { // the first may be lost to the neighbour's resolution
+		if err := c.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.conn.WriteTo([]byte("?"), c.to); err != nil {
+			t.Fatal(err)
+		}
+		n, _, err := c.conn.ReadFrom(b[:])
+		if err == nil {
+			return string(b[:n])
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+	}
+	return ""
+}
+
+func (c client) wants(t *testing.T, want, when string) {
+	t.Helper()
+	if got := c.ask(t); got != want {
+		t.Errorf("%s: answered by %q, want %q", when, got, want)
+	}
+}
+
+// A client that keeps its port follows a published port to the new container (moby#8795).
+func TestReplacedContainer(t *testing.T) {
+	s := newSite(t)
+	serve(t, s.a, a4+":53")
+	serve(t, s.b, b4+":53")
+	s.apply(t, a4, udp(a4, 53, 5353))
+	c := dial(t, s.outside, host4+":5353")
+	c.wants(t, "a", "published to a")
+	s.apply(t, b4, udp(b4, 53, 5353))
+	c.wants(t, "", "a is gone, and conntrack remembers it: the test would prove nothing")
+	s.forget(t, addrs(a4))
+	c.wants(t, "b", "published to b")
+}
+
+// A client that asked too early is led to the container once the port is published.
+func TestPublishedLater(t *testing.T) {
+	s := newSite(t)
+	serve(t, s.a, a4+":53")
+	s.apply(t, a4)
+	s.host.Run(t, "nft", "add table inet test; add chain inet test in { type filter hook input priority 0; }; add rule inet test in ct state new accept")
+	early, later := dial(t, s.outside, host4+":5353"), udp(a4, 53, 5353)
+	early.wants(t, "", "not published")
+	s.apply(t, a4, later)
+	early.wants(t, "", "conntrack remembers that it was the host's: the test would prove nothing")
+	s.forget(t, ports(later))
+	early.wants(t, "a", "published")
+}
+
+// What an address's last owner let in is not let in to the next one.
+func TestReusedAddress(t *testing.T) {
+	s := newSite(t)
+	ip(t, s.a, "addr add "+a6+"/64 nodad dev eth0", "route add default via 2001:db8:1::1")
+	serve(t, s.a, "["+a6+"]:53")
+	s.apply(t, a6, udp(a6, 53, 0))
+	c := dial(t, s.outside, "["+a6+"]:53")
+	c.wants(t, "a", "published")
+
+	ip(t, s.host, "link set pa down")
+	ip(t, s.b, "addr add "+a6+"/64 nodad dev eth0", "route add default via 2001:db8:1::1")
+	ip(t, s.host, "-6 neigh flush dev web")
+	serve(t, s.b, "["+a6+"]:53")
+	s.apply(t, a6)
+	c.wants(t, "b", "b published nothing, and conntrack remembers a: without this the test would prove nothing")
+	s.forget(t, addrs(a6))
+	c.wants(t, "", "b published nothing")
+}
+
+// Closing a port ends the connections to it and no others.
+func TestClosedPort(t *testing.T) {
+	s := newSite(t)
+	serve(t, s.a, a4+":53")
+	serve(t, s.a, a4+":54")
+	serve(t, s.outside, outside4+":53")
+	p53, p54 := udp(a4, 53, 5353), udp(a4, 54, 5354)
+	s.apply(t, a4, p53, p54)
+	to53, to54, out := dial(t, s.outside, host4+":5353"), dial(t, s.outside, host4+":5354"), dial(t, s.a, outside4+":53")
+	to53.wants(t, "a", "published")
+	to54.wants(t, "a", "published")
+	out.wants(t, "outside", "egress")
+	before := s.entries(t, "id")
+	s.apply(t, a4, p54)
+	to53.wants(t, "a", "closed, and conntrack remembers it: the test would prove nothing")
+	s.forget(t, ports(p53))
+	after := s.entries(t, "id")
+	if len(before) != 3 || len(after) != 2 {
+		t.Errorf("entries before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+	}
+	to53.wants(t, "", "closed")
+	to54.wants(t, "a", "still published")
+	out.wants(t, "outside", "egress")
+}
+
+// entries are the host's entries for UDP, as conntrack(8) prints them.
+func (s *site) entries(t *testing.T, options string) []string {
+	t.Helper()
+	var all []string
+	for line := range strings.Lines(s.host.Run(t, "conntrack", "-L", "-p", "udp", "-o", options)) {
+		if strings.HasPrefix(line, "udp") {
+			all = append(all, strings.TrimSpace(line))
+		}
+	}
+	return all
+}
+
+// Where nothing is tracked there is nothing to forget.
+func TestNothingTracked(t *testing.T) {
+	host := testnet.New(t, "host")
+	host.Do(t, func() {
+		for _, f := range []func(context.Context) error{addrs(), addrs(a4, a6), ports(), ports(udp(a4, 53, 5353), udp(a6, 53, 0))} {
+			if err := f(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := addrs(a4)(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("with the caller gone: %v", err)
+		}
+	})
+}
+
+// A busy host has 100,000 entries; a container's end must not wait for them.
+func TestLargeTable(t *testing.T) {
+	const size = 100_000
+	host := testnet.New(t, "host")
+	host.Do(t, func() {
+		fill(t, size)
+		began := time.Now()
+		if err := addrs("10.0.0.1", a6)(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(began)
+		t.Logf("one address of %d entries forgotten in %v", size, took)
+		if took > 2*time.Second {
+			t.Errorf("%v", took)
+		}
+	})
+	if out := host.Run(t, "conntrack", "-C"); strings.TrimSpace(out) != "99900" {
+		t.Errorf("%s entries left, want %d", out, size-100)
+	}
+}
+
+// fill makes entries: 100 connections from each of many addresses.
+func fill(t *testing.T, size int) {
+	t.Helper()
+	for i := range size {
+		n := i/100 + 1
+		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), uint16(1024+i%100))
+		dst := netip.MustParseAddrPort("192.0.2.1:53")
+		m := message(entry{unix.IPPROTO_UDP, tuple{src, dst}, tuple{dst, src}})
+		m = append(m, attr(nl.CTA_TIMEOUT, 0, 0, 2, 0)...)
+		if err := request(nl.IPCTNL_MSG_CT_NEW, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, m, func([]byte) bool { return true }); err != nil {
+			t.Fatalf("make entry %d: %v", i, err)
+		}
+	}
+}

@@ -1,0 +1,231 @@
+//go:build netns
+
+package nft
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+// counter counts the datagrams that come to an address, until it is closed or the test ends.
+type counter struct {
+	atomic.Int64
+	Close func()
+}
+
+func count(t testing.TB, h *testnet.Host, address string) *counter {
+	t.Helper()
+	var conn net.PacketConn
+	h.Do(t, func() {
+		var err error
+		if conn, err = net.ListenPacket("udp", address); err != nil {
+			t.Fatal(err)
+		}
+	})
+	var n counter
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		var b [64]byte
+		for {
+			if _, _, err := conn.ReadFrom(b[:]); err != nil {
+				return
+			}
+			n.Add(1)
+		}
+	})
+	n.Close = func() { _ = conn.Close(); wg.Wait() }
+	t.Cleanup(n.Close)
+	return &n
+}
+
+// eventually reports whether a condition comes true.
+func eventually(condition func() bool) bool {
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
+// send sends one datagram from an address and port of a host, or from any.
+func send(t testing.TB, from *testnet.Host, local, to string) {
+	t.Helper()
+	from.Do(t, func() {
+		var d net.Dialer
+		if local != "" {
+			d.LocalAddr = net.UDPAddrFromAddrPort(netip.MustParseAddrPort(local))
+		}
+		conn, err := d.Dial("udp", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := conn.Write([]byte("?")); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Nobody on a bridge has a loopback address: the host's services take such a
+// sender for the host itself.
+func TestLoopbackSourcesAreDropped(t *testing.T) {
+	s := newSite(t)
+	s.host.Sysctl(t, "net/ipv4/conf/all/rp_filter", "0")
+	s.host.Sysctl(t, "net/ipv4/conf/web/rp_filter", "0")
+	attacker := s.c["web2"]
+	attacker.Sysctl(t, "net/ipv4/conf/all/route_localnet", "1")
+	const service = "172.18.1.1:7778"
+	got := count(t, s.host, service)
+	send(t, attacker, "127.0.0.5:0", service)
+	if !eventually(func() bool { return got.Load() == 1 }) {
+		t.Fatal("without a ruleset the forged datagram does not arrive: the test would prove nothing")
+	}
+	apply(t, open(t, s.host), s.config)
+	for range 10 {
+		send(t, attacker, "127.0.0.5:0", service)
+	}
+	send(t, attacker, "", service) // comes last
+	if !eventually(func() bool { return got.Load() > 1 }) {
+		t.Fatal("the honest datagram does not arrive")
+	}
+	if n := got.Load(); n != 2 {
+		t.Errorf("%d datagrams from 127.0.0.5 reached the host's %s", n-2, service)
+	}
+}
+
+// Whoever scans a prefix must not fill the host's neighbour cache (RFC 6583).
+func TestScansMakeNoNeighbours(t *testing.T) {
+	s := newSite(t)
+	apply(t, open(t, s.host), s.config)
+	const scanned = 10
+	scan := func(from *testnet.Host) {
+		var wg sync.WaitGroup
+		for i := range scanned {
+			for _, to := range []string{"2001:db8:1::a%02d", "2001:db8:4::a%02d", "2001:db8:5::a%02d", "2001:db8:7::a%02d", "fd00:2::a%02d"} {
+				send(t, from, "", fmt.Sprintf("["+to+"]:81", i))
+				wg.Go(func() {
+					_ = from.Command(t.Context(), "ping", "-c", "1", "-W", "0.1", fmt.Sprintf(to, i)).Run()
+				})
+			}
+			for _, to := range []string{"172.18.1.%d:8080", "172.18.4.%d:81"} {
+				send(t, from, "", fmt.Sprintf(to, 100+i))
+			}
+		}
+		wg.Wait()
+	}
+	scan(s.outside)
+	scan(s.c["mutual2"]) // not isolated from network 7
+	s.wantNeighbours(t, 0)
+	s.wantReached(t, s.outside, "tcp", "[2001:db8:4::2]:81", true)
+	s.wantReached(t, s.c["mutual2"], "tcp", "[2001:db8:7::2]:81", true)
+}
+
+// A connection that conntrack knows does not make the host look for an address
+// that nobody has any more.
+func TestEstablishedToTheDead(t *testing.T) {
+	s := newSite(t)
+	f := open(t, s.host)
+	apply(t, f, s.config)
+	const client, server = "[2001:db8:1::2]:5001", "[" + outside6 + "]:5000"
+	asked := count(t, s.outside, server)
+	send(t, s.c["web2"], client, server)
+	if !eventually(func() bool { return asked.Load() == 1 }) {
+		t.Fatal("the container does not get out")
+	}
+	asked.Close()
+	dead := s.config
+	dead.Networks = slices.Clone(dead.Networks)
+	dead.Networks[0].Live, dead.Networks[0].Published = nil, nil
+	ip(t, s.host, "link set pweb2 down")
+	ip(t, s.host, "-6 neigh flush dev web")
+	answer := func() bool {
+		send(t, s.outside, server, client)
+		return strings.Contains(s.host.Run(t, "ip", "-6", "neigh", "show", "dev", "web"), "2001:db8:1::2 ")
+	}
+	apply(t, f, dead)
+	if answer() {
+		t.Error("the host looks for a dead address")
+	}
+	apply(t, f, s.config)
+	if !answer() {
+		t.Error("alive, it is not looked for: the test proves nothing")
+	}
+}
+
+// wantNeighbours counts the host's neighbours that only a scan can have made.
+func (s *site) wantNeighbours(t testing.TB, want int) {
+	t.Helper()
+	got := 0
+	all := s.host.Run(t, "ip", "-4", "neigh") + "\n" + s.host.Run(t, "ip", "-6", "neigh")
+	for line := range strings.Lines(all) {
+		addr, _, _ := strings.Cut(line, " ")
+		if strings.Contains(addr, "::a") && !strings.HasPrefix(addr, "fe80:") || strings.HasPrefix(addr, "172.18.") && len(addr) == len("172.18.1.100") {
+			got++
+		}
+	}
+	if got != want {
+		t.Errorf("%d neighbours after a scan, want %d:\n%s", got, want, all)
+	}
+}
+
+// No packet meets a gap between two rulesets.
+func TestNothingSlipsInWhileRulesChange(t *testing.T) {
+	s := newSite(t)
+	f := open(t, s.host)
+	apply(t, f, s.config)
+	unpublished := []string{"[2001:db8:1::2]:9999", "172.18.1.2:9999", "[fd00:2::2]:9999"}
+	slipped := []*counter{
+		count(t, s.c["web2"], unpublished[0]), count(t, s.c["web2"], unpublished[1]), count(t, s.c["ula2"], unpublished[2])}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var sent atomic.Int64
+	var wg sync.WaitGroup
+	for _, to := range unpublished {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				// A new port each time: conntrack knows none of them.
+				if conn, err := s.outside.DialContext(ctx, "udp", to); err == nil {
+					for range 20 {
+						_, _ = conn.Write([]byte("?"))
+						sent.Add(1)
+					}
+					_ = conn.Close()
+				}
+			}
+		})
+	}
+	for range 5 {
+		if err := s.reload(t, f); err != nil {
+			t.Error(err)
+		}
+	}
+	cancel()
+	wg.Wait()
+	time.Sleep(50 * time.Millisecond)
+	for i, to := range unpublished {
+		if n := slipped[i].Load(); n > 0 {
+			t.Errorf("%d datagrams to %s slipped in", n, to)
+		}
+	}
+	t.Logf("%d datagrams sent to unpublished ports", sent.Load())
+	if err := f.Remove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, to := range unpublished {
+		send(t, s.outside, "", to)
+		if !eventually(func() bool { return slipped[i].Load() > 0 }) {
+			t.Errorf("without a ruleset nothing comes to %s: the test proves nothing", to)
+		}
+	}
+}
