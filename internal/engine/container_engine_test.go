@@ -48,6 +48,7 @@ func (h *host) start(ctx context.Context) error {
 	h.world.mu.Unlock()
 	e, err := engine.New(engine.Config{
 		Version:   "test",
+		BootID:    h.booted,
 		Log:       slog.New(slog.DiscardHandler),
 		Journal:   h.journal,
 		Links:     fakeLinks{h.world},
@@ -107,19 +108,25 @@ func dual(n int) recipe {
 
 // createNetwork answers the network as it was asked for.
 func (h *host) createNetwork(ctx context.Context, r recipe) (n spec.Network, err error) {
-	n = spec.Network{ID: r.id, Options: spec.DefaultOptions(), Internal: r.internal}
+	err = h.create(ctx, r, &n)
+	return n, err
+}
+
+// create keeps n up to date, so that it is known after a crash too.
+func (h *host) create(ctx context.Context, r recipe, n *spec.Network) (err error) {
+	*n = spec.Network{ID: r.id, Options: spec.DefaultOptions(), Internal: r.internal}
 	if r.options != nil {
 		r.options(&n.Options)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, h.releasePools(context.WithoutCancel(ctx), n))
+			err = errors.Join(err, h.releasePools(context.WithoutCancel(ctx), *n))
 		}
 	}()
 	for _, request := range r.pools {
 		p, err := h.engine.RequestPool(ctx, request)
 		if err != nil {
-			return n, err
+			return err
 		}
 		subnets := &n.IPv4
 		if request.V6 {
@@ -128,11 +135,11 @@ func (h *host) createNetwork(ctx context.Context, r recipe) (n spec.Network, err
 		*subnets = append(*subnets, spec.Subnet{Prefix: p.Prefix})
 		gateway, err := h.engine.RequestAddress(ctx, p.ID, netip.Addr{}, true)
 		if err != nil {
-			return n, err
+			return err
 		}
 		(*subnets)[len(*subnets)-1].Gateway = gateway.Addr()
 	}
-	return n, h.engine.CreateNetwork(ctx, clone(n))
+	return h.engine.CreateNetwork(ctx, clone(*n))
 }
 
 // clone is the network as the next call would bring it: in memory of its own.

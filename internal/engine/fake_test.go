@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/v6net/v6net/internal/firewall"
@@ -23,14 +24,16 @@ import (
 // network around the host. A crash is an Engine thrown away; the next one meets
 // the same world.
 type world struct {
-	mu    sync.Mutex
-	calls []string // every fallible call since arm
-	fault fault
-	watch func() // sees the world after every call
+	mu     sync.Mutex
+	calls  []string // every fallible call since arm
+	fault  fault
+	watch  func() // sees the world after every call
+	broken string // calls that begin so fail until it is empty
 
 	journal  map[string]string // "kind key" → JSON
 	globalID [5]byte
-	boot     string
+	boot     string // of which the journal has the sysctls
+	booted   string // the one that runs
 
 	links      map[string]fakeLink
 	sysctls    map[string]string
@@ -38,16 +41,18 @@ type world struct {
 	neighbours map[netip.Addr]string
 
 	defaultParent string // link of the IPv6 default route; empty: none
+	default4      string // likewise
 	raLinks       []string
-	othersForward bool // a bridge that is not ours has an address
+	othersForward map[bool]bool // by whether it is IPv6: a bridge that is not ours has an address
 	onLink        map[string][]netip.Prefix
 	routes        []netip.Prefix
 	foreign       map[netip.Addr]bool // addresses of other hosts on the uplink
-	listening     map[string]bool     // "tcp 80"
+	listening     map[string]bool     // "tcp 80", or "tcp 127.0.0.1 80" on that address alone
 
 	proxied map[string]bool // "link address"; the daemon's own: gone with it
 
 	probeTime time.Duration
+	probing   func() // while a probe waits for answers
 	probes    [][]netip.Addr
 	announced []string // "address → ports"
 }
@@ -107,6 +112,8 @@ func (w *world) call(ctx context.Context, what string, effect func() error) erro
 		defer w.watch()
 	}
 	switch {
+	case w.broken != "" && strings.HasPrefix(what, w.broken):
+		return fmt.Errorf("%s: %w", what, errFault)
 	case m == failBefore, m == failAfter && ctx == nil:
 		return fmt.Errorf("%s: %w", what, errFault)
 	case m == crashBefore:
@@ -135,6 +142,7 @@ func newWorld() *world {
 	w := &world{
 		journal:  map[string]string{},
 		globalID: [5]byte{0x12, 0x34, 0x56, 0x78, 0x9a},
+		booted:   "first",
 		links:    map[string]fakeLink{},
 		sysctls: map[string]string{
 			forwarding4: "0", forwarding6: "0",
@@ -158,6 +166,15 @@ func newWorld() *world {
 	return w
 }
 
+// reboot is the machine's. What the kernel had is as newWorld has it; disks and neighbours stay.
+func (w *world) reboot(boot string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	fresh := newWorld()
+	w.booted, w.links, w.sysctls, w.ruleset, w.neighbours = boot, fresh.links, fresh.sysctls, nil, fresh.neighbours
+	w.defaultParent, w.raLinks = fresh.defaultParent, fresh.raLinks
+}
+
 // clone is a copy in which another daemon may do as it likes.
 func (w *world) clone() *world {
 	w.mu.Lock()
@@ -165,8 +182,8 @@ func (w *world) clone() *world {
 	return &world{
 		journal: maps.Clone(w.journal), globalID: w.globalID,
 		links: maps.Clone(w.links), sysctls: maps.Clone(w.sysctls), ruleset: w.ruleset, neighbours: maps.Clone(w.neighbours),
-		boot: w.boot, othersForward: w.othersForward,
-		defaultParent: w.defaultParent, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
+		boot: w.boot, booted: w.booted, othersForward: w.othersForward,
+		defaultParent: w.defaultParent, default4: w.default4, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
 		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{},
 	}
 }
@@ -617,9 +634,16 @@ func (h fakeHost) Taken(ctx context.Context) (taken []netip.Prefix, err error) {
 
 func (h fakeHost) Probe(ctx context.Context, link string, addrs []netip.Addr) (taken []netip.Addr, err error) {
 	time.Sleep(h.probeTime)
+	if h.probing != nil {
+		h.probing()
+	}
 	err = h.call(ctx, "host: probe on "+link, func() error {
-		if _, ok := h.links[link]; !ok {
+		l, ok := h.links[link]
+		if !ok {
 			return fs.ErrNotExist
+		}
+		if !l.Up {
+			return syscall.ENETDOWN
 		}
 		h.probes = append(h.probes, addrs)
 		for _, a := range addrs {
@@ -633,32 +657,39 @@ func (h fakeHost) Probe(ctx context.Context, link string, addrs []netip.Addr) (t
 }
 
 func (h fakeHost) RALinks(ctx context.Context) (links []string, err error) {
-	err = h.call(ctx, "host: links with advertised routes", func() error {
+	err = h.call(ctx, "host: links on which a router may be", func() error {
 		links = slices.Clone(h.raLinks)
+		for name := range h.links {
+			if h.mayHaveRouter(name) {
+				links = append(links, name)
+			}
+		}
 		return nil
 	})
 	return links, err
 }
 
+// mayHaveRouter is link.RouterLinks' judgement, to which a bridge of this world has no network card.
+func (w *world) mayHaveRouter(link string) bool { return w.links[link].Kind == "device" }
+
 // TakesRA and DefaultLinks are not counted: that they fail changes nothing.
 func (h fakeHost) TakesRA(_ context.Context, link string) (bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.links[link].Kind == "device", nil
+	return h.mayHaveRouter(link), nil
 }
 
 func (h fakeHost) DefaultLinks(context.Context) ([]string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.defaultParent == "" {
-		return nil, nil
-	}
-	return []string{h.defaultParent}, nil
+	links := []string{h.defaultParent, h.default4}
+	slices.Sort(links)
+	return slices.DeleteFunc(slices.Compact(links), func(l string) bool { return l == "" }), nil
 }
 
-func (h fakeHost) OthersForward(ctx context.Context, _ bool) (others bool, err error) {
+func (h fakeHost) OthersForward(ctx context.Context, v6 bool) (others bool, err error) {
 	err = h.call(ctx, "host: bridges of others", func() error {
-		others = h.othersForward
+		others = h.othersForward[v6]
 		return nil
 	})
 	return others, err
@@ -671,10 +702,17 @@ func (h fakeHost) Announce(ctx context.Context, ports []string, addr netip.Addr,
 	})
 }
 
-func (h fakeHost) PortFree(protocol string, _ netip.Addr, port uint16) error {
+func (h fakeHost) PortFree(protocol string, addr netip.Addr, port uint16) error {
 	return h.call(context.Background(), fmt.Sprintf("host: port %d/%s", port, protocol), func() error {
-		if h.listening[fmt.Sprintf("%s %d", protocol, port)] {
-			return errors.New("address already in use")
+		for key := range h.listening {
+			p, on, _ := strings.Cut(key, " ")
+			at, number, narrow := strings.Cut(on, " ")
+			if !narrow {
+				at, number = "", on
+			}
+			if p == protocol && number == fmt.Sprint(port) && (!narrow || addr.IsUnspecified() || at == addr.String()) {
+				return errors.New("address already in use")
+			}
 		}
 		return nil
 	})

@@ -87,7 +87,7 @@ func TestKilled(t *testing.T) {
 				}
 				what := "call " + sc.calls[k] + " " + string(m)
 				sc.restart(t)
-				if s.creates && (k < n-1 || m == crashBefore) {
+				if s.unused || s.creates && (k < n-1 || m == crashBefore) {
 					sameWorld(t, what+": not taken back, though nobody had an answer", before, sc.snapshot())
 				}
 				sc.oneOf(t, what, before, after)
@@ -132,6 +132,9 @@ func TestKilledWhileStarting(t *testing.T) {
 				}
 				what += ", and at " + sc.calls[j-1] + " of the start"
 				sc.restart(t)
+				if s.unused {
+					sameWorld(t, what+": not taken back, though nobody had an answer", before, sc.snapshot())
+				}
 				sc.oneOf(t, what, before, after)
 				if t.Failed() {
 					return

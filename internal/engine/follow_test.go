@@ -300,3 +300,127 @@ func TestStartSweepsLinks(t *testing.T) {
 	h.remove("v6nmine")
 	sameWorld(t, "after the start", before, h.snapshot())
 }
+
+// Events were lost: containers came up, and went, unseen.
+func TestResync(t *testing.T) {
+	h := newHost(t)
+	ctx := t.Context()
+	n, err := h.createNetwork(ctx, dual(1))
+	must(t, err)
+	stays, goes, comes := &attachment{id: epID(1)}, &attachment{id: epID(2)}, &attachment{id: epID(3)}
+	must(t, h.run(ctx, n, stays))
+	must(t, h.run(ctx, n, goes))
+	ep, err := h.lease(ctx, n, comes)
+	must(t, err)
+	_, err = h.engine.CreateEndpoint(ctx, ep)
+	must(t, err)
+	_, err = h.engine.Join(ctx, n.ID, comes.id, "/run/sandbox")
+	must(t, err)
+
+	h.moveIn(comes.id)
+	h.remove(spec.VethName(goes.id))
+	h.remove(n.Bridge())
+	h.addLink("v6nfoo", fakeLink{Kind: "bridge", Alias: spec.NetworkAlias(netID(7))})
+	h.announced = nil
+	h.engine.Resync(ctx)
+	if _, back := h.links[spec.VethName(goes.id)]; back {
+		t.Error("the link of a container that went is there again, with its other end in the host")
+	}
+	if _, there := h.links["v6nfoo"]; there {
+		t.Error("a leftover link is still there")
+	}
+	if bridge, there := h.links[n.Bridge()]; !there || h.links[spec.VethName(stays.id)].Master != n.Bridge() {
+		t.Errorf("bridge %+v, and the container's link %+v is not on it", bridge, h.links[spec.VethName(stays.id)])
+	}
+	proxied := map[string]bool{"eth0 " + stays.leases[onLinkPool].String(): true, "eth0 " + comes.leases[onLinkPool].String(): true}
+	if diff := cmp.Diff(proxied, h.proxied); diff != "" {
+		t.Errorf("proxied (-want +got):\n%s", diff)
+	}
+	var want []string // to those that are there
+	for _, addr := range ep.Addresses() {
+		want = append(want, addr.String()+" → ["+spec.VethName(stays.id)+"]")
+	}
+	if !slices.Equal(h.announced, want) {
+		t.Errorf("announced %q, want %q: its link came up, and the others had been told", h.announced, want)
+	}
+	h.announced = nil
+	h.engine.Resync(ctx)
+	h.engine.LinkChanged(ctx, spec.VethName(comes.id), true, false)
+	if len(h.announced) > 0 {
+		t.Errorf("announced %q a second time", h.announced)
+	}
+	if e := h.engine.Status(ctx).Networks[0].Error; e != "" {
+		t.Errorf("the network is degraded: %s", e)
+	}
+	h.consistent(t, "after Resync")
+	must(t, h.stop(ctx, *goes))
+	must(t, h.run(ctx, n, goes))
+	h.consistent(t, "run again")
+}
+
+// Nobody must be told that an address is here whose container has gone.
+func TestGoneContainerIsNotProxied(t *testing.T) {
+	for name, learns := range map[string]func(h *host){
+		"by its event": func(h *host) { h.engine.LinkChanged(t.Context(), spec.VethName(epID(1)), false, true) },
+		"by a resync":  func(h *host) { h.engine.Resync(t.Context()) },
+		"by a start":   func(h *host) { h.restart(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			n, err := h.createNetwork(t.Context(), dual(1))
+			must(t, err)
+			a := &attachment{id: epID(1)}
+			must(t, h.run(t.Context(), n, a))
+			h.remove(spec.VethName(a.id))
+			learns(h)
+			if len(h.proxied) > 0 {
+				t.Errorf("proxied %v", h.proxied)
+			}
+			h.moveDefault(t, "eth1") // what makes the others' again does not make this one's
+			h.moveDefault(t, "eth0")
+			h.engine.Resync(t.Context())
+			if len(h.proxied) > 0 {
+				t.Errorf("proxied again: %v", h.proxied)
+			}
+			must(t, h.stop(t.Context(), *a))
+			must(t, h.run(t.Context(), n, a))
+			if !h.proxied["eth0 "+a.leases[onLinkPool].String()] {
+				t.Errorf("proxied %v, want the container that runs again", h.proxied)
+			}
+		})
+	}
+}
+
+// IPv4 may leave by another link than IPv6. What comes from that link comes
+// from outside, as it does from the parent.
+func TestDefaultLinkOfIPv4(t *testing.T) {
+	h := newHost(t)
+	h.default4 = "eth1"
+	n, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	expect := func(when, want string) {
+		t.Helper()
+		if got := h.elements("parents"); got != want {
+			t.Errorf("%s: parents %s, want %s", when, got, want)
+		}
+		h.consistent(t, when)
+	}
+	expect("IPv4 by eth1", `"eth0" "eth1"`)
+	h.default4 = "wg0"
+	h.engine.RoutesChanged(t.Context())
+	expect("IPv4 moved to wg0", `"eth0" "wg0"`)
+	h.default4 = "eth0"
+	h.engine.RoutesChanged(t.Context())
+	expect("both by eth0", `"eth0"`)
+	h.default4 = ""
+	h.engine.RoutesChanged(t.Context())
+	expect("no IPv4", `"eth0"`)
+	h.default4 = "eth1"
+	h.restart(t)
+	expect("after a restart", `"eth0" "eth1"`)
+
+	must(t, h.deleteNetwork(t.Context(), n))
+	_, err = h.createNetwork(t.Context(), recipe{id: netID(2), pools: []spec.PoolRequest{ula6()}, internal: true})
+	must(t, err)
+	expect("internal networks alone", "")
+}

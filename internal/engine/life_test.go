@@ -56,7 +56,7 @@ func TestLifeOfANetwork(t *testing.T) {
 	want := pristine
 	want.Links = with(pristine.Links, bridge, bridgeLink)
 	want.Sysctls = with(pristine.Sysctls,
-		acceptRA0, "2", forwarding6, "1", forwarding4, "1", "net/ipv6/conf/default/forwarding", "1",
+		acceptRA0, "2", acceptRA1, "2", forwarding6, "1", forwarding4, "1", "net/ipv6/conf/default/forwarding", "1",
 		"net/ipv6/conf/eth0/forwarding", "1", "net/ipv6/conf/eth1/forwarding", "1",
 		"net/ipv6/conf/"+bridge+"/accept_ra", "0", "net/ipv6/conf/"+bridge+"/accept_dad", "0", "net/ipv6/conf/"+bridge+"/forwarding", "1",
 		"net/ipv4/conf/default/forwarding", "1", "net/ipv4/conf/"+bridge+"/route_localnet", "1")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -377,8 +378,23 @@ func TestStartSweepsLeases(t *testing.T) {
 	other, err := h.engine.RequestPool(ctx, static("2001:db8:fe::/64")) // of a network of another driver
 	must(t, err)
 	others := next(t, h, other.ID)
+	theirs, err := h.engine.RequestPool(ctx, static("2001:db8:fd::/64")) // likewise, without a container
+	must(t, err)
+	_, err = h.engine.RequestAddress(ctx, theirs.ID, netip.Addr{}, true)
+	must(t, err)
+	for _, request := range []spec.PoolRequest{static("2001:db8:fc::/64"), auto4(), auto6()} { // whose answer never came
+		_, err = h.engine.RequestPool(ctx, request)
+		must(t, err)
+	}
 
 	h.restart(t)
+	var pools []string
+	for _, p := range h.engine.Status(ctx).Pools {
+		pools = append(pools, p.ID)
+	}
+	if want := []string{theirs.ID, other.ID, p.ID}; !slices.Equal(pools, want) {
+		t.Errorf("pools %q, want %q: those without a lease and a network are nobody's, the others somebody's", pools, want)
+	}
 	for addr, want := range map[netip.Addr]bool{gateway.Addr(): true, aux.Addr(): true, used: true, unused: false} {
 		if _, kept := h.world.journal["lease "+p.ID+" "+addr.String()]; kept != want {
 			t.Errorf("lease of %s kept: %t, want %t", addr, kept, want)
@@ -415,4 +431,100 @@ func TestPoolReleasedDuringProbe(t *testing.T) {
 		}
 		sameWorld(t, "after release", pristine, h.snapshot())
 	})
+}
+
+// A user names an address that is in the batch which is being probed: `docker
+// run --ip6` right after `docker network create`. Not in a synctest bubble,
+// where a mutex stops the clock.
+func TestAddressNamedDuringProbe(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		prepare func(h *host)
+		after   func(h *host)
+		refused bool
+	}{
+		{name: "free", prepare: func(*host) {}},
+		{name: "a neighbour's", prepare: func(h *host) { h.foreign[ip("2001:db8:1:0:789a::5")] = true }, refused: true},
+		{name: "the batch's probe fails", prepare: func(h *host) { h.broken = "host: probe" }, after: func(h *host) { h.broken = "" }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHost(t)
+			n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto6()}})
+			must(t, err)
+			tc.prepare(h)
+			probing, answered := make(chan struct{}), make(chan struct{})
+			first := sync.OnceFunc(func() { close(probing); <-answered })
+			h.probing = first
+			ctx, stop := context.WithCancel(t.Context())
+			var background sync.WaitGroup
+			background.Go(func() { _ = h.engine.Run(ctx) })
+			defer background.Wait()
+			defer stop()
+			<-probing
+			named := ip("2001:db8:1:0:789a::5")
+			refused := make(chan error, 1)
+			go func() {
+				_, err := h.engine.RequestAddress(ctx, onLinkPool, named, false)
+				refused <- err
+			}()
+			select {
+			case err = <-refused:
+				close(answered)
+				t.Fatalf("answer before the probe's: %v", err)
+			case <-time.After(20 * time.Millisecond):
+			}
+			if tc.after != nil {
+				h.world.mu.Lock()
+				h.probing = func() { h.world.mu.Lock(); tc.after(h); h.world.mu.Unlock() } // from the second probe on
+				h.world.mu.Unlock()
+			}
+			close(answered)
+			if err := <-refused; (err != nil) != tc.refused {
+				t.Fatalf("%s: %v, want refused: %t", named, err, tc.refused)
+			}
+			if tc.refused {
+				return
+			}
+			if _, err := h.engine.RequestAddress(ctx, onLinkPool, named, false); !errors.Is(err, ipam.ErrTaken) {
+				t.Errorf("the same address again: %v, want ErrTaken", err)
+			}
+			_, err = h.engine.CreateEndpoint(ctx, spec.Endpoint{ID: epID(1), NetworkID: n.ID, IPv6: netip.PrefixFrom(named, 80)})
+			must(t, err)
+		})
+	}
+}
+
+// The container engine had no answer when it made an endpoint: it takes back
+// the addresses alone. The endpoint must not keep them from the next one.
+func TestReleaseOfAnAddressNeverJoined(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		h := newHost(t)
+		ctx := t.Context()
+		n, err := h.createNetwork(ctx, dual(1))
+		must(t, err)
+		before := h.snapshot()
+		a := &attachment{id: epID(1)}
+		ep, err := h.lease(ctx, n, a)
+		must(t, err)
+		_, err = h.engine.CreateEndpoint(ctx, ep)
+		must(t, err)
+		if restart {
+			h.restart(t)
+		}
+		for _, pool := range []string{onLinkPool, pool4} {
+			must(t, h.engine.ReleaseAddress(ctx, pool, a.leases[pool]))
+		}
+		sameWorld(t, "released", before, h.snapshot())
+		if err := h.engine.DeleteEndpoint(ctx, n.ID, a.id); !errors.Is(err, spec.ErrNotFound) {
+			t.Errorf("restart %t: delete the endpoint: %v, want ErrNotFound", restart, err)
+		}
+		// Joined and left, it is no longer a container's either.
+		must(t, h.run(ctx, n, a))
+		h.moveOut(a.id)
+		must(t, h.engine.Leave(ctx, n.ID, a.id))
+		for _, pool := range []string{pool4, onLinkPool} {
+			must(t, h.engine.ReleaseAddress(ctx, pool, a.leases[pool]))
+		}
+		sameWorld(t, "released after Leave", before, h.snapshot())
+	}
 }

@@ -111,7 +111,7 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 			if p, err = e.pickHostPort(n, ep, p, taken); err != nil {
 				return nil, err
 			}
-			taken = append(taken, takenPort{ep, n.published(ep, p)})
+			taken.add(ep, n.published(ep, p))
 		} else {
 			p.HostPort = 0 // takes none of the host's
 		}
@@ -121,30 +121,48 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 	return resolved, nil
 }
 
-// takenPort is what an endpoint publishes by one port of its own.
-type takenPort struct {
-	endpoint  *endpoint
-	published []firewall.Published
+// hostPort is what a published port is looked up by. Whether two collide is
+// firewall.Published's to say: it depends on their host addresses, too.
+type hostPort struct {
+	protocol string
+	port     uint16
 }
 
+// takenPort is a port of the host with the endpoint that publishes it.
+type takenPort struct {
+	endpoint  *endpoint
+	published firewall.Published
+}
+
+type takenPorts map[hostPort][]takenPort
+
 // takenPorts are those of all endpoints but one.
-func (e *Engine) takenPorts(but *endpoint) []takenPort {
-	var taken []takenPort
+func (e *Engine) takenPorts(but *endpoint) takenPorts {
+	taken := takenPorts{}
 	for _, ep := range e.endpoints {
 		n, ok := e.networks[ep.NetworkID]
 		if ep == but || !ok {
 			continue
 		}
 		for _, p := range ep.Ports {
-			taken = append(taken, takenPort{ep, n.published(ep, p)})
+			taken.add(ep, n.published(ep, p))
 		}
 	}
 	return taken
 }
 
+func (t takenPorts) add(ep *endpoint, published []firewall.Published) {
+	for _, p := range published {
+		if p.HostPort != 0 {
+			key := hostPort{p.Protocol, p.HostPort}
+			t[key] = append(t[key], takenPort{ep, p})
+		}
+	}
+}
+
 // pickHostPort finds a host port that can be translated to all of the
 // container's addresses: the same for both families.
-func (e *Engine) pickHostPort(n *network, ep *endpoint, p spec.Port, taken []takenPort) (spec.Port, error) {
+func (e *Engine) pickHostPort(n *network, ep *endpoint, p spec.Port, taken takenPorts) (spec.Port, error) {
 	first, last := p.HostPort, max(p.HostPort, p.HostEnd)
 	if first == 0 {
 		first, last = firstDynamicPort, lastDynamicPort
@@ -160,15 +178,15 @@ func (e *Engine) pickHostPort(n *network, ep *endpoint, p spec.Port, taken []tak
 }
 
 // portFree says who has a host port that is to be published: another endpoint, or a program of the host.
-func (e *Engine) portFree(n *network, ep *endpoint, p spec.Port, taken []takenPort) error {
+func (e *Engine) portFree(n *network, ep *endpoint, p spec.Port, taken takenPorts) error {
 	for _, want := range n.published(ep, p) {
-		for _, t := range taken {
-			if slices.ContainsFunc(t.published, want.Collides) {
-				return fmt.Errorf("host port %d/%s is published by endpoint %s already", p.HostPort, p.Protocol, spec.ShortID(t.endpoint.ID))
-			}
-		}
 		if want.HostPort == 0 {
 			continue
+		}
+		for _, t := range taken[hostPort{want.Protocol, want.HostPort}] {
+			if want.Collides(t.published) {
+				return fmt.Errorf("host port %d/%s is published by endpoint %s already", p.HostPort, p.Protocol, spec.ShortID(t.endpoint.ID))
+			}
 		}
 		if err := e.Host.PortFree(p.Protocol, want.HostIP, p.HostPort); err != nil {
 			return fmt.Errorf("host port %d/%s: %w", p.HostPort, p.Protocol, err)

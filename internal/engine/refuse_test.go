@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -97,6 +98,13 @@ func TestRefusals(t *testing.T) {
 
 		{"publish: inbound=none", publish(3, spec.Port{Protocol: "tcp", Port: 80}), []string{"a00000000020", "e00000000030", "inbound=none"}},
 		{"publish: host port of another endpoint", publish(2, spec.Port{Protocol: "tcp", Port: 81, HostPort: 8080}), []string{"8080/tcp", "endpoint e00000000010"}},
+		{"publish: host port of another endpoint, on one address", publish(2, spec.Port{Protocol: "tcp", Port: 81, HostIP: ip("127.0.0.1"), HostPort: 8080}), []string{"8080/tcp", "endpoint e00000000010"}},
+		{"publish: every address, and one of them before", publish(2,
+			spec.Port{Protocol: "udp", Port: 80, HostIP: ip("127.0.0.1"), HostPort: 90}, spec.Port{Protocol: "udp", Port: 81, HostIP: ip("0.0.0.0"), HostPort: 90}), []string{"90/udp", "endpoint e00000000020"}},
+		{"publish: one address twice", publish(2,
+			spec.Port{Protocol: "tcp", Port: 80, HostIP: ip("192.0.2.5"), HostPort: 90}, spec.Port{Protocol: "tcp", Port: 81, HostIP: ip("192.0.2.5"), HostPort: 90}), []string{"90/tcp"}},
+		{"publish: host port that somebody listens on, on that address", publish(2, spec.Port{Protocol: "tcp", Port: 22, HostIP: ip("192.0.2.5"), HostPort: 23}), []string{"23/tcp", "already in use"}},
+		{"publish: host port that somebody listens on, on one address", publish(2, spec.Port{Protocol: "tcp", Port: 22, HostPort: 23}), []string{"23/tcp", "already in use"}},
 		{"publish: host port that somebody listens on", publish(2, spec.Port{Protocol: "tcp", Port: 22, HostPort: 22}), []string{"22/tcp", "already in use"}},
 		{"publish: every port of a range taken", publish(2, spec.Port{Protocol: "tcp", Port: 80, HostPort: 8080, HostEnd: 8080}), []string{"8080/tcp"}},
 		{"publish: one host port twice", publish(2, spec.Port{Protocol: "tcp", Port: 80, HostPort: 90}, spec.Port{Protocol: "tcp", Port: 81, HostPort: 90}), []string{"90/tcp"}},
@@ -108,7 +116,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHost(t)
-			h.listening["tcp 22"] = true
+			h.listening["tcp 22"], h.listening["tcp 192.0.2.5 23"] = true, true
 			h.foreign[ip("2001:db8:1:0:789a::77")] = true
 			ctx := t.Context()
 			n1, err := h.createNetwork(ctx, dual(1))
@@ -216,5 +224,72 @@ func TestRefusedEndpointLeavesItsNamesake(t *testing.T) {
 	h.engine.LinkChanged(t.Context(), spec.VethName(epID(1)), true, false)
 	if len(h.announced) != 2 {
 		t.Errorf("announced %v when its link came up again, want both addresses", h.announced)
+	}
+}
+
+// The same host port of several host addresses is several endpoints' (bind(2)).
+func TestPublishOnSeveralHostAddresses(t *testing.T) {
+	on := func(host string, port uint16) spec.Port {
+		return spec.Port{Protocol: "tcp", Port: 80, HostIP: ip(host), HostPort: port}
+	}
+	const c4, c6 = "172.16.0.2", "fd12:3456:789a::2" // the first container's
+	for _, tc := range []struct {
+		name          string
+		first, second []spec.Port // of two containers
+		refused       bool        // the second
+		picked        []uint16    // host ports of the second
+		want          []string    // elements of the ruleset
+	}{
+		{name: "two addresses, one container", first: []spec.Port{on("192.0.2.5", 8080), on("192.0.2.6", 8080)},
+			want: []string{"192.0.2.5 . tcp . 8080 : " + c4 + " . 80", "192.0.2.6 . tcp . 8080 : " + c4 + " . 80"}},
+		{name: "two addresses, two containers", first: []spec.Port{on("192.0.2.5", 8080)}, second: []spec.Port{on("192.0.2.6", 8080)}, picked: []uint16{8080},
+			want: []string{"192.0.2.5 . tcp . 8080 : " + c4 + " . 80", "192.0.2.6 . tcp . 8080 : 172.16.0.3 . 80"}},
+		{name: "one address, two containers", first: []spec.Port{on("192.0.2.5", 8080)}, second: []spec.Port{on("192.0.2.5", 8080)}, refused: true},
+		{name: "loopback and another", first: []spec.Port{on("127.0.0.1", 8080), on("192.0.2.5", 8080)},
+			want: []string{"192.0.2.5 . tcp . 8080 : " + c4 + " . 80"}},
+		{name: "loopback and another, two containers", first: []spec.Port{on("127.0.0.1", 8080)}, second: []spec.Port{on("192.0.2.5", 8080)}, picked: []uint16{8080}},
+		{name: "both families, as the container engine asks", first: []spec.Port{on("0.0.0.0", 8080), on("::", 8080)},
+			want: []string{"tcp . 8080 : " + c4 + " . 80", "tcp . 8080 : " + c6 + " . 80"}},
+		{name: "one family each, two containers", first: []spec.Port{on("0.0.0.0", 8080)}, second: []spec.Port{on("::", 8080)}, picked: []uint16{8080}},
+		{name: "one family's every address, and both families", first: []spec.Port{on("::", 8080)}, second: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}, refused: true},
+		{name: "every address after one", first: []spec.Port{on("192.0.2.5", 8080)}, second: []spec.Port{on("0.0.0.0", 8080)}, refused: true},
+		{name: "one address after every", first: []spec.Port{on("0.0.0.0", 8080)}, second: []spec.Port{on("127.0.0.1", 8080)}, refused: true},
+		{name: "-P", first: []spec.Port{on("0.0.0.0", 0), on("::", 0)}, second: []spec.Port{on("0.0.0.0", 0), on("::", 0)}, picked: []uint16{49155, 49155},
+			want: []string{"tcp . 49154 : " + c4 + " . 80", "tcp . 49154 : " + c6 + " . 80"}},
+		{name: "-P on two addresses", first: []spec.Port{on("192.0.2.7", 0)}, second: []spec.Port{on("192.0.2.8", 0)}, picked: []uint16{49152}},
+		{name: "-P beside a program on one address", second: []spec.Port{on("192.0.2.5", 0), on("192.0.2.6", 0), on("192.0.2.6", 0)}, picked: []uint16{49152, 49154, 49155}},
+		{name: "a range", first: []spec.Port{on("0.0.0.0", 8080)}, second: []spec.Port{{Protocol: "tcp", Port: 80, HostIP: ip("192.0.2.5"), HostPort: 8079, HostEnd: 8082}}, picked: []uint16{8079}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHost(t)
+			h.listening["tcp 192.0.2.6 49152"], h.listening["tcp 49153"] = true, true
+			n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(), ula6()}})
+			must(t, err)
+			must(t, h.run(t.Context(), n, &attachment{id: epID(1), ports: tc.first}))
+			err = h.run(t.Context(), n, &attachment{id: epID(2), ports: tc.second})
+			if (err != nil) != tc.refused {
+				t.Fatalf("the second container: %v, want refused: %t", err, tc.refused)
+			}
+			if tc.refused && !strings.Contains(err.Error(), "endpoint e00000000010") {
+				t.Errorf("error %q does not name the endpoint that has the port", err)
+			}
+			if !tc.refused {
+				second, err := h.engine.Endpoint(t.Context(), n.ID, epID(2))
+				must(t, err)
+				var picked []uint16
+				for _, p := range second.Ports {
+					picked = append(picked, p.HostPort)
+				}
+				if !slices.Equal(picked, tc.picked) {
+					t.Errorf("host ports %d, want %d", picked, tc.picked)
+				}
+			}
+			for _, element := range tc.want {
+				if !strings.Contains(h.ruleset.String(), "\t"+element+",\n") {
+					t.Errorf("no element %q in\n%s", element, h.ruleset)
+				}
+			}
+			h.consistent(t, "published")
+		})
 	}
 }

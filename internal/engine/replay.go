@@ -45,18 +45,26 @@ func (e *Engine) matchLinks(ctx context.Context) error {
 	}
 	for _, ep := range e.endpoints {
 		_, ok := present[spec.VethName(ep.ID)]
-		ep.linkGone = ep.Joined && !ok
+		if ep.linkGone = ep.Joined && !ok; ep.linkGone {
+			ep.announced = false
+			e.setProxied(ep, "")
+		}
 	}
 	return nil
 }
 
-// restoreEndpoint brings an endpoint back. One whose container's end went with
-// its sandbox cannot be: the container engine will delete it.
+// restoreEndpoint brings an endpoint back, or finishes its interrupted deletion.
+// One whose container's end went with its sandbox cannot be brought back: the
+// container engine will delete it.
 func (e *Engine) restoreEndpoint(ctx context.Context, n *network, ep *endpoint) error {
-	if ep.linkGone {
-		return nil
+	var err error
+	switch {
+	case ep.Phase != spec.PhaseReady:
+		err = e.dropEndpoint(ctx, ep)
+	case !ep.linkGone:
+		err = e.applyEndpoint(ctx, n, ep)
 	}
-	if err := e.applyEndpoint(ctx, n, ep); err != nil {
+	if err != nil {
 		return fmt.Errorf("endpoint %s: %w", spec.ShortID(ep.ID), err)
 	}
 	return nil

@@ -32,6 +32,7 @@ type stage struct {
 	chooses bool // may choose otherwise when it is repeated
 	given   bool // happens without fault
 	creates bool // is taken back if the daemon is killed before its last call
+	unused  bool // what it takes is nobody's yet, and is taken back by every start
 }
 
 // life is what a container engine does from `docker network create` to `docker
@@ -80,17 +81,17 @@ func life(end ...stage) []stage {
 		}
 	}
 	return append([]stage{
-		{name: "RequestPool IPv4", do: pool(auto4()), chooses: true},
-		{name: "RequestPool IPv6", do: pool(auto6()), chooses: true},
+		{name: "RequestPool IPv4", do: pool(auto4()), chooses: true, unused: true},
+		{name: "RequestPool IPv6", do: pool(auto6()), chooses: true, unused: true},
 		{name: "RequestAddress of the IPv4 gateway", do: gateway(v4), chooses: true},
 		{name: "RequestAddress of the IPv6 gateway", do: gateway(v6), chooses: true},
 		{name: "CreateNetwork", creates: true, do: func(ctx context.Context, s *scene) error { return s.engine.CreateNetwork(ctx, clone(s.network)) }},
-		{name: "RequestAddress IPv4", do: lease(v4, netip.Addr{}), chooses: true},
-		{name: "RequestAddress IPv6, probed", do: lease(v6, netip.Addr{}), chooses: true},
+		{name: "RequestAddress IPv4", do: lease(v4, netip.Addr{}), chooses: true, unused: true},
+		{name: "RequestAddress IPv6, probed", do: lease(v6, netip.Addr{}), chooses: true, unused: true},
 		{name: "ReleaseAddress IPv6", removal: true, do: func(ctx context.Context, s *scene) error {
 			return s.engine.ReleaseAddress(ctx, s.network.IPv6[0].Prefix.String(), s.leased[true])
 		}},
-		{name: "RequestAddress IPv6, named", do: lease(v6, ip("2001:db8:1:0:789a::50"))},
+		{name: "RequestAddress IPv6, named", do: lease(v6, ip("2001:db8:1:0:789a::50")), unused: true},
 		{name: "CreateEndpoint", creates: true, do: func(ctx context.Context, s *scene) error {
 			_, err := s.engine.CreateEndpoint(ctx, s.endpoint)
 			return err
@@ -140,6 +141,12 @@ var lives = map[string][]stage{
 	"deleted running": life(deleteEndpoint, releaseAddresses, deleteNetwork, releasePool),
 	"all at once":     life(deleteNetwork, releasePool),
 	"leases swept":    afterSweep(life(deleteEndpoint)),
+	"never joined":    append(until("Join", life()), releaseAddresses, releasePool, deleteNetwork),
+}
+
+// until are the stages before one.
+func until(name string, stages []stage) []stage {
+	return stages[:slices.IndexFunc(stages, func(s stage) bool { return s.name == name })]
 }
 
 // afterSweep is a life with a start between the lease of an address and the

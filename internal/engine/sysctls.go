@@ -188,11 +188,11 @@ func (e *Engine) recordSideEffects(ctx context.Context, key string) error {
 // default, takes no advertisements while the host forwards, and would never
 // have a default route.
 func (e *Engine) keepAcceptRA(ctx context.Context, link string) {
-	if _, v6 := e.forwards(); !v6 {
-		return
+	needed, err := e.mustForward(ctx, forwarding6)
+	if err == nil && needed {
+		needed, err = e.Host.TakesRA(ctx, link)
 	}
-	takes, err := e.Host.TakesRA(ctx, link)
-	if err == nil && takes {
+	if err == nil && needed {
 		err = e.setSysctl(ctx, acceptRA(link))
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // gone again

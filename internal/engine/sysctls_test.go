@@ -1,6 +1,9 @@
 package engine_test
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -8,6 +11,8 @@ import (
 
 	"github.com/v6net/v6net/internal/spec"
 )
+
+const acceptRABr = "net/ipv6/conf/br0/accept_ra"
 
 func TestSysctls(t *testing.T) {
 	type values map[string]string
@@ -20,8 +25,8 @@ func TestSysctls(t *testing.T) {
 		order, undo []string      // calls of create and of delete, in this order
 	}{
 		{name: "accept_ra before forwarding, and back in reverse", recipe: recipe{pools: []spec.PoolRequest{auto4(), ula6()}},
-			with:  values{acceptRA0: "2", forwarding6: "1", forwarding4: "1", acceptRA1: "1"},
-			after: values{acceptRA0: "1", forwarding6: "0", forwarding4: "0", acceptRA1: "1"},
+			with:  values{acceptRA0: "2", forwarding6: "1", forwarding4: "1", acceptRA1: "2", acceptRABr: "1"},
+			after: values{acceptRA0: "1", forwarding6: "0", forwarding4: "0", acceptRA1: "1", acceptRABr: "1"},
 			order: []string{"journal: put sysctl " + acceptRA0, "sysctl: set " + acceptRA0 + "=2",
 				"journal: put sysctl " + forwarding6, "sysctl: set " + forwarding6 + "=1",
 				"journal: put sysctl " + forwarding4, "sysctl: set " + forwarding4 + "=1"},
@@ -32,8 +37,8 @@ func TestSysctls(t *testing.T) {
 			with: values{acceptRA0: "0", forwarding6: "1", forwarding4: "0"}, after: values{acceptRA0: "0", forwarding6: "0"}},
 		{name: "a router stays one", before: values{forwarding6: "1", forwarding4: "1", acceptRA0: "2"}, recipe: recipe{pools: []spec.PoolRequest{auto4(), ula6()}},
 			with: values{forwarding6: "1", forwarding4: "1", acceptRA0: "2"}, after: values{forwarding6: "1", forwarding4: "1", acceptRA0: "2"}},
-		{name: "the parent too, though its route is static", recipe: recipe{pools: []spec.PoolRequest{ula6()}, options: func(o *spec.Options) { o.Parent = "eth1" }},
-			with: values{acceptRA0: "2", acceptRA1: "2"}, after: values{acceptRA0: "1", acceptRA1: "1"}},
+		{name: "the parent too, though it does not look like a way out", recipe: recipe{pools: []spec.PoolRequest{ula6()}, options: func(o *spec.Options) { o.Parent = "br0" }},
+			with: values{acceptRA0: "2", acceptRABr: "2"}, after: values{acceptRA0: "1", acceptRABr: "1"}},
 		{name: "an internal network needs none", recipe: recipe{pools: []spec.PoolRequest{auto4(), ula6()}, internal: true},
 			with: values{acceptRA0: "1", forwarding6: "0", forwarding4: "0"}, after: values{acceptRA0: "1", forwarding6: "0", forwarding4: "0"}},
 		{name: "not put back when somebody has changed it", recipe: recipe{pools: []spec.PoolRequest{auto4(), ula6()}},
@@ -55,6 +60,7 @@ func TestSysctls(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHost(t)
+			h.addLink("br0", fakeLink{Kind: "bridge", MTU: 1500, Up: true}) // another engine's
 			for key, value := range tc.before {
 				h.set(key, value)
 			}
@@ -134,3 +140,234 @@ func TestSysctlsOfTwoNetworks(t *testing.T) {
 		t.Errorf("sysctls %v after the last network", h.sysctls)
 	}
 }
+
+// expect fails the test where sysctls are not as wanted, given as key, value, key, value.
+func (h *host) expect(t testing.TB, when string, pairs ...string) {
+	t.Helper()
+	for pair := range slices.Chunk(pairs, 2) {
+		if got := h.sysctls[pair[0]]; got != pair[1] {
+			t.Errorf("%s: %s is %q, want %q", when, pair[0], got, pair[1])
+		}
+	}
+}
+
+// comeUp is a link that appears and is brought up.
+func (h *host) comeUp(t testing.TB, name string, l fakeLink, sysctls ...string) {
+	t.Helper()
+	h.world.mu.Lock()
+	l.Up = true
+	h.addLink(name, l)
+	for pair := range slices.Chunk(sysctls, 2) {
+		h.sysctls[pair[0]] = pair[1]
+	}
+	h.world.mu.Unlock()
+	h.engine.LinkChanged(t.Context(), name, true, false)
+}
+
+func acceptRAOf(link string) string { return "net/ipv6/conf/" + link + "/accept_ra" }
+
+// At boot forwarding is turned on before any router has spoken. Links without
+// an advertised route would never get one, nor would links that come later.
+func TestNoRouterHasSpokenYet(t *testing.T) {
+	h := newHost(t)
+	h.raLinks, h.defaultParent = nil, ""
+	h.addLink("quiet", fakeLink{Kind: "device", MTU: 1500, Up: true})
+	h.set(acceptRAOf("quiet"), "0")
+	h.addLink("docker0", fakeLink{Kind: "bridge", MTU: 1500, Up: true})
+	pristine := h.snapshot()
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{ula6()}})
+	must(t, err)
+	if !h.calledInOrder("sysctl: set "+acceptRA1+"=2", "sysctl: set "+forwarding6+"=1") {
+		t.Errorf("calls %q: forwarding was turned on before accept_ra=2", h.calls)
+	}
+	h.engine.LinkChanged(t.Context(), n.Bridge(), true, false)
+	h.engine.LinkChanged(t.Context(), "quiet", true, false)
+	h.expect(t, "with the network", acceptRA0, "2", acceptRA1, "2", acceptRAOf("quiet"), "0", acceptRAOf("docker0"), "1", acceptRAOf(n.Bridge()), "0")
+
+	device := fakeLink{Kind: "device", MTU: 1500}
+	h.comeUp(t, "eth2", device)
+	h.comeUp(t, "hushed", device, acceptRAOf("hushed"), "0")
+	h.comeUp(t, "docker1", fakeLink{Kind: "bridge", MTU: 1500})
+	h.expect(t, "links that came later", acceptRAOf("eth2"), "2", acceptRAOf("hushed"), "0", acceptRAOf("docker1"), "1")
+	h.consistent(t, "with links that came later")
+
+	must(t, h.deleteNetwork(t.Context(), n))
+	h.comeUp(t, "eth3", device)
+	h.expect(t, "a link that comes when nothing is forwarded", acceptRAOf("eth3"), "1")
+	for _, late := range []string{"eth2", "hushed", "docker1", "eth3"} {
+		if late == "eth2" {
+			h.expect(t, "put back", acceptRAOf(late), "1")
+		}
+		h.remove(late)
+	}
+	sameWorld(t, "with no network left", pristine, h.snapshot())
+}
+
+// What the kernel overwrites along with forwarding is put back by hand, and
+// exactly, however often that fails on the way.
+func TestSideEffectsOfForwarding(t *testing.T) {
+	const (
+		lan6, lan4 = "net/ipv6/conf/lan/forwarding", "net/ipv4/conf/lan/forwarding"
+		redirects  = "net/ipv4/conf/all/accept_redirects"
+	)
+	for _, broken := range []string{
+		"", "sysctl: set " + forwarding4, "sysctl: set " + forwarding6, "sysctl: set " + lan4, "sysctl: set " + lan6,
+		"sysctl: set " + redirects, "sysctl: set " + acceptRA0, "journal: delete sysctl", "journal: delete sysctl " + redirects,
+	} {
+		for _, then := range []string{"again", "restart", "resync", "another network"} {
+			t.Run(broken+"/"+then, func(t *testing.T) {
+				h := newHost(t)
+				pristine := h.snapshot()
+				n, err := h.createNetwork(t.Context(), dual(1))
+				must(t, err)
+				for _, key := range []string{lan6, lan4, redirects} {
+					if _, recorded := h.world.journal["sysctl "+key]; !recorded {
+						t.Errorf("%s is not recorded: nothing could put it back", key)
+					}
+				}
+				h.broken = broken
+				if err := h.deleteNetwork(t.Context(), n); (err != nil) != (broken != "") {
+					t.Errorf("delete: %v", err)
+				}
+				if h.sysctls[forwarding6] == "1" {
+					h.expect(t, "while the host still forwards", acceptRA0, "2", acceptRA1, "2")
+				}
+				switch then {
+				case "again":
+					h.broken = ""
+					must(t, h.deleteNetwork(t.Context(), n))
+				case "restart":
+					h.restart(t) // which works, and cannot finish yet
+					h.broken = ""
+					h.restart(t)
+				case "resync":
+					h.engine.Resync(t.Context())
+					h.broken = ""
+					h.engine.Resync(t.Context())
+				case "another network":
+					h.broken = ""
+					other, err := h.createNetwork(t.Context(), dual(2))
+					must(t, err)
+					h.expect(t, "with another network", forwarding6, "1", forwarding4, "1", acceptRA0, "2")
+					must(t, gone(h.engine.DeleteNetwork(t.Context(), n.ID)))
+					h.expect(t, "with another network alone", forwarding6, "1", forwarding4, "1", acceptRA0, "2")
+					must(t, h.deleteNetwork(t.Context(), other))
+				}
+				sameWorld(t, "with no network left", pristine, h.snapshot())
+			})
+		}
+	}
+}
+
+// A creation that fails at any call leaves every link as it was; so does one
+// that is cut off and taken back by the next start.
+func TestSideEffectsOfFailedCreation(t *testing.T) {
+	for _, m := range []mode{failBefore, failAfter, crashBefore, crashAfter} {
+		for at := 1; ; at++ {
+			h := newHost(t)
+			pristine := h.snapshot()
+			h.arm(fault{at: at, mode: m})
+			var n spec.Network
+			died := dies(func() error { return h.create(t.Context(), dual(1), &n) })
+			if len(h.calls) < at {
+				break
+			}
+			what := "call " + h.calls[at-1] + " " + string(m)
+			h.disarm()
+			if died {
+				h.restart(t)
+			}
+			must(t, h.deleteNetwork(t.Context(), n)) // as the container engine does
+			sameWorld(t, what, pristine, h.snapshot())
+		}
+	}
+}
+
+// Containers of another engine that came while the host forwarded for us keep
+// their way out. It ends at the first opportunity after they have gone.
+func TestAnotherEngineNeedsForwarding(t *testing.T) {
+	for name, opportunity := range map[string]func(*testing.T, *host){
+		"resync":  func(t *testing.T, h *host) { h.engine.Resync(t.Context()) },
+		"restart": func(t *testing.T, h *host) { h.restart(t) },
+		"routes":  func(t *testing.T, h *host) { h.moveDefault(t, "eth1"); h.moveDefault(t, "eth0") },
+		"network": func(t *testing.T, h *host) {
+			n, err := h.createNetwork(t.Context(), dual(3))
+			must(t, err)
+			must(t, h.deleteNetwork(t.Context(), n))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			pristine := h.snapshot()
+			n, err := h.createNetwork(t.Context(), dual(1))
+			must(t, err)
+			h.othersForward = map[bool]bool{true: true}
+			must(t, h.deleteNetwork(t.Context(), n))
+			h.expect(t, "with another's IPv6 bridge", forwarding6, "1", acceptRA0, "2", acceptRA1, "2", forwarding4, "0")
+			h.consistent(t, "with another's IPv6 bridge")
+			h.comeUp(t, "eth2", fakeLink{Kind: "device", MTU: 1500})
+			h.expect(t, "a link that came while the host forwards on", acceptRAOf("eth2"), "2")
+			h.remove("eth2")
+			h.restart(t)
+			h.expect(t, "after a restart", forwarding6, "1", acceptRA0, "2", forwarding4, "0")
+			h.othersForward = nil
+			opportunity(t, h)
+			sameWorld(t, "when the other's bridge is gone", pristine, h.snapshot())
+		})
+	}
+}
+
+// A host that was a router before has no need of us to stay one.
+func TestAnotherEnginesForwardingIsNotOurs(t *testing.T) {
+	h := newHost(t)
+	h.set(forwarding4, "1")
+	h.set(forwarding6, "1")
+	h.raLinks, h.defaultParent = []string{"eth0"}, "eth0"
+	h.othersForward = map[bool]bool{true: true, false: true}
+	pristine := h.snapshot()
+	n, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	must(t, h.deleteNetwork(t.Context(), n))
+	sameWorld(t, "with no network left", pristine, h.snapshot())
+}
+
+// The records are of one boot. At the next one the administrator has made the
+// host a router: it stays one when the last network goes.
+func TestAnotherBootForgetsRecords(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	h.restart(t)
+	h.expect(t, "after a restart", forwarding4, "1")
+	if got := h.world.journal["sysctl "+forwarding4]; got != `"0"` {
+		t.Errorf("after a restart of the daemon alone: record %s, want the value of before", got)
+	}
+	h.reboot("second")
+	h.set(forwarding4, "1")
+	h.set("net/ipv4/conf/lan/forwarding", "0")
+	h.set("net/ipv4/conf/all/accept_redirects", "1")
+	h.set(acceptRA1, "2")
+	before := h.snapshot()
+	h.restart(t)
+	h.expect(t, "after the boot", forwarding6, "1", acceptRA0, "2")
+	var records []string
+	for key := range maps.Keys(h.world.journal) {
+		if key, ok := strings.CutPrefix(key, "sysctl "); ok {
+			records = append(records, key)
+		}
+	}
+	slices.Sort(records)
+	if want := []string{forwarding6, acceptRA0, "net/ipv6/conf/lan/forwarding"}; !slices.Equal(records, sorted(want)) {
+		t.Errorf("records %q, want %q: what this boot has had already is not v6net's to put back", records, sorted(want))
+	}
+	h.consistent(t, "after the boot")
+	must(t, h.deleteNetwork(t.Context(), n))
+	after := h.snapshot()
+	before.Journal, after.Journal = nil, nil
+	sameWorld(t, "with no network left", before, after)
+	if len(h.world.journal) > 0 {
+		t.Errorf("journal %v, want it empty", h.world.journal)
+	}
+}
+
+func sorted(texts []string) []string { return slices.Sorted(slices.Values(texts)) }

@@ -26,9 +26,9 @@ const (
 	warmUp     = 3  // not counted before them
 
 	replyTimeout = 10 * time.Second
-	// attemptTimeout is long for an answer here and short for a lost packet,
-	// which TCP itself would send again after a second only.
-	attemptTimeout = 50 * time.Millisecond
+	// dialTimeout is long for an answer here and short for a lost packet, which
+	// TCP itself would send again after a second only.
+	dialTimeout = 20 * time.Millisecond
 )
 
 // contestant is a network whose containers are timed.
@@ -168,7 +168,14 @@ func (s *street) run(t *testing.T, network string) (start, reply time.Duration) 
 func (s *street) awaitReply(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: s.outside.DialContext}}
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			return s.outside.DialContext(ctx, network, address)
+		},
+	}}
 	for {
 		err := fetch(ctx, client, "http://"+net.JoinHostPort(address, "80")+"/")
 		if err == nil || ctx.Err() != nil {
@@ -179,8 +186,6 @@ func (s *street) awaitReply(ctx context.Context, address string) error {
 }
 
 func fetch(ctx context.Context, client *http.Client, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err

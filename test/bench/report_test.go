@@ -3,7 +3,7 @@
 package bench_test
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -95,20 +95,23 @@ func (r *report) add(m row) {
 
 // print writes the report for people, as a Markdown table.
 func (r *report) print(w io.Writer) error {
-	out := bufio.NewWriter(w)
-	fmt.Fprintf(out, "\n%s, %d × %s, Linux %s, %s, Docker %s, measured in %s\n\n",
-		r.Date.Format(time.DateOnly), r.CPUs, r.CPU, r.Kernel, r.Go, r.Engine, time.Since(r.began).Round(time.Second))
-	table := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
-	line := func(cells ...string) { fmt.Fprintf(table, "| %s\t|\n", strings.Join(cells, "\t| ")) }
+	var lines bytes.Buffer
+	line := func(cells ...string) { fmt.Fprintf(&lines, "| %s\t|\n", strings.Join(cells, "\t| ")) }
 	line("What", "v6net", "beside", "its value", "ratio", "wanted")
 	line("---", "---", "---", "---", "---", "---")
 	for _, m := range r.Rows {
 		line(m.What, number(m.Value)+" "+m.Unit, m.Peer, number(m.Beside)+" "+m.Unit, strconv.FormatFloat(m.Ratio, 'f', 2, 64), m.Wanted.text(m.Unit))
 	}
-	if err := table.Flush(); err != nil {
+	_, err := fmt.Fprintf(w, "\n%s, %d × %s, Linux %s, %s, Docker %s, measured in %s\n\n",
+		r.Date.Format(time.DateOnly), r.CPUs, r.CPU, r.Kernel, r.Go, r.Engine, time.Since(r.began).Round(time.Second))
+	if err != nil {
 		return fmt.Errorf("print the report: %w", err)
 	}
-	return out.Flush()
+	table := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	if _, err := table.Write(lines.Bytes()); err != nil {
+		return fmt.Errorf("print the report: %w", err)
+	}
+	return table.Flush()
 }
 
 // text says what was wanted, and whether it is so. A row may have no goal.

@@ -133,3 +133,9 @@ func (l *lab) onEngine(t *testing.T, args ...string) string {
 	t.Helper()
 	return l.host.Run(t, append([]string{"nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", l.engine.PID()), "--"}, args...)...)
 }
+
+// onEngineOK is onEngine for programs that may fail, and says whether it did not.
+func (l *lab) onEngineOK(t *testing.T, args ...string) bool {
+	t.Helper()
+	return l.host.Command(t.Context(), append([]string{"nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", l.engine.PID()), "--"}, args...)...).Run() == nil
+}

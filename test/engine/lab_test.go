@@ -3,6 +3,7 @@
 package engine_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -90,6 +91,9 @@ func (l *lab) startEngine(t *testing.T, options testengine.Options) {
 // installPlugin makes and enables the managed plugin that `make plugin` built.
 func (l *lab) installPlugin(t *testing.T) {
 	t.Helper()
+	// With live restore it would outlive the engine. If the test has disabled
+	// it, all is well.
+	t.Cleanup(func() { _, _ = l.engine.Try(context.Background(), "plugin", "disable", "-f", pluginName) })
 	l.engine.InstallPlugin(t, pluginDir(t), pluginName)
 }
 

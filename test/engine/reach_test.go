@@ -78,11 +78,11 @@ func mustNotFetch(t *testing.T, from *testnet.Host, addresses ...string) {
 	})
 }
 
-// fetchIn fetches from inside a container.
+// fetchIn fetches from inside a container, again if the server is not up yet.
 func (l *lab) fetchIn(t *testing.T, container, address string) (string, error) {
 	t.Helper()
 	seconds := fmt.Sprint(fetchTimeout.Seconds())
-	return l.try(t, container, "curl", "-sS", "--globoff", "--max-time", seconds, "http://"+address+"/")
+	return l.try(t, container, "curl", "-sS", "--globoff", "--max-time", seconds, "--retry", "3", "--retry-connrefused", "http://"+address+"/")
 }
 
 // mustNotFetchIn checks from inside a container that nobody answers.

@@ -3,6 +3,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -12,8 +13,9 @@ import (
 // container runs.
 func testSeveralNetworks(t *testing.T, l *lab) {
 	// The engine prefers networks in the order of their names.
-	for _, name := range []string{"net-a", "net-b", "net-c"} {
-		l.network(t, name)
+	l.route(t, routed)
+	for i, name := range []string{"net-a", "net-b", "net-c"} {
+		l.network(t, name, "--subnet", fmt.Sprintf("2001:db8:2:%d::/64", i))
 	}
 	l.container(t, "web", "--network", "net-b", "-p", "8080:80")
 	mustFetch(t, l.far, bracket(l.ipv6(t, "web", "net-b")))

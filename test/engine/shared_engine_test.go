@@ -23,6 +23,7 @@ func TestNetworks(t *testing.T) {
 			{"refusals", testRefusals},
 			{"several networks", testSeveralNetworks},
 			{"IPv6 only", testIPv6Only},
+			{"compose", testCompose},
 			{"parallel", testParallel},
 		} {
 			l.traceless(t, part.name, func(t *testing.T) { part.test(t, l) })

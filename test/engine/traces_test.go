@@ -5,6 +5,7 @@ package engine_test
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,28 +33,27 @@ func mustEqual(t *testing.T, name string, before, after []string) {
 	}
 }
 
-// hostState is all of a host that v6net might change, a line for each thing.
+// hostState is all of a host that v6net might change, a line for each thing, in
+// no order of theirs: an engine that is restarted orders its own rules anew.
 func hostState(t *testing.T, h *testnet.Host) []string {
 	t.Helper()
+	out := h.Run(t, "sh", "-c", `
+		ip -brief link | awk '{print $1, $2}'
+		ip -brief address
+		ip route show table all; ip -6 route show table all
+		ip rule; ip -6 rule
+		ip neigh show proxy; ip -6 neigh show proxy
+		grep -rs . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf
+		nft --stateless list ruleset
+		# The same rules in another tongue: a rule may look right in one only.
+		iptables-save; ip6tables-save`)
 	var lines []string
-	for _, command := range []string{
-		`ip -brief link | awk '{print $1, $2}'`,
-		`ip -brief address`,
-		`ip route show table all`,
-		`ip -6 route show table all`,
-		`ip rule; ip -6 rule`,
-		`ip neigh show proxy; ip -6 neigh show proxy`,
-		`grep -rs . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf || true`,
-		`nft --stateless list ruleset`,
-		// The same rules in another tongue: a rule that only looks right there.
-		`iptables-save; ip6tables-save`,
-	} {
-		for line := range strings.Lines(h.Run(t, "sh", "-c", command)) {
-			if line = stable(line); line != "" {
-				lines = append(lines, line)
-			}
+	for line := range strings.Lines(out) {
+		if line = stable(line); line != "" {
+			lines = append(lines, line)
 		}
 	}
+	slices.Sort(lines)
 	return lines
 }
 

@@ -24,7 +24,7 @@ import (
 type Table struct{}
 
 // Forget ends every connection from or to one of the addresses, translated or
-// not. It reads the table once for each family among them.
+// not.
 func (Table) Forget(ctx context.Context, addrs []netip.Addr) error {
 	wanted := map[netip.Addr]bool{}
 	for _, a := range addrs {
@@ -101,26 +101,19 @@ func localAddresses() ([]netip.Addr, error) {
 	return local, nil
 }
 
-// forget ends the connections that match, in the families of the addresses.
-func forget(ctx context.Context, addrs []netip.Addr, match func(entry) bool) error {
-	var errs []error
-	if slices.ContainsFunc(addrs, netip.Addr.Is4) {
-		errs = append(errs, forgetFamily(ctx, unix.AF_INET, match))
-	}
-	if slices.ContainsFunc(addrs, netip.Addr.Is6) {
-		errs = append(errs, forgetFamily(ctx, unix.AF_INET6, match))
-	}
-	return errors.Join(errs...)
-}
-
-// forgetFamily reads the table of one family once, and deletes what matches.
+// forget ends the connections that match, in the families of the addresses. It
+// reads the table once, whatever it deletes: the kernel goes through every
+// bucket for that, which takes milliseconds even where hardly any is in use.
 // Entries that come meanwhile are made by the rules as they are now.
-func forgetFamily(ctx context.Context, family uint8, match func(entry) bool) error {
+func forget(ctx context.Context, addrs []netip.Addr, match func(entry) bool) error {
+	if len(addrs) == 0 {
+		return nil
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	var doomed [][]byte
-	err := request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, []byte{family, 0, 0, 0}, func(message []byte) bool {
+	err := request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, []byte{familyOf(addrs), 0, 0, 0}, func(message []byte) bool {
 		if e, ok := parse(message); ok && match(e) {
 			doomed = append(doomed, slices.Clone(message)) // it lies in a buffer with many others
 		}
@@ -145,6 +138,18 @@ func forgetFamily(ctx context.Context, family uint8, match func(entry) bool) err
 		}
 	}
 	return nil
+}
+
+// familyOf is the address family of all the addresses, or AF_UNSPEC for both.
+func familyOf(addrs []netip.Addr) uint8 {
+	switch {
+	case !slices.ContainsFunc(addrs, netip.Addr.Is6):
+		return unix.AF_INET
+	case !slices.ContainsFunc(addrs, netip.Addr.Is4):
+		return unix.AF_INET6
+	default:
+		return unix.AF_UNSPEC
+	}
 }
 
 // request sends a message of ctnetlink, from its struct nfgenmsg on, and hands over the answers.

@@ -96,6 +96,37 @@ func TestRALinks(t *testing.T) {
 	}
 }
 
+func TestDefaultLinks(t *testing.T) {
+	for name, c := range map[string]struct {
+		setup string
+		want  []string
+	}{
+		"none":                       {"", nil},
+		"IPv4":                       {"route add default via 192.0.2.1", []string{"eth0"}},
+		"IPv6":                       {"-6 route add default via fe80::1 dev eth1", []string{"eth1"}},
+		"each by another link":       {"route add default via 192.0.2.1\n-6 route add default via fe80::1 dev eth1 proto ra", []string{"eth0", "eth1"}},
+		"both by one":                {"route add default via 192.0.2.1\n-6 route add default via fe80::1 dev eth0", []string{"eth0"}},
+		"the worse one too":          {"route add default via 192.0.2.1 metric 10\nroute add default dev eth1 metric 20", []string{"eth0", "eth1"}},
+		"multipath":                  {"route add default nexthop via 192.0.2.1 dev eth0 nexthop dev eth1", []string{"eth0", "eth1"}},
+		"leads nowhere":              {"route add blackhole default metric 10\n-6 route add unreachable default metric 10", nil},
+		"other table":                {"route add default dev eth1 table 100", nil},
+		"half of the world, no more": {"route add 0.0.0.0/1 dev eth1\n-6 route add 2000::/3 dev eth1", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, self := host(t)
+			t.Cleanup(func() {
+				for _, family := range []string{"-4", "-6"} {
+					_ = self.Command(context.Background(), "ip", family, "route", "flush", "default").Run()
+				}
+			})
+			script(t, self, "addr add 192.0.2.2/24 dev eth0\n"+c.setup)
+			if got, err := h.DefaultLinks(t.Context()); err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("%q, %v; want %q", got, err, c.want)
+			}
+		})
+	}
+}
+
 func TestOnLink(t *testing.T) {
 	h, self := host(t)
 	if prefixes, err := h.OnLink(t.Context(), "eth0"); err != nil || len(prefixes) != 0 {

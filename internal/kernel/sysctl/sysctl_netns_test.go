@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,6 +53,30 @@ func TestParametersFollowTheNamespace(t *testing.T) {
 	}
 	if v := other.Run(t, "sysctl", "-n", "net.ipv6.conf.all.forwarding"); v != "1" {
 		t.Errorf("the other's forwarding is %s, want 1", v)
+	}
+}
+
+func TestListOfInterfaces(t *testing.T) {
+	self := testnet.Self(t)
+	self.Run(t, "ip", "link", "add", "br.7", "type", "bridge")
+	defer self.Run(t, "ip", "link", "del", "br.7")
+	params := sysctl.New("")
+	for _, folder := range []string{"net/ipv4/conf", "net/ipv6/conf"} {
+		names, err := params.List(t.Context(), folder)
+		if want := []string{"all", "br.7", "default", "lo"}; err != nil || !slices.Equal(names, want) {
+			t.Errorf("%s: %q, %v; want %q", folder, names, err, want)
+		}
+		for _, name := range names {
+			if _, err := params.Get(t.Context(), folder+"/"+name+"/forwarding"); err != nil {
+				t.Errorf("what was listed cannot be read: %v", err)
+			}
+		}
+	}
+	if _, err := params.List(t.Context(), "net/ipv6/none"); !errors.Is(err, sysctl.ErrNotFound) || !strings.Contains(err.Error(), "net/ipv6/none") {
+		t.Errorf("absent folder: %v, want ErrNotFound that names it", err)
+	}
+	if _, err := params.List(t.Context(), "net/../../etc"); err == nil {
+		t.Error("a folder outside of the tree was listed")
 	}
 }
 

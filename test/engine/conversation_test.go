@@ -1,0 +1,86 @@
+//go:build engine
+
+package engine_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+// echoCommand serves HTTP on port 80, as the image does by itself, and on port 7
+// says what it is told (RFC 862).
+var echoCommand = []string{"sh", "-c", "httpd -h /www; nc -ll -p 7 -e cat & trap exit TERM; wait"}
+
+// patience is how long a conversation waits for an answer.
+const patience = 20 * time.Second
+
+// conversation is a TCP connection that is never idle. It tells whether those
+// who used a network noticed what was done to it.
+type conversation struct {
+	address string
+	conn    net.Conn
+	stop    chan struct{}
+	ended   chan struct{}
+	longest time.Duration // for which it waited for an answer; read after ended
+	err     error
+}
+
+// converse starts a conversation with the echo server at an address.
+func converse(t *testing.T, from *testnet.Host, address string) *conversation {
+	t.Helper()
+	conn, err := from.DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &conversation{address: address, conn: conn, stop: make(chan struct{}), ended: make(chan struct{})}
+	go func() {
+		defer close(c.ended)
+		c.err = c.talk()
+	}()
+	t.Cleanup(func() {
+		_ = conn.Close()
+		<-c.ended
+	})
+	return c
+}
+
+func (c *conversation) talk() error {
+	answer := make([]byte, 1)
+	for {
+		select {
+		case <-c.stop:
+			return nil
+		case <-time.After(5 * time.Millisecond):
+		}
+		asked := time.Now()
+		if err := c.conn.SetDeadline(asked.Add(patience)); err != nil {
+			return err
+		}
+		if _, err := c.conn.Write([]byte{'?'}); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(c.conn, answer); err != nil {
+			return fmt.Errorf("no answer for %v: %w", time.Since(asked), err)
+		}
+		c.longest = max(c.longest, time.Since(asked))
+	}
+}
+
+// mustHaveGoneOn ends a conversation and checks that it was never silent for
+// longer than a limit.
+func (c *conversation) mustHaveGoneOn(t *testing.T, limit time.Duration) {
+	t.Helper()
+	close(c.stop)
+	<-c.ended
+	switch {
+	case c.err != nil:
+		t.Errorf("conversation with %s: %v", c.address, c.err)
+	case c.longest > limit:
+		t.Errorf("conversation with %s was silent for %v, allowed are %v", c.address, c.longest, limit)
+	}
+}
