@@ -5,10 +5,12 @@ package conntrack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -117,7 +119,7 @@ func ports(p ...firewall.Published) func(context.Context) error {
 	return func(ctx context.Context) error { return Table{}.ForgetPorts(ctx, p) }
 }
 
-// serve answers datagrams with the container's name until the end of the test.
+// serve answers datagrams with the container's name and what they say, until the end of the test.
 func serve(t *testing.T, h *testnet.Host, address string) {
 	t.Helper()
 	var conn net.PacketConn
@@ -131,12 +133,12 @@ func serve(t *testing.T, h *testnet.Host, address string) {
 	wg.Go(func() {
 		var b [64]byte
 		for {
-			_, from, err := conn.ReadFrom(b[:])
+			n, from, err := conn.ReadFrom(b[:])
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
 			if err == nil {
-				_, _ = conn.WriteTo([]byte(h.Name()), from)
+				_, _ = conn.WriteTo(fmt.Appendf(nil, "%s %s", h.Name(), b[:n]), from)
 			}
 		}
 	})
@@ -145,13 +147,14 @@ func serve(t *testing.T, h *testnet.Host, address string) {
 
 // client is a socket that keeps its port, as a resolver or a VPN does.
 type client struct {
-	conn net.PacketConn
-	to   net.Addr
+	conn  net.PacketConn
+	to    net.Addr
+	asked int
 }
 
-func dial(t *testing.T, h *testnet.Host, to string) client {
+func dial(t *testing.T, h *testnet.Host, to string) *client {
 	t.Helper()
-	c := client{to: net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to))}
+	c := &client{to: net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to))}
 	h.Do(t, func() {
 		var err error
 		if c.conn, err = net.ListenPacket("udp", ":0"); err != nil {
@@ -162,29 +165,37 @@ func dial(t *testing.T, h *testnet.Host, to string) client {
 	return c
 }
 
-// ask is who answers one of so many datagrams; empty: nobody.
-func (c client) ask(t *testing.T, datagrams int) string {
+// ask is who answers one of so many datagrams; empty: nobody. Answers to what
+// was asked before, which the neighbour's resolution may have held up, do not count.
+func (c *client) ask(t *testing.T, datagrams int) string {
 	t.Helper()
+	c.asked++
+	question := strconv.Itoa(c.asked)
 	var b [64]byte
 	for range datagrams {
 		if err := c.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.conn.WriteTo([]byte("?"), c.to); err != nil {
+		if _, err := c.conn.WriteTo([]byte(question), c.to); err != nil {
 			t.Fatal(err)
 		}
-		n, _, err := c.conn.ReadFrom(b[:])
-		if err == nil {
-			return string(b[:n])
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatal(err)
+		for {
+			n, _, err := c.conn.ReadFrom(b[:])
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if who, answered, _ := strings.Cut(string(b[:n]), " "); answered == question {
+				return who
+			}
 		}
 	}
 	return ""
 }
 
-func (c client) wants(t *testing.T, want, when string) {
+func (c *client) wants(t *testing.T, want, when string) {
 	t.Helper()
 	datagrams := 3
 	if want != "" {

@@ -48,9 +48,10 @@ func count(t testing.TB, h *testnet.Host, address string) *counter {
 	return &n
 }
 
-// eventually reports whether a condition comes true.
+// eventually reports whether a condition comes true. A neighbour's resolution
+// that fails is tried again after a second.
 func eventually(condition func() bool) bool {
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * patience); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			return false
 		}
@@ -151,7 +152,9 @@ func TestEstablishedToTheDead(t *testing.T) {
 	ip(t, s.host, "-6 neigh flush dev web")
 	answer := func() bool {
 		send(t, s.outside, server, client)
-		return strings.Contains(s.host.Run(t, "ip", "-6", "neigh", "show", "dev", "web"), "2001:db8:1::2 ")
+		return eventually(func() bool {
+			return strings.Contains(s.host.Run(t, "ip", "-6", "neigh", "show", "dev", "web"), "2001:db8:1::2 ")
+		})
 	}
 	apply(t, f, dead)
 	if answer() {
