@@ -18,18 +18,11 @@ type host struct {
 	links *link.Handle
 }
 
-// RALinks are the links on which a router may be, or has advertised itself.
-func (h host) RALinks(ctx context.Context) ([]string, error) {
-	advertised, err := h.Handle.RALinks(ctx)
-	if err != nil {
-		return nil, err
-	}
-	possible, err := h.links.RouterLinks(ctx)
-	return append(advertised, possible...), err
-}
+// RouterLinks are the links on which a router may be.
+func (h host) RouterLinks(ctx context.Context) ([]string, error) { return h.links.RouterLinks(ctx) }
 
-// TakesRA reports whether a router may be on a link.
-func (h host) TakesRA(ctx context.Context, link string) (bool, error) {
+// IsRouterLink reports whether a router may be on a link.
+func (h host) IsRouterLink(ctx context.Context, link string) (bool, error) {
 	return h.links.IsRouterLink(ctx, link)
 }
 

@@ -219,12 +219,12 @@ func (h *host) run(ctx context.Context, n spec.Network, a *attachment) (err erro
 
 // stop ends a container; it may be repeated, and what is not there is no error.
 func (h *host) stop(ctx context.Context, a attachment) error {
-	h.moveOut(a.id)
 	errs := []error{
 		gone(h.engine.Unpublish(ctx, a.network, a.id)),
 		gone(h.engine.Leave(ctx, a.network, a.id)),
-		gone(h.engine.DeleteEndpoint(ctx, a.network, a.id)),
 	}
+	h.moveOut(a.id)
+	errs = append(errs, gone(h.engine.DeleteEndpoint(ctx, a.network, a.id)))
 	if errors.Join(errs...) == nil {
 		for pool, addr := range a.leases {
 			errs = append(errs, gone(h.engine.ReleaseAddress(ctx, pool, addr)))

@@ -178,7 +178,7 @@ func (e *Engine) findDefaultLinks(ctx context.Context) []string {
 func (e *Engine) Resync(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.matchLinks(ctx); err != nil {
+	if _, err := e.matchLinks(ctx); err != nil {
 		e.Log.Error("read the world again", "err", err)
 	}
 	e.reapply(ctx, e.allNetworks()...)

@@ -657,8 +657,15 @@ func (h fakeHost) Probe(ctx context.Context, link string, addrs []netip.Addr) (t
 }
 
 func (h fakeHost) RALinks(ctx context.Context) (links []string, err error) {
-	err = h.call(ctx, "host: links on which a router may be", func() error {
+	err = h.call(ctx, "host: links with advertised routes", func() error {
 		links = slices.Clone(h.raLinks)
+		return nil
+	})
+	return links, err
+}
+
+func (h fakeHost) RouterLinks(ctx context.Context) (links []string, err error) {
+	err = h.call(ctx, "host: links on which a router may be", func() error {
 		for name := range h.links {
 			if h.mayHaveRouter(name) {
 				links = append(links, name)
@@ -672,8 +679,8 @@ func (h fakeHost) RALinks(ctx context.Context) (links []string, err error) {
 // mayHaveRouter is link.RouterLinks' judgement, to which a bridge of this world has no network card.
 func (w *world) mayHaveRouter(link string) bool { return w.links[link].Kind == "device" }
 
-// TakesRA and DefaultLinks are not counted: that they fail changes nothing.
-func (h fakeHost) TakesRA(_ context.Context, link string) (bool, error) {
+// IsRouterLink and DefaultLinks are not counted: that they fail changes nothing.
+func (h fakeHost) IsRouterLink(_ context.Context, link string) (bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.mayHaveRouter(link), nil

@@ -352,8 +352,8 @@ func TestResync(t *testing.T) {
 	if e := h.engine.Status(ctx).Networks[0].Error; e != "" {
 		t.Errorf("the network is degraded: %s", e)
 	}
-	h.consistent(t, "after Resync")
 	must(t, h.stop(ctx, *goes))
+	h.consistent(t, "after Resync")
 	must(t, h.run(ctx, n, goes))
 	h.consistent(t, "run again")
 }

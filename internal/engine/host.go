@@ -65,10 +65,12 @@ type Conntrack interface {
 // Host is what can be learned about the machine and the links it is on.
 type Host interface {
 	prefix.Host
-	// RALinks are the links on which a router may advertise itself.
+	// RALinks are the links whose default route came by router advertisement.
 	RALinks(context.Context) ([]string, error)
-	// TakesRA reports whether a link is one of those.
-	TakesRA(ctx context.Context, link string) (bool, error)
+	// RouterLinks are the links on which a router may yet advertise itself.
+	RouterLinks(context.Context) ([]string, error)
+	// IsRouterLink reports whether a link is one of those.
+	IsRouterLink(ctx context.Context, link string) (bool, error)
 	// OthersForward reports whether a bridge that is not ours has an address of
 	// the family, so that its containers or machines need the host to forward.
 	OthersForward(ctx context.Context, v6 bool) (bool, error)

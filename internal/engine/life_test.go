@@ -185,6 +185,7 @@ func TestKindsOfNetworks(t *testing.T) {
 			must(t, err)
 			got, err := h.engine.Join(t.Context(), n.ID, a.id, "/run/sandbox")
 			must(t, err)
+			h.moveIn(a.id)
 			want := tc.attachment
 			want.Interface = spec.SandboxName(a.id)
 			if want.Prefix == "" {
@@ -251,6 +252,7 @@ func TestEveryCallTwice(t *testing.T) {
 			}
 			twice("Join", func() error {
 				_, err := h.engine.Join(ctx, n.ID, a.id, "/run/sandbox")
+				h.moveIn(a.id)
 				return err
 			})
 			twice("Publish", func() error {

@@ -16,14 +16,18 @@ import (
 func (e *Engine) Replay(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	// Before the first ruleset is built: it must not cut running containers off.
+	e.defaultLinks = e.findDefaultLinks(ctx)
 	for _, n := range e.networks {
-		n.parent = e.findParent(ctx, n) // before the first ruleset is built: it must not cut running containers off
+		n.parent = e.findParent(ctx, n)
 	}
 	e.finishInterrupted(ctx)
-	e.sweepPools()
-	if err := e.matchLinks(ctx); err != nil {
+	present, err := e.matchLinks(ctx)
+	if err != nil {
 		return err
 	}
+	e.dropDeparted(ctx, present)
+	e.sweepPools()
 	for _, ep := range e.endpoints {
 		ep.announced = ep.Joined && !ep.linkGone // neighbours were told before the restart
 	}
@@ -36,12 +40,29 @@ func (e *Engine) Replay(ctx context.Context) error {
 	return nil
 }
 
-// matchLinks removes links that are ours and nobody's, and takes in which
-// endpoints have lost theirs.
-func (e *Engine) matchLinks(ctx context.Context) error {
+// dropDeparted removes endpoints whose container ended while no daemon ran, and
+// about which the container engine has given up telling us: their link is gone,
+// or its other end is back in the host's namespace. A call for one of them that
+// does come finds nothing, which is no error.
+func (e *Engine) dropDeparted(ctx context.Context, present map[string]struct{}) {
+	for _, id := range sortedIDs(e.endpoints) {
+		ep := e.endpoints[id]
+		if _, back := present[spec.SandboxName(id)]; !ep.Joined || !ep.linkGone && !back {
+			continue
+		}
+		e.Log.Info("endpoint removed, its container ended meanwhile", "network", ep.NetworkID, "endpoint", id)
+		if err := e.dropEndpoint(ctx, ep); err != nil {
+			e.Log.Error("remove endpoint", "network", ep.NetworkID, "endpoint", id, "err", err)
+		}
+	}
+}
+
+// matchLinks removes links that are ours and nobody's, takes in which endpoints
+// have lost theirs, and answers the links that are there.
+func (e *Engine) matchLinks(ctx context.Context) (map[string]struct{}, error) {
 	present, err := e.sweepLinks(ctx)
 	if err != nil {
-		return fmt.Errorf("list the links of ours: %w", err)
+		return nil, fmt.Errorf("list the links of ours: %w", err)
 	}
 	for _, ep := range e.endpoints {
 		_, ok := present[spec.VethName(ep.ID)]
@@ -50,7 +71,7 @@ func (e *Engine) matchLinks(ctx context.Context) error {
 			e.setProxied(ep, "")
 		}
 	}
-	return nil
+	return present, nil
 }
 
 // restoreEndpoint brings an endpoint back, or finishes its interrupted deletion.

@@ -136,8 +136,8 @@ var (
 // lives are the ways to the end: in order, without the calls of a container
 // engine that was killed, and by the network's end alone.
 var lives = map[string][]stage{
-	"in order":        life(unpublish, moveOut, leave, deleteEndpoint, releaseAddresses, releasePool, deleteNetwork),
-	"leave closes":    life(moveOut, leave, deleteEndpoint, releaseAddresses, releasePool, deleteNetwork),
+	"in order":        life(unpublish, leave, moveOut, deleteEndpoint, releaseAddresses, releasePool, deleteNetwork),
+	"leave closes":    life(leave, moveOut, deleteEndpoint, releaseAddresses, releasePool, deleteNetwork),
 	"deleted running": life(deleteEndpoint, releaseAddresses, deleteNetwork, releasePool),
 	"all at once":     life(deleteNetwork, releasePool),
 	"leases swept":    afterSweep(life(deleteEndpoint)),

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -170,6 +171,40 @@ func TestParentComesAfterContainers(t *testing.T) {
 			h.moveDefault(t, "eth0")
 			must(t, h.stop(t.Context(), *a))
 			sameWorld(t, "when the parent is there", before, h.snapshot())
+		})
+	}
+}
+
+// TestContainerEndsWhileNoDaemonRuns: the container engine gives up telling a
+// plugin that is disabled, and never does again.
+func TestContainerEndsWhileNoDaemonRuns(t *testing.T) {
+	for name, end := range map[string]func(h *host, id string){
+		"its link is back": func(h *host, id string) { h.moveOut(id) },
+		"its link is gone": func(h *host, id string) { h.remove(spec.VethName(id)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			h := newHost(t)
+			n, err := h.createNetwork(ctx, dual(1))
+			must(t, err)
+			ended := &attachment{network: n.ID, id: epID(1), ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}}
+			must(t, h.run(ctx, n, ended))
+			must(t, h.run(ctx, n, &attachment{network: n.ID, id: epID(2)}))
+
+			end(h, ended.id)
+			h.restart(t)
+			if _, err := h.engine.Endpoint(ctx, n.ID, ended.id); !errors.Is(err, spec.ErrNotFound) {
+				t.Errorf("the ended container's endpoint: %v, want not found", err)
+			}
+			if _, there := h.links[spec.VethName(ended.id)]; there {
+				t.Error("the ended container's link is left behind")
+			}
+			if _, err := h.engine.Endpoint(ctx, n.ID, epID(2)); err != nil {
+				t.Errorf("the running container's endpoint: %v", err)
+			}
+			must(t, h.stop(ctx, *ended)) // late calls find nothing
+			must(t, h.run(ctx, n, &attachment{network: n.ID, id: epID(3), ports: ended.ports}))
+			h.consistent(t, "its port is published again")
 		})
 	}
 }

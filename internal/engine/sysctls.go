@@ -27,9 +27,9 @@ func (e *Engine) hostSettings(ctx context.Context) ([]setting, error) {
 	v4, v6 := e.forwards()
 	var settings []setting
 	if v6 {
-		links, err := e.Host.RALinks(ctx)
+		links, err := e.raLinks(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("links on which a router may be: %w", err)
+			return nil, err
 		}
 		for _, n := range e.networks {
 			if parent := n.namedParent(); parent != "" {
@@ -46,6 +46,33 @@ func (e *Engine) hostSettings(ctx context.Context) ([]setting, error) {
 		settings = append(settings, setting{forwarding4, "1"})
 	}
 	return settings, nil
+}
+
+// raLinks are the links that must go on taking advertisements. A host that
+// forwarded before us ignores them on its other links: that is not ours to change.
+func (e *Engine) raLinks(ctx context.Context) ([]string, error) {
+	links, err := e.Host.RALinks(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("links with a default route by router advertisement: %w", err)
+	}
+	ours, err := e.forwardingIsOurs(ctx)
+	if err != nil || !ours {
+		return links, err
+	}
+	possible, err := e.Host.RouterLinks(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("links on which a router may be: %w", err)
+	}
+	return append(links, possible...), nil
+}
+
+// forwardingIsOurs reports whether it is us who make the host an IPv6 router.
+func (e *Engine) forwardingIsOurs(ctx context.Context) (bool, error) {
+	if _, recorded := e.sysctls[forwarding6]; recorded {
+		return true, nil
+	}
+	value, err := e.Sysctls.Get(ctx, forwarding6)
+	return value == "0", err
 }
 
 // forwards reports which families the networks need the host to forward.
@@ -190,7 +217,10 @@ func (e *Engine) recordSideEffects(ctx context.Context, key string) error {
 func (e *Engine) keepAcceptRA(ctx context.Context, link string) {
 	needed, err := e.mustForward(ctx, forwarding6)
 	if err == nil && needed {
-		needed, err = e.Host.TakesRA(ctx, link)
+		needed, err = e.forwardingIsOurs(ctx)
+	}
+	if err == nil && needed {
+		needed, err = e.Host.IsRouterLink(ctx, link)
 	}
 	if err == nil && needed {
 		err = e.setSysctl(ctx, acceptRA(link))

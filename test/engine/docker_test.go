@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -104,12 +105,11 @@ func (l *lab) enter(t *testing.T, container string) []string {
 	return []string{"nsenter", "--net=/proc/" + l.inspect(t, container, "{{.State.Pid}}") + "/ns/net", "--"}
 }
 
-// status is what `v6net status` says, as the operator calls it on the host: it
-// finds the daemon by itself.
+// status is what `v6net status` says.
 func (l *lab) status(t *testing.T) spec.Status {
 	t.Helper()
 	var status spec.Status
-	if err := json.Unmarshal([]byte(l.onEngine(t, program(t), "status", "--json")), &status); err != nil {
+	if err := json.Unmarshal([]byte(l.v6net(t, "status", "--json")), &status); err != nil {
 		t.Fatalf("read v6net status: %v", err)
 	}
 	return status
@@ -128,14 +128,19 @@ func (l *lab) subnet(t *testing.T, network string) spec.Subnet {
 	return spec.Subnet{}
 }
 
-// onEngine runs a program where the engine runs: on its host, with its files.
-func (l *lab) onEngine(t *testing.T, args ...string) string {
+// onEngine is a program where the engine runs: on its host, with its files.
+func (l *lab) onEngine(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	return l.host.Run(t, append([]string{"nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", l.engine.PID()), "--"}, args...)...)
+	return l.host.Command(t.Context(), append([]string{"nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", l.engine.PID()), "--"}, args...)...)
 }
 
-// onEngineOK is onEngine for programs that may fail, and says whether it did not.
-func (l *lab) onEngineOK(t *testing.T, args ...string) bool {
+// v6net runs v6net's own program as the operator does: it finds the plugin's
+// daemon by itself.
+func (l *lab) v6net(t *testing.T, args ...string) string {
 	t.Helper()
-	return l.host.Command(t.Context(), append([]string{"nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", l.engine.PID()), "--"}, args...)...).Run() == nil
+	out, err := l.onEngine(t, append([]string{program(t)}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("v6net %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
 }

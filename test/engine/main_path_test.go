@@ -77,8 +77,7 @@ func testMainPath(t *testing.T, l *lab) {
 		}
 	})
 	t.Run("status", func(t *testing.T) {
-		// As the operator calls it, who finds the daemon by himself.
-		out := l.onEngine(t, program(t), "status")
+		out := l.v6net(t, "status")
 		for _, want := range []string{address, "free part of " + linkPrefix, "8080->80/tcp", "NDP PROXY on eth0"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("v6net status does not say %q:\n%s", want, out)
