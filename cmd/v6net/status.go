@@ -10,25 +10,21 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/spec"
 )
 
 type statusCommand struct {
-	JSON   bool   `help:"Print JSON."`
-	Socket string `help:"The daemon's control socket; found by itself if not given." placeholder:"PATH"`
+	daemonSocket
+	JSON bool `help:"Print JSON."`
 }
 
 // Run asks the daemon and prints its answer.
 func (c statusCommand) Run(ctx context.Context) error {
-	socket := c.Socket
-	if socket == "" {
-		var err error
-		if socket, err = control.FindSocket(); err != nil {
-			return err
-		}
+	client, err := c.client()
+	if err != nil {
+		return err
 	}
-	status, err := control.NewClient(socket).Status(ctx)
+	status, err := client.Status(ctx)
 	if err != nil {
 		return err
 	}

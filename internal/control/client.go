@@ -9,13 +9,18 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
+	"strings"
 
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// maxAnswer bounds what a client reads.
-const maxAnswer = 256 << 20
+// What a client reads at the most.
+const (
+	maxAnswer = 256 << 20
+	maxError  = 64 << 10
+)
 
 // pluginSockets is where the engine shows the sockets of its managed plugins:
 // inside the plugin the folder is /run/docker/plugins.
@@ -57,14 +62,20 @@ func NewClient(path string) *Client {
 // Status asks for everything that the daemon does.
 func (c *Client) Status(ctx context.Context) (spec.Status, error) {
 	var status spec.Status
-	if err := c.get(ctx, statusPath, &status); err != nil {
+	if err := c.call(ctx, http.MethodGet, statusPath, &status); err != nil {
 		return spec.Status{}, fmt.Errorf("ask the daemon for its status: %w", err)
 	}
 	return status, nil
 }
 
-func (c *Client) get(ctx context.Context, path string, answer any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://v6net"+path, nil)
+// DeleteNetwork has the daemon remove a network with all its endpoints.
+func (c *Client) DeleteNetwork(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodDelete, networksPath+url.PathEscape(id), nil)
+}
+
+// call makes a request and decodes its answer, if one is wanted.
+func (c *Client) call(ctx context.Context, method, path string, answer any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://v6net"+path, nil)
 	if err != nil {
 		return err
 	}
@@ -73,8 +84,12 @@ func (c *Client) get(ctx context.Context, path string, answer any) error {
 		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to its end, or the answer is an error anyway
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the daemon answered %s", resp.Status)
+	if resp.StatusCode >= http.StatusBadRequest {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxError)) // what there is of it
+		return fmt.Errorf("the daemon answered %s: %s", resp.Status, strings.TrimSpace(string(text)))
+	}
+	if answer == nil {
+		return nil
 	}
 	return json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer)
 }

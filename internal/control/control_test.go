@@ -2,6 +2,8 @@ package control_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -23,6 +25,18 @@ import (
 type fakeEngine spec.Status
 
 func (e fakeEngine) Status(context.Context) spec.Status { return spec.Status(e) }
+
+func (e fakeEngine) DeleteNetwork(_ context.Context, id string) error {
+	if id == "busy" {
+		return errors.New("link v6n: device or resource busy")
+	}
+	for _, n := range e.Networks {
+		if n.ID == id {
+			return nil
+		}
+	}
+	return fmt.Errorf("network %s: %w", id, spec.ErrNotFound)
+}
 
 // serve answers on the socket until stop is called, which waits for the end.
 func serve(t *testing.T, l net.Listener, status spec.Status) (stop func()) {
@@ -80,6 +94,18 @@ func TestStatusRoundTrip(t *testing.T) {
 	stop()
 	if _, err := control.NewClient(path).Status(t.Context()); err == nil {
 		t.Error("somebody answers after the daemon has stopped")
+	}
+}
+
+func TestDeleteNetwork(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.sock")
+	stop := serve(t, listen(t, path), spec.Status{Networks: []spec.NetworkStatus{{Network: spec.Network{ID: "here"}}}})
+	defer stop()
+	for id, want := range map[string]string{"here": "", "away": "network away: not found", "busy": "resource busy", "../status": "not found"} {
+		err := control.NewClient(path).DeleteNetwork(t.Context(), id)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("network %s: %v, want %q", id, err, want)
+		}
 	}
 }
 

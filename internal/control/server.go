@@ -18,7 +18,10 @@ import (
 // SocketPath is where a daemon that runs as a plain service listens.
 const SocketPath = "/run/v6net/v6net.sock"
 
-const statusPath = "/v1/status"
+const (
+	statusPath   = "/v1/status"
+	networksPath = "/v1/networks/" // and a network's ID
+)
 
 // Limits of the server: a client that dawdles is cut off.
 const (
@@ -30,6 +33,8 @@ const (
 // Engine is what the API gives access to.
 type Engine interface {
 	Status(context.Context) spec.Status
+	// DeleteNetwork's error matches spec.ErrNotFound for an unknown network.
+	DeleteNetwork(ctx context.Context, id string) error
 }
 
 // Listen opens the socket at path with its folder, for root alone. A socket
@@ -61,6 +66,16 @@ func Serve(ctx context.Context, l net.Listener, engine Engine, log *slog.Logger)
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(engine.Status(r.Context())); err != nil {
 			log.Warn("control: write answer", "err", err)
+		}
+	})
+	mux.HandleFunc("DELETE "+networksPath+"{id}", func(w http.ResponseWriter, r *http.Request) {
+		switch err := engine.DeleteNetwork(r.Context(), r.PathValue("id")); {
+		case errors.Is(err, spec.ErrNotFound):
+			http.Error(w, err.Error(), http.StatusNotFound)
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		default:
+			w.WriteHeader(http.StatusNoContent)
 		}
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"text/template"
 	"time"
 
 	"github.com/docker/docker/client"
@@ -19,7 +20,7 @@ import (
 )
 
 const (
-	startTimeout = 60 * time.Second
+	startTimeout = 2 * time.Minute // an emulated machine takes one
 	stopTimeout  = 60 * time.Second
 	// systemPath is where Debian has its programs: what lies in /usr/local is the
 	// machine's, perhaps another release of the docker command.
@@ -241,6 +242,25 @@ func (e *Engine) CLI(t testing.TB, args ...string) string {
 // Try is CLI for commands that may fail; the error holds their output.
 func (e *Engine) Try(ctx context.Context, args ...string) (string, error) {
 	return e.run(ctx, "/", append([]string{"docker"}, args...)...)
+}
+
+// Inspect is what `docker inspect -f FORMAT CONTAINER` prints. It asks by the
+// API: the docker command takes a second to start in an emulated VM.
+func (e *Engine) Inspect(t testing.TB, container, format string) string {
+	t.Helper()
+	parsed, err := template.New(container).Parse(format)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := e.client.ContainerInspect(t.Context(), container)
+	if err != nil {
+		t.Fatalf("inspect container: %v", err)
+	}
+	var out strings.Builder
+	if err := parsed.Execute(&out, answer); err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(out.String())
 }
 
 // Compose runs the release's own docker compose in a directory, which has to be

@@ -59,7 +59,7 @@ func (l *lab) discard(t *testing.T, args ...string) {
 // inspect is one value of a container, as a template of `docker inspect` gives it.
 func (l *lab) inspect(t *testing.T, container, template string) string {
 	t.Helper()
-	return l.docker(t, "inspect", "-f", template, container)
+	return l.engine.Inspect(t, container, template)
 }
 
 // ipv6 and ipv4 are a container's addresses on a network, empty if it is not there.

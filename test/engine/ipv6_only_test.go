@@ -19,7 +19,7 @@ func testIPv6Only(t *testing.T, l *lab) {
 	}
 	serveClientAddress(t, l.far)
 	l.network(t, "net-a", "--ipv4=false")
-	l.container(t, "web", "--network", "net-a", "-p", "8080:80")
+	l.container(t, "web", "--network", "name=net-a,gw-priority=1", "-p", "8080:80")
 	l.container(t, "other", "--network", "net-a")
 	address := l.ipv6(t, "web", "net-a")
 	l.docker(t, "exec", "-d", "web", "httpd", "-p", "81", "-h", "/www") // nobody publishes it
@@ -58,8 +58,8 @@ func testIPv6Only(t *testing.T, l *lab) {
 		}
 	})
 	t.Run("second network", func(t *testing.T) {
-		// The engine prefers networks in the order of their names: one becomes
-		// the container's way out by IPv4, the other stays that by IPv6.
+		// It is the container's way out by IPv4 only: the first has priority,
+		// without which the engine would prefer a network with both families.
 		l.network(t, "net-b")
 		l.docker(t, "network", "connect", "net-b", "web")
 		defer l.docker(t, "network", "disconnect", "net-b", "web")
