@@ -75,7 +75,7 @@ func (n Network) Validate() error {
 			return fmt.Errorf("subnet %s: prefix length %d cannot work on a container network (allowed: %d to %d; RAs and SLAAC need 64)", s.Prefix, s.Prefix.Bits(), MinPoolBits6, MaxPoolBits6)
 		}
 	}
-	return nil
+	return n.validateRA()
 }
 
 // Subnets are all of the network's, IPv6 first.

@@ -50,13 +50,14 @@ const (
 
 // Options are a network's validated options, the same for every front end.
 type Options struct {
-	Mode       Mode    `json:"mode"`
-	Parent     string  `json:"parent,omitempty"` // empty: interface of the IPv6 default route
-	NDProxy    Switch  `json:"ndproxy"`
-	RA         Switch  `json:"ra"`
-	Masquerade Switch  `json:"masquerade"` // IPv6
-	Inbound    Inbound `json:"inbound"`
-	Isolate    bool    `json:"isolate"`
+	Mode       Mode      `json:"mode"`
+	Parent     string    `json:"parent,omitempty"` // empty: interface of the IPv6 default route
+	NDProxy    Switch    `json:"ndproxy"`
+	RA         Switch    `json:"ra"`
+	Advertise  RAOptions `json:"advertise,omitzero"` // refines RA
+	Masquerade Switch    `json:"masquerade"`         // IPv6
+	Inbound    Inbound   `json:"inbound"`
+	Isolate    bool      `json:"isolate"`
 
 	BridgeName      string      `json:"bridge_name,omitempty"` // empty: made from the network's ID
 	ICC             bool        `json:"icc"`                   // containers of one bridge reach each other
@@ -91,7 +92,7 @@ type option struct {
 
 // optionTable is the design's option table. An option that a later version
 // implements is here already, so that it is refused by name and never ignored.
-var optionTable = []option{
+var optionTable = append(raOptions, []option{
 	{"mode", func(o *Options, k, v string) error {
 		return choose(&o.Mode, k, v, []Mode{ModeBridge}, []Mode{ModeMacvlan, ModeIPvlan})
 	}},
@@ -102,14 +103,6 @@ var optionTable = []option{
 	{"ndproxy", func(o *Options, k, v string) error {
 		return choose(&o.NDProxy, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff}, nil)
 	}},
-	{"ra", func(o *Options, k, v string) error {
-		return choose(&o.RA, k, v, []Switch{SwitchAuto, SwitchOff}, []Switch{SwitchOn})
-	}},
-	{"ra.dns", notAvailable()},
-	{"ra.search", notAvailable()},
-	{"ra.pref64", notAvailable()},
-	{"ra.autonomous", notAvailable()},
-	{"ra.lifetime", notAvailable()},
 	{"masquerade", func(o *Options, k, v string) error {
 		return choose(&o.Masquerade, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff}, []Switch{SwitchNPTv6})
 	}},
@@ -159,7 +152,7 @@ var optionTable = []option{
 		}
 		return interfaceName(&o.InterfacePrefix, k, v)
 	}},
-}
+}...)
 
 // ParseOptions reads a network's options. Keys may carry LabelPrefix. An empty
 // value of Docker's own keys means the default, as with Docker's bridge driver.

@@ -4,19 +4,21 @@ import "net/netip"
 
 // Status is what `v6net status` shows; its JSON form is stable.
 type Status struct {
-	Version  string          `json:"version"`
-	Networks []NetworkStatus `json:"networks"`
-	Pools    []PoolStatus    `json:"pools"`
-	Proxies  []ProxyStatus   `json:"proxies"`
-	Sysctls  []SysctlStatus  `json:"sysctls"`
+	Version       string             `json:"version"`
+	Networks      []NetworkStatus    `json:"networks"`
+	Pools         []PoolStatus       `json:"pools"`
+	Proxies       []ProxyStatus      `json:"proxies"`
+	Announcements []AdvertiserStatus `json:"announcements,omitempty"` // routes told to parent links
+	Sysctls       []SysctlStatus     `json:"sysctls"`
 }
 
 // NetworkStatus is one network with its endpoints.
 type NetworkStatus struct {
 	Network
-	Bridge    string     `json:"bridge"`
-	Error     string     `json:"error,omitempty"` // why it is degraded, for people
-	Endpoints []Endpoint `json:"endpoints"`
+	Bridge    string            `json:"bridge"`
+	Error     string            `json:"error,omitempty"` // why it is degraded, for people
+	Endpoints []Endpoint        `json:"endpoints"`
+	RA        *AdvertiserStatus `json:"ra,omitempty"` // what is advertised to its containers; nil: nothing
 }
 
 // PoolStatus is one pool and how many of its addresses are leased.

@@ -1,0 +1,72 @@
+package spec
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Seconds is a lifetime as router advertisements carry it. All ones is infinity
+// (RFC 4861 §4.6.2).
+type Seconds uint32
+
+// Duration is the lifetime as a duration.
+func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Second }
+
+// Preference is that of a router or a route (RFC 4191 §2.1).
+type Preference string
+
+// The preferences. The zero value is medium.
+const (
+	PreferenceLow    Preference = "low"
+	PreferenceMedium Preference = ""
+	PreferenceHigh   Preference = "high"
+)
+
+// Advertisement is what the host says on a link, as a router (RFC 4861 §6.2.1).
+type Advertisement struct {
+	Link string `json:"link"`
+	// Source is the link-local address that it comes from; zero: whichever the link has.
+	Source netip.Addr `json:"source,omitzero"`
+	// RouterLifetime is how long hosts use the source as a default router; 0: they do not.
+	RouterLifetime Seconds            `json:"router_lifetime"`
+	Preference     Preference         `json:"preference,omitempty"` // as a default router
+	HopLimit       uint8              `json:"hop_limit,omitempty"`  // 0: hosts keep theirs
+	MTU            int                `json:"mtu,omitempty"`        // 0: hosts keep theirs
+	Prefixes       []AdvertisedPrefix `json:"prefixes,omitempty"`
+	Routes         []AdvertisedRoute  `json:"routes,omitempty"`
+	DNS            []netip.Addr       `json:"dns,omitempty"`            // RFC 8106 §5.1
+	Search         []string           `json:"search,omitempty"`         // RFC 8106 §5.2
+	PREF64         netip.Prefix       `json:"pref64,omitzero"`          // RFC 8781
+	CaptivePortal  string             `json:"captive_portal,omitempty"` // RFC 8910 §2.3
+}
+
+// AdvertisedPrefix is a prefix of the link (RFC 4861 §4.6.2).
+type AdvertisedPrefix struct {
+	Prefix     netip.Prefix `json:"prefix"`               // with the whole address where Router is set
+	OnLink     bool         `json:"on_link"`              // L: its addresses are neighbours
+	Autonomous bool         `json:"autonomous"`           // A: hosts make addresses from it (SLAAC)
+	Router     bool         `json:"router,omitempty"`     // R: Prefix holds the router's address (RFC 6275 §7.2)
+	Delegating bool         `json:"delegating,omitempty"` // P: hosts ask for a prefix of their own first (RFC 9762 §4)
+	Valid      Seconds      `json:"valid"`
+	Preferred  Seconds      `json:"preferred"`
+	// Until is zero for a prefix in use. A withdrawn one goes out with lifetimes
+	// of 0 until then (RFC 9096 §3.5).
+	Until time.Time `json:"until,omitzero"`
+}
+
+// AdvertisedRoute is a prefix behind the host (RFC 4191 §2.3).
+type AdvertisedRoute struct {
+	Prefix     netip.Prefix `json:"prefix"`
+	Preference Preference   `json:"preference,omitempty"`
+	Lifetime   Seconds      `json:"lifetime"`
+	Until      time.Time    `json:"until,omitzero"` // as a prefix's
+}
+
+// AdvertiserStatus is one advertiser's.
+type AdvertiserStatus struct {
+	Advertisement
+	Error string `json:"error,omitempty"` // why it does not advertise, for people
+	// Notes say what does not fit together with other routers of the link, for people.
+	Notes    []string          `json:"notes,omitempty"`
+	Counters map[string]uint64 `json:"counters"` // messages sent, and received by verdict
+}
