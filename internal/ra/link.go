@@ -257,6 +257,9 @@ func (l *link) send(conn Conn, to netip.Addr) {
 	if err == nil {
 		err = conn.Write(b, to)
 	}
+	if err == nil && to == allNodes {
+		l.schedule.last = now
+	}
 	l.sent(to, err)
 }
 

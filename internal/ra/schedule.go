@@ -24,7 +24,7 @@ type schedule struct {
 
 	initial   int // advertisements of the initial burst that are still to be sent
 	multicast time.Time
-	last      time.Time // the last multicast one; zero: none yet
+	last      time.Time // when a multicast one last went out; zero: never
 	unicast   map[netip.Addr]time.Time
 }
 
@@ -75,10 +75,9 @@ func (s *schedule) next() time.Time {
 	return next
 }
 
-// due is what is to be sent now, and takes it for sent.
+// due is what is to be sent now. The caller sets last if it goes out.
 func (s *schedule) due(now time.Time) (to []netip.Addr) {
 	if !now.Before(s.multicast) {
-		s.last = now
 		s.initial = max(0, s.initial-1)
 		wait := between(s.least, s.most)
 		if s.initial > 0 {

@@ -377,6 +377,7 @@ func TestScheduleAnswersByTheNextMulticast(t *testing.T) {
 	if to := s.due(now.Add(maxDelay)); len(to) != 1 || to[0] != allNodes || len(s.unicast) != 0 {
 		t.Errorf("sent to %v, want all nodes alone: the solicitor is one", to)
 	}
+	s.last = now.Add(maxDelay)
 	s.solicited(now.Add(time.Second), netip.IPv6Unspecified())
 	if next := s.next(); next.Before(now.Add(maxDelay + minDelayBetween)) {
 		t.Errorf("next multicast %v after the last, want 3 s", next.Sub(now.Add(maxDelay)))
