@@ -22,6 +22,7 @@ import (
 	"github.com/v6net/v6net/internal/kernel/route"
 	"github.com/v6net/v6net/internal/kernel/sysctl"
 	"github.com/v6net/v6net/internal/kernel/watch"
+	"github.com/v6net/v6net/internal/ra"
 	"github.com/v6net/v6net/internal/store"
 	"github.com/v6net/v6net/ndproxy"
 )
@@ -67,16 +68,17 @@ func (c daemonCommand) Run(ctx context.Context) (err error) {
 
 // daemon is everything that runs, joined.
 type daemon struct {
-	engine   *engine.Engine
-	proxy    *ndproxy.Supervisor
-	firewall *nft.Firewall
-	links    *link.Handle
-	routes   *route.Handle
-	announce *icmp6.Announcer
+	engine      *engine.Engine
+	proxy       *ndproxy.Supervisor
+	advertisers *ra.Supervisor
+	firewall    *nft.Firewall
+	links       *link.Handle
+	routes      *route.Handle
+	announce    *icmp6.Announcer
 }
 
 func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, err error) {
-	d = &daemon{proxy: ndproxy.NewSupervisor(dialProxy, log)}
+	d = &daemon{proxy: ndproxy.NewSupervisor(dialProxy, log), advertisers: ra.NewSupervisor(dialRouter, log)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -99,16 +101,17 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 		return d, fmt.Errorf("which boot of the machine this is: %w", err)
 	}
 	d.engine, err = engine.New(engine.Config{
-		Version:   version,
-		BootID:    strings.TrimSpace(string(boot)),
-		Log:       log,
-		Journal:   journal,
-		Links:     kernelLinks{d.links},
-		Sysctls:   sysctl.New(c.SysctlRoot),
-		Firewall:  d.firewall,
-		Conntrack: conntrack.Table{},
-		Host:      host{d.routes, d.announce, d.links},
-		Proxy:     d.proxy,
+		Version:     version,
+		BootID:      strings.TrimSpace(string(boot)),
+		Log:         log,
+		Journal:     journal,
+		Links:       kernelLinks{d.links},
+		Sysctls:     sysctl.New(c.SysctlRoot),
+		Firewall:    d.firewall,
+		Conntrack:   conntrack.Table{},
+		Host:        host{d.routes, d.announce, d.links},
+		Proxy:       d.proxy,
+		Advertisers: d.advertisers,
 	})
 	return d, err
 }
@@ -146,6 +149,7 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 		return err
 	}
 	tasks.Go(func() error { return d.proxy.Run(ctx) })
+	tasks.Go(func() error { return d.advertisers.Run(ctx) })
 	if err := d.engine.Replay(ctx); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", err), events.Close())
 	}
@@ -177,7 +181,8 @@ func (d *daemon) observe(ctx context.Context) func(watch.Event) {
 		case ev.Kind == watch.Link:
 			d.engine.LinkChanged(ctx, ev.Link, ev.Up, ev.Deleted)
 		case ev.Kind == watch.Address && ev.Prefix.Addr().IsLinkLocalUnicast():
-			d.proxy.LinkChanged(ev.Link) // what it advertises comes from that address
+			d.proxy.LinkChanged(ev.Link) // what they advertise comes from that address
+			d.advertisers.LinkChanged(ev.Link)
 		case ev.Kind == watch.Route && ev.Prefix.Bits() == 0:
 			d.engine.RoutesChanged(ctx)
 		}

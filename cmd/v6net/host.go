@@ -8,6 +8,7 @@ import (
 	"github.com/v6net/v6net/internal/kernel/link"
 	"github.com/v6net/v6net/internal/kernel/port"
 	"github.com/v6net/v6net/internal/kernel/route"
+	"github.com/v6net/v6net/internal/ra"
 	"github.com/v6net/v6net/ndproxy"
 )
 
@@ -52,3 +53,8 @@ func (l kernelLinks) MTU(ctx context.Context, name string) (int, error) {
 
 // dialProxy opens a link for the NDP proxy.
 func dialProxy(ctx context.Context, link string) (ndproxy.Conn, error) { return icmp6.Dial(ctx, link) }
+
+// dialRouter opens a link for router advertisements.
+func dialRouter(ctx context.Context, link string, source netip.Addr) (ra.Conn, error) {
+	return icmp6.DialRouter(ctx, link, source)
+}

@@ -52,6 +52,10 @@ func printStatus(w io.Writer, s spec.Status) error {
 		for _, subnet := range n.Subnets() {
 			p("  prefix %s\t%s\t%s", subnet.Prefix, subnet.Source, subnet.Reason)
 		}
+		if n.RA != nil {
+			p("  advertises\t%s%s", routerWord(n.RA.Advertisement), counterList(n.RA.Counters))
+			printAdvertiser(p, *n.RA)
+		}
 		for _, ep := range n.Endpoints {
 			p("  endpoint %s\t%s\t%s", spec.ShortID(ep.ID), addressList(ep), portList(ep.Ports))
 		}
@@ -70,10 +74,26 @@ func printStatus(w io.Writer, s spec.Status) error {
 			p("  %s", a)
 		}
 	}
+	for _, a := range s.Announcements {
+		p("\nROUTES announced on %s\tno default router%s", a.Link, counterList(a.Counters))
+		printAdvertiser(p, a)
+	}
 	for _, setting := range s.Sysctls {
 		p("\nSYSCTL %s\twas %s, put back with the last network", setting.Key, setting.Original)
 	}
 	return out.Flush()
+}
+
+func printAdvertiser(p func(format string, args ...any), a spec.AdvertiserStatus) {
+	for _, line := range advertisedLines(a.Advertisement) {
+		p("    %s", line)
+	}
+	if a.Error != "" {
+		p("    not advertised now: %s", a.Error)
+	}
+	for _, n := range a.Notes {
+		p("    NOTE %s", n)
+	}
 }
 
 func networkFlags(n spec.Network) string {

@@ -45,18 +45,20 @@ func (h *host) restart(t reporter) {
 func (h *host) start(ctx context.Context) error {
 	h.world.mu.Lock()
 	clear(h.proxied)
+	clear(h.advertised)
 	h.world.mu.Unlock()
 	e, err := engine.New(engine.Config{
-		Version:   "test",
-		BootID:    h.booted,
-		Log:       slog.New(slog.DiscardHandler),
-		Journal:   h.journal,
-		Links:     fakeLinks{h.world},
-		Sysctls:   fakeSysctls{h.world},
-		Firewall:  fakeFirewall{h.world},
-		Conntrack: fakeConntrack{h.world},
-		Host:      fakeHost{h.world},
-		Proxy:     fakeProxy{h.world},
+		Version:     "test",
+		BootID:      h.booted,
+		Log:         slog.New(slog.DiscardHandler),
+		Journal:     h.journal,
+		Links:       fakeLinks{h.world},
+		Sysctls:     fakeSysctls{h.world},
+		Firewall:    fakeFirewall{h.world},
+		Conntrack:   fakeConntrack{h.world},
+		Host:        fakeHost{h.world},
+		Proxy:       fakeProxy{h.world},
+		Advertisers: fakeAdvertisers{h.world},
 	})
 	if err != nil {
 		return err

@@ -16,16 +16,17 @@ import (
 
 // Config is what an Engine works with.
 type Config struct {
-	Version   string
-	BootID    string // changes with every boot of the machine
-	Log       *slog.Logger
-	Journal   Journal
-	Links     Links
-	Sysctls   Sysctls
-	Firewall  Firewall
-	Conntrack Conntrack
-	Host      Host
-	Proxy     Proxy
+	Version     string
+	BootID      string // changes with every boot of the machine
+	Log         *slog.Logger
+	Journal     Journal
+	Links       Links
+	Sysctls     Sysctls
+	Firewall    Firewall
+	Conntrack   Conntrack
+	Host        Host
+	Proxy       Proxy
+	Advertisers Advertisers
 }
 
 // Engine is the one owner of desired state. It is safe for concurrent use.
@@ -37,13 +38,14 @@ type Engine struct {
 
 	choosing sync.Mutex // one pool is chosen at a time: choosing may wait for DAD
 
-	mu        sync.Mutex // guards all below, and is held while the kernel is changed
-	networks  map[string]*network
-	endpoints map[string]*endpoint
-	byLink    map[string]*endpoint     // by the host's end of the veth pair
-	byAddr    map[netip.Addr]*endpoint // by each of the endpoint's addresses
-	pools     map[string]*pool
-	sysctls   map[string]string // key → value before v6net set it
+	mu         sync.Mutex // guards all below, and is held while the kernel is changed
+	networks   map[string]*network
+	endpoints  map[string]*endpoint
+	byLink     map[string]*endpoint     // by the host's end of the veth pair
+	byAddr     map[netip.Addr]*endpoint // by each of the endpoint's addresses
+	pools      map[string]*pool
+	sysctls    map[string]string             // key → value before v6net set it
+	advertised map[string]spec.Advertisement // by link, as its hosts were last told
 
 	defaultLinks []string // of the default routes: traffic to them leaves the host
 }
@@ -65,13 +67,14 @@ type endpoint struct {
 // New loads the journal. Replay must run before any other call.
 func New(c Config) (*Engine, error) {
 	e := &Engine{
-		Config:    c,
-		refills:   make(chan string, 64),
-		networks:  map[string]*network{},
-		endpoints: map[string]*endpoint{},
-		byLink:    map[string]*endpoint{},
-		byAddr:    map[netip.Addr]*endpoint{},
-		pools:     map[string]*pool{},
+		Config:     c,
+		refills:    make(chan string, 64),
+		networks:   map[string]*network{},
+		endpoints:  map[string]*endpoint{},
+		byLink:     map[string]*endpoint{},
+		byAddr:     map[netip.Addr]*endpoint{},
+		pools:      map[string]*pool{},
+		advertised: map[string]spec.Advertisement{},
 	}
 	if err := c.Journal.Boot(c.BootID); err != nil {
 		return nil, err
@@ -87,6 +90,9 @@ func New(c Config) (*Engine, error) {
 	// that this host chooses the same prefixes again and others do not.
 	e.seed = binary.BigEndian.Uint64(append([]byte{0, 0, 0}, e.globalID[:]...))
 	e.sysctls = state.Sysctls
+	for _, a := range state.Advertised {
+		e.advertised[a.Link] = a
+	}
 	for _, n := range state.Networks {
 		e.networks[n.ID] = &network{Network: n}
 	}
@@ -120,6 +126,7 @@ func (e *Engine) Run(ctx context.Context) error {
 // somebody removed is made again.
 func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool) {
 	e.Proxy.LinkChanged(name)
+	e.Advertisers.LinkChanged(name)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if ep, ok := e.byLink[name]; ok {

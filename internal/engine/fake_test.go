@@ -49,7 +49,9 @@ type world struct {
 	foreign       map[netip.Addr]bool // addresses of other hosts on the uplink
 	listening     map[string]bool     // "tcp 80", or "tcp 127.0.0.1 80" on that address alone
 
-	proxied map[string]bool // "link address"; the daemon's own: gone with it
+	proxied    map[string]bool               // "link address"; the daemon's own: gone with it
+	advertised map[string]spec.Advertisement // by link; likewise
+	farewells  []string                      // links on which all was taken back, in order
 
 	probeTime time.Duration
 	probing   func() // while a probe waits for answers
@@ -160,6 +162,7 @@ func newWorld() *world {
 		foreign:       map[netip.Addr]bool{},
 		listening:     map[string]bool{},
 		proxied:       map[string]bool{},
+		advertised:    map[string]spec.Advertisement{},
 	}
 	w.addLink("eth0", fakeLink{Kind: "device", MTU: 1500, Up: true})
 	w.addLink("eth1", fakeLink{Kind: "device", MTU: 1400, Up: true})
@@ -184,7 +187,7 @@ func (w *world) clone() *world {
 		links: maps.Clone(w.links), sysctls: maps.Clone(w.sysctls), ruleset: w.ruleset, neighbours: maps.Clone(w.neighbours),
 		boot: w.boot, booted: w.booted, othersForward: w.othersForward,
 		defaultParent: w.defaultParent, default4: w.default4, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
-		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{},
+		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{}, advertised: map[string]spec.Advertisement{},
 	}
 }
 
@@ -200,17 +203,25 @@ func ip(s string) netip.Addr    { return netip.MustParseAddr(s) }
 
 // snapshot is the state that an operation may leave something behind in.
 type snapshot struct {
-	Journal map[string]string
-	Links   map[string]fakeLink
-	Sysctls map[string]string
-	Ruleset string
-	Proxied map[string]bool
+	Journal    map[string]string
+	Links      map[string]fakeLink
+	Sysctls    map[string]string
+	Ruleset    string
+	Proxied    map[string]bool
+	Advertised map[string]string // by link, as JSON
 }
 
 func (w *world) snapshot() snapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := snapshot{Journal: maps.Clone(w.journal), Links: maps.Clone(w.links), Sysctls: maps.Clone(w.sysctls), Proxied: maps.Clone(w.proxied)}
+	s := snapshot{Journal: maps.Clone(w.journal), Links: maps.Clone(w.links), Sysctls: maps.Clone(w.sysctls), Proxied: maps.Clone(w.proxied), Advertised: map[string]string{}}
+	for link, a := range w.advertised {
+		text, err := json.Marshal(a)
+		if err != nil {
+			panic(err)
+		}
+		s.Advertised[link] = string(text)
+	}
 	if w.ruleset != nil {
 		s.Ruleset = w.ruleset.String()
 	}
@@ -257,6 +268,8 @@ func (j fakeJournal) Load() (spec.State, error) {
 			case "lease":
 				pool, addr, _ := strings.Cut(name, " ")
 				s.Leases[pool] = append(s.Leases[pool], ip(addr))
+			case "advertised":
+				errs = append(errs, appendJSON(&s.Advertised, text))
 			case "sysctl":
 				var original string
 				errs = append(errs, json.Unmarshal(text, &original))
@@ -309,8 +322,10 @@ func (j fakeJournal) PutLease(pool string, addr netip.Addr) error {
 func (j fakeJournal) DeleteLease(pool string, addr netip.Addr) error {
 	return j.remove("lease", pool+" "+addr.String())
 }
-func (j fakeJournal) PutSysctl(key, original string) error { return j.put("sysctl", key, original) }
-func (j fakeJournal) DeleteSysctl(key string) error        { return j.remove("sysctl", key) }
+func (j fakeJournal) PutSysctl(key, original string) error     { return j.put("sysctl", key, original) }
+func (j fakeJournal) PutAdvertised(a spec.Advertisement) error { return j.put("advertised", a.Link, a) }
+func (j fakeJournal) DeleteAdvertised(link string) error       { return j.remove("advertised", link) }
+func (j fakeJournal) DeleteSysctl(key string) error            { return j.remove("sysctl", key) }
 
 // fakeLink is a link of the host. A veth whose peer the container runtime has
 // moved has Peer empty.
@@ -742,3 +757,31 @@ func (p fakeProxy) Remove(link string, addr netip.Addr) {
 func (p fakeProxy) LinkChanged(string) {}
 
 func (p fakeProxy) Status() []spec.ProxyStatus { return nil }
+
+type fakeAdvertisers struct{ *world }
+
+func (f fakeAdvertisers) Advertise(a spec.Advertisement) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.advertised[a.Link] = a
+}
+
+func (f fakeAdvertisers) Withdraw(_ context.Context, link string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, told := f.advertised[link]; told {
+		f.farewells = append(f.farewells, link)
+	}
+	delete(f.advertised, link)
+}
+
+func (f fakeAdvertisers) LinkChanged(string) {}
+
+func (f fakeAdvertisers) Status() (s []spec.AdvertiserStatus) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, link := range slices.Sorted(maps.Keys(f.advertised)) {
+		s = append(s, spec.AdvertiserStatus{Advertisement: f.advertised[link]})
+	}
+	return s
+}

@@ -27,6 +27,8 @@ type Journal interface {
 	DeleteLease(poolID string, addr netip.Addr) error
 	PutSysctl(key, original string) error
 	DeleteSysctl(key string) error
+	PutAdvertised(spec.Advertisement) error
+	DeleteAdvertised(link string) error
 }
 
 // Links makes and removes the links that v6net owns; all of it is idempotent.
@@ -88,4 +90,14 @@ type Proxy interface {
 	Remove(link string, addr netip.Addr)
 	LinkChanged(link string)
 	Status() []spec.ProxyStatus
+}
+
+// Advertisers advertise the host as a router on links (internal/ra).
+type Advertisers interface {
+	// Advertise says this on its link from now on; the same again is no change.
+	Advertise(spec.Advertisement)
+	// Withdraw takes back what was said on a link, and has done so when it returns.
+	Withdraw(ctx context.Context, link string)
+	LinkChanged(link string)
+	Status() []spec.AdvertiserStatus
 }

@@ -68,6 +68,8 @@ func TestLifeOfANetwork(t *testing.T) {
 		return firewall.Config{Parents: []string{"eth0"}, Networks: []firewall.Network{network}}
 	}
 	want.Ruleset = ruleset(t, config())
+	want.Advertised = map[string]string{bridge: `{"link":"` + bridge + `","source":"` + nextHop + `","router_lifetime":0,"hop_limit":64,"mtu":1500,` +
+		`"prefixes":[{"prefix":"` + onLinkPool + `","on_link":true,"autonomous":false,"valid":5400,"preferred":2700}]}`}
 	sameWorld(t, "after create", want, h.snapshot())
 
 	a := &attachment{id: epID(1)}

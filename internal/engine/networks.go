@@ -130,13 +130,17 @@ func (e *Engine) applyNetwork(ctx context.Context, n *network) error {
 	return e.applyHost(ctx)
 }
 
-// applyHost sets what all present networks need of the host: sysctls and firewall.
+// applyHost sets what all present networks need of the host: sysctls, firewall
+// and advertisements.
 func (e *Engine) applyHost(ctx context.Context) error {
 	e.defaultLinks = e.findDefaultLinks(ctx)
 	if err := e.applySysctls(ctx); err != nil {
 		return err
 	}
-	return e.applyFirewall(ctx)
+	if err := e.applyFirewall(ctx); err != nil {
+		return err
+	}
+	return e.applyAdvertisements(ctx)
 }
 
 func (e *Engine) applyBridge(ctx context.Context, n *network) error {
@@ -159,6 +163,7 @@ func (e *Engine) unapplyNetwork(ctx context.Context, n *network) error {
 	delete(e.networks, n.ID)
 	defer func() { e.networks[n.ID] = n }() // until the journal has forgotten it too
 	return errors.Join(
+		e.applyAdvertisements(ctx), // while the bridge is there for the farewell
 		e.applyFirewall(ctx),
 		e.applySysctls(ctx),
 		e.Links.Remove(ctx, n.Bridge(), spec.NetworkAlias(n.ID)),

@@ -9,6 +9,10 @@ import (
 // Status is everything that v6net does on this host, in a stable order.
 func (e *Engine) Status(context.Context) spec.Status {
 	status := spec.Status{Version: e.Version, Proxies: e.Proxy.Status()}
+	advertisers := map[string]spec.AdvertiserStatus{}
+	for _, a := range e.Advertisers.Status() {
+		advertisers[a.Link] = a
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, id := range sortedIDs(e.networks) {
@@ -16,6 +20,10 @@ func (e *Engine) Status(context.Context) spec.Status {
 		ns := spec.NetworkStatus{Network: n.Network, Bridge: n.Bridge(), Endpoints: []spec.Endpoint{}}
 		if n.err != nil {
 			ns.Error = n.err.Error()
+		}
+		if a, ok := advertisers[n.Bridge()]; ok {
+			ns.RA = &a
+			delete(advertisers, n.Bridge())
 		}
 		for _, ep := range e.endpointsOf(id) {
 			ns.Endpoints = append(ns.Endpoints, ep.Endpoint)
@@ -32,6 +40,9 @@ func (e *Engine) Status(context.Context) spec.Status {
 	}
 	for _, key := range sortedIDs(e.sysctls) {
 		status.Sysctls = append(status.Sysctls, spec.SysctlStatus{Key: key, Original: e.sysctls[key]})
+	}
+	for _, link := range sortedIDs(advertisers) {
+		status.Announcements = append(status.Announcements, advertisers[link])
 	}
 	return status
 }

@@ -268,8 +268,6 @@ func (l *link) farewell(conn Conn) {
 	l.mu.Lock()
 	a := current(l.wanted, time.Now())
 	l.mu.Unlock()
-	// Of routes only our own: another router may announce one that we yielded.
-	a.Routes = slices.DeleteFunc(a.Routes, func(r spec.AdvertisedRoute) bool { return !l.routes[r.Prefix] })
 	b, err := marshalFinal(a, conn.HardwareAddr())
 	if err == nil {
 		err = conn.Write(b, allNodes)
@@ -299,7 +297,7 @@ func (l *link) sent(to netip.Addr, err error) {
 
 // hear takes in a message of the link.
 func (l *link) hear(m message) {
-	v := judge(m.bytes, m.Received)
+	v := Judge(m.bytes, m.Received)
 	l.count(string(v))
 	switch v {
 	case Solicited, SolicitedAll:

@@ -71,7 +71,7 @@ func TestAdvertisementOnTheWire(t *testing.T) {
 			if diff := cmp.Diff(strings.Join(strings.Fields(c.want), ""), hex.EncodeToString(b)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if v := judge(b, Received{Source: addr("fe80::1"), HopLimit: 255}); v != Heard {
+			if v := Judge(b, Received{Source: addr("fe80::1"), HopLimit: 255}); v != Heard {
 				t.Errorf("our own advertisement is judged %q (RFC 4861 §6.1.2)", v)
 			}
 		})
@@ -191,7 +191,7 @@ func TestJudge(t *testing.T) {
 		{"nothing", nil, router, 255, Short},
 		{"another type", []byte{135, 0, 0, 0, 0, 0, 0, 0}, router, 255, Foreign},
 	} {
-		if got := judge(c.b, Received{Len: len(c.b), Source: c.source, HopLimit: c.hopLimit}); got != c.want {
+		if got := Judge(c.b, Received{Len: len(c.b), Source: c.source, HopLimit: c.hopLimit}); got != c.want {
 			t.Errorf("RFC 4861 %s: %q, want %q", c.requirement, got, c.want)
 		}
 	}
@@ -209,7 +209,7 @@ func FuzzJudge(f *testing.F) {
 		if unspecified {
 			source = netip.IPv6Unspecified()
 		}
-		v := judge(b, Received{Len: len(b), Source: source, HopLimit: 255})
+		v := Judge(b, Received{Len: len(b), Source: source, HopLimit: 255})
 		if (v == Solicited || v == SolicitedAll) && (b[0] != 133 || b[1] != 0 || len(b) < 8 || len(b)%8 != 0) {
 			t.Errorf("took %x for a solicitation", b)
 		}

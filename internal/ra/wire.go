@@ -33,9 +33,9 @@ const (
 	Foreign       Verdict = "foreign"         // neither solicitation nor advertisement
 )
 
-// judge checks a message as RFC 4861 §6.1.1 and §6.1.2 ask for. Options that are
+// Judge checks a message as RFC 4861 §6.1.1 and §6.1.2 ask for. Options that are
 // not looked into cannot make it invalid.
-func judge(b []byte, from Received) Verdict {
+func Judge(b []byte, from Received) Verdict {
 	least := solicitationLen
 	switch {
 	case len(b) < 1:

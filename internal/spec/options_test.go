@@ -28,6 +28,17 @@ func TestParseOptions(t *testing.T) {
 		}, with(func(o *Options) {
 			o.Parent, o.NDProxy, o.RA, o.Masquerade, o.Inbound, o.Isolate = "eth0.50", SwitchOff, SwitchOff, SwitchOn, InboundNone, false
 		})},
+		{"ra", map[string]string{
+			"ra": "on", "ra.dns": "2001:db8::53, fe80::53", "ra.search": "Example.org.,b.example", "ra.pref64": "64:ff9b::/96",
+			"ra.captive_portal": "https://portal.example/api", "ra.autonomous": "on", "ra.lifetime": "900", "ra.announce": "on",
+		}, with(func(o *Options) {
+			lifetime := Seconds(900)
+			o.RA, o.Advertise = SwitchOn, RAOptions{
+				DNS:    []netip.Addr{netip.MustParseAddr("2001:db8::53"), netip.MustParseAddr("fe80::53")},
+				Search: []string{"example.org", "b.example"}, PREF64: netip.MustParsePrefix("64:ff9b::/96"),
+				CaptivePortal: "https://portal.example/api", Autonomous: true, Lifetime: &lifetime, Announce: true,
+			}
+		})},
 		{"labels", map[string]string{"v6net.inbound": "open"}, with(func(o *Options) { o.Inbound = InboundOpen })},
 		{"Docker's bridge keys", map[string]string{
 			"com.docker.network.bridge.name":                 "br-web",
@@ -50,7 +61,7 @@ func TestParseOptions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tc.want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+			if diff := cmp.Diff(tc.want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 				t.Errorf("ParseOptions(%v) (-want +got):\n%s", tc.raw, diff)
 			}
 		})
@@ -69,8 +80,21 @@ func TestParseOptionsRefuses(t *testing.T) {
 		{"ipvlan", "mode", "ipvlan", true, []string{"ipvlan"}},
 		{"macvlan_mode", "macvlan_mode", "vepa", true, []string{"macvlan_mode"}},
 		{"bad macvlan_mode", "macvlan_mode", "tree", false, []string{"tree", "vepa"}},
-		{"ra on", "ra", "on", true, []string{"ra=on"}},
-		{"ra.dns", "ra.dns", "2001:db8::53", true, []string{"ra.dns"}},
+		{"bad ra", "ra", "always", false, []string{"ra", "always", "auto, on, off"}},
+		{"ra.dns of IPv4", "ra.dns", "192.0.2.53", false, []string{"ra.dns", "192.0.2.53", "IPv6"}},
+		{"ra.dns on the host's loopback", "ra.dns", "::1", false, []string{"::1"}},
+		{"too many ra.dns", "ra.dns", "::2" + strings.Repeat(",::2", 8), false, []string{"at most 8"}},
+		{"ra.search", "ra.search", "example..org", false, []string{"example..org"}},
+		{"ra.search with a slash", "ra.search", "a/b", false, []string{"a/b"}},
+		{"too many ra.search", "ra.search", "a" + strings.Repeat(",a", 8), false, []string{"at most 8"}},
+		{"ra.pref64 of another length", "ra.pref64", "64:ff9b::/72", false, []string{"64:ff9b::/72", "96, 64, 56, 48, 40 or 32"}},
+		{"ra.pref64 with host bits", "ra.pref64", "64:ff9b::1/96", false, []string{"64:ff9b::1/96"}},
+		{"ra.captive_portal", "ra.captive_portal", "http://portal.example/", false, []string{"https"}},
+		{"ra.captive_portal without a host", "ra.captive_portal", "https:///x", false, []string{"https"}},
+		{"ra.autonomous", "ra.autonomous", "auto", false, []string{"off, on"}},
+		{"ra.lifetime too short", "ra.lifetime", "29", false, []string{"30 to 9000"}},
+		{"ra.lifetime too long", "ra.lifetime", "9001", false, []string{"30 to 9000"}},
+		{"ra.announce", "ra.announce", "yes", false, []string{"off, on"}},
 		{"nptv6", "masquerade", "nptv6", true, []string{"nptv6"}},
 		{"host_access", "host_access", "on", true, []string{"host_access"}},
 		{"empty value of ours", "inbound", "", false, []string{"inbound", "published"}},

@@ -15,7 +15,7 @@ var (
 
 // migrations bring a journal from the version of their index to the next one.
 // They are never changed once released: a new schema appends a step.
-var migrations = []func(*bbolt.Tx) error{createBuckets}
+var migrations = []func(*bbolt.Tx) error{createBuckets, createAdvertised}
 
 // migrate brings the journal to the newest schema in one transaction, so that
 // a crash leaves it at the old one.
@@ -44,6 +44,13 @@ func createBuckets(tx *bbolt.Tx) error {
 		if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 			return fmt.Errorf("bucket %s: %w", b, err)
 		}
+	}
+	return nil
+}
+
+func createAdvertised(tx *bbolt.Tx) error {
+	if _, err := tx.CreateBucketIfNotExists(bucketAdvertised); err != nil {
+		return fmt.Errorf("bucket %s: %w", bucketAdvertised, err)
 	}
 	return nil
 }

@@ -21,12 +21,13 @@ import (
 
 // The top-level buckets. Leases has one bucket below it for every pool.
 var (
-	bucketMeta      = []byte("meta")
-	bucketNetworks  = []byte("networks")
-	bucketEndpoints = []byte("endpoints")
-	bucketPools     = []byte("pools")
-	bucketLeases    = []byte("leases")
-	bucketSysctls   = []byte("sysctls")
+	bucketMeta       = []byte("meta")
+	bucketNetworks   = []byte("networks")
+	bucketEndpoints  = []byte("endpoints")
+	bucketPools      = []byte("pools")
+	bucketLeases     = []byte("leases")
+	bucketSysctls    = []byte("sysctls")
+	bucketAdvertised = []byte("advertised")
 )
 
 // lockTimeout bounds the wait for another process that has the journal open.
@@ -66,6 +67,7 @@ func (s *Store) Load() (spec.State, error) {
 			readAll(tx, bucketNetworks, &state.Networks),
 			readAll(tx, bucketEndpoints, &state.Endpoints),
 			readAll(tx, bucketPools, &state.Pools),
+			readAll(tx, bucketAdvertised, &state.Advertised),
 		); err != nil {
 			return err
 		}
@@ -150,6 +152,12 @@ func (s *Store) DeleteLease(poolID string, addr netip.Addr) error {
 		return leases.Delete(addr.AsSlice())
 	})
 }
+
+// PutAdvertised writes what a link is told by router advertisement.
+func (s *Store) PutAdvertised(a spec.Advertisement) error { return s.put(bucketAdvertised, a.Link, a) }
+
+// DeleteAdvertised forgets a link that is told nothing; an unknown one is no error.
+func (s *Store) DeleteAdvertised(link string) error { return s.remove(bucketAdvertised, link) }
 
 // PutSysctl writes what a setting of the host held before v6net changed it.
 func (s *Store) PutSysctl(key, original string) error {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -49,6 +50,13 @@ func TestJournalSurvivesReopening(t *testing.T) {
 		Pools:   []spec.Pool{{ID: "2001:db8:1::/80", Prefix: netip.MustParsePrefix("2001:db8:1::/80"), Source: spec.SourceParent, Allocation: spec.Random}},
 		Leases:  map[string][]netip.Addr{"2001:db8:1::/80": {netip.MustParseAddr("2001:db8:1::1"), netip.MustParseAddr("2001:db8:1::2")}},
 		Sysctls: map[string]string{"net/ipv6/conf/all/forwarding": "0"},
+		Advertised: []spec.Advertisement{{
+			Link: "v6n", Source: netip.MustParseAddr("fe80::1"), MTU: 1500,
+			Prefixes: []spec.AdvertisedPrefix{
+				{Prefix: netip.MustParsePrefix("2001:db8:1::/80"), OnLink: true, Valid: 5400, Preferred: 2700},
+				{Prefix: netip.MustParsePrefix("2001:db8:2::/80"), Until: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)},
+			},
+		}},
 	}
 	s := open(t, path)
 	must(t, s.PutNetwork(want.Networks[0]))
@@ -58,6 +66,7 @@ func TestJournalSurvivesReopening(t *testing.T) {
 		must(t, s.PutLease("2001:db8:1::/80", a))
 	}
 	must(t, s.PutSysctl("net/ipv6/conf/all/forwarding", "0"))
+	must(t, s.PutAdvertised(want.Advertised[0]))
 	id, err := s.GlobalID(func() ([5]byte, error) { return [5]byte{1, 2, 3, 4, 5}, nil })
 	must(t, err)
 	must(t, s.Close())
@@ -83,6 +92,7 @@ func TestDeleteLeavesNothing(t *testing.T) {
 	must(t, s.PutPool(spec.Pool{ID: pool}))
 	must(t, s.PutLease(pool, addr))
 	must(t, s.PutSysctl("k", "0"))
+	must(t, s.PutAdvertised(spec.Advertisement{Link: "l"}))
 	for range 2 { // the second time everything is unknown, which is no error
 		must(t, s.DeleteLease(pool, addr))
 		must(t, s.PutLease("other", addr))
@@ -91,6 +101,7 @@ func TestDeleteLeavesNothing(t *testing.T) {
 		must(t, s.DeleteEndpoint("e"))
 		must(t, s.DeleteNetwork("n"))
 		must(t, s.DeleteSysctl("k"))
+		must(t, s.DeleteAdvertised("l"))
 	}
 	got, err := s.Load()
 	must(t, err)

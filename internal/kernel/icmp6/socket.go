@@ -13,19 +13,24 @@ import (
 // multicast ones of every group included. As a file it waits in the runtime's
 // poller, takes deadlines and allocates nothing.
 func listen(link ethernetLink, filter []bpf.Instruction) (*os.File, error) {
+	return listenFor(link, unix.ETH_P_IPV6, filter)
+}
+
+// listenFor is listen for another protocol; ETH_P_ALL brings what the link sends, too.
+func listenFor(link ethernetLink, protocol uint16, filter []bpf.Instruction) (*os.File, error) {
 	// Protocol 0 receives nothing until bind: no frame comes in unfiltered.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
-	if err := configure(fd, link, filter); err != nil {
+	if err := configure(fd, link, protocol, filter); err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("packet socket on %s: %w", link.name, err)
 	}
 	return os.NewFile(uintptr(fd), "packet:"+link.name), nil
 }
 
-func configure(fd int, link ethernetLink, filter []bpf.Instruction) error {
+func configure(fd int, link ethernetLink, protocol uint16, filter []bpf.Instruction) error {
 	program, err := bpf.Assemble(filter)
 	if err != nil {
 		return fmt.Errorf("assemble filter: %w", err)
@@ -38,7 +43,7 @@ func configure(fd int, link ethernetLink, filter []bpf.Instruction) error {
 	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &fprog); err != nil {
 		return fmt.Errorf("attach filter: %w", err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_IPV6), Ifindex: link.index}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(protocol), Ifindex: link.index}); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
 	// The kernel counts the memberships of a link and drops a socket's with it

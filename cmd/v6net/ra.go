@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/v6net/v6net/internal/kernel/icmp6"
+	"github.com/v6net/v6net/internal/ra"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+type raCommand struct {
+	Watch raWatchCommand `cmd:"" help:"Print the router advertisements on an interface, as they come."`
+}
+
+type raWatchCommand struct {
+	Interface string `arg:"" help:"A bridge of v6net's, a parent link, or any other of the Ethernet kind."`
+}
+
+// Run prints advertisements, those of this host included, until it is interrupted.
+func (c raWatchCommand) Run(ctx context.Context) error {
+	return icmp6.WatchAdvertisements(ctx, c.Interface, func(from ra.Received, message []byte) {
+		printAdvertisement(os.Stdout, time.Now(), from, message)
+	})
+}
+
+// printAdvertisement writes one for people. One that hosts must discard
+// (RFC 4861 §6.1.2) is named with the reason, and not read.
+func printAdvertisement(w io.Writer, at time.Time, from ra.Received, message []byte) {
+	p := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) } //nolint:errcheck // a terminal that has gone
+	head := fmt.Sprintf("%s from %s", at.Format(time.TimeOnly), from.Source)
+	if v := ra.Judge(message, from); v != ra.Heard {
+		p("%s: invalid: %s", head, strings.ReplaceAll(string(v), "_", " "))
+		return
+	}
+	d := ra.Decode(message)
+	if d.HardwareAddr != nil {
+		head += " (" + d.HardwareAddr.String() + ")"
+	}
+	p("%s: %s", head, strings.Join(headerWords(d), ", "))
+	for _, line := range advertisedLines(d.Advertisement) {
+		p("  %s", line)
+	}
+	if d.Unknown > 0 {
+		p("  %d other options", d.Unknown)
+	}
+}
+
+func headerWords(d ra.Decoded) []string {
+	words := []string{routerWord(d.Advertisement)}
+	if d.HopLimit != 0 {
+		words = append(words, fmt.Sprintf("hop limit %d", d.HopLimit))
+	}
+	if d.MTU != 0 {
+		words = append(words, fmt.Sprintf("MTU %d", d.MTU))
+	}
+	for _, flag := range []struct {
+		set  bool
+		word string
+	}{{d.Managed, "managed (M)"}, {d.Other, "other (O)"}} {
+		if flag.set {
+			words = append(words, flag.word)
+		}
+	}
+	return words
+}
+
+func routerWord(a spec.Advertisement) string {
+	if a.RouterLifetime == 0 {
+		return "no default router"
+	}
+	return fmt.Sprintf("default router for %s%s", lifetime(a.RouterLifetime), preferenceWord(a.Preference))
+}
+
+// advertisedLines are an advertisement's options, for people.
+func advertisedLines(a spec.Advertisement) []string {
+	var lines []string
+	for _, p := range a.Prefixes {
+		lines = append(lines, fmt.Sprintf("prefix %s, %s%s", p.Prefix, prefixFlags(p), lifetimes(p)))
+	}
+	for _, r := range a.Routes {
+		lines = append(lines, fmt.Sprintf("route %s for %s%s", r.Prefix, lifetime(r.Lifetime), preferenceWord(r.Preference)))
+	}
+	for _, s := range a.DNS {
+		lines = append(lines, "DNS server "+s.String())
+	}
+	for _, s := range a.Search {
+		lines = append(lines, "DNS search domain "+s)
+	}
+	if a.PREF64.IsValid() {
+		lines = append(lines, "NAT64 prefix "+a.PREF64.String())
+	}
+	if a.CaptivePortal != "" {
+		lines = append(lines, "captive portal "+a.CaptivePortal)
+	}
+	return lines
+}
+
+func prefixFlags(p spec.AdvertisedPrefix) string {
+	var s string
+	for _, flag := range []struct {
+		set  bool
+		word string
+	}{{p.OnLink, "on-link (L), "}, {p.Autonomous, "SLAAC (A), "}, {p.Router, "router's address (R), "}, {p.Delegating, "delegating (P), "}} {
+		if flag.set {
+			s += flag.word
+		}
+	}
+	return s
+}
+
+func lifetimes(p spec.AdvertisedPrefix) string {
+	if p.Valid == 0 {
+		return "withdrawn"
+	}
+	return fmt.Sprintf("valid %s, preferred %s", lifetime(p.Valid), lifetime(p.Preferred))
+}
+
+func lifetime(s spec.Seconds) string {
+	if s == 0xffffffff {
+		return "ever"
+	}
+	return s.Duration().String()
+}
+
+func preferenceWord(p spec.Preference) string {
+	if p == spec.PreferenceMedium {
+		return ""
+	}
+	return ", preference " + string(p)
+}

@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// What is advertised.
+const (
+	advertisedHopLimit = 64   // the kernel's own default
+	defaultRouter      = 1800 // AdvDefaultLifetime, RFC 4861 §6.2.1
+	announcedRoute     = 1800 // three intervals, RFC 4191 §4
+
+	// RFC 9096 §3.4: ND_PREFERRED_LIMIT and ND_VALID_LIMIT. A prefix that goes
+	// without a word is out of use within the hour.
+	preferredLimit = 2700
+	validLimit     = 5400
+)
+
+// applyAdvertisements has every link told what the present networks have to say
+// there, and takes back what none says any more. What a link was told goes to
+// the journal first: a prefix that goes, even while no daemon runs, is withdrawn
+// by name (RFC 9096 §3.5).
+func (e *Engine) applyAdvertisements(ctx context.Context) error {
+	wanted, kept := e.advertisements()
+	var errs []error
+	for _, link := range sortedIDs(e.advertised) {
+		if _, ok := wanted[link]; ok || kept[link] {
+			continue
+		}
+		// A daemon that has just started has told nothing yet, so has nothing to take back.
+		e.Advertisers.Advertise(e.advertised[link])
+		e.Advertisers.Withdraw(ctx, link)
+		if err := e.Journal.DeleteAdvertised(link); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		delete(e.advertised, link)
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	for _, link := range slices.Sorted(maps.Keys(wanted)) {
+		before, told := e.advertised[link]
+		a := withdrawing(before, wanted[link], now)
+		if !told || !reflect.DeepEqual(before, a) {
+			if err := e.Journal.PutAdvertised(a); err != nil {
+				errs = append(errs, fmt.Errorf("advertise on %s: %w", link, err))
+				continue
+			}
+			e.advertised[link] = a
+		}
+		e.Advertisers.Advertise(a)
+	}
+	return errors.Join(errs...)
+}
+
+// advertisements are what is to be said, by link. Kept links are those of
+// networks that are not applied yet: what they were told stands until then.
+func (e *Engine) advertisements() (wanted map[string]spec.Advertisement, kept map[string]bool) {
+	wanted, kept = map[string]spec.Advertisement{}, map[string]bool{}
+	for _, n := range e.allNetworks() {
+		switch {
+		case n.mtu == 0:
+			kept[n.Bridge()] = true
+			if n.Options.Advertise.Announce {
+				kept[n.parent] = true
+			}
+			continue
+		case n.Options.RA != spec.SwitchOff:
+			wanted[n.Bridge()] = n.advertisement()
+		}
+		if routes := n.announcedRoutes(); len(routes) > 0 && n.parent != "" {
+			a := wanted[n.parent]
+			a.Link = n.parent
+			a.Routes = append(a.Routes, routes...)
+			wanted[n.parent] = a
+		}
+	}
+	return wanted, kept
+}
+
+// advertisement is what a network's containers are told. Docker has given them
+// addresses and a default route already; a default route by advertisement beside
+// it does harm (docs/ra.md), so that it is there only when it is asked for.
+func (n *network) advertisement() spec.Advertisement {
+	o := n.Options.Advertise
+	a := spec.Advertisement{
+		Link:     n.Bridge(),
+		Source:   spec.LinkLocalGateway(n.ID).Addr(), // the next hop that containers have
+		HopLimit: advertisedHopLimit,
+		MTU:      n.mtu,
+		DNS:      o.DNS, Search: o.Search, PREF64: o.PREF64, CaptivePortal: o.CaptivePortal,
+	}
+	switch {
+	case o.Lifetime != nil:
+		a.RouterLifetime = *o.Lifetime
+	case n.Options.RA == spec.SwitchOn:
+		a.RouterLifetime = defaultRouter
+	}
+	if a.RouterLifetime > 0 {
+		a.Preference = spec.PreferenceLow // a route that somebody has set comes first (RFC 4191 §2.1)
+	}
+	for _, s := range n.IPv6 {
+		a.Prefixes = append(a.Prefixes, spec.AdvertisedPrefix{
+			Prefix:     s.Prefix,
+			OnLink:     n.Options.ICC,
+			Autonomous: o.Autonomous && s.Prefix.Bits() == 64, // RFC 4862 §5.5.3 d)
+			Valid:      validLimit,
+			Preferred:  preferredLimit,
+		})
+	}
+	return a
+}
+
+// announcedRoutes are a network's pools that the parent link is told of: those
+// that are reached through this host alone. An on-link pool is found by neighbor
+// discovery, and nobody outside may see a masqueraded one.
+func (n *network) announcedRoutes() []spec.AdvertisedRoute {
+	if !n.Options.Advertise.Announce || n.Internal {
+		return nil
+	}
+	var routes []spec.AdvertisedRoute
+	for _, s := range n.IPv6 {
+		if !s.OnLink && !n.MasqueradesIPv6(s) {
+			routes = append(routes, spec.AdvertisedRoute{Prefix: s.Prefix, Lifetime: announcedRoute})
+		}
+	}
+	return routes
+}
+
+// withdrawing adds to an advertisement what was said before and is said no
+// more, with lifetimes of 0, for as long as somebody may still use it.
+func withdrawing(before, a spec.Advertisement, now time.Time) spec.Advertisement {
+	for _, p := range before.Prefixes {
+		if slices.ContainsFunc(a.Prefixes, func(q spec.AdvertisedPrefix) bool { return p.Prefix == q.Prefix }) {
+			continue
+		}
+		if p.Until.IsZero() {
+			p.Until = now.Add(p.Valid.Duration())
+			p.Valid, p.Preferred = 0, 0
+		}
+		if now.Before(p.Until) {
+			a.Prefixes = append(a.Prefixes, p)
+		}
+	}
+	for _, r := range before.Routes {
+		if slices.ContainsFunc(a.Routes, func(q spec.AdvertisedRoute) bool { return r.Prefix == q.Prefix }) {
+			continue
+		}
+		if r.Until.IsZero() {
+			r.Until = now.Add(r.Lifetime.Duration())
+			r.Lifetime = 0
+		}
+		if now.Before(r.Until) {
+			a.Routes = append(a.Routes, r)
+		}
+	}
+	return a
+}

@@ -1,0 +1,178 @@
+package engine_test
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// What a network's containers are told, by its options.
+func TestAdvertisements(t *testing.T) {
+	lifetime := spec.Seconds(900)
+	for _, tc := range []struct {
+		name    string
+		recipe  recipe
+		want    func(*spec.Advertisement) // from what ra=auto says; nil: nothing is said
+		nothing bool
+	}{
+		{name: "auto: no default route and no SLAAC, which Docker has seen to"},
+		{name: "off", recipe: recipe{options: func(o *spec.Options) { o.RA = spec.SwitchOff }}, nothing: true},
+		{name: "on: a default route that any other comes before", recipe: recipe{options: func(o *spec.Options) { o.RA = spec.SwitchOn }},
+			want: func(a *spec.Advertisement) { a.RouterLifetime, a.Preference = 1800, spec.PreferenceLow }},
+		{name: "a lifetime of the user's", recipe: recipe{options: func(o *spec.Options) { o.Advertise.Lifetime = &lifetime }},
+			want: func(a *spec.Advertisement) { a.RouterLifetime, a.Preference = 900, spec.PreferenceLow }},
+		{name: "SLAAC", recipe: recipe{options: func(o *spec.Options) { o.Advertise.Autonomous = true }},
+			want: func(a *spec.Advertisement) { a.Prefixes[0].Autonomous = true }},
+		{name: "SLAAC from the /64 alone", recipe: recipe{pools: []spec.PoolRequest{static("2001:db8:ff::/64"), static("2001:db8:fe::/80")},
+			options: func(o *spec.Options) { o.Advertise.Autonomous = true }},
+			want: func(a *spec.Advertisement) {
+				a.Prefixes = append(a.Prefixes, a.Prefixes[0])
+				a.Prefixes[0].Autonomous, a.Prefixes[1].Prefix = true, pfx("2001:db8:fe::/80")
+			}},
+		{name: "containers that do not reach each other are no neighbours", recipe: recipe{options: func(o *spec.Options) { o.ICC = false }},
+			want: func(a *spec.Advertisement) { a.Prefixes[0].OnLink = false }},
+		{name: "MTU and the rest", recipe: recipe{options: func(o *spec.Options) {
+			o.MTU = 1400
+			o.Advertise = spec.RAOptions{DNS: []netip.Addr{ip("2001:db8::53")}, Search: []string{"example.org"}, PREF64: pfx("64:ff9b::/96"), CaptivePortal: "https://p.example/"}
+		}}, want: func(a *spec.Advertisement) {
+			a.MTU, a.DNS, a.Search, a.PREF64, a.CaptivePortal = 1400, []netip.Addr{ip("2001:db8::53")}, []string{"example.org"}, pfx("64:ff9b::/96"), "https://p.example/"
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHost(t)
+			if tc.recipe.pools == nil {
+				tc.recipe.pools = []spec.PoolRequest{static("2001:db8:ff::/64")}
+			}
+			tc.recipe.id = netID(1)
+			n, err := h.createNetwork(t.Context(), tc.recipe)
+			must(t, err)
+			want := map[string]spec.Advertisement{}
+			if !tc.nothing {
+				a := spec.Advertisement{Link: n.Bridge(), Source: spec.LinkLocalGateway(n.ID).Addr(), HopLimit: 64, MTU: 1500,
+					Prefixes: []spec.AdvertisedPrefix{{Prefix: pfx("2001:db8:ff::/64"), OnLink: true, Valid: 5400, Preferred: 2700}}}
+				if tc.want != nil {
+					tc.want(&a)
+				}
+				want[n.Bridge()] = a
+			}
+			if diff := cmp.Diff(want, h.advertised, equateNetip); diff != "" {
+				t.Errorf("advertised (-want +got):\n%s", diff)
+			}
+			if ra := h.engine.Status(t.Context()).Networks[0].RA; (ra == nil) != tc.nothing {
+				t.Errorf("status shows %+v", ra)
+			}
+			must(t, h.deleteNetwork(t.Context(), n))
+			if !tc.nothing && !slices.Equal(h.farewells, []string{n.Bridge()}) || len(h.advertised) != 0 {
+				t.Errorf("with the network gone: farewells on %v, still advertised %v", h.farewells, h.advertised)
+			}
+		})
+	}
+}
+
+// The parent link is told of pools that are behind this host, and of no other.
+func TestAnnouncedRoutes(t *testing.T) {
+	ctx := t.Context()
+	announce := func(o *spec.Options) { o.Advertise.Announce = true }
+	h := newHost(t)
+	routes := func() []netip.Prefix {
+		var all []netip.Prefix
+		for _, r := range h.advertised["eth0"].Routes {
+			if r.Until.IsZero() {
+				all = append(all, r.Prefix)
+			}
+		}
+		return all
+	}
+	networks := map[string]spec.Network{}
+	for _, r := range []struct {
+		name   string
+		recipe recipe
+	}{
+		{"routed", recipe{id: netID(1), pools: []spec.PoolRequest{static("2001:db8:ff::/64")}, options: announce}},
+		{"on the link: found by neighbor discovery", recipe{id: netID(2), pools: []spec.PoolRequest{auto6()}, options: announce}},
+		{"masqueraded: nobody outside may see it", recipe{id: netID(3), pools: []spec.PoolRequest{ula6()}, options: announce}},
+		{"not asked for", recipe{id: netID(4), pools: []spec.PoolRequest{static("2001:db8:fe::/64")}}},
+		{"routed, too", recipe{id: netID(5), pools: []spec.PoolRequest{static("2001:db8:fd::/64")}, options: announce}},
+	} {
+		n, err := h.createNetwork(ctx, r.recipe)
+		must(t, err)
+		networks[r.name] = n
+	}
+	want := []netip.Prefix{pfx("2001:db8:ff::/64"), pfx("2001:db8:fd::/64")}
+	if got := routes(); !slices.Equal(got, want) {
+		t.Fatalf("announced %v, want %v", got, want)
+	}
+	a := h.advertised["eth0"]
+	if a.RouterLifetime != 0 || len(a.Prefixes) != 0 || a.MTU != 0 || a.HopLimit != 0 || a.Source.IsValid() {
+		t.Errorf("the parent is told %+v, want routes alone: this host is no default router there", a)
+	}
+	if all := h.engine.Status(ctx).Announcements; len(all) != 1 || all[0].Link != "eth0" {
+		t.Errorf("status shows %+v", all)
+	}
+
+	// Another daemon goes on where this one ended.
+	h.restart(t)
+	if got := routes(); !slices.Equal(got, want) {
+		t.Errorf("after a restart %v, want %v", got, want)
+	}
+	if len(h.farewells) != 0 {
+		t.Errorf("a restart takes back what is said on %v", h.farewells)
+	}
+
+	must(t, h.deleteNetwork(ctx, networks["routed"]))
+	if got := routes(); !slices.Equal(got, want[1:]) {
+		t.Errorf("after one is gone %v, want %v", got, want[1:])
+	}
+	if gone := h.advertised["eth0"].Routes[1]; gone.Prefix != want[0] || gone.Lifetime != 0 || gone.Until.Before(time.Now()) {
+		t.Errorf("the one that is gone: %+v, want it withdrawn by name", gone)
+	}
+	must(t, h.deleteNetwork(ctx, networks["routed, too"]))
+	if !slices.Contains(h.farewells, "eth0") || len(routes()) != 0 {
+		t.Errorf("after all are gone: farewells on %v, announced %v", h.farewells, routes())
+	}
+}
+
+// RFC 9096 §3.5: a prefix that changed while no daemon ran is withdrawn by name,
+// over further restarts, until nobody can use it any more.
+func TestRenumberingIsRemembered(t *testing.T) {
+	ctx := t.Context()
+	h := newHost(t)
+	n, err := h.createNetwork(ctx, recipe{id: netID(1), pools: []spec.PoolRequest{static("2001:db8:ff::/64")}})
+	must(t, err)
+	n.Phase, n.IPv6 = spec.PhaseReady, slices.Clone(n.IPv6)
+	n.IPv6[0].Prefix, n.IPv6[0].Gateway = pfx("2001:db8:fe::/64"), ip("2001:db8:fe::1")
+	must(t, h.journal.PutNetwork(n))
+
+	for range 3 {
+		h.restart(t)
+		prefixes := h.advertised[n.Bridge()].Prefixes
+		if len(prefixes) != 2 || prefixes[0].Prefix != pfx("2001:db8:fe::/64") || prefixes[0].Preferred != 2700 {
+			t.Fatalf("advertised %+v, want the new prefix and the old one", prefixes)
+		}
+		old := prefixes[1]
+		if old.Prefix != pfx("2001:db8:ff::/64") || old.Valid != 0 || old.Preferred != 0 || !old.OnLink {
+			t.Errorf("the old prefix: %+v, want lifetimes of 0", old)
+		}
+		if left := time.Until(old.Until); left < 89*time.Minute || left > 90*time.Minute {
+			t.Errorf("it is withdrawn for another %v, want 90 min: ND_VALID_LIMIT", left)
+		}
+	}
+	// Later.
+	a := h.advertised[n.Bridge()]
+	a.Prefixes[1].Until = time.Now().UTC().Truncate(time.Second)
+	text, err := json.Marshal(a)
+	must(t, err)
+	h.world.mu.Lock()
+	h.world.journal[journalKey("advertised", n.Bridge())] = string(text)
+	h.world.mu.Unlock()
+	h.restart(t)
+	if prefixes := h.advertised[n.Bridge()].Prefixes; len(prefixes) != 1 {
+		t.Errorf("after 90 min %+v is advertised, want the new prefix alone", prefixes)
+	}
+}

@@ -1,0 +1,43 @@
+package spec
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+// What options say together, and with the subnets.
+func TestValidateRA(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		raw      map[string]string
+		subnet   string
+		internal bool
+		refused  string // what the error must say; empty: accepted
+	}{
+		{name: "auto", subnet: "2001:db8::/80"},
+		{name: "auto, internal", subnet: "2001:db8::/80", internal: true},
+		{name: "on", raw: map[string]string{"ra": "on"}, subnet: "2001:db8::/80"},
+		{name: "SLAAC", raw: map[string]string{"ra.autonomous": "on"}, subnet: "2001:db8::/64"},
+		{name: "SLAAC without a /64", raw: map[string]string{"ra.autonomous": "on"}, subnet: "2001:db8::/80", refused: "/64"},
+		{name: "off, refined", raw: map[string]string{"ra": "off", "ra.dns": "2001:db8::53"}, subnet: "2001:db8::/64", refused: "ra=off"},
+		{name: "off, announced", raw: map[string]string{"ra": "off", "ra.announce": "on"}, subnet: "2001:db8::/64"},
+		{name: "a way out of an internal network", raw: map[string]string{"ra": "on"}, subnet: "2001:db8::/64", internal: true, refused: "internal"},
+		{name: "the same by its lifetime", raw: map[string]string{"ra.lifetime": "60"}, subnet: "2001:db8::/64", internal: true, refused: "internal"},
+		{name: "a way into an internal network", raw: map[string]string{"ra.announce": "on"}, subnet: "2001:db8::/64", internal: true, refused: "ra.announce"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			o, err := ParseOptions(tc.raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := Network{ID: strings.Repeat("a", 64), Options: o, Internal: tc.internal, IPv6: []Subnet{{Prefix: netip.MustParsePrefix(tc.subnet)}}}
+			switch err := n.Validate(); {
+			case tc.refused == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case tc.refused != "" && (err == nil || !strings.Contains(err.Error(), tc.refused)):
+				t.Errorf("error %v does not say %q", err, tc.refused)
+			}
+		})
+	}
+}
