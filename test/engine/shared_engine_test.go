@@ -23,6 +23,7 @@ func TestNetworks(t *testing.T) {
 			{"refusals", testRefusals},
 			{"several networks", testSeveralNetworks},
 			{"IPv6 only", testIPv6Only},
+			{"advertisements", testAdvertisements},
 			{"compose", testCompose},
 			{"parallel", testParallel},
 		} {
