@@ -1,0 +1,198 @@
+//go:build netns
+
+package icmp6
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/v6net/v6net/internal/ra"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// full is an advertisement with all that radvd 2.19 knows, too.
+func full() spec.Advertisement {
+	a := on()
+	a.Prefixes = append(a.Prefixes, spec.AdvertisedPrefix{Prefix: netip.MustParsePrefix("2001:db8:2:2::1/64"), Router: true, Valid: 0xffffffff, Preferred: 0xffffffff})
+	a.Routes = []spec.AdvertisedRoute{
+		{Prefix: netip.MustParsePrefix("2001:db8:3::/48"), Preference: spec.PreferenceHigh, Lifetime: 1800},
+		{Prefix: netip.MustParsePrefix("2001:db8:4:0:5::/80"), Preference: spec.PreferenceLow, Lifetime: 600},
+	}
+	a.DNS = []netip.Addr{netip.MustParseAddr("2001:db8::53"), netip.MustParseAddr("2001:db8::54")}
+	a.Search = []string{"example.org", "b.example"}
+	return a
+}
+
+const radvdConfig = `interface br0 {
+	AdvSendAdvert on;
+	MinRtrAdvInterval 3;
+	MaxRtrAdvInterval 4;
+	AdvDefaultLifetime 1800;
+	AdvDefaultPreference low;
+	AdvCurHopLimit 64;
+	AdvLinkMTU 1400;
+	AdvRASrcAddress { ` + gateway + `; };
+	prefix 2001:db8:2:1::/64 { AdvOnLink on; AdvAutonomous on; AdvValidLifetime 5400; AdvPreferredLifetime 2700; };
+	prefix 2001:db8:2:2::1/64 { AdvOnLink off; AdvAutonomous off; AdvRouterAddr on; AdvValidLifetime infinity; AdvPreferredLifetime infinity; };
+	route 2001:db8:3::/48 { AdvRoutePreference high; AdvRouteLifetime 1800; RemoveRoute off; };
+	route 2001:db8:4:0:5::/80 { AdvRoutePreference low; AdvRouteLifetime 600; RemoveRoute off; };
+	RDNSS 2001:db8::53 2001:db8::54 { AdvRDNSSLifetime 1800; FlushRDNSS off; };
+	DNSSL example.org b.example { AdvDNSSLLifetime 1800; FlushDNSSL off; };
+};
+`
+
+// Side by side with radvd: the same configuration is the same on the wire, but
+// for the order of the options, of which RFC 4861 says nothing, and padding.
+func TestSameAsRadvd(t *testing.T) {
+	l := newRouterLab(t)
+	l.self.Run(t, "ip", "addr", "add", "2001:db8:2:2::1/64", "dev", "br0", "nodad")
+	l.attach(t, true)
+	heard := l.watch(t)
+
+	config := filepath.Join(t.TempDir(), "radvd.conf")
+	if err := os.WriteFile(config, []byte(radvdConfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	radvd := l.self.Command(t.Context(), "radvd", "-C", config, "-n", "-m", "stderr", "-u", "root", "-p", config+".pid")
+	theirs := l.first(t, radvd, heard)
+
+	l.advertisers.Advertise(full())
+	var ours []byte
+	eventually(t, "our advertisement", func() bool { ours = heard(); return ours != nil })
+	if diff := cmp.Diff(words(theirs), words(ours)); diff != "" {
+		t.Errorf("options in hex (-radvd +v6net):\n%s", diff)
+	}
+}
+
+// radvdump reads from the wire what it would take as a configuration.
+func TestRadvdumpReadsOurs(t *testing.T) {
+	l := newRouterLab(t)
+	l.attach(t, true)
+	dump := l.container.Command(t.Context(), "stdbuf", "-oL", "radvdump")
+	var out lockedBuffer
+	dump.Stdout, dump.Stderr = &out, &out
+	if err := dump.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer stop(dump)
+	time.Sleep(200 * time.Millisecond)
+	l.advertisers.Advertise(full())
+	for _, want := range []string{
+		"AdvDefaultLifetime 1800;", "AdvDefaultPreference low;", "AdvCurHopLimit 64;", "AdvLinkMTU 1400;",
+		"prefix 2001:db8:2:1::/64", "AdvValidLifetime 5400;", "AdvPreferredLifetime 2700;", "AdvRouterAddr on;", "AdvValidLifetime infinity;",
+		"route 2001:db8:3::/48", "AdvRoutePreference high;", "route 2001:db8:4:0:5::/80", "AdvRouteLifetime 600;",
+		"RDNSS 2001:db8::53 2001:db8::54", "AdvRDNSSLifetime 1800;", "DNSSL example.org b.example",
+	} {
+		eventually(t, "radvdump says "+want, func() bool { return strings.Contains(out.String(), want) })
+	}
+	if strings.Contains(strings.ToLower(out.String()), "invalid") {
+		t.Errorf("radvdump complains:\n%s", out.String())
+	}
+}
+
+// watch hears in the container, as `v6net ra watch` does. What it returns takes
+// the last advertisement to all nodes that has come since.
+func (l *routerLab) watch(t *testing.T) (heard func() []byte) {
+	t.Helper()
+	var mu sync.Mutex
+	var last []byte
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go l.container.Do(t, func() {
+		ended <- WatchAdvertisements(ctx, "eth0", func(from ra.Received, message []byte) {
+			if v := ra.Judge(message, from); v != ra.Heard {
+				t.Errorf("an advertisement is %s", v)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			last = bytes.Clone(message)
+		})
+	})
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	time.Sleep(100 * time.Millisecond) // until it listens
+	return func() []byte {
+		mu.Lock()
+		defer mu.Unlock()
+		defer func() { last = nil }()
+		return last
+	}
+}
+
+// first runs another daemon until its first advertisement was heard.
+func (l *routerLab) first(t *testing.T, daemon *exec.Cmd, heard func() []byte) (message []byte) {
+	t.Helper()
+	var out lockedBuffer
+	daemon.Stdout, daemon.Stderr = &out, &out
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		if message = heard(); message != nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	stop(daemon)
+	if message == nil {
+		t.Fatalf("%s advertises nothing:\n%s", daemon.Path, out.String())
+	}
+	time.Sleep(200 * time.Millisecond)
+	heard() // its farewell
+	return message
+}
+
+func stop(c *exec.Cmd) {
+	_ = c.Process.Signal(syscall.SIGTERM)
+	_ = c.Wait()
+}
+
+// words are a message's header without its checksum, and its options in order.
+func words(message []byte) []string {
+	header := bytes.Clone(message[:16])
+	header[2], header[3] = 0, 0
+	var options []string
+	for o := message[16:]; len(o) > 0; o = o[int(o[1])*8:] {
+		if o[0] == 24 && o[1] == 3 && o[2] <= 64 { // RFC 4191 §2.3: padding is allowed, and radvd pads
+			options = append(options, fmt.Sprintf("1802%x", o[2:16]))
+			continue
+		}
+		options = append(options, fmt.Sprintf("%x", o[:int(o[1])*8]))
+	}
+	slices.Sort(options)
+	return append([]string{fmt.Sprintf("%x", header)}, options...)
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
