@@ -51,7 +51,9 @@ func newRouterLab(t *testing.T) *routerLab {
 	go func() { ran <- l.advertisers.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-ran
+		if err := <-ran; err != nil {
+			t.Errorf("advertisers ended: %v", err)
+		}
 	})
 	return l
 }
