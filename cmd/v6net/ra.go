@@ -41,7 +41,7 @@ func printAdvertisement(w io.Writer, at time.Time, from ra.Received, message []b
 	if d.HardwareAddr != nil {
 		head += " (" + d.HardwareAddr.String() + ")"
 	}
-	p("%s: %s", head, strings.Join(headerWords(d), ", "))
+	p("%s: %s", head, strings.Join(headerWords(d.Advertisement), ", "))
 	for _, line := range advertisedLines(d.Advertisement) {
 		p("  %s", line)
 	}
@@ -50,18 +50,18 @@ func printAdvertisement(w io.Writer, at time.Time, from ra.Received, message []b
 	}
 }
 
-func headerWords(d ra.Decoded) []string {
-	words := []string{routerWord(d.Advertisement)}
-	if d.HopLimit != 0 {
-		words = append(words, fmt.Sprintf("hop limit %d", d.HopLimit))
+func headerWords(a spec.Advertisement) []string {
+	words := []string{routerWord(a)}
+	if a.HopLimit != 0 {
+		words = append(words, fmt.Sprintf("hop limit %d", a.HopLimit))
 	}
-	if d.MTU != 0 {
-		words = append(words, fmt.Sprintf("MTU %d", d.MTU))
+	if a.MTU != 0 {
+		words = append(words, fmt.Sprintf("MTU %d", a.MTU))
 	}
 	for _, flag := range []struct {
 		set  bool
 		word string
-	}{{d.Managed, "managed (M)"}, {d.Other, "other (O)"}} {
+	}{{a.Managed, "managed (M)"}, {a.Other, "other (O)"}} {
 		if flag.set {
 			words = append(words, flag.word)
 		}

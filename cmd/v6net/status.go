@@ -74,9 +74,15 @@ func printStatus(w io.Writer, s spec.Status) error {
 			p("  %s", a)
 		}
 	}
-	for _, a := range s.Announcements {
-		p("\nROUTES announced on %s\tno default router%s", a.Link, counterList(a.Counters))
+	for _, a := range s.Parents {
+		p("\nPARENT %s\t%d routes announced, %d routers%s", a.Link, len(a.Routes), len(a.Routers), counterList(a.Counters))
 		printAdvertiser(p, a)
+		for _, r := range a.Routers {
+			p("  router %s\t%s", r.Source, strings.Join(headerWords(r.Advertisement), ", "))
+			for _, line := range advertisedLines(r.Advertisement) {
+				p("    %s", line)
+			}
+		}
 	}
 	for _, setting := range s.Sysctls {
 		p("\nSYSCTL %s\twas %s, put back with the last network", setting.Key, setting.Original)

@@ -54,8 +54,11 @@ func TestPrintStatus(t *testing.T) {
 			},
 			Proxies: []spec.ProxyStatus{{Parent: "eth0", Path: "packet", Error: "eth0 is down", Addresses: []netip.Addr{addr("2001:db8:1:0:2::2")},
 				Counters: map[string]uint64{"unknown": 2, "answered": 7, "limited": 0}}},
-			Announcements: []spec.AdvertiserStatus{{Advertisement: spec.Advertisement{Link: "eth0", Routes: []spec.AdvertisedRoute{{Prefix: prefix("2001:db8:2::/64"), Lifetime: 1800}}}}},
-			Sysctls:       []spec.SysctlStatus{{Key: "net/ipv6/conf/all/forwarding", Original: "0"}},
+			Parents: []spec.AdvertiserStatus{{
+				Advertisement: spec.Advertisement{Link: "eth0", Routes: []spec.AdvertisedRoute{{Prefix: prefix("2001:db8:2::/64"), Lifetime: 1800}}},
+				Routers:       []spec.HeardRouter{{Advertisement: spec.Advertisement{Source: addr("fe80::9"), RouterLifetime: 1800, Managed: true, DNS: []netip.Addr{addr("2001:db8::53")}}}},
+			}},
+			Sysctls: []spec.SysctlStatus{{Key: "net/ipv6/conf/all/forwarding", Original: "0"}},
 		}, []string{
 			"v6net 1.2.3",
 			"NETWORK aaaaaaaaaaaa bridge v6naaaaaaaaaaaa, inbound published",
@@ -74,8 +77,10 @@ func TestPrintStatus(t *testing.T) {
 			"NDP PROXY on eth0 packet path, 1 addresses, answered 7, unknown 2",
 			"DEGRADED eth0 is down",
 			"2001:db8:1:0:2::2",
-			"ROUTES announced on eth0 no default router",
+			"PARENT eth0 1 routes announced, 1 routers",
 			"route 2001:db8:2::/64 for 30m0s",
+			"router fe80::9 default router for 30m0s, managed (M)",
+			"DNS server 2001:db8::53",
 			"SYSCTL net/ipv6/conf/all/forwarding was 0, put back with the last network",
 		}},
 	} {

@@ -57,7 +57,20 @@ func (e *Engine) applyAdvertisements(ctx context.Context) error {
 		}
 		e.Advertisers.Advertise(a)
 	}
+	e.Advertisers.Listen(e.parents())
 	return errors.Join(errs...)
+}
+
+// parents are the links on which the networks' upstream routers are.
+func (e *Engine) parents() []string {
+	var parents []string
+	for _, n := range e.networks {
+		if n.parent != "" {
+			parents = append(parents, n.parent)
+		}
+	}
+	slices.Sort(parents)
+	return slices.Compact(parents)
 }
 
 // advertisements are what is to be said, by link. Kept links are those of

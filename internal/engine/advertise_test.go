@@ -112,7 +112,7 @@ func TestAnnouncedRoutes(t *testing.T) {
 	if a.RouterLifetime != 0 || len(a.Prefixes) != 0 || a.MTU != 0 || a.HopLimit != 0 || a.Source.IsValid() {
 		t.Errorf("the parent is told %+v, want routes alone: this host is no default router there", a)
 	}
-	if all := h.engine.Status(ctx).Announcements; len(all) != 1 || all[0].Link != "eth0" {
+	if all := h.engine.Status(ctx).Parents; len(all) != 1 || all[0].Link != "eth0" {
 		t.Errorf("status shows %+v", all)
 	}
 
@@ -125,6 +125,9 @@ func TestAnnouncedRoutes(t *testing.T) {
 		t.Errorf("a restart takes back what is said on %v", h.farewells)
 	}
 
+	if !slices.Equal(h.listened, []string{"eth0"}) {
+		t.Errorf("routers are heard on %v, want the networks' parent", h.listened)
+	}
 	must(t, h.deleteNetwork(ctx, networks["routed"]))
 	if got := routes(); !slices.Equal(got, want[1:]) {
 		t.Errorf("after one is gone %v, want %v", got, want[1:])

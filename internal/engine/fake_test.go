@@ -51,6 +51,7 @@ type world struct {
 
 	proxied    map[string]bool               // "link address"; the daemon's own: gone with it
 	advertised map[string]spec.Advertisement // by link; likewise
+	listened   []string                      // links whose routers are heard
 	farewells  []string                      // links on which all was taken back, in order
 
 	probeTime time.Duration
@@ -773,6 +774,12 @@ func (f fakeAdvertisers) Withdraw(_ context.Context, link string) {
 		f.farewells = append(f.farewells, link)
 	}
 	delete(f.advertised, link)
+}
+
+func (f fakeAdvertisers) Listen(links []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listened = links
 }
 
 func (f fakeAdvertisers) LinkChanged(string) {}

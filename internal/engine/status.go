@@ -42,7 +42,7 @@ func (e *Engine) Status(context.Context) spec.Status {
 		status.Sysctls = append(status.Sysctls, spec.SysctlStatus{Key: key, Original: e.sysctls[key]})
 	}
 	for _, link := range sortedIDs(advertisers) {
-		status.Announcements = append(status.Announcements, advertisers[link])
+		status.Parents = append(status.Parents, advertisers[link])
 	}
 	return status
 }

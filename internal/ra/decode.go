@@ -13,8 +13,7 @@ import (
 // Decoded is an advertisement as somebody reads it from the wire.
 type Decoded struct {
 	spec.Advertisement
-	Managed, Other bool             // M, O: DHCPv6 has addresses, or other settings
-	HardwareAddr   net.HardwareAddr // of the router; nil: not said
+	HardwareAddr net.HardwareAddr // of the router; nil: not said
 	// Unknown counts options of types that are not looked into.
 	Unknown int
 }

@@ -28,6 +28,9 @@ const (
 // RTR_SOLICITATION_INTERVAL).
 const listenFirst = 4 * time.Second
 
+// never is longer than any daemon runs.
+const never = 100 * 365 * 24 * time.Hour
+
 // maxReceived is room for a message of an Ethernet link.
 const maxReceived = 1 << 11
 
@@ -51,11 +54,11 @@ type link struct {
 	err      error
 	notes    []string
 	counters map[string]uint64
+	routers  routers
 
 	// Only run uses these. They outlive a session, so that a link that changes
 	// often is not told more often.
 	schedule schedule
-	routers  routers
 	routes   map[netip.Prefix]bool // announced by us
 	station  station
 }
@@ -94,12 +97,20 @@ func (l *link) update(a spec.Advertisement) {
 	}
 }
 
+// listens reports whether nothing is said on the link.
+func (l *link) listens() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return silent(l.wanted)
+}
+
 func (l *link) status() spec.AdvertiserStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := spec.AdvertiserStatus{
 		Advertisement: current(l.wanted, time.Now()),
 		Notes:         slices.Clone(l.notes),
+		Routers:       l.routers.status(),
 		Counters:      maps.Clone(l.counters),
 	}
 	if l.err != nil {
@@ -183,7 +194,7 @@ func (l *link) session(ctx context.Context, conn Conn) error {
 			return err
 		case <-l.updated:
 			l.plan()
-			l.schedule.begin(time.Now())
+			l.renew(conn)
 		case m := <-messages:
 			l.hear(m)
 		case <-timer.C:
@@ -198,23 +209,37 @@ func (l *link) session(ctx context.Context, conn Conn) error {
 // begin starts the initial burst, unless neighbours have had it from this very
 // station and its messages got out.
 func (l *link) begin(conn Conn) {
-	now, here := time.Now(), station{conn.Source(), conn.HardwareAddr()}
+	here := station{conn.Source(), conn.HardwareAddr()}
 	l.plan()
 	l.mu.Lock()
-	announces := len(l.wanted.Routes) > 0
 	again := l.err == nil && l.station == here
 	l.err = nil
 	l.mu.Unlock()
-	if again {
+	if !again {
+		l.station = here
+		clear(l.routes)
+		l.renew(conn)
+	}
+}
+
+// renew has the link told from the beginning, or listened on alone.
+func (l *link) renew(conn Conn) {
+	now := time.Now()
+	l.mu.Lock()
+	says, announces := !silent(l.wanted), len(l.wanted.Routes) > 0
+	l.mu.Unlock()
+	l.schedule.begin(now)
+	if !says {
+		l.schedule.multicast = now.Add(never)
+	}
+	if says && (!announces || len(l.routes) > 0) {
 		return
 	}
-	l.station = here
-	l.schedule.begin(now)
+	if err := l.solicit(conn); err != nil {
+		l.log.Debug("solicit routers", "error", err)
+	}
 	if announces {
 		// Who announces the same must have been heard before we do.
-		if err := l.solicit(conn); err != nil {
-			l.log.Debug("solicit routers", "error", err)
-		}
 		l.schedule.multicast = now.Add(listenFirst)
 	}
 }
@@ -242,12 +267,13 @@ func (l *link) solicit(conn Conn) error {
 func (l *link) send(conn Conn, to netip.Addr) {
 	now := time.Now()
 	l.mu.Lock()
-	wanted := current(l.wanted, now)
-	l.mu.Unlock()
 	l.routers.expire(now)
-	a, notes := l.routers.yield(now, wanted, l.routes)
+	a, notes := l.routers.yield(now, current(l.wanted, now), l.routes)
+	a = l.routers.follow(a)
+	notes = append(notes, l.routers.disagreements(a)...)
+	l.mu.Unlock()
 	if to == allNodes { // not at every answer: whoever asks would fill the log
-		l.note(append(notes, l.routers.disagreements(a)...))
+		l.note(notes)
 	}
 	clear(l.routes)
 	for _, r := range a.Routes {
@@ -268,6 +294,9 @@ func (l *link) farewell(conn Conn) {
 	l.mu.Lock()
 	a := current(l.wanted, time.Now())
 	l.mu.Unlock()
+	if silent(a) {
+		return
+	}
 	b, err := marshalFinal(a, conn.HardwareAddr())
 	if err == nil {
 		err = conn.Write(b, allNodes)
@@ -301,9 +330,16 @@ func (l *link) hear(m message) {
 	l.count(string(v))
 	switch v {
 	case Solicited, SolicitedAll:
-		l.schedule.solicited(time.Now(), m.Source)
+		l.mu.Lock()
+		says := !silent(l.wanted)
+		l.mu.Unlock()
+		if says {
+			l.schedule.solicited(time.Now(), m.Source)
+		}
 	case Heard:
 		if m.Source != l.station.source {
+			l.mu.Lock()
+			defer l.mu.Unlock()
 			l.routers.hear(time.Now(), m.Source, m.bytes)
 		}
 	}
@@ -326,7 +362,7 @@ func (l *link) degrade(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err == nil || l.err.Error() != err.Error() {
-		l.log.Warn("cannot advertise", "error", err)
+		l.log.Warn("cannot advertise or hear advertisements", "error", err)
 	}
 	l.err = err
 }

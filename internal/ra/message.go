@@ -55,7 +55,10 @@ func marshalFinal(a spec.Advertisement, hardwareAddr [6]byte) ([]byte, error) {
 }
 
 func encode(a spec.Advertisement, hardwareAddr [6]byte, lifetime time.Duration) ([]byte, error) {
-	m := &ndp.RouterAdvertisement{CurrentHopLimit: a.HopLimit, RouterLifetime: a.RouterLifetime.Duration()}
+	m := &ndp.RouterAdvertisement{
+		CurrentHopLimit: a.HopLimit, RouterLifetime: a.RouterLifetime.Duration(),
+		ManagedConfiguration: a.Managed, OtherConfiguration: a.Other,
+	}
 	if a.RouterLifetime > 0 { // RFC 4191 §2.2: without a lifetime it must be medium
 		m.RouterSelectionPreference = preference(a.Preference)
 	}
@@ -130,6 +133,11 @@ func preference(p spec.Preference) ndp.Preference {
 	default:
 		return ndp.Medium
 	}
+}
+
+// silent reports whether there is nothing to say: the link is listened on alone.
+func silent(a spec.Advertisement) bool {
+	return equal(a, spec.Advertisement{Link: a.Link})
 }
 
 // current leaves out what was withdrawn long enough ago.

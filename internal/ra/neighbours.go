@@ -37,6 +37,33 @@ func (r routers) expire(now time.Time) {
 	}
 }
 
+// status is what each has said last.
+func (r routers) status() []spec.HeardRouter {
+	var all []spec.HeardRouter
+	for _, source := range r.sorted() {
+		h := spec.HeardRouter{Advertisement: r[source].Advertisement, At: r[source].at}
+		h.Source = source
+		all = append(all, h)
+	}
+	return all
+}
+
+// follow takes the M and O flags over from the default routers of a link on
+// which we are none: a host keeps those of the last advertisement that it heard
+// (RFC 4861 §6.3.4), and they are not for us to change.
+func (r routers) follow(a spec.Advertisement) spec.Advertisement {
+	if a.RouterLifetime > 0 {
+		return a
+	}
+	for _, h := range r {
+		if h.RouterLifetime > 0 {
+			a.Managed = a.Managed || h.Managed
+			a.Other = a.Other || h.Other
+		}
+	}
+	return a
+}
+
 func (r routers) sorted() []netip.Addr {
 	sources := make([]netip.Addr, 0, len(r))
 	for source := range r {

@@ -25,7 +25,8 @@ type Supervisor struct {
 
 	mu    sync.Mutex
 	links map[string]*link
-	start func(*link) // nil while Run does not run
+	heard map[string]bool // links that are listened on, whatever is said there
+	start func(*link)     // nil while Run does not run
 }
 
 // NewSupervisor makes a Supervisor that opens links by dial.
@@ -68,10 +69,37 @@ func (s *Supervisor) Advertise(a spec.Advertisement) {
 		l.update(a)
 		return
 	}
+	s.add(a)
+}
+
+func (s *Supervisor) add(a spec.Advertisement) {
 	l := newLink(a, s.log)
 	s.links[a.Link] = l
 	if s.start != nil {
 		s.start(l)
+	}
+}
+
+// Listen hears the routers of these links from now on, and of no others than
+// those on which something is said. Nothing is done with what they say; Status
+// shows it.
+func (s *Supervisor) Listen(links []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard = make(map[string]bool)
+	for _, name := range links {
+		s.heard[name] = true
+		if s.links[name] == nil {
+			s.add(spec.Advertisement{Link: name})
+		}
+	}
+	for name, l := range s.links {
+		if !s.heard[name] && l.listens() {
+			delete(s.links, name)
+			if l.stop != nil {
+				l.stop()
+			}
+		}
 	}
 }
 
@@ -80,7 +108,14 @@ func (s *Supervisor) Advertise(a spec.Advertisement) {
 func (s *Supervisor) Withdraw(ctx context.Context, name string) {
 	s.mu.Lock()
 	l, known := s.links[name]
+	if known && l.listens() {
+		s.mu.Unlock()
+		return
+	}
 	delete(s.links, name)
+	if known && s.heard[name] {
+		s.add(spec.Advertisement{Link: name})
+	}
 	running := known && l.stop != nil
 	s.mu.Unlock()
 	if !running {

@@ -383,3 +383,49 @@ func TestScheduleAnswersByTheNextMulticast(t *testing.T) {
 		t.Errorf("next multicast %v after the last, want 3 s", next.Sub(now.Add(maxDelay)))
 	}
 }
+
+// A parent link on which nothing is said is listened on.
+func TestListen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		defer l.stop()
+		l.Listen([]string{"br0"})
+		upstream := web()
+		upstream.Managed, upstream.DNS = true, []netip.Addr{addr("2001:db8::53")}
+		l.hear(otherRouter(t, upstream), addr("fe80::9"), 255)
+		l.solicit("fe80::5")
+		if all := l.after(24 * time.Hour); len(all) != 0 {
+			t.Errorf("%+v is sent on a link that is listened on alone", all)
+		}
+		l.hear(otherRouter(t, upstream), addr("fe80::9"), 255)
+		s := l.status()
+		if len(s.Routers) != 1 || s.Routers[0].Source != addr("fe80::9") || s.Routers[0].Prefixes[0].Valid != 5400 || s.Routers[0].MTU != 1500 || len(s.Routers[0].DNS) != 1 {
+			t.Errorf("heard %+v, want what the router said", s.Routers)
+		}
+		l.Withdraw(t.Context(), "br0") // nothing was said
+		l.Listen([]string{"br0"})
+
+		// Something is said there for a time, and does not undo M, which hosts
+		// take from whomever they heard last (RFC 4861 §6.3.4).
+		l.Advertise(announced())
+		time.Sleep(time.Second)
+		l.hear(otherRouter(t, upstream), addr("fe80::9"), 255)
+		if all := l.after(time.Minute); len(all) != 3 || len(all[0].Routes) != 2 || !all[0].Managed || all[0].Other {
+			t.Errorf("announced %+v", all)
+		}
+		l.Listen([]string{"br0"})
+		l.Withdraw(t.Context(), "br0")
+		if all := l.advertised(); len(all) != 1 || all[0].Routes[0].Lifetime != 0 {
+			t.Errorf("at the end %+v is sent", all)
+		}
+		l.hear(otherRouter(t, upstream), addr("fe80::9"), 255)
+		if s := l.status(); len(s.Routers) != 1 || len(s.Routes) != 0 {
+			t.Errorf("afterwards it is listened on again, and the status is %+v", s)
+		}
+		l.Listen(nil)
+		synctest.Wait()
+		if len(l.Status()) != 0 {
+			t.Errorf("status %+v of links that nobody asks about", l.Status())
+		}
+	})
+}

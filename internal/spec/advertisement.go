@@ -30,6 +30,8 @@ type Advertisement struct {
 	// RouterLifetime is how long hosts use the source as a default router; 0: they do not.
 	RouterLifetime Seconds            `json:"router_lifetime"`
 	Preference     Preference         `json:"preference,omitempty"` // as a default router
+	Managed        bool               `json:"managed,omitempty"`    // M: DHCPv6 has addresses
+	Other          bool               `json:"other,omitempty"`      // O: DHCPv6 has other settings
 	HopLimit       uint8              `json:"hop_limit,omitempty"`  // 0: hosts keep theirs
 	MTU            int                `json:"mtu,omitempty"`        // 0: hosts keep theirs
 	Prefixes       []AdvertisedPrefix `json:"prefixes,omitempty"`
@@ -68,5 +70,12 @@ type AdvertiserStatus struct {
 	Error string `json:"error,omitempty"` // why it does not advertise, for people
 	// Notes say what does not fit together with other routers of the link, for people.
 	Notes    []string          `json:"notes,omitempty"`
-	Counters map[string]uint64 `json:"counters"` // messages sent, and received by verdict
+	Routers  []HeardRouter     `json:"routers,omitempty"` // the others of the link
+	Counters map[string]uint64 `json:"counters"`          // messages sent, and received by verdict
+}
+
+// HeardRouter is another router of a link, with what it last advertised.
+type HeardRouter struct {
+	Advertisement           // Source is the router's
+	At            time.Time `json:"at"`
 }

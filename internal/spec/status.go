@@ -4,12 +4,12 @@ import "net/netip"
 
 // Status is what `v6net status` shows; its JSON form is stable.
 type Status struct {
-	Version       string             `json:"version"`
-	Networks      []NetworkStatus    `json:"networks"`
-	Pools         []PoolStatus       `json:"pools"`
-	Proxies       []ProxyStatus      `json:"proxies"`
-	Announcements []AdvertiserStatus `json:"announcements,omitempty"` // routes told to parent links
-	Sysctls       []SysctlStatus     `json:"sysctls"`
+	Version  string             `json:"version"`
+	Networks []NetworkStatus    `json:"networks"`
+	Pools    []PoolStatus       `json:"pools"`
+	Proxies  []ProxyStatus      `json:"proxies"`
+	Parents  []AdvertiserStatus `json:"parents,omitempty"` // routes told to parent links, and routers heard there
+	Sysctls  []SysctlStatus     `json:"sysctls"`
 }
 
 // NetworkStatus is one network with its endpoints.

@@ -77,6 +77,51 @@ func TestSameAsRadvd(t *testing.T) {
 	}
 }
 
+// A route that radvd announces on the link is left to it.
+func TestYieldsToRadvd(t *testing.T) {
+	l := newRouterLab(t)
+	l.attach(t, false)
+	config := filepath.Join(t.TempDir(), "radvd.conf")
+	err := os.WriteFile(config, []byte(`interface eth0 {
+		AdvSendAdvert on;
+		AdvDefaultLifetime 0;
+		AdvManagedFlag on;
+		route 2001:db8:3::/48 { AdvRouteLifetime 1800; };
+	};`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.container.Sysctl(t, "net/ipv6/conf/all/forwarding", "1")
+	var out lockedBuffer
+	radvd := l.container.Command(t.Context(), "radvd", "-C", config, "-n", "-m", "stderr", "-u", "root", "-p", config+".pid")
+	radvd.Stderr = &out
+	if err := radvd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer stop(radvd)
+	time.Sleep(500 * time.Millisecond)
+	l.advertisers.Listen([]string{"br0"})
+	eventually(t, "radvd is heard", func() bool { return len(l.advertisers.Status()[0].Routers) == 1 })
+
+	heard := l.watch(t)
+	l.advertisers.Advertise(spec.Advertisement{Link: "br0", Routes: []spec.AdvertisedRoute{
+		{Prefix: netip.MustParsePrefix("2001:db8:3::/48"), Lifetime: 1800},
+		{Prefix: netip.MustParsePrefix("2001:db8:4::/48"), Lifetime: 1800},
+	}})
+	// Sent by the host: in the container's own direction radvd is seen, too.
+	eventually(t, "our advertisement", func() bool {
+		m := heard()
+		if m == nil {
+			return false
+		}
+		d := ra.Decode(m)
+		return len(d.Routes) == 1 && d.Routes[0].Prefix == netip.MustParsePrefix("2001:db8:4::/48")
+	})
+	if notes := l.advertisers.Status()[0].Notes; len(notes) != 1 || !strings.Contains(notes[0], "2001:db8:3::/48 is not announced") {
+		t.Errorf("notes %q, radvd says\n%s", notes, out.String())
+	}
+}
+
 // radvdump reads from the wire what it would take as a configuration.
 func TestRadvdumpReadsOurs(t *testing.T) {
 	l := newRouterLab(t)
