@@ -123,12 +123,18 @@ func (n *network) advertisement() spec.Advertisement {
 		a.Prefixes = append(a.Prefixes, spec.AdvertisedPrefix{
 			Prefix:     s.Prefix,
 			OnLink:     n.Options.ICC,
-			Autonomous: o.Autonomous && s.Prefix.Bits() == 64, // RFC 4862 §5.5.3 d)
+			Autonomous: n.autonomous(s),
 			Valid:      validLimit,
 			Preferred:  preferredLimit,
 		})
 	}
 	return a
+}
+
+// autonomous reports whether hosts make addresses of a subnet themselves; they
+// can of a /64 alone (RFC 4862 §5.5.3 d).
+func (n *network) autonomous(s spec.Subnet) bool {
+	return n.Options.Advertise.Autonomous && s.Prefix.Bits() == 64
 }
 
 // announcedRoutes are a network's pools that the parent link is told of: those

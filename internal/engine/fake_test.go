@@ -177,6 +177,7 @@ func (w *world) reboot(boot string) {
 	fresh := newWorld()
 	w.booted, w.links, w.sysctls, w.ruleset, w.neighbours = boot, fresh.links, fresh.sysctls, nil, fresh.neighbours
 	w.defaultParent, w.raLinks = fresh.defaultParent, fresh.raLinks
+	clear(w.advertised)
 }
 
 // clone is a copy in which another daemon may do as it likes.

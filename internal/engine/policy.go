@@ -56,6 +56,9 @@ func (n *network) policy(endpoints []*endpoint) firewall.Network {
 	}
 	for _, s := range n.IPv6 {
 		f.Pools = append(f.Pools, s.Prefix)
+		if n.autonomous(s) {
+			f.Autonomous = append(f.Autonomous, s.Prefix)
+		}
 		if n.MasqueradesIPv6(s) && !n.Internal {
 			f.Masquerade = append(f.Masquerade, s.Prefix)
 		}

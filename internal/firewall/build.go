@@ -20,7 +20,7 @@ func Build(c Config) (Ruleset, error) {
 	for _, link := range c.Parents {
 		b.add("parents", quote(link))
 	}
-	var pools, masquerade netipx.IPSetBuilder
+	var pools, masquerade, autonomous netipx.IPSetBuilder
 	for _, n := range c.Networks {
 		b.network(n)
 		for _, p := range n.Pools {
@@ -29,11 +29,17 @@ func Build(c Config) (Ruleset, error) {
 		for _, p := range n.Masquerade {
 			masquerade.AddPrefix(p)
 		}
+		for _, p := range n.Autonomous {
+			autonomous.AddPrefix(p)
+		}
 	}
 	if err := b.prefixes("pools", &pools); err != nil {
 		return Ruleset{}, err
 	}
 	if err := b.prefixes("masquerade", &masquerade); err != nil {
+		return Ruleset{}, err
+	}
+	if err := b.prefixes("autonomous", &autonomous); err != nil {
 		return Ruleset{}, err
 	}
 	return b.ruleset(), nil

@@ -79,7 +79,7 @@ func TestBuildGolden(t *testing.T) {
 		}},
 		"adjacent pools": {Networks: []Network{
 			{ID: "aaaaaaaaaaaa", Bridge: "br-a", Pools: prefixes("10.0.0.0/24", "10.0.1.0/24", "fd00::/64")},
-			{ID: "bbbbbbbbbbbb", Bridge: "br-b", Pools: prefixes("10.0.1.0/25", "fd00::/64")},
+			{ID: "bbbbbbbbbbbb", Bridge: "br-b", Pools: prefixes("10.0.1.0/25", "fd00::/64"), Autonomous: prefixes("fd00::/64")},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -40,7 +40,7 @@ func chains() []Chain {
 			// Before all else, what conntrack knows included: whoever scans a
 			// prefix must not fill the host's neighbour cache (RFC 6583). The
 			// forward hook precedes the neighbour's resolution.
-			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 counter drop",
+			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 counter drop",
 			"oifname @networks ip daddr @pools4 ip daddr != @live4 counter drop",
 			"ct state established,related goto vouch",
 			"iifname @internal counter drop",
@@ -158,6 +158,7 @@ func sets() []Set {
 		{Name: "live6", Key: typeAddr6},
 		{Name: "pools4", Key: typeAddr4, Interval: true},
 		{Name: "pools6", Key: typeAddr6, Interval: true},
+		{Name: "autonomous6", Key: typeAddr6, Interval: true}, // pools of SLAAC hosts
 		{Name: "masquerade4", Key: typeAddr4, Interval: true},
 		{Name: "masquerade6", Key: typeAddr6, Interval: true},
 	}

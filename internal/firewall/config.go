@@ -26,6 +26,9 @@ type Network struct {
 	// Live are the addresses of the pools that somebody has. Packets from
 	// elsewhere to the others are dropped before the host asks who has them.
 	Live []netip.Addr
+	// Autonomous are the pools of which hosts make addresses themselves (RFC
+	// 4862), so that any of them may be somebody's.
+	Autonomous []netip.Prefix
 	// Masquerade are the pools whose addresses mean nothing outside this host.
 	Masquerade []netip.Prefix
 	Published  []Published

@@ -29,6 +29,11 @@ func (c Config) Validate() error {
 				return fmt.Errorf("network %s has an invalid pool", spec.ShortID(n.ID))
 			}
 		}
+		for _, p := range n.Autonomous {
+			if !p.IsValid() || !p.Addr().Is6() {
+				return fmt.Errorf("network %s: hosts make no addresses of pool %v", spec.ShortID(n.ID), p)
+			}
+		}
 		for _, a := range n.Live {
 			if !isContainers(a) {
 				return fmt.Errorf("network %s: live address %v is no address of a container", spec.ShortID(n.ID), a)
