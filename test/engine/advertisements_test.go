@@ -64,7 +64,7 @@ func testAdvertisedAuto(t *testing.T, l *lab) {
 	}
 	mustFetch(t, l.far, bracket(l.ipv6(t, "web", "net")))
 
-	status := l.onEngine(t, program(t), "status")
+	status := l.v6net(t, "status")
 	for _, want := range []string{"advertises  no default router", "prefix 2001:db8:2:1::/64, on-link (L), valid 1h30m0s", "DNS server 2001:db8:2:1::53", "PARENT eth0"} {
 		if !strings.Contains(strings.Join(strings.Fields(status), " "), strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("v6net status does not say %q:\n%s", want, status)
