@@ -12,7 +12,7 @@ import (
 )
 
 // raiseTimeout bounds the wait for both ends of a cable to be usable.
-const raiseTimeout = 5 * time.Second
+const raiseTimeout = 30 * time.Second
 
 // Connect runs a cable (a veth pair) from interface aIf of host a to interface
 // bIf of host b. Both ends are up and have their link-local address when it

@@ -40,8 +40,8 @@ func TestSelfIsANewHost(t *testing.T) {
 func TestConnectedHostsReachEachOther(t *testing.T) {
 	self, up := testnet.Self(t), testnet.New(t, "up")
 	testnet.Connect(t, self, "eth0", up, "lan0")
-	self.Run(t, "ip", "addr", "add", "2001:db8::2/64", "dev", "eth0")
-	up.Run(t, "ip", "addr", "add", "2001:db8::1/64", "dev", "lan0")
+	self.AddAddress(t, "2001:db8::2/64", "eth0")
+	up.AddAddress(t, "2001:db8::1/64", "lan0")
 	self.Run(t, "ping", "-c", "1", "-W", "2", "2001:db8::1")
 	up.Run(t, "ping", "-c", "1", "-W", "2", "2001:db8::2")
 }
@@ -58,10 +58,10 @@ func TestRouter(t *testing.T) {
 	self, router, far := testnet.Self(t), testnet.New(t, "router"), testnet.New(t, "far")
 	testnet.Connect(t, self, "eth0", router, "near")
 	testnet.Connect(t, router, "far", far, "eth0")
-	self.Run(t, "ip", "addr", "add", "2001:db8:1::2/64", "dev", "eth0")
-	router.Run(t, "ip", "addr", "add", "2001:db8:1::1/64", "dev", "near")
-	router.Run(t, "ip", "addr", "add", "2001:db8:2::1/64", "dev", "far")
-	far.Run(t, "ip", "addr", "add", "2001:db8:2::2/64", "dev", "eth0")
+	self.AddAddress(t, "2001:db8:1::2/64", "eth0")
+	router.AddAddress(t, "2001:db8:1::1/64", "near")
+	router.AddAddress(t, "2001:db8:2::1/64", "far")
+	far.AddAddress(t, "2001:db8:2::2/64", "eth0")
 	self.Run(t, "ip", "route", "add", "default", "via", "2001:db8:1::1")
 	far.Run(t, "ip", "route", "add", "default", "via", "2001:db8:2::1")
 	router.Sysctl(t, "net/ipv6/conf/all/forwarding", "1")
@@ -72,8 +72,8 @@ func TestRouter(t *testing.T) {
 func TestDoOpensSocketsInTheHost(t *testing.T) {
 	self, up := testnet.Self(t), testnet.New(t, "up")
 	testnet.Connect(t, self, "eth0", up, "lan0")
-	self.Run(t, "ip", "addr", "add", "2001:db8::2/64", "dev", "eth0")
-	up.Run(t, "ip", "addr", "add", "2001:db8::1/64", "dev", "lan0")
+	self.AddAddress(t, "2001:db8::2/64", "eth0")
+	up.AddAddress(t, "2001:db8::1/64", "lan0")
 
 	var listener net.Listener
 	up.Do(t, func() {

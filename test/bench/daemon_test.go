@@ -108,6 +108,31 @@ func (d *daemon) status(t *testing.T, line string) string {
 	return ""
 }
 
+// clockTick is the unit of times in /proc/PID/stat: USER_HZ, 100 per second on
+// every architecture that Go runs on.
+const clockTick = 10 * time.Millisecond
+
+// cpu is the processor time that the daemon has used, in all its threads.
+func (d *daemon) cpu(t *testing.T) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The second field is the program's name in parentheses, and may contain
+	// anything; utime and stime are the 14th and 15th (proc_pid_stat(5)).
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(string(field), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * clockTick
+}
+
 // files is how many files the daemon has open.
 func (d *daemon) files(t *testing.T) float64 {
 	t.Helper()

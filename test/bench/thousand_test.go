@@ -27,27 +27,39 @@ func measureDaemon(t *testing.T, r *report) {
 	host, containers := testnet.New(t, "host"), testnet.New(t, "containers")
 	up := testnet.New(t, "up")
 	testnet.Connect(t, host, "eth0", up, "lan0")
-	host.Run(t, "ip", "address", "add", "2001:db8:1::2/64", "dev", "eth0")
+	host.AddAddress(t, "2001:db8:1::2/64", "eth0")
 	host.Run(t, "ip", "route", "add", "default", "via", "2001:db8:1::1")
 
 	d := newDaemon(t, host)
-	empty := d.start(t)
+	empty, emptyCPU := d.start(t), d.cpu(t)
 	baseRSS, baseFiles := d.memory(t, "VmRSS"), d.files(t)
 	var pools [networks]pair
 	for n := range networks {
 		subnets := pair{v4: fmt.Sprintf("10.6.%d.0/22", 4*n), v6: fmt.Sprintf("2001:db8:a:%x::/64", n)}
 		pools[n] = d.plugin.makeNetwork(t, id("network", n), subnets, map[string]any{"ndproxy": "on", "parent": "eth0"})
 	}
-	var times sample
-	for i := range endpoints {
-		times = append(times, connect(t, d.plugin, i, pools[i%networks], host, containers))
+	bring := func(from, to int) cost {
+		began := d.cpu(t)
+		var times sample
+		for i := from; i < to; i++ {
+			times = append(times, connect(t, d.plugin, i, pools[i%networks], host, containers))
+		}
+		return cost{wall: times.median(), cpu: milliseconds(d.cpu(t)-began) / float64(to-from)}
 	}
-	bare := bareLinks(t)
+	first := bring(0, edge)
+	bring(edge, endpoints-edge)
+	last := bring(endpoints-edge, endpoints)
+	bareFirst, bareLast := bareLinks(t)
 
-	r.add(row{What: "bring up an endpoint, median of the first 100 of 1,000", Value: times[:edge].median(), Unit: "ms",
-		Peer: "the same links by ip -batch", Beside: milliseconds(bare.first)})
-	r.add(row{What: "bring up an endpoint, median of the last 100 of 1,000", Value: times[endpoints-edge:].median(), Unit: "ms",
-		Peer: "the same links by ip -batch", Beside: milliseconds(bare.last)})
+	for _, m := range []struct {
+		what         string
+		value, alone cost
+	}{{"first", first, bareFirst}, {"last", last, bareLast}} {
+		r.add(row{What: "bring up an endpoint, median of the " + m.what + " 100 of 1,000", Value: m.value.wall, Unit: "ms",
+			Peer: "the same links by ip -batch", Beside: m.alone.wall})
+		r.add(row{What: "the daemon's processor time for each of these", Value: m.value.cpu, Unit: "ms",
+			Peer: "the same links by ip -batch", Beside: m.alone.cpu})
+	}
 	r.add(row{What: "daemon's memory with 1,000 endpoints", Value: d.memory(t, "VmRSS"), Unit: "MiB",
 		Peer: "itself without any", Beside: baseRSS, Wanted: below(40)})
 	r.add(row{What: "daemon's memory at its peak (VmHWM)", Value: d.memory(t, "VmHWM"), Unit: "MiB",
@@ -61,8 +73,11 @@ func measureDaemon(t *testing.T, r *report) {
 	if after := host.Run(t, "ip", "-o", "link", "show", "type", "veth"); after != before {
 		t.Errorf("the restart changed links: %d bytes of `ip link` before, %d after", len(before), len(after))
 	}
+	replayCPU := d.cpu(t)
 	r.add(row{What: "start with 1,000 endpoints to replay", Value: milliseconds(replay), Unit: "ms",
 		Peer: "itself without any", Beside: milliseconds(empty), Wanted: below(2000)})
+	r.add(row{What: "the daemon's processor time for this", Value: milliseconds(replayCPU), Unit: "ms",
+		Peer: "itself without any", Beside: milliseconds(emptyCPU)})
 	time.Sleep(time.Second) // what the start set off
 	r.add(row{What: "daemon's memory after the replay", Value: d.memory(t, "VmRSS"), Unit: "MiB",
 		Peer: "itself without any", Beside: baseRSS, Wanted: below(40)})
@@ -91,20 +106,21 @@ func id(kind string, n int) string {
 	return hex.EncodeToString(hash[:])
 }
 
-// bareTimes are how long ip(8) took for an endpoint, on average.
-type bareTimes struct{ first, last time.Duration }
+// cost is what one endpoint takes, in milliseconds: until it is there, and of
+// the processors, which other programs on the machine do not lengthen much.
+type cost struct{ wall, cpu float64 }
 
 // bareLinks makes bridges and veth pairs as v6net does, by nothing but the
 // kernel and few runs of ip(8): no endpoint can be had for less. Moving links
 // into containers is not counted here either.
-func bareLinks(t *testing.T) bareTimes {
+func bareLinks(t *testing.T) (first, last cost) {
 	t.Helper()
 	host, containers := testnet.New(t, "bare"), testnet.New(t, "barecontainers")
 	for n := range networks {
 		host.Run(t, "ip", "link", "add", fmt.Sprint("br", n), "up", "type", "bridge", "mcast_snooping", "0")
 	}
-	add := func(from, to int) time.Duration {
-		took := batch(t, host, from, to, func(w *bytes.Buffer, i int) {
+	add := func(from, to int) cost {
+		wall, cpu := batch(t, host, from, to, func(w *bytes.Buffer, i int) {
 			fmt.Fprintf(w, "link add v%d type veth peer name p%d\n", i, i)
 			fmt.Fprintf(w, "link set v%d alias v6net:endpoint:%s\n", i, id("endpoint", i))
 			fmt.Fprintf(w, "link set v%d addrgenmode none\n", i)
@@ -115,15 +131,17 @@ func bareLinks(t *testing.T) bareTimes {
 		batch(t, host, from, to, func(w *bytes.Buffer, i int) {
 			fmt.Fprintf(w, "link set p%d netns %s up\n", i, containers.Path())
 		})
-		return took / time.Duration(to-from)
+		n := float64(to - from)
+		return cost{wall: milliseconds(wall) / n, cpu: milliseconds(cpu) / n}
 	}
-	first := add(0, edge)
+	first = add(0, edge)
 	add(edge, endpoints-edge)
-	return bareTimes{first: first, last: add(endpoints-edge, endpoints)}
+	return first, add(endpoints-edge, endpoints)
 }
 
-// batch runs ip(8) once with commands for the numbers in [from, to).
-func batch(t *testing.T, host *testnet.Host, from, to int, command func(w *bytes.Buffer, i int)) time.Duration {
+// batch runs ip(8) once with commands for the numbers in [from, to), and answers
+// how long that took.
+func batch(t *testing.T, host *testnet.Host, from, to int, command func(w *bytes.Buffer, i int)) (wall, cpu time.Duration) {
 	t.Helper()
 	var commands bytes.Buffer
 	for i := from; i < to; i++ {
@@ -135,5 +153,5 @@ func batch(t *testing.T, host *testnet.Host, from, to int, command func(w *bytes
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("ip -batch: %v\n%s", err, out)
 	}
-	return time.Since(began)
+	return time.Since(began), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 }

@@ -62,7 +62,7 @@ func newLab(t *testing.T) *lab {
 		{l.far, "eth0", farIPv6 + "/64"},
 		{l.far, "eth0", farIPv4 + "/24"},
 	} {
-		a.host.Run(t, "ip", "address", "add", a.address, "dev", a.link)
+		a.host.AddAddress(t, a.address, a.link)
 	}
 	// Namespaces take some settings over from the machine's own.
 	l.host.Sysctl(t, "net/ipv6/conf/all/forwarding", "0")

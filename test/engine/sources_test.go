@@ -87,7 +87,7 @@ func testRandomAllocation(t *testing.T, l *lab) {
 // A host without a global prefix gets a unique local one, and is told why.
 func testNoGlobalPrefix(t *testing.T, l *lab) {
 	l.host.Run(t, "ip", "address", "del", hostIPv6+"/64", "dev", "eth0")
-	defer l.host.Run(t, "ip", "address", "add", hostIPv6+"/64", "dev", "eth0")
+	defer l.host.AddAddress(t, hostIPv6+"/64", "eth0")
 	l.network(t, "net")
 	subnet := l.subnet(t, "net")
 	if subnet.Source != "ula" || !strings.Contains(subnet.Reason, "no global prefix on eth0") {
