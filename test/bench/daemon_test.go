@@ -108,29 +108,29 @@ func (d *daemon) status(t *testing.T, line string) string {
 	return ""
 }
 
-// clockTick is the unit of times in /proc/PID/stat: USER_HZ, 100 per second on
-// every architecture that Go runs on.
-const clockTick = 10 * time.Millisecond
-
-// cpu is the processor time that the daemon has used, in all its threads.
+// cpu is the processor time of all the daemon's threads. Those that have ended
+// are missing; Go keeps its threads.
 func (d *daemon) cpu(t *testing.T) time.Duration {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
+	// Nanoseconds, where /proc/PID/stat has ticks of 10 ms.
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", d.cmd.Process.Pid))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("threads of the daemon: %q, %v", files, err)
 	}
-	// The second field is the program's name in parentheses, and may contain
-	// anything; utime and stime are the 14th and 15th (proc_pid_stat(5)).
-	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	var ticks int64
-	for _, field := range fields[11:13] {
-		n, err := strconv.ParseInt(string(field), 10, 64)
+	var sum time.Duration
+	for _, file := range files {
+		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ticks += n
+		running, _, _ := strings.Cut(string(text), " ") // Documentation/scheduler/sched-stats.rst
+		n, err := strconv.ParseInt(running, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += time.Duration(n)
 	}
-	return time.Duration(ticks) * clockTick
+	return sum
 }
 
 // files is how many files the daemon has open.

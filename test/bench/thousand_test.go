@@ -69,11 +69,10 @@ func measureDaemon(t *testing.T, r *report) {
 
 	before := host.Run(t, "ip", "-o", "link", "show", "type", "veth")
 	d.stop(t)
-	replay := d.start(t)
+	replay, replayCPU := d.start(t), d.cpu(t)
 	if after := host.Run(t, "ip", "-o", "link", "show", "type", "veth"); after != before {
 		t.Errorf("the restart changed links: %d bytes of `ip link` before, %d after", len(before), len(after))
 	}
-	replayCPU := d.cpu(t)
 	r.add(row{What: "start with 1,000 endpoints to replay", Value: milliseconds(replay), Unit: "ms",
 		Peer: "itself without any", Beside: milliseconds(empty), Wanted: below(2000)})
 	r.add(row{What: "the daemon's processor time for this", Value: milliseconds(replayCPU), Unit: "ms",
