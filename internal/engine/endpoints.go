@@ -363,8 +363,8 @@ func (e *Engine) announce(ctx context.Context, ep *endpoint) {
 		}
 	}
 	for _, addr := range ep.Addresses() {
-		if err := e.Links.SetNeighbour(ctx, n.Bridge(), addr, mac); err != nil {
-			e.Log.Warn("update neighbour", "endpoint", ep.ID, "address", addr, "err", err)
+		if err := e.Links.ForgetNeighbour(ctx, n.Bridge(), addr); err != nil {
+			e.Log.Warn("forget neighbour", "endpoint", ep.ID, "address", addr, "err", err)
 		}
 		if n.Options.ICC {
 			if err := e.Host.Announce(ctx, others, addr, mac); err != nil {

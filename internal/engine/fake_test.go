@@ -507,12 +507,12 @@ func (k fakeLinks) MTU(ctx context.Context, link string) (mtu int, err error) {
 	return mtu, err
 }
 
-func (k fakeLinks) SetNeighbour(ctx context.Context, link string, addr netip.Addr, mac net.HardwareAddr) error {
+func (k fakeLinks) ForgetNeighbour(ctx context.Context, link string, addr netip.Addr) error {
 	return k.call(ctx, "link: neighbour "+addr.String(), func() error {
 		if _, ok := k.links[link]; !ok {
 			return fs.ErrNotExist
 		}
-		k.neighbours[addr] = mac.String()
+		delete(k.neighbours, addr)
 		return nil
 	})
 }

@@ -38,7 +38,7 @@ type Links interface {
 	Remove(ctx context.Context, name, alias string) error
 	Owned(context.Context) ([]spec.OwnedLink, error)
 	MTU(ctx context.Context, link string) (int, error)
-	SetNeighbour(ctx context.Context, link string, addr netip.Addr, mac net.HardwareAddr) error
+	ForgetNeighbour(ctx context.Context, link string, addr netip.Addr) error
 }
 
 // Sysctls reads and writes settings by slash-separated key, `net/ipv6/…`.
