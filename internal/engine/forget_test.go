@@ -41,7 +41,8 @@ func TestConnectionsEndWithTheEndpoint(t *testing.T) {
 	}
 }
 
-// Connections to a port end when it is closed, and those that came before it was opened; no others.
+// Connections to a port end when it is closed, and to a translated UDP port those
+// that came before it was opened; no others.
 func TestConnectionsEndWithThePort(t *testing.T) {
 	h := newHost(t)
 	n, err := h.createNetwork(t.Context(), dual(1))
@@ -52,9 +53,9 @@ func TestConnectionsEndWithThePort(t *testing.T) {
 		ports []spec.Port
 		want  string
 	}{
-		{[]spec.Port{{Protocol: "udp", Port: 53, HostPort: 5353}}, "[[2001:db8:1:0:789a::2]:53/udp 0.0.0.0:5353->172.16.0.2:53/udp]"},
-		{[]spec.Port{{Protocol: "udp", Port: 53, HostPort: 5353}, {Protocol: "tcp", Port: 80, HostPort: 80}}, "[[2001:db8:1:0:789a::2]:80/tcp 0.0.0.0:80->172.16.0.2:80/tcp]"},
-		{[]spec.Port{{Protocol: "tcp", Port: 80, HostPort: 81}}, "[[2001:db8:1:0:789a::2]:53/udp 0.0.0.0:5353->172.16.0.2:53/udp 0.0.0.0:80->172.16.0.2:80/tcp 0.0.0.0:81->172.16.0.2:80/tcp]"},
+		{[]spec.Port{{Protocol: "udp", Port: 53, HostPort: 5353}}, "[0.0.0.0:5353->172.16.0.2:53/udp]"},
+		{[]spec.Port{{Protocol: "udp", Port: 53, HostPort: 5353}, {Protocol: "tcp", Port: 80, HostPort: 80}}, "[]"},
+		{[]spec.Port{{Protocol: "tcp", Port: 80, HostPort: 81}}, "[[2001:db8:1:0:789a::2]:53/udp 0.0.0.0:5353->172.16.0.2:53/udp 0.0.0.0:80->172.16.0.2:80/tcp]"},
 		{nil, "[[2001:db8:1:0:789a::2]:80/tcp 0.0.0.0:81->172.16.0.2:80/tcp]"},
 	} {
 		h.arm(fault{})

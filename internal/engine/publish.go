@@ -55,29 +55,30 @@ func (e *Engine) Unpublish(ctx context.Context, networkID, id string) error {
 	return nil
 }
 
-// setPorts journals and applies an endpoint's ports, and ends the connections to
-// those that it closes or opens: whoever asked an open port too early is on the
-// way to the host itself. On failure the ports are as before.
+// setPorts journals and applies an endpoint's ports, and ends the connections
+// that are no longer right. On failure the ports are as before.
 func (e *Engine) setPorts(ctx context.Context, ep *endpoint, ports []spec.Port) error {
 	before := ep.Ports
-	changed := e.changedPorts(ep, before, ports)
-	set := func(ports []spec.Port) func(context.Context) error {
+	change := func(from, to []spec.Port) func(context.Context) error {
 		return func(ctx context.Context) error {
-			ep.Ports = ports
+			ep.Ports = to
 			if err := errors.Join(e.Journal.PutEndpoint(ep.Endpoint), e.applyFirewall(ctx)); err != nil {
 				return err
 			}
-			return e.Conntrack.ForgetPorts(ctx, changed)
+			return e.Conntrack.ForgetPorts(ctx, e.stalePorts(ep, from, to))
 		}
 	}
 	if len(before) == 0 && len(ports) == 0 {
 		return e.Journal.PutEndpoint(ep.Endpoint)
 	}
-	return run(ctx, []step{{what: "ports", do: set(ports), undo: set(before)}})
+	return run(ctx, []step{{what: "ports", do: change(before, ports), undo: change(ports, before)}})
 }
 
-// changedPorts are those that only one of two lists publishes.
-func (e *Engine) changedPorts(ep *endpoint, before, after []spec.Port) []firewall.Published {
+// stalePorts are those whose connections end with a change: all that it closes,
+// and of those that it opens the translated UDP ports. Who asked one of these too
+// early is on the way to the host itself for as long as he goes on asking; a new
+// TCP or SCTP connection is looked at anew.
+func (e *Engine) stalePorts(ep *endpoint, before, after []spec.Port) []firewall.Published {
 	n, ok := e.networks[ep.NetworkID]
 	if !ok {
 		return nil
@@ -88,11 +89,12 @@ func (e *Engine) changedPorts(ep *endpoint, before, after []spec.Port) []firewal
 		}
 		return all
 	}
-	without := func(a, b []firewall.Published) []firewall.Published {
-		return slices.DeleteFunc(slices.Clone(a), func(p firewall.Published) bool { return slices.Contains(b, p) })
-	}
 	was, is := published(before), published(after)
-	return append(without(was, is), without(is, was)...)
+	closed := slices.DeleteFunc(slices.Clone(was), func(p firewall.Published) bool { return slices.Contains(is, p) })
+	opened := slices.DeleteFunc(slices.Clone(is), func(p firewall.Published) bool {
+		return slices.Contains(was, p) || p.Protocol != "udp" || p.HostPort == 0
+	})
+	return append(closed, opened...)
 }
 
 // resolvePorts checks published ports and picks host ports.

@@ -82,7 +82,9 @@ func cpuModel(t *testing.T) string {
 
 // add takes a measurement in.
 func (r *report) add(m row) {
-	m.Ratio = m.Value / m.Beside
+	if m.Beside > 0 { // less than the clock's tick is no peer
+		m.Ratio = m.Value / m.Beside
+	}
 	if m.Wanted != nil {
 		got := m.Value
 		if m.Wanted.IsRatio {

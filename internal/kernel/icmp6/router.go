@@ -25,7 +25,6 @@ var allRouters = netip.MustParseAddr("ff02::2")
 type RouterConn struct {
 	conn   *ipv6.PacketConn
 	link   ethernetLink
-	zone   string
 	source netip.Addr
 }
 
@@ -54,7 +53,7 @@ func DialRouter(ctx context.Context, link string, source netip.Addr) (*RouterCon
 	if err != nil {
 		return nil, fmt.Errorf("open ICMPv6 socket from %s on %s: %w", source, link, err)
 	}
-	c := &RouterConn{conn: ipv6.NewPacketConn(conn), link: found, zone: zone, source: source}
+	c := &RouterConn{conn: ipv6.NewPacketConn(conn), link: found, source: source}
 	if err := c.configure(); err != nil {
 		return nil, errors.Join(fmt.Errorf("ICMPv6 socket on %s: %w", link, err), c.Close())
 	}
@@ -106,7 +105,9 @@ func (c *RouterConn) Read(b []byte) (ra.Received, error) {
 
 // Write sends a message; the kernel fills in its checksum.
 func (c *RouterConn) Write(b []byte, to netip.Addr) error {
-	_, err := c.conn.WriteTo(b, nil, &net.IPAddr{IP: to.AsSlice(), Zone: c.zone})
+	// By the link's index and not by a zone: to look that up, package socket would
+	// list the host's links for every message.
+	_, err := c.conn.WriteTo(b, &ipv6.ControlMessage{IfIndex: c.link.index}, &net.IPAddr{IP: to.AsSlice()})
 	return err
 }
 
