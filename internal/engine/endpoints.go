@@ -121,7 +121,7 @@ func (e *Engine) addEndpoint(ctx context.Context, n *network, spe spec.Endpoint)
 				if err := e.applyEndpoint(ctx, n, ep); err != nil {
 					return err
 				}
-				return e.applyFirewall(ctx)
+				return e.applyContainer(ctx, nil, ep)
 			},
 			undo: func(ctx context.Context) error {
 				ep.Phase = spec.PhaseDeleting
@@ -331,12 +331,11 @@ func (e *Engine) setProxied(ep *endpoint, link string) {
 	ep.proxied = link
 }
 
-// unapplyEndpoint is the way back, of an endpoint that is being deleted: the
-// ruleset has no place for it. Connections are forgotten when nothing can make
+// unapplyEndpoint is the way back, of an endpoint that is being deleted. Connections are forgotten when nothing can make
 // new ones, and before another container can have the addresses.
 func (e *Engine) unapplyEndpoint(ctx context.Context, ep *endpoint) error {
 	e.setProxied(ep, "")
-	if err := e.applyFirewall(ctx); err != nil {
+	if err := e.applyContainer(ctx, ep, nil); err != nil {
 		return err
 	}
 	if err := e.Conntrack.Forget(ctx, ep.Addresses()); err != nil {

@@ -43,11 +43,14 @@ type Engine struct {
 	endpoints  map[string]*endpoint
 	byLink     map[string]*endpoint     // by the host's end of the veth pair
 	byAddr     map[netip.Addr]*endpoint // by each of the endpoint's addresses
+	byNetwork  map[string]map[string]*endpoint
+	hostPorts  takenPorts // those that endpoints publish
 	pools      map[string]*pool
 	sysctls    map[string]string             // key → value before v6net set it
 	advertised map[string]spec.Advertisement // by link, as its hosts were last told
 
 	defaultLinks []string // of the default routes: traffic to them leaves the host
+	ruled        bool     // the ruleset of all networks is in place
 }
 
 type network struct {
@@ -73,6 +76,8 @@ func New(c Config) (*Engine, error) {
 		endpoints:  map[string]*endpoint{},
 		byLink:     map[string]*endpoint{},
 		byAddr:     map[netip.Addr]*endpoint{},
+		byNetwork:  map[string]map[string]*endpoint{},
+		hostPorts:  takenPorts{},
 		pools:      map[string]*pool{},
 		advertised: map[string]spec.Advertisement{},
 	}
@@ -270,6 +275,11 @@ func (e *Engine) remember(ep *endpoint) {
 	for _, a := range ep.Addresses() {
 		e.byAddr[a] = ep
 	}
+	if e.byNetwork[ep.NetworkID] == nil {
+		e.byNetwork[ep.NetworkID] = map[string]*endpoint{}
+	}
+	e.byNetwork[ep.NetworkID][ep.ID] = ep
+	e.takePorts(ep)
 }
 
 func (e *Engine) forget(ep *endpoint) {
@@ -278,15 +288,19 @@ func (e *Engine) forget(ep *endpoint) {
 	for _, a := range ep.Addresses() {
 		delete(e.byAddr, a)
 	}
+	delete(e.byNetwork[ep.NetworkID], ep.ID)
+	if len(e.byNetwork[ep.NetworkID]) == 0 {
+		delete(e.byNetwork, ep.NetworkID)
+	}
+	e.dropPorts(ep)
 }
 
 // endpointsOf are a network's endpoints in a stable order.
 func (e *Engine) endpointsOf(networkID string) []*endpoint {
-	var eps []*endpoint
-	for _, id := range sortedIDs(e.endpoints) {
-		if ep := e.endpoints[id]; ep.NetworkID == networkID {
-			eps = append(eps, ep)
-		}
+	mine := e.byNetwork[networkID]
+	eps := make([]*endpoint, 0, len(mine))
+	for _, id := range sortedIDs(mine) {
+		eps = append(eps, mine[id])
 	}
 	return eps
 }

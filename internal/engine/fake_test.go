@@ -592,6 +592,18 @@ func (f fakeFirewall) Apply(ctx context.Context, r firewall.Ruleset) error {
 	})
 }
 
+func (f fakeFirewall) Update(ctx context.Context, changes []firewall.Change) error {
+	return f.call(ctx, "firewall: update", func() error {
+		if f.ruleset == nil {
+			return errors.New("no ruleset is applied")
+		}
+		r := f.ruleset.Clone()
+		r.Change(changes)
+		f.ruleset = &r
+		return nil
+	})
+}
+
 func (f fakeFirewall) Remove(ctx context.Context) error {
 	return f.call(ctx, "firewall: remove", func() error {
 		f.ruleset = nil

@@ -20,7 +20,7 @@ func TestConnectionsEndWithTheEndpoint(t *testing.T) {
 		return fmt.Sprintf("conntrack: forget [%s %s]", a.leases[onLinkPool], a.leases[pool4])
 	}
 	ended := func() bool {
-		return h.calledInOrder("firewall: apply", forgotten(), "link: remove "+spec.VethName(a.id), "journal: delete endpoint "+a.id)
+		return h.calledInOrder("firewall: update", forgotten(), "link: remove "+spec.VethName(a.id), "journal: delete endpoint "+a.id)
 	}
 	h.arm(fault{})
 	must(t, h.stop(t.Context(), *a))
@@ -60,7 +60,7 @@ func TestConnectionsEndWithThePort(t *testing.T) {
 	} {
 		h.arm(fault{})
 		must(t, h.engine.Publish(t.Context(), n.ID, a.id, step.ports))
-		if !h.calledInOrder("firewall: apply", "conntrack: forget ports "+step.want) {
+		if !h.calledInOrder("firewall: update", "conntrack: forget ports "+step.want) {
 			t.Errorf("publish %v: calls %q, want %s forgotten", step.ports, h.calls, step.want)
 		}
 	}
@@ -94,7 +94,7 @@ func TestLiveAddresses(t *testing.T) {
 	ep, err = h.lease(t.Context(), n, &attachment{id: epID(2)})
 	must(t, err)
 	h.arm(fault{at: 3, mode: failAfter}) // journal, link, firewall
-	if _, err = h.engine.CreateEndpoint(t.Context(), ep); err == nil || !h.calledInOrder("link: ", "firewall: apply", "firewall: apply") {
+	if _, err = h.engine.CreateEndpoint(t.Context(), ep); err == nil || !h.calledInOrder("link: ", "firewall: update", "firewall: update") {
 		t.Errorf("the rules could not be put in place: %v; calls %q", err, h.calls)
 	}
 	h.disarm()

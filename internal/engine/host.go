@@ -49,9 +49,11 @@ type Sysctls interface {
 	List(ctx context.Context, folder string) ([]string, error)
 }
 
-// Firewall puts a ruleset in place in one atomic step, or removes every rule of ours.
+// Firewall puts a ruleset in place in one atomic step, changes elements of the
+// one that is in place, or removes every rule of ours.
 type Firewall interface {
 	Apply(context.Context, firewall.Ruleset) error
+	Update(context.Context, []firewall.Change) error
 	Remove(context.Context) error
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 // applyFirewall puts the rules for all present networks in place, or takes ours
 // away when there is no network left.
 func (e *Engine) applyFirewall(ctx context.Context) error {
+	e.ruled = false
 	if len(e.networks) == 0 {
 		return e.Firewall.Remove(ctx)
 	}
@@ -19,17 +21,31 @@ func (e *Engine) applyFirewall(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("firewall: %w", err)
 	}
-	return e.Firewall.Apply(ctx, ruleset)
+	if err := e.Firewall.Apply(ctx, ruleset); err != nil {
+		return err
+	}
+	e.ruled = true
+	return nil
+}
+
+// applyContainer turns the rules for one endpoint from what they were into what
+// they are to be, at no cost for the others; nil is an endpoint that is not there.
+// Where the rest of the ruleset may not be in place, all of it is put there.
+func (e *Engine) applyContainer(ctx context.Context, before, after *endpoint) error {
+	n, known := e.networks[cmp.Or(after, before).NetworkID]
+	if !known || !e.ruled {
+		return e.applyFirewall(ctx)
+	}
+	changes, err := n.policy(after).Since(n.policy(before))
+	if err != nil {
+		return fmt.Errorf("firewall: %w", err)
+	}
+	return e.Firewall.Update(ctx, changes)
 }
 
 // policy is what the firewall needs to know, in a stable order.
 func (e *Engine) policy() firewall.Config {
 	var c firewall.Config
-	byNetwork := map[string][]*endpoint{}
-	for _, id := range sortedIDs(e.endpoints) {
-		ep := e.endpoints[id]
-		byNetwork[ep.NetworkID] = append(byNetwork[ep.NetworkID], ep)
-	}
 	for _, id := range sortedIDs(e.networks) {
 		n := e.networks[id]
 		if n.parent != "" {
@@ -38,14 +54,20 @@ func (e *Engine) policy() firewall.Config {
 		if !n.Internal {
 			c.Parents = append(c.Parents, e.defaultLinks...)
 		}
-		c.Networks = append(c.Networks, n.policy(byNetwork[id]))
+		c.Networks = append(c.Networks, n.policy(living(e.endpointsOf(id))...))
 	}
 	slices.Sort(c.Parents)
 	c.Parents = slices.Compact(c.Parents)
 	return c
 }
 
-func (n *network) policy(endpoints []*endpoint) firewall.Network {
+// living are the endpoints that are not being deleted.
+func living(endpoints []*endpoint) []*endpoint {
+	return slices.DeleteFunc(endpoints, func(ep *endpoint) bool { return ep.Phase == spec.PhaseDeleting })
+}
+
+// policy is the network with those endpoints on it.
+func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 	f := firewall.Network{
 		ID:       n.ID,
 		Bridge:   n.Bridge(),
@@ -73,18 +95,25 @@ func (n *network) policy(endpoints []*endpoint) firewall.Network {
 		f.Live = append(f.Live, s.Aux...) // the user says that somebody has them
 	}
 	for _, ep := range endpoints {
-		if ep.Phase == spec.PhaseDeleting {
+		if ep == nil {
 			continue
 		}
 		f.Live = append(f.Live, ep.Addresses()...)
-		for _, p := range ep.Ports {
-			f.Published = append(f.Published, n.published(ep, p)...)
-		}
+		f.Published = append(f.Published, n.published(ep)...)
 	}
 	return f
 }
 
-func (n *network) published(ep *endpoint, p spec.Port) []firewall.Published {
+// published is what all of the endpoint's ports come to.
+func (n *network) published(ep *endpoint) []firewall.Published {
+	var out []firewall.Published
+	for _, p := range ep.Ports {
+		out = append(out, n.publishedPort(ep, p)...)
+	}
+	return out
+}
+
+func (n *network) publishedPort(ep *endpoint, p spec.Port) []firewall.Published {
 	var out []firewall.Published
 	for _, a := range n.opened(ep, p) {
 		out = append(out, firewall.Published{Protocol: p.Protocol, Container: a, Port: p.Port})

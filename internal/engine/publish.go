@@ -59,37 +59,34 @@ func (e *Engine) Unpublish(ctx context.Context, networkID, id string) error {
 // that are no longer right. On failure the ports are as before.
 func (e *Engine) setPorts(ctx context.Context, ep *endpoint, ports []spec.Port) error {
 	before := ep.Ports
-	change := func(from, to []spec.Port) func(context.Context) error {
+	change := func(to []spec.Port) func(context.Context) error {
 		return func(ctx context.Context) error {
+			was := *ep
+			e.dropPorts(ep)
 			ep.Ports = to
-			if err := errors.Join(e.Journal.PutEndpoint(ep.Endpoint), e.applyFirewall(ctx)); err != nil {
+			e.takePorts(ep)
+			if err := errors.Join(e.Journal.PutEndpoint(ep.Endpoint), e.applyContainer(ctx, &was, ep)); err != nil {
 				return err
 			}
-			return e.Conntrack.ForgetPorts(ctx, e.stalePorts(ep, from, to))
+			return e.Conntrack.ForgetPorts(ctx, e.stalePorts(&was, ep))
 		}
 	}
 	if len(before) == 0 && len(ports) == 0 {
 		return e.Journal.PutEndpoint(ep.Endpoint)
 	}
-	return run(ctx, []step{{what: "ports", do: change(before, ports), undo: change(ports, before)}})
+	return run(ctx, []step{{what: "ports", do: change(ports), undo: change(before)}})
 }
 
 // stalePorts are those whose connections end with a change: all that it closes,
 // and of those that it opens the translated UDP ports. Who asked one of these too
 // early is on the way to the host itself for as long as he goes on asking; a new
 // TCP or SCTP connection is looked at anew.
-func (e *Engine) stalePorts(ep *endpoint, before, after []spec.Port) []firewall.Published {
-	n, ok := e.networks[ep.NetworkID]
+func (e *Engine) stalePorts(before, after *endpoint) []firewall.Published {
+	n, ok := e.networks[after.NetworkID]
 	if !ok {
 		return nil
 	}
-	published := func(ports []spec.Port) (all []firewall.Published) {
-		for _, p := range ports {
-			all = append(all, n.published(ep, p)...)
-		}
-		return all
-	}
-	was, is := published(before), published(after)
+	was, is := n.published(before), n.published(after)
 	closed := slices.DeleteFunc(slices.Clone(was), func(p firewall.Published) bool { return slices.Contains(is, p) })
 	opened := slices.DeleteFunc(slices.Clone(is), func(p firewall.Published) bool {
 		return slices.Contains(was, p) || p.Protocol != "udp" || p.HostPort == 0
@@ -102,7 +99,7 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 	if len(ports) > 0 && n.Options.Inbound == spec.InboundNone {
 		return nil, fmt.Errorf("the network has inbound=none: no port can be published on it")
 	}
-	taken := e.takenPorts(ep)
+	own := takenPorts{} // of the ports before, in the same request
 	resolved := make([]spec.Port, 0, len(ports))
 	for _, p := range ports {
 		if err := n.checkHostIP(ep, p); err != nil {
@@ -110,10 +107,10 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 		}
 		if len(n.translated(ep, p)) > 0 {
 			var err error
-			if p, err = e.pickHostPort(n, ep, p, taken); err != nil {
+			if p, err = e.pickHostPort(n, ep, p, own); err != nil {
 				return nil, err
 			}
-			taken.add(ep, n.published(ep, p))
+			own.add(ep, n.publishedPort(ep, p))
 		} else {
 			p.HostPort = 0 // takes none of the host's
 		}
@@ -138,19 +135,21 @@ type takenPort struct {
 
 type takenPorts map[hostPort][]takenPort
 
-// takenPorts are those of all endpoints but one.
-func (e *Engine) takenPorts(but *endpoint) takenPorts {
-	taken := takenPorts{}
-	for _, ep := range e.endpoints {
-		n, ok := e.networks[ep.NetworkID]
-		if ep == but || !ok {
-			continue
-		}
-		for _, p := range ep.Ports {
-			taken.add(ep, n.published(ep, p))
+// takePorts and dropPorts keep Engine.hostPorts in step with an endpoint's ports.
+func (e *Engine) takePorts(ep *endpoint) {
+	if n, ok := e.networks[ep.NetworkID]; ok {
+		e.hostPorts.add(ep, n.published(ep))
+	}
+}
+
+func (e *Engine) dropPorts(ep *endpoint) {
+	for _, p := range ep.Ports {
+		key := hostPort{p.Protocol, p.HostPort}
+		others := slices.DeleteFunc(e.hostPorts[key], func(t takenPort) bool { return t.endpoint == ep })
+		if e.hostPorts[key] = others; len(others) == 0 {
+			delete(e.hostPorts, key)
 		}
 	}
-	return taken
 }
 
 func (t takenPorts) add(ep *endpoint, published []firewall.Published) {
@@ -164,7 +163,7 @@ func (t takenPorts) add(ep *endpoint, published []firewall.Published) {
 
 // pickHostPort finds a host port that can be translated to all of the
 // container's addresses: the same for both families.
-func (e *Engine) pickHostPort(n *network, ep *endpoint, p spec.Port, taken takenPorts) (spec.Port, error) {
+func (e *Engine) pickHostPort(n *network, ep *endpoint, p spec.Port, own takenPorts) (spec.Port, error) {
 	first, last := p.HostPort, max(p.HostPort, p.HostEnd)
 	if first == 0 {
 		first, last = firstDynamicPort, lastDynamicPort
@@ -172,20 +171,23 @@ func (e *Engine) pickHostPort(n *network, ep *endpoint, p spec.Port, taken taken
 	var why error
 	for port := int(first); port <= int(last); port++ {
 		p.HostPort = uint16(port)
-		if why = e.portFree(n, ep, p, taken); why == nil {
+		if why = e.portFree(n, ep, p, own); why == nil {
 			return p, nil
 		}
 	}
 	return spec.Port{}, why
 }
 
-// portFree says who has a host port that is to be published: another endpoint, or a program of the host.
-func (e *Engine) portFree(n *network, ep *endpoint, p spec.Port, taken takenPorts) error {
-	for _, want := range n.published(ep, p) {
+// portFree says who has a host port that is to be published: another endpoint,
+// another port of the same request, or a program of the host.
+func (e *Engine) portFree(n *network, ep *endpoint, p spec.Port, own takenPorts) error {
+	for _, want := range n.publishedPort(ep, p) {
 		if want.HostPort == 0 {
 			continue
 		}
-		for _, t := range taken[hostPort{want.Protocol, want.HostPort}] {
+		key := hostPort{want.Protocol, want.HostPort}
+		others := slices.DeleteFunc(slices.Clone(e.hostPorts[key]), func(t takenPort) bool { return t.endpoint == ep })
+		for _, t := range append(others, own[key]...) {
 			if want.Collides(t.published) {
 				return fmt.Errorf("host port %d/%s is published by endpoint %s already", p.HostPort, p.Protocol, spec.ShortID(t.endpoint.ID))
 			}

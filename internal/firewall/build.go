@@ -45,6 +45,28 @@ func Build(c Config) (Ruleset, error) {
 	return b.ruleset(), nil
 }
 
+// Since lists the changes of elements that turn a ruleset with old in it into one
+// with n in its place. It costs what the two cost, and nothing for the other
+// networks: so a network is given here with the one container that changes. The
+// pools must be the same, since the sets of prefixes are made of all networks'.
+// The error is that of [Config.Validate] for n alone: whether other networks have
+// its published ports already is not seen.
+func (n Network) Since(old Network) ([]Change, error) {
+	if err := (Config{Networks: []Network{n}}).Validate(); err != nil {
+		return nil, err
+	}
+	before, after := builder{}, builder{}
+	before.network(old)
+	after.network(n)
+	before.sort()
+	after.sort()
+	var changes []Change
+	for _, set := range sets() {
+		changes = appendChange(changes, set.Name, before[set.Name], after[set.Name])
+	}
+	return changes, nil
+}
+
 // builder collects the elements of each set by its name.
 type builder map[string][]Element
 
@@ -115,11 +137,21 @@ func (b builder) ruleset() Ruleset {
 	r := Ruleset{Family: Family, Table: Table, Sets: sets(), Chains: chains()}
 	for i := range r.Sets {
 		set := &r.Sets[i]
-		set.Elements = append(set.Elements, b[set.Name]...)
-		slices.SortFunc(set.Elements, compareElements)
-		set.Elements = slices.Compact(set.Elements)
+		set.Elements = sorted(append(set.Elements, b[set.Name]...))
 	}
 	return r
+}
+
+func (b builder) sort() {
+	for name := range b {
+		b[name] = sorted(b[name])
+	}
+}
+
+// sorted are the elements in order, each once.
+func sorted(elements []Element) []Element {
+	slices.SortFunc(elements, compareElements)
+	return slices.Compact(elements)
 }
 
 // family is how the names of sets of such addresses end.

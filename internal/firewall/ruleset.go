@@ -68,12 +68,73 @@ func (r Ruleset) Since(old Ruleset) (changes []Change, ok bool) {
 		if set.Name != before.Name || set.Key != before.Key || set.Value != before.Value || set.Interval != before.Interval {
 			return nil, false
 		}
-		c := Change{Set: set.Name, Delete: without(before.Elements, set.Elements), Add: without(set.Elements, before.Elements)}
-		if len(c.Delete)+len(c.Add) > 0 {
-			changes = append(changes, c)
-		}
+		changes = appendChange(changes, set.Name, before.Elements, set.Elements)
 	}
 	return changes, true
+}
+
+// appendChange appends what turns before into after, both sorted, if that is anything.
+func appendChange(changes []Change, set string, before, after []Element) []Change {
+	c := Change{Set: set, Delete: without(before, after), Add: without(after, before)}
+	if len(c.Delete)+len(c.Add) == 0 {
+		return changes
+	}
+	return append(changes, c)
+}
+
+// Pending are those of the changes that r does not have yet.
+func (r Ruleset) Pending(changes []Change) []Change {
+	var pending []Change
+	for _, c := range changes {
+		set := r.set(c.Set)
+		absent := func(e Element) bool { return !set.has(e) }
+		c.Delete = slices.DeleteFunc(slices.Clone(c.Delete), absent)
+		c.Add = slices.DeleteFunc(slices.Clone(c.Add), set.has)
+		if len(c.Delete)+len(c.Add) > 0 {
+			pending = append(pending, c)
+		}
+	}
+	return pending
+}
+
+// Change makes changes in place.
+func (r Ruleset) Change(changes []Change) {
+	for _, c := range changes {
+		set := r.set(c.Set)
+		for _, e := range c.Delete {
+			if i, found := set.find(e); found {
+				set.Elements = slices.Delete(set.Elements, i, i+1)
+			}
+		}
+		for _, e := range c.Add {
+			if i, found := set.find(e); !found {
+				set.Elements = slices.Insert(set.Elements, i, e)
+			}
+		}
+	}
+}
+
+// Clone is a copy whose elements can be changed.
+func (r Ruleset) Clone() Ruleset {
+	r.Sets = slices.Clone(r.Sets)
+	for i := range r.Sets {
+		r.Sets[i].Elements = slices.Clone(r.Sets[i].Elements)
+	}
+	return r
+}
+
+// set is the one of that name, which must exist: the names are the package's own.
+func (r Ruleset) set(name string) *Set {
+	return &r.Sets[slices.IndexFunc(r.Sets, func(s Set) bool { return s.Name == name })]
+}
+
+func (s *Set) find(e Element) (int, bool) {
+	return slices.BinarySearchFunc(s.Elements, e, compareElements)
+}
+
+func (s *Set) has(e Element) bool {
+	_, found := s.find(e)
+	return found
 }
 
 // without is what of a is not in b; both are sorted.

@@ -74,26 +74,89 @@ func (f *Firewall) applyTable(want firewall.Ruleset) error {
 	if err != nil {
 		return err
 	}
-	done := func(err error) error {
-		if err == nil {
-			f.applied, f.certain = &want, true
-		}
-		return err
-	}
 	if f.certain {
 		changes, ok := want.Since(*f.applied)
 		if ok && t.present(f.conn) {
-			err := t.update(f.conn, changes)
-			if err == nil {
-				return done(nil)
-			}
-			f.log.Warn("firewall: elements cannot be updated, replacing the table", "err", err)
-			if err := drain(f.socket); err != nil {
+			updated, err := f.update(t, changes)
+			if err != nil {
 				return err
+			}
+			if updated {
+				f.applied = &want
+				return nil
 			}
 		}
 	}
-	return done(t.replace(f.conn))
+	return f.replace(t)
+}
+
+// Update makes changes of the elements of the ruleset that was applied last, in
+// one atomic step. Those that are made already are left out. Its cost does not
+// grow with the ruleset, as that of [Firewall.Apply] does, and it looks at no
+// foreign chain. When it returns an error the table is as it was.
+func (f *Firewall) Update(ctx context.Context, changes []firewall.Change) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.applied == nil {
+		return fmt.Errorf("update table %s %s: no ruleset is applied", firewall.Family, firewall.Table)
+	}
+	if err := drain(f.socket); err != nil {
+		return err
+	}
+	if err := f.updateTable(f.applied.Pending(changes)); err != nil {
+		return fmt.Errorf("update table %s %s: %w", firewall.Family, firewall.Table, err)
+	}
+	return nil
+}
+
+func (f *Firewall) updateTable(changes []firewall.Change) error {
+	if f.certain {
+		t, err := newTable(*f.applied)
+		if err != nil {
+			return err
+		}
+		updated, err := f.update(t, changes)
+		if err != nil {
+			return err
+		}
+		if updated {
+			f.applied.Change(changes)
+			return nil
+		}
+	}
+	want := f.applied.Clone()
+	want.Change(changes)
+	t, err := newTable(want)
+	if err != nil {
+		return err
+	}
+	return f.replace(t)
+}
+
+// update sends changes of elements. What the kernel refuses is no error: somebody
+// has changed the table, and it is to be replaced.
+func (f *Firewall) update(t *table, changes []firewall.Change) (updated bool, err error) {
+	if len(changes) == 0 {
+		return true, nil
+	}
+	if err := t.update(f.conn, changes); err != nil {
+		f.log.Warn("firewall: elements cannot be updated, replacing the table", "err", err)
+		return false, drain(f.socket)
+	}
+	return true, nil
+}
+
+// replace makes the kernel's table the wanted one, whatever it is now.
+func (f *Firewall) replace(t *table) error {
+	if err := t.replace(f.conn); err != nil {
+		f.certain = false
+		return err
+	}
+	f.applied, f.certain = &t.from, true
+	return nil
 }
 
 // Remove deletes our table and our rule in foreign chains, if they are there:
