@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -39,6 +40,13 @@ func (h *host) restart(t reporter) {
 	if err := h.start(t.Context()); err != nil {
 		t.Fatalf("start: %v", err)
 	}
+}
+
+// settle lets pass what a container engine takes at the most from one call of
+// several that belong together to the next.
+func (h *host) settle(t reporter) {
+	t.Helper()
+	h.engine.DoChores(t.Context(), time.Now().Add(engine.SettleTime))
 }
 
 // start is restart with whatever fault is armed.

@@ -43,6 +43,10 @@ func (e *Engine) CreateEndpoint(ctx context.Context, ep spec.Endpoint) (spec.End
 		return fail(fmt.Errorf("the network's deletion has failed half-way: delete it again"))
 	}
 	if err := e.addEndpoint(ctx, n, ep); err != nil {
+		if left, ok := e.endpoints[ep.ID]; ok { // it could not be taken back
+			left.err = err
+			e.planHeal()
+		}
 		return fail(err)
 	}
 	e.Log.Info("endpoint created", "network", n.ID, "endpoint", ep.ID, "addresses", ep.Addresses())
@@ -157,7 +161,7 @@ func (e *Engine) adoptLeases(ep *endpoint) (adopted []lease, err error) {
 		if p.duplicates[a.Addr()] {
 			return adopted, fmt.Errorf("pool %s: address %s on %s is %w", p.ID, a.Addr(), p.Parent, errDuplicate)
 		}
-		if !p.takeCandidate(a.Addr()) {
+		if !p.takeCandidate(a.Addr()) && !p.takeResting(a.Addr()) {
 			if p.addrs.Leased(a.Addr()) {
 				continue
 			}
@@ -191,8 +195,9 @@ func (e *Engine) DeleteEndpoint(ctx context.Context, networkID, id string) error
 	if err != nil {
 		return err
 	}
-	if err := e.dropEndpoint(ctx, ep); err != nil {
-		return fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(networkID), spec.ShortID(id), err)
+	if ep.err = e.dropEndpoint(ctx, ep); ep.err != nil {
+		e.planHeal()
+		return fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(networkID), spec.ShortID(id), ep.err)
 	}
 	e.Log.Info("endpoint deleted", "network", networkID, "endpoint", id)
 	return nil
@@ -212,6 +217,11 @@ func (e *Engine) dropEndpoint(ctx context.Context, ep *endpoint) error {
 		return err
 	}
 	e.forget(ep)
+	for _, a := range []netip.Prefix{ep.IPv6, ep.IPv4} {
+		if p, ours := e.pools[a.Masked().String()]; ours && p.addrs.Leased(a.Addr()) {
+			e.loosen(p, a.Addr())
+		}
+	}
 	return nil
 }
 
@@ -335,13 +345,11 @@ func (e *Engine) setProxied(ep *endpoint, link string) {
 // new ones, and before another container can have the addresses.
 func (e *Engine) unapplyEndpoint(ctx context.Context, ep *endpoint) error {
 	e.setProxied(ep, "")
-	if err := e.applyContainer(ctx, ep, nil); err != nil {
-		return err
-	}
-	if err := e.Conntrack.Forget(ctx, ep.Addresses()); err != nil {
-		return err
-	}
-	return e.Links.Remove(ctx, spec.VethName(ep.ID), spec.EndpointAlias(ep.ID))
+	return errors.Join(
+		e.applyContainer(ctx, ep, nil),
+		e.Conntrack.Forget(ctx, ep.Addresses()),
+		e.Links.Remove(ctx, spec.VethName(ep.ID), spec.EndpointAlias(ep.ID)),
+	)
 }
 
 // announce tells the host and the bridge's other containers where an address is

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/v6net/v6net/internal/prefix"
 	"github.com/v6net/v6net/internal/spec"
@@ -34,7 +36,9 @@ type Engine struct {
 	Config
 	seed     uint64
 	globalID [5]byte
-	refills  chan string // pools whose probed addresses run low
+	rebooted bool          // since the journal was last open
+	refills  chan string   // pools whose probed addresses run low
+	wake     chan struct{} // there is something new for Run
 
 	choosing sync.Mutex // one pool is chosen at a time: choosing may wait for DAD
 
@@ -49,6 +53,11 @@ type Engine struct {
 	sysctls    map[string]string             // key → value before v6net set it
 	advertised map[string]spec.Advertisement // by link, as its hosts were last told
 
+	chores   []chore   // the first due first
+	healDue  time.Time // when what failed is done again; zero: nothing has
+	healWait time.Duration
+	hostErr  error // what of the host's settings failed
+
 	defaultLinks []string // of the default routes: traffic to them leaves the host
 	ruled        bool     // the ruleset of all networks is in place
 }
@@ -57,7 +66,7 @@ type network struct {
 	spec.Network
 	parent string // the one named, or the interface of the IPv6 default route; empty: neither
 	mtu    int
-	err    error // why it is degraded
+	err    error // why it is degraded, its endpoints left aside
 }
 
 type endpoint struct {
@@ -65,6 +74,7 @@ type endpoint struct {
 	proxied   string // the link on which solicitations for it are answered; empty: none
 	announced bool   // neighbours have been told, since its link came up
 	linkGone  bool   // the container's end vanished with its sandbox
+	err       error  // why it is not as it should be
 }
 
 // New loads the journal. Replay must run before any other call.
@@ -72,6 +82,7 @@ func New(c Config) (*Engine, error) {
 	e := &Engine{
 		Config:     c,
 		refills:    make(chan string, 64),
+		wake:       make(chan struct{}, 1),
 		networks:   map[string]*network{},
 		endpoints:  map[string]*endpoint{},
 		byLink:     map[string]*endpoint{},
@@ -81,7 +92,8 @@ func New(c Config) (*Engine, error) {
 		pools:      map[string]*pool{},
 		advertised: map[string]spec.Advertisement{},
 	}
-	if err := c.Journal.Boot(c.BootID); err != nil {
+	var err error
+	if e.rebooted, err = c.Journal.Boot(c.BootID); err != nil {
 		return nil, err
 	}
 	state, err := c.Journal.Load()
@@ -114,10 +126,16 @@ func New(c Config) (*Engine, error) {
 
 // Run does the engine's own work in the background until ctx ends.
 func (e *Engine) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-e.wake:
+			timer.Reset(0)
+		case <-timer.C:
+			timer.Reset(e.doChores(ctx, time.Now()))
 		case id := <-e.refills:
 			if err := e.refillPool(ctx, id); err != nil && ctx.Err() == nil {
 				e.Log.Warn("probe addresses ahead", "pool", id, "err", err)
@@ -145,15 +163,20 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 		}
 		return
 	}
-	for _, n := range e.networks {
-		if n.Bridge() == name && deleted {
+	e.healSoon()
+	mtu := sync.OnceValue(func() int { mtu, _ := e.parentMTU(ctx, name); return mtu })
+	var changed []*network
+	for _, n := range e.allNetworks() {
+		switch {
+		case n.Bridge() == name && deleted:
 			e.Log.Warn("bridge was removed by somebody else; making it again", "network", n.ID, "bridge", name)
-			e.reapply(ctx, n)
-			return
+			changed = append(changed, n)
+		case n.parent == name && (deleted || n.err != nil || n.Options.MTU == 0 && n.mtu != mtu()):
+			changed = append(changed, n)
 		}
-		if n.parent == name && (n.err != nil) != deleted {
-			e.reapply(ctx, n)
-		}
+	}
+	if len(changed) > 0 {
+		e.reapply(ctx, changed...)
 	}
 	if up {
 		e.keepAcceptRA(ctx, name)
@@ -165,6 +188,7 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 func (e *Engine) RoutesChanged(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.healSoon()
 	var moved []*network
 	for _, n := range e.allNetworks() {
 		if e.findParent(ctx, n) != n.parent {
@@ -202,27 +226,50 @@ func (e *Engine) Resync(ctx context.Context) {
 	}
 }
 
-// reapply brings networks and their endpoints back. One that fails is degraded
-// and does not keep the others from it.
+// reapply brings networks and their endpoints back, and finishes what was to be
+// deleted. One that fails is degraded and does not keep the others from it; it is
+// tried again.
 func (e *Engine) reapply(ctx context.Context, networks ...*network) {
 	for _, n := range networks {
+		before := e.networkError(n)
 		if n.Phase != spec.PhaseReady {
-			if n.err = e.dropNetwork(ctx, n); n.err != nil {
-				e.Log.Error("network cannot be deleted", "network", n.ID, "err", n.err)
+			n.err = e.dropNetwork(ctx, n)
+		} else {
+			n.err = e.applyBridge(ctx, n)
+			for _, ep := range e.endpointsOf(n.ID) {
+				ep.err = e.restoreEndpoint(ctx, n, ep)
 			}
-			continue
 		}
-		n.err = e.applyBridge(ctx, n)
-		for _, ep := range e.endpointsOf(n.ID) {
-			n.err = errors.Join(n.err, e.restoreEndpoint(ctx, n, ep))
-		}
-		if n.err != nil {
-			e.Log.Error("network is degraded", "network", n.ID, "err", n.err)
+		e.logChange("network", n.ID, before, e.networkError(n))
+	}
+	before := e.hostErr
+	e.hostErr = e.applyHost(ctx)
+	e.logChange("host", "", before, e.hostErr)
+	e.planHeal()
+}
+
+// logChange says that something is degraded, or well again, when that is news.
+func (e *Engine) logChange(what, id string, before, now error) {
+	switch {
+	case now != nil && (before == nil || before.Error() != now.Error()):
+		e.Log.Error(what+" is degraded", what, id, "err", now)
+	case now == nil && before != nil:
+		e.Log.Info(what+" is well again", what, id)
+	}
+}
+
+// networkError is why a network is degraded, or nil.
+func (e *Engine) networkError(n *network) error {
+	errs := []error{n.err}
+	for _, ep := range e.byNetwork[n.ID] {
+		if ep.err != nil {
+			errs = append(errs, fmt.Errorf("endpoint %s: %w", spec.ShortID(ep.ID), ep.err))
 		}
 	}
-	if err := e.applyHost(ctx); err != nil {
-		e.Log.Error("host settings", "err", err)
+	if len(errs) > 2 { // their order is a map's
+		slices.SortFunc(errs[1:], func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	}
+	return errors.Join(errs...)
 }
 
 func (e *Engine) allNetworks() []*network {

@@ -293,14 +293,14 @@ func appendJSON[T any](to *[]T, text []byte) error {
 func (j fakeJournal) GlobalID(func() ([5]byte, error)) ([5]byte, error) { return j.globalID, nil }
 
 // Boot is not counted: it is before anything can be taken back.
-func (j fakeJournal) Boot(id string) error {
+func (j fakeJournal) Boot(id string) (other bool, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.boot != "" && j.boot != id {
+	if other = j.boot != "" && j.boot != id; other {
 		maps.DeleteFunc(j.world.journal, func(key, _ string) bool { return strings.HasPrefix(key, "sysctl ") })
 	}
 	j.boot = id
-	return nil
+	return other, nil
 }
 
 func (j fakeJournal) PutNetwork(n spec.Network) error   { return j.put("network", n.ID, n) }

@@ -72,6 +72,9 @@ func TestKilled(t *testing.T) {
 	eachStage(t, func(t *testing.T, s stage, at func(testing.TB) *scene) {
 		undone := at(t)
 		undone.restart(t)
+		if s.unused {
+			undone.settle(t)
+		}
 		before := undone.snapshot()
 		done := at(t)
 		must(t, s.do(t.Context(), done))
@@ -87,6 +90,9 @@ func TestKilled(t *testing.T) {
 				}
 				what := "call " + sc.calls[k] + " " + string(m)
 				sc.restart(t)
+				if s.unused {
+					sc.settle(t)
+				}
 				if s.unused || s.creates && (k < n-1 || m == crashBefore) {
 					sameWorld(t, what+": not taken back, though nobody had an answer", before, sc.snapshot())
 				}
@@ -112,6 +118,9 @@ func TestKilledWhileStarting(t *testing.T) {
 	eachStage(t, func(t *testing.T, s stage, at func(testing.TB) *scene) {
 		undone := at(t)
 		undone.restart(t)
+		if s.unused {
+			undone.settle(t)
+		}
 		before := undone.snapshot()
 		done := at(t)
 		must(t, s.do(t.Context(), done))
@@ -133,6 +142,7 @@ func TestKilledWhileStarting(t *testing.T) {
 				what += ", and at " + sc.calls[j-1] + " of the start"
 				sc.restart(t)
 				if s.unused {
+					sc.settle(t)
 					sameWorld(t, what+": not taken back, though nobody had an answer", before, sc.snapshot())
 				}
 				sc.oneOf(t, what, before, after)

@@ -14,9 +14,10 @@ import (
 type Journal interface {
 	Load() (spec.State, error)
 	GlobalID(make func() ([5]byte, error)) ([5]byte, error)
-	// Boot notes which boot of the machine this is. At another one than before
-	// it forgets the sysctls: the kernel has started with values of its own.
-	Boot(id string) error
+	// Boot notes which boot of the machine this is, and reports whether it is
+	// another one than before. It then forgets the sysctls: the kernel has
+	// started with values of its own.
+	Boot(id string) (other bool, err error)
 	PutNetwork(spec.Network) error
 	DeleteNetwork(id string) error
 	PutEndpoint(spec.Endpoint) error

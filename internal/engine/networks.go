@@ -40,6 +40,10 @@ func (e *Engine) CreateNetwork(ctx context.Context, n spec.Network) error {
 		}
 	}
 	if err := e.addNetwork(ctx, n); err != nil {
+		if left, ok := e.networks[n.ID]; ok { // it could not be taken back
+			left.err = err
+			e.planHeal()
+		}
 		return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
 	}
 	e.Log.Info("network created", "network", n.ID, "bridge", n.Bridge())
@@ -94,18 +98,24 @@ func (e *Engine) DeleteNetwork(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := e.dropNetwork(ctx, n); err != nil {
-		return fmt.Errorf("network %s: %w", spec.ShortID(id), err)
+	if n.err = e.dropNetwork(ctx, n); n.err != nil {
+		e.planHeal()
+		return fmt.Errorf("network %s: %w", spec.ShortID(id), n.err)
 	}
 	e.Log.Info("network deleted", "network", id)
 	return nil
 }
 
-// dropNetwork takes a network away; it can be repeated until it succeeds.
+// dropNetwork takes a network away with its pools, which nobody releases once it
+// is gone; it can be repeated until it succeeds. The pools of one whose creation
+// is taken back are still the front end's, if it lives.
 func (e *Engine) dropNetwork(ctx context.Context, n *network) error {
-	n.Phase = spec.PhaseDeleting
-	if err := e.Journal.PutNetwork(n.Network); err != nil {
-		return err
+	takenBack := n.Phase == spec.PhaseCreating
+	if !takenBack {
+		n.Phase = spec.PhaseDeleting
+		if err := e.Journal.PutNetwork(n.Network); err != nil {
+			return err
+		}
 	}
 	for _, ep := range e.endpointsOf(n.ID) {
 		if err := e.dropEndpoint(ctx, ep); err != nil {
@@ -114,6 +124,18 @@ func (e *Engine) dropNetwork(ctx context.Context, n *network) error {
 	}
 	if err := e.unapplyNetwork(ctx, n); err != nil {
 		return err
+	}
+	for _, s := range n.Subnets() {
+		p, ours := e.pools[s.Prefix.String()]
+		switch {
+		case !ours:
+		case takenBack:
+			e.later(settleTime, func() { e.dropUnused(p) })
+		default:
+			if err := e.dropPool(p.ID); err != nil {
+				return err
+			}
+		}
 	}
 	if err := e.Journal.DeleteNetwork(n.ID); err != nil {
 		return err
@@ -130,17 +152,16 @@ func (e *Engine) applyNetwork(ctx context.Context, n *network) error {
 	return e.applyHost(ctx)
 }
 
-// applyHost sets what all present networks need of the host: sysctls, firewall
-// and advertisements.
+// applyHost sets what all present networks need of the host: firewall, sysctls
+// and advertisements. The firewall comes first: a host that forwards before its
+// rules are there lets everybody in.
 func (e *Engine) applyHost(ctx context.Context) error {
 	e.defaultLinks = e.findDefaultLinks(ctx)
-	if err := e.applySysctls(ctx); err != nil {
-		return err
-	}
-	if err := e.applyFirewall(ctx); err != nil {
-		return err
-	}
-	return e.applyAdvertisements(ctx)
+	return errors.Join(
+		e.applyFirewall(ctx),
+		e.applySysctls(ctx),
+		e.applyAdvertisements(ctx),
+	)
 }
 
 func (e *Engine) applyBridge(ctx context.Context, n *network) error {
@@ -164,9 +185,9 @@ func (e *Engine) unapplyNetwork(ctx context.Context, n *network) error {
 	defer func() { e.networks[n.ID] = n }() // until the journal has forgotten it too
 	return errors.Join(
 		e.applyAdvertisements(ctx), // while the bridge is there for the farewell
-		e.applyFirewall(ctx),
-		e.applySysctls(ctx),
 		e.Links.Remove(ctx, n.Bridge(), spec.NetworkAlias(n.ID)),
+		e.applySysctls(ctx),
+		e.applyFirewall(ctx),
 	)
 }
 
@@ -249,9 +270,14 @@ func (e *Engine) findMTU(ctx context.Context, n *network) (int, error) {
 	if n.parent == "" {
 		return defaultMTU, nil
 	}
-	mtu, err := e.Links.MTU(ctx, n.parent)
+	return e.parentMTU(ctx, n.parent)
+}
+
+// parentMTU is what a network takes over from its parent.
+func (e *Engine) parentMTU(ctx context.Context, parent string) (int, error) {
+	mtu, err := e.Links.MTU(ctx, parent)
 	if err != nil {
-		return defaultMTU, fmt.Errorf("parent %s: %w", n.parent, err)
+		return defaultMTU, fmt.Errorf("parent %s: %w", parent, err)
 	}
 	return max(mtu, spec.MinMTU), nil
 }

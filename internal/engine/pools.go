@@ -17,12 +17,14 @@ type pool struct {
 	spec.Pool
 	addrs *ipam.Pool
 
-	taken     time.Time  // when it was handed out; zero: before this start
 	refilling sync.Mutex // one probe of the pool's addresses at a time
 
 	// Reserved in addrs and nobody's lease; guarded by Engine.mu.
 	probed     []candidate
 	duplicates map[netip.Addr]bool // another host on the link answered for them
+	resting    []netip.Addr        // taken back, the first one first
+
+	loose map[netip.Addr]time.Time // leases without an endpoint, and since when
 }
 
 func newPool(p spec.Pool, leases []netip.Addr) (*pool, error) {
@@ -35,21 +37,19 @@ func newPool(p spec.Pool, leases []netip.Addr) (*pool, error) {
 			return nil, fmt.Errorf("lease %s: %w", a, err)
 		}
 	}
-	return &pool{Pool: p, addrs: addrs, duplicates: map[netip.Addr]bool{}}, nil
+	return &pool{Pool: p, addrs: addrs, duplicates: map[netip.Addr]bool{}, loose: map[netip.Addr]time.Time{}}, nil
 }
 
 // leases is how many addresses the pool has given away.
-func (p *pool) leases() int { return p.addrs.Len() - len(p.probed) - len(p.duplicates) }
+func (p *pool) leases() int {
+	return p.addrs.Len() - len(p.probed) - len(p.duplicates) - len(p.resting)
+}
 
 // RequestPool finds a pool, or takes the one asked for, and keeps it until
-// ReleasePool. The same --subnet asked for again while nothing uses it answers
-// the pool that is there: the engine was cut off before it could use the first.
+// ReleasePool, or until the network of ours that uses it is deleted.
 func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool, error) {
 	e.choosing.Lock()
 	defer e.choosing.Unlock()
-	if p, ok := e.unusedPool(r); ok {
-		return p, nil
-	}
 	chosen, err := prefix.Choose(ctx, e.Host, r, e.inUse(), e.globalID, e.seed)
 	if err != nil {
 		return spec.Pool{}, err
@@ -63,27 +63,46 @@ func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool
 	if err := e.Journal.PutPool(chosen); err != nil {
 		return spec.Pool{}, err
 	}
-	p.taken = time.Now()
 	e.pools[chosen.ID] = p
+	e.later(settleTime, func() { e.settle(p) })
 	e.Log.Info("pool taken", "pool", chosen.ID, "source", chosen.Source, "reason", chosen.Reason)
 	return chosen, nil
 }
 
-// poolSettles is longer than a container engine takes from a pool's request to
-// its network, and than it repeats a call that was cut off.
-const poolSettles = time.Minute
-
-// unusedPool is the pool that is asked for, if no network uses it and it has no
-// lease but a gateway's. One handed out a moment ago is another request's, which
-// runs beside this one.
-func (e *Engine) unusedPool(r spec.PoolRequest) (spec.Pool, bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	p, ok := e.pools[r.Prefix.String()]
-	if !ok || time.Since(p.taken) < poolSettles || p.Range != r.Range || p.Allocation != r.Allocation || e.networkUsing(r.Prefix) != nil || p.leases() > 1 {
-		return spec.Pool{}, false
+// settle notes that a network of another driver is on a pool: it has been kept for
+// longer than a front end that was cut off would keep it, or a container of a
+// network that we do not know asks for an address.
+func (e *Engine) settle(p *pool) {
+	if e.pools[p.ID] != p || p.Settled || e.networkUsing(p.Prefix) != nil {
+		return
 	}
-	return p.Pool, true
+	settled := p.Pool
+	settled.Settled = true
+	if err := e.Journal.PutPool(settled); err != nil {
+		e.Log.Error("settle a pool", "pool", p.ID, "err", err)
+		return
+	}
+	p.Pool = settled
+}
+
+// settleOrDrop is settle for a pool of an earlier daemon, which nobody may have
+// had an answer about: without a lease it is dropped.
+func (e *Engine) settleOrDrop(p *pool) {
+	if p.leases() > 0 {
+		e.settle(p)
+	} else if !p.Settled {
+		e.dropUnused(p)
+	}
+}
+
+// dropUnused drops a pool if no network of ours has come to use it.
+func (e *Engine) dropUnused(p *pool) {
+	if e.pools[p.ID] != p || e.networkUsing(p.Prefix) != nil {
+		return
+	}
+	if err := e.dropPool(p.ID); err != nil {
+		e.Log.Error("release what nobody uses", "pool", p.ID, "err", err)
+	}
 }
 
 // networkUsing is the network that has a subnet overlapping prefix, or nil.
@@ -152,6 +171,10 @@ func (e *Engine) RequestAddress(ctx context.Context, poolID string, want netip.A
 		p.addrs.Release(addr)
 		return netip.Prefix{}, err
 	}
+	if !gateway && !want.IsValid() {
+		e.settle(p)
+	}
+	e.loosen(p, addr)
 	return netip.PrefixFrom(addr, p.Prefix.Bits()), nil
 }
 
@@ -159,7 +182,15 @@ func (e *Engine) allocate(ctx context.Context, p *pool) (netip.Addr, error) {
 	if p.OnLink {
 		return e.allocateProbed(ctx, p)
 	}
-	return p.addrs.Allocate()
+	addr, err := p.addrs.Allocate()
+	if errors.Is(err, ipam.ErrExhausted) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if rested, ok := p.longestRested(); ok {
+			return rested, nil
+		}
+	}
+	return addr, err
 }
 
 // allocateGateway takes the first address that may be had: the one people expect of a gateway.
@@ -195,6 +226,10 @@ func (e *Engine) ReleaseAddress(ctx context.Context, poolID string, addr netip.A
 			return fmt.Errorf("pool %s: address %s: endpoint %s: %w", poolID, addr, spec.ShortID(ep.ID), err)
 		}
 	}
+	if p.takeResting(addr) {
+		p.addrs.Release(addr)
+		return fmt.Errorf("pool %s: address %s: %w", poolID, addr, spec.ErrNotFound)
+	}
 	if !p.addrs.Leased(addr) || p.isCandidate(addr) || p.duplicates[addr] {
 		return fmt.Errorf("pool %s: address %s: %w", poolID, addr, spec.ErrNotFound)
 	}
@@ -202,6 +237,7 @@ func (e *Engine) ReleaseAddress(ctx context.Context, poolID string, addr netip.A
 		return err
 	}
 	p.addrs.Release(addr)
+	delete(p.loose, addr)
 	return nil
 }
 

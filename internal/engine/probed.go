@@ -91,7 +91,8 @@ func (p *pool) dropStale(now time.Time) {
 	})
 }
 
-// wantRefill asks Run for a probe; a full queue means that one is due anyway.
+// wantRefill asks Run for a probe. Where the queue is full the next request for an
+// address of the pool asks again, and waits for its probe at the worst.
 func (e *Engine) wantRefill(poolID string) {
 	select {
 	case e.refills <- poolID:
@@ -126,8 +127,15 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 	var batch []netip.Addr
 	for range probeBatch {
 		addr, err := p.addrs.Allocate()
-		if errors.Is(err, ipam.ErrExhausted) && len(batch) > 0 {
-			break
+		if errors.Is(err, ipam.ErrExhausted) {
+			if len(batch) > 0 {
+				break
+			}
+			e.mu.Lock()
+			if rested, ok := p.longestRested(); ok {
+				addr, err = rested, nil
+			}
+			e.mu.Unlock()
 		}
 		if err != nil {
 			return false, err
@@ -199,6 +207,9 @@ func (e *Engine) setAside(p *pool, addr netip.Addr) (probed bool, err error) {
 	defer e.mu.Unlock()
 	if p.takeCandidate(addr) {
 		return true, nil
+	}
+	if p.takeResting(addr) {
+		return false, nil // and stays reserved
 	}
 	if p.duplicates[addr] {
 		delete(p.duplicates, addr) // and stays reserved: its host may have left

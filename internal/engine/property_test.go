@@ -61,6 +61,7 @@ func (m *machine) faulty(rt *rapid.T, call func(context.Context) error) error {
 	if dies(func() error { err = call(ctx); return err }) {
 		err = fmt.Errorf("connection reset")
 		m.restart(m.t)
+		m.settle(m.t)
 	}
 	m.disarm()
 	return err

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"github.com/v6net/v6net/internal/spec"
@@ -51,8 +50,8 @@ func (e *Engine) dropDeparted(ctx context.Context, present map[string]struct{}) 
 			continue
 		}
 		e.Log.Info("endpoint removed, its container ended meanwhile", "network", ep.NetworkID, "endpoint", id)
-		if err := e.dropEndpoint(ctx, ep); err != nil {
-			e.Log.Error("remove endpoint", "network", ep.NetworkID, "endpoint", id, "err", err)
+		if ep.err = e.dropEndpoint(ctx, ep); ep.err != nil {
+			e.Log.Error("remove endpoint", "network", ep.NetworkID, "endpoint", id, "err", ep.err)
 		}
 	}
 }
@@ -85,50 +84,43 @@ func (e *Engine) restoreEndpoint(ctx context.Context, n *network, ep *endpoint) 
 	case !ep.linkGone:
 		err = e.applyEndpoint(ctx, n, ep)
 	}
-	if err != nil {
-		return fmt.Errorf("endpoint %s: %w", spec.ShortID(ep.ID), err)
-	}
-	return nil
+	return err
 }
 
 // finishInterrupted completes deletions and takes creations back: a front end
 // that had no answer asks again. What cannot be finished now stays as it is,
-// degraded, and is tried again with the next change of a link or route.
+// degraded, and is tried again.
 func (e *Engine) finishInterrupted(ctx context.Context) {
 	for _, id := range sortedIDs(e.endpoints) {
 		ep := e.endpoints[id]
 		if _, ok := e.networks[ep.NetworkID]; !ok || ep.Phase != spec.PhaseReady {
-			if err := e.dropEndpoint(ctx, ep); err != nil {
-				e.Log.Error("finish what was interrupted", "network", ep.NetworkID, "endpoint", ep.ID, "err", err)
+			if ep.err = e.dropEndpoint(ctx, ep); ep.err != nil {
+				e.Log.Error("finish what was interrupted", "network", ep.NetworkID, "endpoint", ep.ID, "err", ep.err)
 			}
 		}
 	}
 	for _, id := range sortedIDs(e.networks) {
 		if n := e.networks[id]; n.Phase != spec.PhaseReady {
-			if err := e.dropNetwork(ctx, n); err != nil {
-				n.err = err
-				e.Log.Error("finish what was interrupted", "network", n.ID, "err", err)
+			if n.err = e.dropNetwork(ctx, n); n.err != nil {
+				e.Log.Error("finish what was interrupted", "network", n.ID, "err", n.err)
 			}
 		}
 	}
 }
 
 // sweepPools drops what nobody accounts for, because the front end was cut off
-// between asking for it and using it: pools without a lease that no network of
-// ours uses, and leases of our networks' pools that are no endpoint's, gateway's
-// or auxiliary address. CreateEndpoint takes such a lease again.
+// between asking for it and using it: leases of our networks' pools that are no
+// endpoint's, gateway's or auxiliary address, and, if it does not go on to use
+// them, pools without leases. CreateEndpoint takes such a lease again.
 func (e *Engine) sweepPools() {
 	for _, id := range sortedIDs(e.pools) {
 		p := e.pools[id]
-		n := e.networkUsing(p.Prefix)
-		if n == nil && p.addrs.Len() > 0 {
-			continue // another driver's network: its endpoints are unknown to us
-		}
 		var err error
-		if n == nil {
-			err = e.dropPool(id)
-		} else {
+		switch n := e.networkUsing(p.Prefix); {
+		case n != nil:
 			err = e.sweepLeases(p, n)
+		case !p.Settled:
+			e.later(settleTime, func() { e.settleOrDrop(p) })
 		}
 		if err != nil {
 			e.Log.Error("release what nobody uses", "pool", id, "err", err)
@@ -136,23 +128,20 @@ func (e *Engine) sweepPools() {
 	}
 }
 
+// sweepLeases takes back what an earlier daemon gave. After a boot of the machine
+// nobody is left who could release it, and the addresses need no rest: containers
+// are to have the same ones again.
 func (e *Engine) sweepLeases(p *pool, n *network) error {
-	keep := map[netip.Addr]bool{}
-	for _, s := range n.Subnets() {
-		keep[s.Gateway] = true
-		for _, a := range s.Aux {
-			keep[a] = true
-		}
-	}
 	for a := range p.addrs.All() {
-		if _, used := e.byAddr[a]; used || keep[a] {
+		if e.accountsFor(n, a) {
 			continue
 		}
-		if err := e.Journal.DeleteLease(p.ID, a); err != nil {
+		if err := e.sweepLease(p, a); err != nil {
 			return err
 		}
-		p.addrs.Release(a)
-		e.Log.Info("lease without an endpoint released", "pool", p.ID, "address", a)
+		if e.rebooted && p.takeResting(a) {
+			p.addrs.Release(a)
+		}
 	}
 	return nil
 }

@@ -129,7 +129,7 @@ var (
 			gone(s.engine.ReleaseAddress(ctx, s.network.IPv6[0].Prefix.String(), s.leased[true])))
 	}}
 	releasePool = stage{name: "ReleasePool", removal: true, do: func(ctx context.Context, s *scene) error {
-		return s.engine.ReleasePool(ctx, s.network.IPv6[0].Prefix.String())
+		return gone(s.engine.ReleasePool(ctx, s.network.IPv6[0].Prefix.String()))
 	}}
 )
 

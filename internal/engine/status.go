@@ -15,11 +15,14 @@ func (e *Engine) Status(context.Context) spec.Status {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.hostErr != nil {
+		status.Error = e.hostErr.Error()
+	}
 	for _, id := range sortedIDs(e.networks) {
 		n := e.networks[id]
 		ns := spec.NetworkStatus{Network: n.Network, Bridge: n.Bridge(), Endpoints: []spec.Endpoint{}}
-		if n.err != nil {
-			ns.Error = n.err.Error()
+		if err := e.networkError(n); err != nil {
+			ns.Error = err.Error()
 		}
 		if a, ok := advertisers[n.Bridge()]; ok {
 			ns.RA = &a

@@ -276,6 +276,7 @@ func TestSideEffectsOfFailedCreation(t *testing.T) {
 			h.disarm()
 			if died {
 				h.restart(t)
+				h.settle(t)
 			}
 			must(t, h.deleteNetwork(t.Context(), n)) // as the container engine does
 			sameWorld(t, what, pristine, h.snapshot())

@@ -61,6 +61,9 @@ type Pool struct {
 	// OnLink says that hosts on the parent link take the pool's addresses for
 	// neighbours, so that somebody must answer their solicitations.
 	OnLink bool `json:"on_link"`
+	// Settled says that a network of another driver is on the pool, as far as can
+	// be known, so that it outlives a start with no network of ours on it.
+	Settled bool `json:"settled,omitempty"`
 }
 
 // ulaRange is RFC 4193 §3.1's fc00::/7.

@@ -5,6 +5,7 @@ import "net/netip"
 // Status is what `v6net status` shows; its JSON form is stable.
 type Status struct {
 	Version  string             `json:"version"`
+	Error    string             `json:"error,omitempty"` // what the host could not be given, for people
 	Networks []NetworkStatus    `json:"networks"`
 	Pools    []PoolStatus       `json:"pools"`
 	Proxies  []ProxyStatus      `json:"proxies"`

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -15,7 +16,7 @@ var (
 
 // migrations bring a journal from the version of their index to the next one.
 // They are never changed once released: a new schema appends a step.
-var migrations = []func(*bbolt.Tx) error{createBuckets, createAdvertised}
+var migrations = []func(*bbolt.Tx) error{createBuckets, createAdvertised, settlePools}
 
 // migrate brings the journal to the newest schema in one transaction, so that
 // a crash leaves it at the old one.
@@ -51,6 +52,31 @@ func createBuckets(tx *bbolt.Tx) error {
 func createAdvertised(tx *bbolt.Tx) error {
 	if _, err := tx.CreateBucketIfNotExists(bucketAdvertised); err != nil {
 		return fmt.Errorf("bucket %s: %w", bucketAdvertised, err)
+	}
+	return nil
+}
+
+// settlePools marks the pools of before, so that a start keeps those that
+// networks of other drivers are on.
+func settlePools(tx *bbolt.Tx) error {
+	pools := tx.Bucket(bucketPools)
+	settled := map[string][]byte{}
+	if err := pools.ForEach(func(k, v []byte) error {
+		var record map[string]json.RawMessage
+		if err := json.Unmarshal(v, &record); err != nil {
+			return fmt.Errorf("pool %s: %w", k, err)
+		}
+		record["settled"] = json.RawMessage("true")
+		var err error
+		settled[string(k)], err = json.Marshal(record)
+		return err
+	}); err != nil {
+		return err
+	}
+	for id, record := range settled {
+		if err := pools.Put([]byte(id), record); err != nil {
+			return fmt.Errorf("pool %s: %w", id, err)
+		}
 	}
 	return nil
 }

@@ -185,12 +185,15 @@ func (s *Store) GlobalID(make func() ([5]byte, error)) ([5]byte, error) {
 	return id, err
 }
 
-// Boot notes which boot of the machine this is. At another one than before it
-// forgets the sysctls, which the kernel has started with values of its own.
-func (s *Store) Boot(id string) error {
-	return s.update("boot", func(tx *bbolt.Tx) error {
+// Boot notes which boot of the machine this is, and reports whether it is another
+// one than before. It then forgets the sysctls, which the kernel has started with
+// values of its own.
+func (s *Store) Boot(id string) (other bool, err error) {
+	err = s.update("boot", func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
-		if before := meta.Get(keyBoot); before != nil && string(before) != id {
+		before := meta.Get(keyBoot)
+		other = before != nil && string(before) != id
+		if other {
 			if err := tx.DeleteBucket(bucketSysctls); err != nil {
 				return err
 			}
@@ -200,6 +203,7 @@ func (s *Store) Boot(id string) error {
 		}
 		return meta.Put(keyBoot, []byte(id))
 	})
+	return other, err
 }
 
 func (s *Store) put(bucket []byte, key string, record any) error {

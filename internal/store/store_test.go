@@ -118,12 +118,34 @@ func TestAnotherBootForgetsSysctls(t *testing.T) {
 		kept bool
 	}{{"first", true}, {"first", true}, {"second", false}} {
 		must(t, s.PutSysctl("k", "0"))
-		must(t, s.Boot(step.boot))
+		other, err := s.Boot(step.boot)
+		must(t, err)
+		if other == step.kept {
+			t.Errorf("boot %s: another one than before = %v, want %v", step.boot, other, !step.kept)
+		}
 		state, err := s.Load()
 		must(t, err)
 		if _, kept := state.Sysctls["k"]; kept != step.kept {
 			t.Errorf("boot %s: the record is kept = %v, want %v", step.boot, kept, step.kept)
 		}
+	}
+}
+
+// Pools of a journal that knew no settled ones may be another driver's.
+func TestPoolsOfBeforeAreSettled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.db")
+	s := open(t, path)
+	pool := spec.Pool{ID: "2001:db8::/64", Prefix: netip.MustParsePrefix("2001:db8::/64"), Source: spec.SourceStatic, Reason: "named"}
+	must(t, s.PutPool(pool))
+	must(t, s.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketMeta).Put(keyVersion, binary.BigEndian.AppendUint64(nil, 2))
+	}))
+	must(t, s.Close())
+	state, err := open(t, path).Load()
+	must(t, err)
+	pool.Settled = true
+	if diff := cmp.Diff([]spec.Pool{pool}, state.Pools, compareAddrs); diff != "" {
+		t.Errorf("pools after the migration (-want +got):\n%s", diff)
 	}
 }
 

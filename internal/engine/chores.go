@@ -1,0 +1,95 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+const (
+	// settleTime is longer than a container engine takes from a pool's request to
+	// its network or from an address's to its endpoint, and than it repeats a
+	// call that was cut off.
+	settleTime = time.Minute
+	// restTime is for how long an address that was taken back is nobody's. The
+	// container engine may release it yet: a release that was cut off is repeated,
+	// and would hit the next one who has the address.
+	restTime = 2 * time.Minute
+
+	// What failed is done again after a while, twice as long each time.
+	minHealWait = time.Second
+	maxHealWait = time.Minute
+)
+
+// chore is something that falls due; it is done while Engine.mu is held.
+type chore struct {
+	due time.Time
+	do  func()
+}
+
+// later puts a chore off. It is Run's to do it.
+func (e *Engine) later(wait time.Duration, do func()) {
+	c := chore{time.Now().Add(wait), do}
+	i, _ := slices.BinarySearchFunc(e.chores, c, func(a, b chore) int { return cmp.Or(a.due.Compare(b.due), -1) })
+	e.chores = slices.Insert(e.chores, i, c)
+	if i == 0 {
+		e.wakeUp()
+	}
+}
+
+// wakeUp has Run look again at what is due first.
+func (e *Engine) wakeUp() {
+	select {
+	case e.wake <- struct{}{}:
+	default: // it is about to
+	}
+}
+
+// doChores does what is due now, and answers for how long nothing more will be.
+func (e *Engine) doChores(ctx context.Context, now time.Time) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for len(e.chores) > 0 && !now.Before(e.chores[0].due) {
+		c := e.chores[0]
+		e.chores = slices.Delete(e.chores, 0, 1)
+		c.do()
+	}
+	if !e.healDue.IsZero() && !now.Before(e.healDue) {
+		e.reapply(ctx, e.degraded()...)
+	}
+	wait := time.Hour
+	if len(e.chores) > 0 {
+		wait = min(wait, time.Until(e.chores[0].due))
+	}
+	if !e.healDue.IsZero() {
+		wait = min(wait, time.Until(e.healDue))
+	}
+	return max(wait, 0)
+}
+
+// degraded are the networks that are not as they should be.
+func (e *Engine) degraded() []*network {
+	return slices.DeleteFunc(e.allNetworks(), func(n *network) bool { return e.networkError(n) == nil && n.Phase == spec.PhaseReady })
+}
+
+// planHeal has what failed done again later, unless nothing has.
+func (e *Engine) planHeal() {
+	if e.hostErr == nil && len(e.degraded()) == 0 {
+		e.healDue, e.healWait = time.Time{}, 0
+		return
+	}
+	e.healWait = min(max(2*e.healWait, minHealWait), maxHealWait)
+	e.healDue = time.Now().Add(e.healWait)
+	e.wakeUp()
+}
+
+// healSoon is for when the host has changed: what failed may go well now.
+func (e *Engine) healSoon() {
+	if soon := time.Now().Add(minHealWait); e.healDue.After(soon) {
+		e.healDue, e.healWait = soon, 0
+		e.wakeUp()
+	}
+}

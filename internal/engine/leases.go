@@ -1,0 +1,75 @@
+package engine
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// loosen notes that a lease has no endpoint, from now on. If it has none for long,
+// it is taken back: a container engine that fails to start a container forgets
+// some of the addresses that it asked for.
+func (e *Engine) loosen(p *pool, addr netip.Addr) {
+	since := time.Now()
+	p.loose[addr] = since
+	e.later(settleTime, func() {
+		if e.pools[p.ID] != p || p.loose[addr] != since {
+			return
+		}
+		delete(p.loose, addr)
+		n := e.networkUsing(p.Prefix)
+		if n == nil || e.accountsFor(n, addr) {
+			return // another driver's network: its endpoints are unknown to us
+		}
+		if err := e.sweepLease(p, addr); err != nil {
+			e.Log.Error("release what nobody uses", "pool", p.ID, "address", addr, "err", err)
+		}
+	})
+}
+
+// accountsFor reports whether an address of a network's is a gateway's, an
+// auxiliary one or an endpoint's.
+func (e *Engine) accountsFor(n *network, addr netip.Addr) bool {
+	for _, s := range n.Subnets() {
+		if s.Gateway == addr || slices.Contains(s.Aux, addr) {
+			return true
+		}
+	}
+	_, used := e.byAddr[addr]
+	return used
+}
+
+// sweepLease takes a lease back. The address rests then.
+func (e *Engine) sweepLease(p *pool, addr netip.Addr) error {
+	if err := e.Journal.DeleteLease(p.ID, addr); err != nil {
+		return err
+	}
+	e.Log.Info("lease without an endpoint released", "pool", p.ID, "address", addr)
+	delete(p.loose, addr)
+	p.resting = append(p.resting, addr)
+	e.later(restTime, func() {
+		if p.takeResting(addr) {
+			p.addrs.Release(addr)
+		}
+	})
+	return nil
+}
+
+// takeResting makes a resting address the caller's, and reports whether addr was one.
+func (p *pool) takeResting(addr netip.Addr) bool {
+	i := slices.Index(p.resting, addr)
+	if i < 0 {
+		return false
+	}
+	p.resting = slices.Delete(p.resting, i, i+1)
+	return true
+}
+
+// longestRested takes the address that has rested the longest, if there is one.
+func (p *pool) longestRested() (addr netip.Addr, ok bool) {
+	if len(p.resting) == 0 {
+		return netip.Addr{}, false
+	}
+	addr = p.resting[0]
+	return addr, p.takeResting(addr)
+}
