@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/v6net/v6net/internal/spec"
@@ -10,20 +11,24 @@ import (
 
 type forgetCommand struct {
 	daemonSocket
-	Network string `arg:"" help:"ID of the network, or the beginning of it."`
+	What string `arg:"" help:"ID of a network, or the beginning of it; or the prefix of a pool that nothing uses."`
 }
 
-// Run has the daemon remove a network that its container engine no longer knows.
+// Run has the daemon remove a network that its container engine no longer knows,
+// with its pools, or a pool alone.
 func (c forgetCommand) Run(ctx context.Context) error {
 	client, err := c.client()
 	if err != nil {
 		return err
 	}
+	if pool, err := netip.ParsePrefix(c.What); err == nil {
+		return client.ForgetPool(ctx, pool.Masked().String())
+	}
 	status, err := client.Status(ctx)
 	if err != nil {
 		return err
 	}
-	id, err := findNetwork(status, c.Network)
+	id, err := findNetwork(status, c.What)
 	if err != nil {
 		return err
 	}

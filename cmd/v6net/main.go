@@ -21,7 +21,7 @@ var version = "devel"
 type cli struct {
 	Daemon  daemonCommand  `cmd:"" help:"Run the daemon: serve Docker's plugin protocol and keep the kernel in step."`
 	Status  statusCommand  `cmd:"" help:"Show networks, prefixes, endpoints and proxied addresses."`
-	Forget  forgetCommand  `cmd:"" help:"Remove a network that Docker no longer knows, with all it has on this host."`
+	Forget  forgetCommand  `cmd:"" help:"Remove a network that Docker no longer knows, with all it has on this host, or a pool that nothing uses."`
 	RA      raCommand      `cmd:"" name:"ra" help:"Look at router advertisements."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

@@ -41,6 +41,9 @@ func printStatus(w io.Writer, s spec.Status) error {
 	out := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	p := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) } //nolint:errcheck // Flush reports it
 	p("v6net %s", s.Version)
+	if s.Error != "" {
+		p("DEGRADED\t%s", s.Error)
+	}
 	if len(s.Networks) == 0 {
 		p("no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME)")
 	}

@@ -73,6 +73,11 @@ func (c *Client) DeleteNetwork(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, networksPath+url.PathEscape(id), nil)
 }
 
+// ForgetPool has the daemon release a pool that no network of its own uses.
+func (c *Client) ForgetPool(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodDelete, poolsPath+url.PathEscape(id), nil)
+}
+
 // call makes a request and decodes its answer, if one is wanted.
 func (c *Client) call(ctx context.Context, method, path string, answer any) error {
 	req, err := http.NewRequestWithContext(ctx, method, "http://v6net"+path, nil)

@@ -38,6 +38,15 @@ func (e fakeEngine) DeleteNetwork(_ context.Context, id string) error {
 	return fmt.Errorf("network %s: %w", id, spec.ErrNotFound)
 }
 
+func (e fakeEngine) ForgetPool(_ context.Context, id string) error {
+	for _, p := range e.Pools {
+		if p.ID == id {
+			return nil
+		}
+	}
+	return fmt.Errorf("pool %s: %w", id, spec.ErrNotFound)
+}
+
 // serve answers on the socket until stop is called, which waits for the end.
 func serve(t *testing.T, l net.Listener, status spec.Status) (stop func()) {
 	t.Helper()
@@ -94,6 +103,19 @@ func TestStatusRoundTrip(t *testing.T) {
 	stop()
 	if _, err := control.NewClient(path).Status(t.Context()); err == nil {
 		t.Error("somebody answers after the daemon has stopped")
+	}
+}
+
+func TestForgetPool(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.sock")
+	stop := serve(t, listen(t, path), spec.Status{Pools: []spec.PoolStatus{{Pool: spec.Pool{ID: "2001:db8::/64"}}}})
+	defer stop()
+	client := control.NewClient(path)
+	if err := client.ForgetPool(t.Context(), "2001:db8::/64"); err != nil {
+		t.Error(err)
+	}
+	if err := client.ForgetPool(t.Context(), "2001:db8:1::/64"); err == nil || !strings.Contains(err.Error(), "not found") {
+		t.Errorf("an unknown pool: %v", err)
 	}
 }
 

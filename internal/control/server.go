@@ -21,6 +21,7 @@ const SocketPath = "/run/v6net/v6net.sock"
 const (
 	statusPath   = "/v1/status"
 	networksPath = "/v1/networks/" // and a network's ID
+	poolsPath    = "/v1/pools/"    // and a pool's
 )
 
 // Limits of the server: a client that dawdles is cut off.
@@ -35,6 +36,8 @@ type Engine interface {
 	Status(context.Context) spec.Status
 	// DeleteNetwork's error matches spec.ErrNotFound for an unknown network.
 	DeleteNetwork(ctx context.Context, id string) error
+	// ForgetPool's error matches spec.ErrNotFound for an unknown pool.
+	ForgetPool(ctx context.Context, id string) error
 }
 
 // Listen opens the socket at path with its folder, for root alone. A socket
@@ -68,16 +71,8 @@ func Serve(ctx context.Context, l net.Listener, engine Engine, log *slog.Logger)
 			log.Warn("control: write answer", "err", err)
 		}
 	})
-	mux.HandleFunc("DELETE "+networksPath+"{id}", func(w http.ResponseWriter, r *http.Request) {
-		switch err := engine.DeleteNetwork(r.Context(), r.PathValue("id")); {
-		case errors.Is(err, spec.ErrNotFound):
-			http.Error(w, err.Error(), http.StatusNotFound)
-		case err != nil:
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-		default:
-			w.WriteHeader(http.StatusNoContent)
-		}
-	})
+	mux.HandleFunc("DELETE "+networksPath+"{id}", removal(engine.DeleteNetwork))
+	mux.HandleFunc("DELETE "+poolsPath+"{id}", removal(engine.ForgetPool))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
@@ -94,4 +89,18 @@ func Serve(ctx context.Context, l net.Listener, engine Engine, log *slog.Logger)
 		return fmt.Errorf("control socket: %w", err)
 	}
 	return <-stopped
+}
+
+// removal answers a request to remove what the path's ID names.
+func removal(remove func(ctx context.Context, id string) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch err := remove(r.Context(), r.PathValue("id")); {
+		case errors.Is(err, spec.ErrNotFound):
+			http.Error(w, err.Error(), http.StatusNotFound)
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		default:
+			w.WriteHeader(http.StatusNoContent)
+		}
+	}
 }

@@ -49,6 +49,15 @@ func (h *host) settle(t reporter) {
 	h.engine.DoChores(t.Context(), time.Now().Add(engine.SettleTime))
 }
 
+// heard is what has been announced since it was last asked.
+func (h *host) heard(t reporter) []string {
+	t.Helper()
+	h.engine.SendAnnouncements(t.Context())
+	announced := h.announced
+	h.announced = nil
+	return announced
+}
+
 // start is restart with whatever fault is armed.
 func (h *host) start(ctx context.Context) error {
 	h.world.mu.Lock()

@@ -351,32 +351,3 @@ func (e *Engine) unapplyEndpoint(ctx context.Context, ep *endpoint) error {
 		e.Links.Remove(ctx, spec.VethName(ep.ID), spec.EndpointAlias(ep.ID)),
 	)
 }
-
-// announce tells the host and the bridge's other containers where an address is
-// now, in case they remember its last owner (RFC 4861 §7.2.6, RFC 5227 §3).
-func (e *Engine) announce(ctx context.Context, ep *endpoint) {
-	n, err := e.network(ep.NetworkID)
-	if err != nil {
-		return
-	}
-	mac, err := net.ParseMAC(ep.MAC)
-	if err != nil {
-		return // complete has checked it
-	}
-	var others []string
-	for _, other := range e.endpointsOf(ep.NetworkID) {
-		if other != ep && other.Joined && !other.linkGone {
-			others = append(others, spec.VethName(other.ID))
-		}
-	}
-	for _, addr := range ep.Addresses() {
-		if err := e.Links.ForgetNeighbour(ctx, n.Bridge(), addr); err != nil {
-			e.Log.Warn("forget neighbour", "endpoint", ep.ID, "address", addr, "err", err)
-		}
-		if n.Options.ICC {
-			if err := e.Host.Announce(ctx, others, addr, mac); err != nil {
-				e.Log.Warn("announce", "endpoint", ep.ID, "address", addr, "err", err)
-			}
-		}
-	}
-}

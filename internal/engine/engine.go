@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/v6net/v6net/internal/prefix"
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -53,10 +55,11 @@ type Engine struct {
 	sysctls    map[string]string             // key → value before v6net set it
 	advertised map[string]spec.Advertisement // by link, as its hosts were last told
 
-	chores   []chore   // the first due first
-	healDue  time.Time // when what failed is done again; zero: nothing has
-	healWait time.Duration
-	hostErr  error // what of the host's settings failed
+	announcements []announcement // that wait to be sent
+	chores        []chore        // the first due first
+	healDue       time.Time      // when what failed is done again; zero: nothing has
+	healWait      time.Duration
+	hostErr       error // what of the host's settings failed
 
 	defaultLinks []string // of the default routes: traffic to them leaves the host
 	ruled        bool     // the ruleset of all networks is in place
@@ -126,6 +129,28 @@ func New(c Config) (*Engine, error) {
 
 // Run does the engine's own work in the background until ctx ends.
 func (e *Engine) Run(ctx context.Context) error {
+	tasks, ctx := errgroup.WithContext(ctx)
+	tasks.Go(func() error { return e.runRefills(ctx) })
+	tasks.Go(func() error { return e.runChores(ctx) })
+	return tasks.Wait()
+}
+
+// runRefills probes addresses ahead of need. Each probe takes a second.
+func (e *Engine) runRefills(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case id := <-e.refills:
+			if err := e.refillPool(ctx, id); err != nil && ctx.Err() == nil {
+				e.Log.Warn("probe addresses ahead", "pool", id, "err", err)
+			}
+		}
+	}
+}
+
+// runChores does what is due, and announces what waits for it.
+func (e *Engine) runChores(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -133,13 +158,10 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-e.wake:
+			e.sendAnnouncements(ctx)
 			timer.Reset(0)
 		case <-timer.C:
 			timer.Reset(e.doChores(ctx, time.Now()))
-		case id := <-e.refills:
-			if err := e.refillPool(ctx, id); err != nil && ctx.Err() == nil {
-				e.Log.Warn("probe addresses ahead", "pool", id, "err", err)
-			}
 		}
 	}
 }

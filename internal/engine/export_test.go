@@ -8,6 +8,9 @@ import (
 // DoChores does what Run would have done by then.
 func (e *Engine) DoChores(ctx context.Context, by time.Time) { e.doChores(ctx, by) }
 
+// SendAnnouncements sends those that Run would have sent by now.
+func (e *Engine) SendAnnouncements(ctx context.Context) { e.sendAnnouncements(ctx) }
+
 // How long things take, for tests that let them pass.
 const (
 	SettleTime = settleTime

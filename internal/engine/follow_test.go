@@ -208,12 +208,11 @@ func TestAnnounce(t *testing.T) {
 	want := []string{ep.IPv6.Addr().String() + " → [" + spec.VethName(epID(2)) + "]"}
 	expect := func(when string, want []string) {
 		t.Helper()
-		if !slices.Equal(want, h.announced) {
-			t.Errorf("%s: announced %q, want %q", when, h.announced, want)
+		if got := h.heard(t); !slices.Equal(want, got) {
+			t.Errorf("%s: announced %q, want %q", when, got, want)
 		}
-		h.announced = nil
 	}
-	h.announced = nil
+	h.heard(t)
 	h.engine.LinkChanged(ctx, link, true, false)
 	expect("up before Join", nil)
 	h.engine.LinkChanged(ctx, link, false, false)
@@ -247,8 +246,8 @@ func TestNoAnnouncementWithoutICC(t *testing.T) {
 	must(t, err)
 	must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
 	must(t, h.run(t.Context(), n, &attachment{id: epID(2)}))
-	if len(h.announced) > 0 || !h.calledInOrder("link: neighbour") {
-		t.Errorf("announced %q, want the host alone to ask again", h.announced)
+	if got := h.heard(t); len(got) > 0 || !h.calledInOrder("link: neighbour") {
+		t.Errorf("announced %q, want the host alone to ask again", got)
 	}
 }
 
@@ -320,7 +319,7 @@ func TestResync(t *testing.T) {
 	h.remove(spec.VethName(goes.id))
 	h.remove(n.Bridge())
 	h.addLink("v6nfoo", fakeLink{Kind: "bridge", Alias: spec.NetworkAlias(netID(7))})
-	h.announced = nil
+	h.heard(t)
 	h.engine.Resync(ctx)
 	if _, back := h.links[spec.VethName(goes.id)]; back {
 		t.Error("the link of a container that went is there again, with its other end in the host")
@@ -339,14 +338,13 @@ func TestResync(t *testing.T) {
 	for _, addr := range ep.Addresses() {
 		want = append(want, addr.String()+" → ["+spec.VethName(stays.id)+"]")
 	}
-	if !slices.Equal(h.announced, want) {
-		t.Errorf("announced %q, want %q: its link came up, and the others had been told", h.announced, want)
+	if got := h.heard(t); !slices.Equal(got, want) {
+		t.Errorf("announced %q, want %q: its link came up, and the others had been told", got, want)
 	}
-	h.announced = nil
 	h.engine.Resync(ctx)
 	h.engine.LinkChanged(ctx, spec.VethName(comes.id), true, false)
-	if len(h.announced) > 0 {
-		t.Errorf("announced %q a second time", h.announced)
+	if got := h.heard(t); len(got) > 0 {
+		t.Errorf("announced %q a second time", got)
 	}
 	if e := h.engine.Status(ctx).Networks[0].Error; e != "" {
 		t.Errorf("the network is degraded: %s", e)

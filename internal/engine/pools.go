@@ -130,6 +130,22 @@ func (e *Engine) ReleasePool(_ context.Context, id string) error {
 	return e.dropPool(id)
 }
 
+// ForgetPool releases a pool whose front end will not do it any more. It is refused
+// while a network of ours is on the pool. The error matches spec.ErrNotFound for
+// an unknown pool.
+func (e *Engine) ForgetPool(_ context.Context, id string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p, err := e.pool(id)
+	if err != nil {
+		return err
+	}
+	if n := e.networkUsing(p.Prefix); n != nil {
+		return fmt.Errorf("pool %s: network %s is on it", id, spec.ShortID(n.ID))
+	}
+	return e.dropPool(id)
+}
+
 func (e *Engine) dropPool(id string) error {
 	if err := e.Journal.DeletePool(id); err != nil {
 		return err

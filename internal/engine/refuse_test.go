@@ -219,11 +219,11 @@ func TestRefusedEndpointLeavesItsNamesake(t *testing.T) {
 	if err := h.run(t.Context(), n, &attachment{id: epID(1)[:12] + strings.Repeat("f", 52)}); err == nil {
 		t.Fatal("a second endpoint of the same interface name was accepted")
 	}
-	h.announced = nil
+	h.heard(t)
 	h.engine.LinkChanged(t.Context(), spec.VethName(epID(1)), false, false)
 	h.engine.LinkChanged(t.Context(), spec.VethName(epID(1)), true, false)
-	if len(h.announced) != 2 {
-		t.Errorf("announced %v when its link came up again, want both addresses", h.announced)
+	if got := h.heard(t); len(got) != 2 {
+		t.Errorf("announced %v when its link came up again, want both addresses", got)
 	}
 }
 

@@ -13,7 +13,7 @@ func (c *choice) static(ctx context.Context) (spec.Pool, error) {
 	p := c.req.Prefix.Masked()
 	for _, used := range c.inUse {
 		if used.Overlaps(p) {
-			return spec.Pool{}, fmt.Errorf("subnet %s overlaps pool %s, which is in use", p, used)
+			return spec.Pool{}, fmt.Errorf("subnet %s overlaps pool %s, which is in use (v6net status says by whom; v6net forget releases one that nothing uses)", p, used)
 		}
 	}
 	pool := c.pool(p, spec.SourceStatic, "named by --subnet")
