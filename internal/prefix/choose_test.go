@@ -17,6 +17,9 @@ import (
 	"github.com/v6net/v6net/ipam"
 )
 
+// tunnel is a link without neighbor discovery.
+const tunnel = "tun0"
+
 // fakeHost is a host with one uplink.
 type fakeHost struct {
 	parent     string // empty: no default route
@@ -37,6 +40,9 @@ func (h *fakeHost) DefaultParent(ctx context.Context) (string, error) {
 
 func (h *fakeHost) OnLink(_ context.Context, link string) ([]netip.Prefix, error) {
 	onLink, ok := h.onLink[link]
+	if link == tunnel {
+		return nil, fmt.Errorf("link %s (tuntap) has no neighbor discovery: %w", link, errors.ErrUnsupported)
+	}
 	if !ok {
 		return nil, fmt.Errorf("link %s: no such link", link)
 	}
@@ -121,6 +127,8 @@ func TestChoose(t *testing.T) {
 			want: "fd12:3456:789a::/64", source: spec.SourceULA, reason: "no global prefix on eth0: " + ulaWhy},
 		{name: "auto: on-link prefix too long to share", host: server().with(func(h *fakeHost) { h.onLink["eth0"] = []string{"2001:db8:1::50/124"} }), req: v6(spec.SourceAuto),
 			want: "fd12:3456:789a::/64", source: spec.SourceULA, reason: "no global on-link prefix on eth0 that is a /120 or shorter: " + ulaWhy},
+		{name: "auto: an uplink without neighbor discovery", host: server().with(func(h *fakeHost) { h.parent = tunnel }), req: v6(spec.SourceAuto),
+			want: "fd12:3456:789a::/64", source: spec.SourceULA, reason: "no prefix of tun0 can be shared, since it has no neighbor discovery: " + ulaWhy},
 		{name: "auto: a /64 asked for, a /64 on-link", host: server(), req: bits(v6(spec.SourceAuto), 64),
 			want: "fd12:3456:789a::/64", source: spec.SourceULA,
 			reason: "prefix_length 64 is not a part of 2001:db8:1::/64, the on-link prefix of eth0 (allowed: 65 to 126): " + ulaWhy},
@@ -173,6 +181,8 @@ func TestChoose(t *testing.T) {
 		{name: "static: first part, with the kernel's anycast route", host: server().with(func(h *fakeHost) { h.taken = []string{"2001:db8:1::/64", "2001:db8:1::/128"} }),
 			req: subnet("2001:db8:1::/80"), want: "2001:db8:1::/80", source: spec.SourceStatic, onLink: "eth0",
 			reason: "named by --subnet, part of 2001:db8:1::/64, the on-link prefix of eth0"},
+		{name: "static: part of a tunnel's prefix", host: server().with(func(h *fakeHost) { h.parent = tunnel; h.taken = append(h.taken, "2001:db8:3::/64") }),
+			req: subnet("2001:db8:3:0:1::/80"), want: "2001:db8:3:0:1::/80", source: spec.SourceStatic, reason: "named by --subnet"},
 		{name: "static: no default route", host: &fakeHost{}, req: subnet("2001:db8:1::/80"), want: "2001:db8:1::/80", source: spec.SourceStatic, reason: "named by --subnet"},
 		{name: "static IPv4", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "10.0.0.0/8") }), req: subnet("10.9.0.0/16"),
 			want: "10.9.0.0/16", source: spec.SourceStatic, reason: "named by --subnet"},
@@ -234,6 +244,8 @@ func TestChooseRefuses(t *testing.T) {
 		{name: "parent that is not there", host: server(), req: on(v6(spec.SourceAuto), "eth9"), want: "prefixes of parent eth9: link eth9: no such link"},
 		{name: "parent without a global prefix", host: server().with(func(h *fakeHost) { h.onLink["eth0"] = []string{"fe80::/64", "192.0.2.0/24"} }), req: v6(spec.SourceParent),
 			want: "no global prefix on eth0"},
+		{name: "parent without neighbor discovery", host: server(), req: on(v6(spec.SourceParent), tunnel),
+			want: "no prefix of tun0 can be shared, since it has no neighbor discovery"},
 		{name: "parent: prefix_length of the on-link prefix", host: server(), req: bits(v6(spec.SourceParent), 64),
 			want: "prefix_length 64 is not a part of 2001:db8:1::/64, the on-link prefix of eth0 (allowed: 65 to 126)"},
 		{name: "parent: full", host: server().with(func(h *fakeHost) { h.onLink["eth0"] = []string{"2001:db8:1::/120"} }), req: bits(v6(spec.SourceParent), 121),

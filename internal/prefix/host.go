@@ -12,7 +12,8 @@ type Host interface {
 	DefaultParent(ctx context.Context) (string, error)
 	// OnLink lists the IPv6 prefixes that the hosts on a link take for their
 	// own, link-local ones left out, the preferred one first. It is an error if
-	// there is no such link.
+	// there is no such link, and errors.ErrUnsupported if it has no neighbor
+	// discovery (PPP, tunnels), so that nobody would have to answer for a part.
 	OnLink(ctx context.Context, link string) ([]netip.Prefix, error)
 	// Taken lists the destinations of all routes of the host, default routes left
 	// out, and its addresses as /128 or /32. Every one counts, also one inside

@@ -37,6 +37,10 @@ func (c *choice) parent(ctx context.Context) (spec.Pool, error) {
 		return spec.Pool{}, none("no IPv6 default route and no parent named")
 	}
 	onLink, err := c.host.OnLink(ctx, link)
+	if errors.Is(err, errors.ErrUnsupported) {
+		// Probes would tell nothing: the prefix may be all ours, or others' behind the peer.
+		return spec.Pool{}, none("no prefix of %s can be shared, since it has no neighbor discovery", link)
+	}
 	if err != nil {
 		return spec.Pool{}, fmt.Errorf("prefixes of parent %s: %w", link, err)
 	}

@@ -2,6 +2,7 @@ package prefix
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -39,6 +40,9 @@ func (c *choice) placeOnLink(ctx context.Context, pool *spec.Pool) error {
 		return err
 	}
 	onLink, err := c.host.OnLink(ctx, link)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil // no neighbours who would ask for its addresses
+	}
 	if err != nil {
 		return fmt.Errorf("subnet %s: %w", pool.Prefix, err)
 	}

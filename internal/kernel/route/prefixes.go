@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -63,11 +64,15 @@ func isNetwork(p netip.Prefix) bool {
 // Prefixes whose addresses are all deprecated come last: they are on-link
 // still, but are being renumbered away (RFC 4862 §5.5.4), or an administrator
 // made them so to steer source address selection. The error matches
-// [fs.ErrNotExist] where there is no such link.
+// [fs.ErrNotExist] where there is no such link, and [errors.ErrUnsupported] where
+// it has no neighbor discovery: what comes to such a link was routed there.
 func (h *Handle) OnLink(ctx context.Context, link string) ([]netip.Prefix, error) {
 	l, err := h.link(link)
 	if err != nil {
 		return nil, err
+	}
+	if !hasNeighbours(l) {
+		return nil, fmt.Errorf("link %s (%s) has no neighbor discovery: %w", link, l.Type(), errors.ErrUnsupported)
 	}
 	addrs, err := h.addresses(ctx, l, netlink.FAMILY_V6)
 	if err != nil {
@@ -109,6 +114,13 @@ func (h *Handle) OnLink(ctx context.Context, link string) ([]netip.Prefix, error
 		}
 	})
 	return prefixes, nil
+}
+
+// hasNeighbours reports whether the nodes of a link find each other by neighbor
+// discovery as on Ethernet. Those of PPP, WireGuard and other tunnels need none.
+func hasNeighbours(l netlink.Link) bool {
+	a := l.Attrs()
+	return a.EncapType == "ether" && a.RawFlags&(unix.IFF_NOARP|unix.IFF_POINTOPOINT) == 0
 }
 
 // isShared reports whether a prefix may hold hosts of one link.
