@@ -646,6 +646,19 @@ func (h fakeHost) OnLink(ctx context.Context, link string) (prefixes []netip.Pre
 	return prefixes, err
 }
 
+func (h fakeHost) Connected(ctx context.Context) (connected map[string][]netip.Prefix, err error) {
+	err = h.call(ctx, "host: connected", func() error {
+		connected = map[string][]netip.Prefix{}
+		for link, prefixes := range h.onLink {
+			if _, ok := h.links[link]; ok {
+				connected[link] = prefixes
+			}
+		}
+		return nil
+	})
+	return connected, err
+}
+
 func (h fakeHost) Taken(ctx context.Context) (taken []netip.Prefix, err error) {
 	err = h.call(ctx, "host: routes", func() error {
 		taken = slices.Clone(h.routes)

@@ -24,6 +24,7 @@ const tunnel = "tun0"
 type fakeHost struct {
 	parent     string // empty: no default route
 	onLink     map[string][]string
+	lans       map[string][]string // connected beside them
 	taken      []string
 	neighbours []string // prefixes from which a probe is answered
 	probes     [][]netip.Addr
@@ -47,6 +48,16 @@ func (h *fakeHost) OnLink(_ context.Context, link string) ([]netip.Prefix, error
 		return nil, fmt.Errorf("link %s: no such link", link)
 	}
 	return prefixes(onLink), nil
+}
+
+func (h *fakeHost) Connected(context.Context) (map[string][]netip.Prefix, error) {
+	connected := map[string][]netip.Prefix{}
+	for _, links := range []map[string][]string{h.onLink, h.lans} {
+		for link, texts := range links {
+			connected[link] = append(connected[link], prefixes(texts)...)
+		}
+	}
+	return connected, nil
 }
 
 func (h *fakeHost) Taken(context.Context) ([]netip.Prefix, error) {
@@ -176,12 +187,12 @@ func TestChoose(t *testing.T) {
 			req: subnet("2001:db8:ff:0:1::/80"), want: "2001:db8:ff:0:1::/80", source: spec.SourceStatic, reason: "named by --subnet"},
 		{name: "static: part of the on-link prefix", host: server(), req: subnet("2001:db8:1:0:8000::/65"), want: "2001:db8:1:0:8000::/65", source: spec.SourceStatic,
 			onLink: "eth0", reason: "named by --subnet, part of 2001:db8:1::/64, the on-link prefix of eth0"},
-		{name: "static: part of another link's prefix", host: server().with(func(h *fakeHost) { h.onLink["eth1"] = []string{"2001:db8:2::/64"} }), req: on(subnet("2001:db8:1:0:1::/80"), "eth1"),
-			want: "2001:db8:1:0:1::/80", source: spec.SourceStatic, reason: "named by --subnet"},
+		{name: "static: part of the named parent's prefix", host: server().with(func(h *fakeHost) { h.onLink["eth1"] = []string{"2001:db8:2::/64"} }), req: on(subnet("2001:db8:2:0:1::/80"), "eth1"),
+			want: "2001:db8:2:0:1::/80", source: spec.SourceStatic, onLink: "eth1", reason: "named by --subnet, part of 2001:db8:2::/64, the on-link prefix of eth1"},
 		{name: "static: first part, with the kernel's anycast route", host: server().with(func(h *fakeHost) { h.taken = []string{"2001:db8:1::/64", "2001:db8:1::/128"} }),
 			req: subnet("2001:db8:1::/80"), want: "2001:db8:1::/80", source: spec.SourceStatic, onLink: "eth0",
 			reason: "named by --subnet, part of 2001:db8:1::/64, the on-link prefix of eth0"},
-		{name: "static: part of a tunnel's prefix", host: server().with(func(h *fakeHost) { h.parent = tunnel; h.taken = append(h.taken, "2001:db8:3::/64") }),
+		{name: "static: part of a tunnel's prefix", host: server().with(func(h *fakeHost) { h.parent = tunnel; h.lans = map[string][]string{tunnel: {"2001:db8:3::/64"}} }),
 			req: subnet("2001:db8:3:0:1::/80"), want: "2001:db8:3:0:1::/80", source: spec.SourceStatic, reason: "named by --subnet"},
 		{name: "static: no default route", host: &fakeHost{}, req: subnet("2001:db8:1::/80"), want: "2001:db8:1::/80", source: spec.SourceStatic, reason: "named by --subnet"},
 		{name: "static IPv4", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "10.0.0.0/8") }), req: subnet("10.9.0.0/16"),
@@ -237,6 +248,14 @@ func TestChooseRefuses(t *testing.T) {
 			want: "subnet 2001:db8:1::/64 is the whole on-link prefix of eth0: use a part of it, or leave --subnet out to have one found"},
 		{name: "static on a parent that is not there", host: server(), req: on(subnet("2001:db8:ff::/64"), "eth9"), want: "subnet 2001:db8:ff::/64: link eth9: no such link"},
 		{name: "static IPv4 is the uplink's", host: server(), req: subnet("192.0.2.0/24"), want: "subnet 192.0.2.0/24 overlaps 192.0.2.0/24, a route or an address of this host"},
+		{name: "static IPv4 in the uplink's network", host: server().with(func(h *fakeHost) { h.lans = map[string][]string{"eth0": {"192.0.2.0/24"}} }), req: subnet("192.0.2.128/25"),
+			want: "subnet 192.0.2.128/25 is a part of 192.0.2.0/24, the network on eth0, whose hosts would look for its addresses there"},
+		{name: "static in another link's prefix", host: server().with(func(h *fakeHost) { h.onLink["eth1"] = []string{"2001:db8:2::/64"} }), req: subnet("2001:db8:2:0:1::/80"),
+			want: "subnet 2001:db8:2:0:1::/80 is a part of 2001:db8:2::/64, the on-link prefix of eth1, which is not the parent (--ipam-opt parent=eth1 makes it so)"},
+		{name: "static in the uplink's prefix, with another parent", host: server().with(func(h *fakeHost) { h.onLink["eth1"] = nil }), req: on(subnet("2001:db8:1:0:1::/80"), "eth1"),
+			want: "subnet 2001:db8:1:0:1::/80 is a part of 2001:db8:1::/64, the on-link prefix of eth0, which is not the parent (--ipam-opt parent=eth0 makes it so)"},
+		{name: "static in a link's prefix, without a default route", host: &fakeHost{lans: map[string][]string{"eth0": {"2001:db8:1::/64"}}}, req: subnet("2001:db8:1:0:1::/80"),
+			want: "subnet 2001:db8:1:0:1::/80 is a part of 2001:db8:1::/64, the on-link prefix of eth0, which is not the parent (--ipam-opt parent=eth0 makes it so)"},
 		{name: "static IPv4 in a pool", host: server(), req: subnet("10.0.0.0/28"), inUse: []string{"10.0.0.0/24"}, want: "subnet 10.0.0.0/28 overlaps pool 10.0.0.0/24, which is in use"},
 		{name: "static without a prefix", host: server(), req: v6(spec.SourceStatic), want: "source=static needs a --subnet"},
 

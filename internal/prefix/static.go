@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -18,10 +20,18 @@ func (c *choice) static(ctx context.Context) (spec.Pool, error) {
 		}
 	}
 	pool := c.pool(p, spec.SourceStatic, "named by --subnet")
+	var parent string
 	if c.req.V6 {
-		if err := c.placeOnLink(ctx, &pool); err != nil {
+		var err error
+		if parent, err = c.link(ctx); err == nil && parent != "" {
+			err = c.placeOnLink(ctx, &pool, parent)
+		}
+		if err != nil {
 			return spec.Pool{}, err
 		}
+	}
+	if err := c.refuseConnected(ctx, p, parent); err != nil {
+		return spec.Pool{}, err
 	}
 	// A shorter route, to the site's /48 say, is how packets for p come here; one
 	// as long as p, or longer, is where they go instead of p's network.
@@ -34,11 +44,7 @@ func (c *choice) static(ctx context.Context) (spec.Pool, error) {
 }
 
 // placeOnLink says so in the pool if it is a part of an on-link prefix of the parent.
-func (c *choice) placeOnLink(ctx context.Context, pool *spec.Pool) error {
-	link, err := c.link(ctx)
-	if err != nil || link == "" {
-		return err
-	}
+func (c *choice) placeOnLink(ctx context.Context, pool *spec.Pool, link string) error {
 	onLink, err := c.host.OnLink(ctx, link)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil // no neighbours who would ask for its addresses
@@ -55,6 +61,28 @@ func (c *choice) placeOnLink(ctx context.Context, pool *spec.Pool) error {
 			pool.OnLink, pool.Parent = true, link
 			pool.Reason += fmt.Sprintf(", part of %s, the on-link prefix of %s", whole, link)
 			return nil
+		}
+	}
+	return nil
+}
+
+// refuseConnected says behind which link's prefix p lies: the hosts there take its
+// addresses for neighbours, and only an IPv6 parent's are answered for.
+func (c *choice) refuseConnected(ctx context.Context, p netip.Prefix, parent string) error {
+	connected, err := c.host.Connected(ctx)
+	if err != nil {
+		return fmt.Errorf("subnet %s: %w", p, err)
+	}
+	delete(connected, parent)
+	for _, link := range slices.Sorted(maps.Keys(connected)) {
+		for _, lan := range connected[link] {
+			if lan.Bits() >= p.Bits() || !lan.Overlaps(p) {
+				continue // the same or a part: a route in the way, as any other
+			}
+			if p.Addr().Is4() {
+				return fmt.Errorf("subnet %s is a part of %s, the network on %s, whose hosts would look for its addresses there", p, lan, link)
+			}
+			return fmt.Errorf("subnet %s is a part of %s, the on-link prefix of %s, which is not the parent (--ipam-opt parent=%s makes it so)", p, lan, link, link)
 		}
 	}
 	return nil

@@ -98,7 +98,7 @@ func (h *Handle) linkByIndex(index int) (netlink.Link, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read link %d of a default route: %w", index, err)
+		return nil, fmt.Errorf("read link %d of a route: %w", index, err)
 	}
 	return l, nil
 }

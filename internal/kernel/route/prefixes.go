@@ -88,8 +88,7 @@ func (h *Handle) OnLink(ctx context.Context, link string) ([]netip.Prefix, error
 		deprecated[p] = a.Flags&unix.IFA_F_DEPRECATED != 0 && (before || !seen)
 	}
 	routes, err := h.routes(ctx, netlink.FAMILY_V6, false, func(r netlink.Route) bool {
-		return r.LinkIndex == l.Attrs().Index && r.Type == unix.RTN_UNICAST && r.Gw == nil &&
-			(r.Protocol == unix.RTPROT_KERNEL || r.Protocol == unix.RTPROT_RA) && isShared(destination(r))
+		return r.LinkIndex == l.Attrs().Index && isConnected(r)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("prefixes of %s: %w", link, err)
@@ -114,6 +113,47 @@ func (h *Handle) OnLink(ctx context.Context, link string) ([]netip.Prefix, error
 		}
 	})
 	return prefixes, nil
+}
+
+// Connected lists the prefixes of either family that are directly on links, by
+// the link's name: those of their addresses, and those that a router
+// advertisement says are on-link. Links that nobody is behind are left out.
+func (h *Handle) Connected(ctx context.Context) (map[string][]netip.Prefix, error) {
+	connected := map[string][]netip.Prefix{}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := h.routes(ctx, family, false, isConnected)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range routes {
+			l, err := h.linkByIndex(r.LinkIndex)
+			if err != nil {
+				return nil, err
+			}
+			if l == nil || isBarren(l) {
+				continue
+			}
+			name, p := l.Attrs().Name, destination(r).Masked()
+			if !slices.Contains(connected[name], p) {
+				connected[name] = append(connected[name], p)
+			}
+		}
+	}
+	return connected, nil
+}
+
+// isBarren reports whether a link leads to nobody: loopback, and those that have
+// neither a peer nor neighbours, as dummies, which hold a site's prefix for it.
+func isBarren(l netlink.Link) bool {
+	flags := l.Attrs().RawFlags
+	return flags&unix.IFF_LOOPBACK != 0 || flags&unix.IFF_NOARP != 0 && flags&unix.IFF_POINTOPOINT == 0
+}
+
+// isConnected reports whether a route says that its destination is on the link
+// itself, by an address of the link or a router advertisement.
+func isConnected(r netlink.Route) bool {
+	return r.Type == unix.RTN_UNICAST && r.Gw == nil && r.Via == nil && len(r.MultiPath) == 0 &&
+		(r.Protocol == unix.RTPROT_KERNEL || r.Protocol == unix.RTPROT_RA) && isShared(destination(r))
 }
 
 // hasNeighbours reports whether the nodes of a link find each other by neighbor

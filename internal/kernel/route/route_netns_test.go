@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -155,6 +156,36 @@ func TestOnLink(t *testing.T) {
 	}
 	if _, err := h.OnLink(t.Context(), "absent0"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "absent0") {
 		t.Errorf("absent link: %v, want fs.ErrNotExist", err)
+	}
+}
+
+func TestConnected(t *testing.T) {
+	h, self := host(t)
+	script(t, self, `
+		addr add 2001:db8:1::5/64 dev eth0
+		addr add 2001:db8:1::6/64 dev eth0
+		addr add 2001:db8:2::5/128 dev eth0
+		addr add 192.0.2.5/24 dev eth0
+		addr add 198.51.100.1/32 dev eth0
+		addr add 2001:db8:4::5/64 dev eth1
+		-6 route add 2001:db8:5::/64 dev eth1 proto ra
+		-6 route add 2001:db8:6::/64 via fe80::1 dev eth0 proto ra
+		-6 route add 2001:db8:7::/64 proto ra nexthop via fe80::1 dev eth0 nexthop via fe80::1 dev eth1
+		-6 route add 2001:db8:8::/48 dev eth0
+		route add 10.0.0.0/8 via 192.0.2.1
+		link add none0 type bridge
+		link set none0 arp off up
+		addr add 2001:db8:f00::1/48 dev none0
+		addr add 203.0.113.1/24 dev lo`)
+	t.Cleanup(func() {
+		for _, args := range []string{"link del none0", "addr del 203.0.113.1/24 dev lo"} {
+			_ = self.Command(context.Background(), append([]string{"ip"}, strings.Fields(args)...)...).Run()
+		}
+	})
+	got, err := h.Connected(t.Context())
+	want := map[string][]netip.Prefix{"eth0": prefixes("192.0.2.0/24", "2001:db8:1::/64"), "eth1": prefixes("2001:db8:4::/64", "2001:db8:5::/64")}
+	if err != nil || !maps.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("%v, %v;\nwant %v", got, err, want)
 	}
 }
 
