@@ -95,11 +95,23 @@ func checkEndpointOptions(raw map[string]any) error {
 	return nil
 }
 
-// publishedPorts reads the port map of an endpoint's options.
+// publishedPorts reads the port map of an endpoint's options. From 28 on a
+// container may have its default route of each family by another endpoint, and
+// the engine sends the same port map to both. It marks the one that is not
+// IPv6's, by a label whose name is about the proxy of Docker's bridge (moby
+// daemon/libnetwork/drivers/remote, ProgramExternalConnectivity).
 func publishedPorts(raw map[string]any) ([]spec.Port, error) {
 	var bindings []portBinding
 	if err := convert(raw[labelPortMap], &bindings); err != nil {
 		return nil, fmt.Errorf("option %s: %w", labelPortMap, err)
+	}
+	noIPv6, err := boolOption(raw, labelNoIPv6)
+	if err != nil {
+		return nil, err
+	}
+	var family spec.Family
+	if noIPv6 {
+		family = spec.IPv4
 	}
 	var ports []spec.Port
 	for _, b := range bindings {
@@ -107,6 +119,7 @@ func publishedPorts(raw map[string]any) ([]spec.Port, error) {
 		if err != nil {
 			return nil, err
 		}
+		p.Family = family
 		ports = append(ports, p)
 	}
 	return ports, nil

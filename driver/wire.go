@@ -22,6 +22,7 @@ const (
 	labelPortMap    = labelPrefix + "portmap"
 	labelMAC        = labelPrefix + "endpoint.macaddress"
 	labelIfname     = labelPrefix + "endpoint.ifname"
+	labelNoIPv6     = labelPrefix + "driver.private.no_proxy_6to4" // see publishedPorts
 
 	// requestAddressType is the IPAM option that says what an address is for
 	// (moby daemon/libnetwork/ipamapi).

@@ -93,6 +93,7 @@ type attachment struct {
 	network, id string
 	leases      map[string]netip.Addr // by pool
 	ports       []spec.Port
+	sandbox     string // the container's, where it has several; empty: its own
 }
 
 // recipe is a `docker network create`.
@@ -225,7 +226,11 @@ func (h *host) run(ctx context.Context, n spec.Network, a *attachment) (err erro
 	if _, err := h.engine.CreateEndpoint(ctx, ep); err != nil {
 		return err
 	}
-	if _, err := h.engine.Join(ctx, n.ID, a.id, "/run/sandbox"); err != nil {
+	sandbox := a.sandbox
+	if sandbox == "" {
+		sandbox = "/run/" + a.id
+	}
+	if _, err := h.engine.Join(ctx, n.ID, a.id, sandbox); err != nil {
 		return err
 	}
 	h.moveIn(a.id)

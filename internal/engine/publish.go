@@ -105,6 +105,10 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 		if err := n.checkHostIP(ep, p); err != nil {
 			return nil, err
 		}
+		p, left := e.besideOwn(n, ep, p)
+		if !left {
+			continue
+		}
 		if len(n.translated(ep, p)) > 0 {
 			var err error
 			if p, err = e.pickHostPort(n, ep, p, own); err != nil {
@@ -118,6 +122,36 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 		resolved = append(resolved, p)
 	}
 	return resolved, nil
+}
+
+// besideOwn leaves out the families in which the port is published already by
+// another endpoint of the same container, and reports whether one is left: the
+// engine may have one endpoint for each family's default route, and hands the
+// same ports to both.
+func (e *Engine) besideOwn(n *network, ep *endpoint, p spec.Port) (spec.Port, bool) {
+	if ep.Sandbox == "" || p.HostPort == 0 || p.HostEnd > p.HostPort {
+		return p, true // a port that is picked is another one
+	}
+	published := func(want firewall.Published) bool {
+		return slices.ContainsFunc(e.hostPorts[hostPort{want.Protocol, want.HostPort}], func(t takenPort) bool {
+			return t.endpoint != ep && t.endpoint.Sandbox == ep.Sandbox && t.published.Port == want.Port && want.Collides(t.published)
+		})
+	}
+	var left []spec.Family
+	for _, family := range []spec.Family{spec.IPv4, spec.IPv6} {
+		if p.Family != 0 && p.Family != family {
+			continue
+		}
+		only := p
+		only.Family = family
+		if !slices.ContainsFunc(n.publishedPort(ep, only), published) {
+			left = append(left, family)
+		}
+	}
+	if len(left) == 1 {
+		p.Family = left[0]
+	}
+	return p, len(left) > 0
 }
 
 // hostPort is what a published port is looked up by. Whether two collide is
@@ -186,9 +220,13 @@ func (e *Engine) portFree(n *network, ep *endpoint, p spec.Port, own takenPorts)
 			continue
 		}
 		key := hostPort{want.Protocol, want.HostPort}
-		others := slices.DeleteFunc(slices.Clone(e.hostPorts[key]), func(t takenPort) bool { return t.endpoint == ep })
-		for _, t := range append(others, own[key]...) {
+		for _, t := range own[key] {
 			if want.Collides(t.published) {
+				return fmt.Errorf("host port %d/%s is asked for twice, for the container's ports %d and %d", p.HostPort, p.Protocol, t.published.Port, p.Port)
+			}
+		}
+		for _, t := range e.hostPorts[key] {
+			if t.endpoint != ep && want.Collides(t.published) {
 				return fmt.Errorf("host port %d/%s is published by endpoint %s already", p.HostPort, p.Protocol, spec.ShortID(t.endpoint.ID))
 			}
 		}
@@ -227,7 +265,7 @@ func (n *network) opened(ep *endpoint, p spec.Port) []netip.Addr {
 func (n *network) publishedTo(ep *endpoint, p spec.Port, translated bool) []netip.Addr {
 	var addrs []netip.Addr
 	for _, a := range ep.Addresses() {
-		if p.HostIP.IsValid() && p.HostIP.Is4() != a.Is4() {
+		if p.HostIP.IsValid() && p.HostIP.Is4() != a.Is4() || !p.Family.Has(a) {
 			continue
 		}
 		if n.translates(a) == translated {

@@ -100,14 +100,14 @@ func TestRefusals(t *testing.T) {
 		{"publish: host port of another endpoint", publish(2, spec.Port{Protocol: "tcp", Port: 81, HostPort: 8080}), []string{"8080/tcp", "endpoint e00000000010"}},
 		{"publish: host port of another endpoint, on one address", publish(2, spec.Port{Protocol: "tcp", Port: 81, HostIP: ip("127.0.0.1"), HostPort: 8080}), []string{"8080/tcp", "endpoint e00000000010"}},
 		{"publish: every address, and one of them before", publish(2,
-			spec.Port{Protocol: "udp", Port: 80, HostIP: ip("127.0.0.1"), HostPort: 90}, spec.Port{Protocol: "udp", Port: 81, HostIP: ip("0.0.0.0"), HostPort: 90}), []string{"90/udp", "endpoint e00000000020"}},
+			spec.Port{Protocol: "udp", Port: 80, HostIP: ip("127.0.0.1"), HostPort: 90}, spec.Port{Protocol: "udp", Port: 81, HostIP: ip("0.0.0.0"), HostPort: 90}), []string{"90/udp is asked for twice", "ports 80 and 81"}},
 		{"publish: one address twice", publish(2,
-			spec.Port{Protocol: "tcp", Port: 80, HostIP: ip("192.0.2.5"), HostPort: 90}, spec.Port{Protocol: "tcp", Port: 81, HostIP: ip("192.0.2.5"), HostPort: 90}), []string{"90/tcp"}},
+			spec.Port{Protocol: "tcp", Port: 80, HostIP: ip("192.0.2.5"), HostPort: 90}, spec.Port{Protocol: "tcp", Port: 81, HostIP: ip("192.0.2.5"), HostPort: 90}), []string{"90/tcp is asked for twice"}},
 		{"publish: host port that somebody listens on, on that address", publish(2, spec.Port{Protocol: "tcp", Port: 22, HostIP: ip("192.0.2.5"), HostPort: 23}), []string{"23/tcp", "already in use"}},
 		{"publish: host port that somebody listens on, on one address", publish(2, spec.Port{Protocol: "tcp", Port: 22, HostPort: 23}), []string{"23/tcp", "already in use"}},
 		{"publish: host port that somebody listens on", publish(2, spec.Port{Protocol: "tcp", Port: 22, HostPort: 22}), []string{"22/tcp", "already in use"}},
 		{"publish: every port of a range taken", publish(2, spec.Port{Protocol: "tcp", Port: 80, HostPort: 8080, HostEnd: 8080}), []string{"8080/tcp"}},
-		{"publish: one host port twice", publish(2, spec.Port{Protocol: "tcp", Port: 80, HostPort: 90}, spec.Port{Protocol: "tcp", Port: 81, HostPort: 90}), []string{"90/tcp"}},
+		{"publish: one host port twice", publish(2, spec.Port{Protocol: "tcp", Port: 80, HostPort: 90}, spec.Port{Protocol: "tcp", Port: 81, HostPort: 90}), []string{"90/tcp is asked for twice", "ports 80 and 81"}},
 		{"publish: host address for an address that is not translated", publish(2, spec.Port{Protocol: "tcp", Port: 80, HostIP: ip("2001:db8:1::5"), HostPort: 80}),
 			[]string{"80/tcp", "2001:db8:1::5", "masquerade=on"}},
 		{"publish: IPv6 loopback", publish(2, spec.Port{Protocol: "tcp", Port: 80, HostIP: ip("::1"), HostPort: 80}), []string{"80/tcp", "::1", "127.0.0.1"}},
@@ -207,6 +207,74 @@ func TestOpenedPortTakesNoHostPort(t *testing.T) {
 	port := []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}
 	must(t, h.run(t.Context(), opened, &attachment{id: epID(1), ports: port}))
 	must(t, h.run(t.Context(), translated, &attachment{id: epID(2), ports: port}))
+}
+
+// From Docker 28 on a container's IPv6 default route may be by another endpoint
+// than its IPv4 one. Both are told to publish the same ports, and the container
+// is no other container to itself.
+func TestPublishByOneEndpointForEachFamily(t *testing.T) {
+	port := func(f spec.Family) []spec.Port {
+		return []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080, Family: f}}
+	}
+	const only6, dual6, dual4, global = "fd12:3456:789a::2", "fd12:3456:789a:1::2", "172.16.0.2", "2001:db8:1:0:789a::2"
+	for _, tc := range []struct {
+		name   string
+		second recipe // beside a network with IPv6 alone
+		ports  []spec.Port
+		before bool // published by the second first
+		want   []string
+		unwant []string
+	}{
+		{name: "as the engine says", second: recipe{pools: []spec.PoolRequest{auto4(), ula6()}}, ports: port(spec.IPv4),
+			want: []string{"tcp . 8080 : " + only6 + " . 80", "tcp . 8080 : " + dual4 + " . 80"}, unwant: []string{dual6 + " . 80"}},
+		{name: "what is opened is not IPv6 either", second: recipe{pools: []spec.PoolRequest{auto4(), auto6()}}, ports: port(spec.IPv4),
+			want: []string{"tcp . 8080 : " + only6 + " . 80", "tcp . 8080 : " + dual4 + " . 80"}, unwant: []string{global + " . tcp . 80"}},
+		{name: "as can be guessed", second: recipe{pools: []spec.PoolRequest{auto4(), ula6()}}, ports: port(0),
+			want: []string{"tcp . 8080 : " + only6 + " . 80", "tcp . 8080 : " + dual4 + " . 80"}, unwant: []string{dual6 + " . 80"}},
+		{name: "both by the other one already", second: recipe{pools: []spec.PoolRequest{auto4(), ula6()}}, ports: port(0), before: true,
+			want: []string{"tcp . 8080 : " + dual6 + " . 80", "tcp . 8080 : " + dual4 + " . 80"}, unwant: []string{only6 + " . 80"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h, ctx := newHost(t), t.Context()
+			first, err := h.createNetwork(ctx, recipe{id: netID(1), pools: []spec.PoolRequest{ula6()}})
+			must(t, err)
+			tc.second.id = netID(2)
+			second, err := h.createNetwork(ctx, tc.second)
+			must(t, err)
+			must(t, h.run(ctx, first, &attachment{id: epID(1), sandbox: "/run/web"}))
+			must(t, h.run(ctx, second, &attachment{id: epID(2), sandbox: "/run/web"}))
+			calls := []func() error{
+				func() error { return h.engine.Publish(ctx, first.ID, epID(1), port(0)) },
+				func() error { return h.engine.Publish(ctx, second.ID, epID(2), tc.ports) },
+			}
+			if tc.before {
+				slices.Reverse(calls)
+			}
+			for _, call := range calls {
+				must(t, call())
+			}
+			look := func(when string) {
+				t.Helper()
+				for _, element := range tc.want {
+					if !strings.Contains(h.ruleset.String(), "\t"+element+",\n") {
+						t.Errorf("%s: no element %q in\n%s", when, element, h.ruleset)
+					}
+				}
+				for _, element := range tc.unwant {
+					if strings.Contains(h.ruleset.String(), element) {
+						t.Errorf("%s: element %q in\n%s", when, element, h.ruleset)
+					}
+				}
+				h.consistent(t, when)
+			}
+			look("published")
+			if err := h.run(ctx, second, &attachment{id: epID(3), ports: port(spec.IPv4)}); err == nil || !strings.Contains(err.Error(), "8080/tcp is published by endpoint e000000000") {
+				t.Errorf("another container: %v, want the host port refused", err)
+			}
+			h.restart(t)
+			look("after a restart")
+		})
+	}
 }
 
 // The name of a veth pair is made from a part of the ID: an endpoint that would

@@ -115,7 +115,20 @@ type Port struct {
 	HostIP   netip.Addr `json:"host_ip"`             // zero or unspecified: every address of the host
 	HostPort uint16     `json:"host_port,omitempty"` // 0: v6net picks one where one is needed
 	HostEnd  uint16     `json:"host_end,omitempty"`  // last of the range to pick from; 0: HostPort itself
+	Family   Family     `json:"family,omitempty"`    // only the container's address of this one; 0: both
 }
+
+// Family is an address family, by its IP version.
+type Family uint8
+
+// The families.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// Has reports whether an address is of the family; the zero Family has all.
+func (f Family) Has(a netip.Addr) bool { return f == 0 || (f == IPv4) == a.Is4() }
 
 // Endpoint is one container's attachment to a network.
 type Endpoint struct {

@@ -69,6 +69,19 @@ func testIPv6Only(t *testing.T, l *lab) {
 		}
 		mustFetch(t, l.far, hostIPv4+":8080")
 	})
+	t.Run("published by a network for each family", func(t *testing.T) {
+		// The engine has both told of the same ports, and a host port of each
+		// family is one network's.
+		l.network(t, "net-c", "--ipv4=false", "-o", "masquerade=on")
+		l.network(t, "net-d", "-o", "masquerade=on")
+		l.container(t, "split", "--network", "name=net-c,gw-priority=1", "--network", "net-d", "-p", "8081:80")
+		mustFetch(t, l.far, bracket(hostIPv6)+":8081")
+		mustFetch(t, l.far, hostIPv4+":8081")
+		mustNotFetch(t, l.far, bracket(l.ipv6(t, "split", "net-d")))
+		l.docker(t, "network", "disconnect", "net-c", "split")
+		mustFetch(t, l.far, bracket(hostIPv6)+":8081") // now by net-d
+		mustFetch(t, l.far, hostIPv4+":8081")
+	})
 	t.Run("after a restart", func(t *testing.T) {
 		l.docker(t, "restart", "-t", "1", "web")
 		mustFetch(t, l.far, bracket(l.ipv6(t, "web", "net-a")))
