@@ -146,6 +146,8 @@ func TestBadRequests(t *testing.T) {
 		{"any IPv4 subnet for IPv6", "IpamDriver.RequestPool", `{"V6": true, "Pool": "0.0.0.0/0"}`, "other address family"},
 		{"a size for IPv4", "IpamDriver.RequestPool", `{"Pool": "0.0.0.0/24"}`, "size of an IPv4 pool"},
 		{"a size that cannot work", "IpamDriver.RequestPool", `{"V6": true, "Pool": "::/48"}`, "prefix_length"},
+		{"two sizes", "IpamDriver.RequestPool", `{"V6": true, "Pool": "::/80", "Options": {"prefix_length": "96"}}`, "prefix_length=96"},
+		{"a subnet and where to find one", "IpamDriver.RequestPool", `{"V6": true, "Pool": "2001:db8:1::/64", "Options": {"source": "ula"}}`, "--subnet 2001:db8:1::/64"},
 		{"an address that is none", "IpamDriver.RequestAddress", `{"PoolID": "v6", "Address": "here"}`, "not an IP address"},
 		{"an address with a zone", "IpamDriver.ReleaseAddress", `{"PoolID": "v6", "Address": "fe80::1%eth0"}`, "not an IP address"},
 		{"a body without end", "NetworkDriver.Leave", `"` + strings.Repeat("x", maxBody) + `"`, "too large"},

@@ -65,7 +65,12 @@ func subnetOrSize(r ipam.RequestPoolRequest) (subnet string, options map[string]
 	if options == nil {
 		options = make(map[string]string)
 	}
-	options["prefix_length"] = strconv.Itoa(p.Bits())
+	const key = "prefix_length"
+	size := strconv.Itoa(p.Bits())
+	if asked, ok := options[key]; ok && asked != size {
+		return "", nil, fmt.Errorf("subnet %s asks for another size than option %s=%s (leave one of them out)", p, key, asked)
+	}
+	options[key] = size
 	return "", options, nil
 }
 

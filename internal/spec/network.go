@@ -75,7 +75,29 @@ func (n Network) Validate() error {
 			return fmt.Errorf("subnet %s: prefix length %d cannot work on a container network (allowed: %d to %d; RAs and SLAAC need 64)", s.Prefix, s.Prefix.Bits(), MinPoolBits6, MaxPoolBits6)
 		}
 	}
+	if err := n.validateInternal(); err != nil {
+		return err
+	}
 	return n.validateRA()
+}
+
+// validateInternal refuses what an internal network cannot keep: nothing is
+// forwarded to or from it, whatever its options say.
+func (n Network) validateInternal() error {
+	o := n.Options
+	switch {
+	case !n.Internal:
+		return nil
+	case o.Inbound == InboundOpen:
+		return fmt.Errorf("option inbound=open: an internal network is not reached from outside")
+	case o.Masquerade == SwitchOn:
+		return fmt.Errorf("option masquerade=on (or com.docker.network.bridge.gateway_mode_ipv6=nat): nothing leaves an internal network")
+	case o.NDProxy == SwitchOn:
+		return fmt.Errorf("option ndproxy=on: an internal network is not reached from the parent")
+	case !o.Isolate:
+		return fmt.Errorf("option isolate=off: an internal network does not reach others")
+	}
+	return nil
 }
 
 // Subnets are all of the network's, IPv6 first.

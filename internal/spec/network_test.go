@@ -7,7 +7,7 @@ import (
 )
 
 // What options say together, and with the subnets.
-func TestValidateRA(t *testing.T) {
+func TestValidate(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
 		raw      map[string]string
@@ -25,6 +25,13 @@ func TestValidateRA(t *testing.T) {
 		{name: "a way out of an internal network", raw: map[string]string{"ra": "on"}, subnet: "2001:db8::/64", internal: true, refused: "internal"},
 		{name: "the same by its lifetime", raw: map[string]string{"ra.lifetime": "60"}, subnet: "2001:db8::/64", internal: true, refused: "internal"},
 		{name: "a way into an internal network", raw: map[string]string{"ra.announce": "on"}, subnet: "2001:db8::/64", internal: true, refused: "ra.announce"},
+		{name: "internal, open", raw: map[string]string{"inbound": "open"}, subnet: "2001:db8::/64", internal: true, refused: "inbound=open"},
+		{name: "internal, masqueraded", raw: map[string]string{"masquerade": "on"}, subnet: "2001:db8::/64", internal: true, refused: "masquerade=on"},
+		{name: "internal, masqueraded in Docker's words", raw: map[string]string{"com.docker.network.bridge.gateway_mode_ipv6": "nat"}, subnet: "2001:db8::/64", internal: true, refused: "gateway_mode_ipv6=nat"},
+		{name: "internal, proxied", raw: map[string]string{"ndproxy": "on"}, subnet: "2001:db8::/64", internal: true, refused: "ndproxy=on"},
+		{name: "internal, not isolated", raw: map[string]string{"isolate": "off"}, subnet: "2001:db8::/64", internal: true, refused: "isolate=off"},
+		{name: "internal, and closed in every way", raw: map[string]string{"inbound": "none", "masquerade": "off", "ndproxy": "off", "isolate": "on"}, subnet: "2001:db8::/64", internal: true},
+		{name: "the same on a network that is not internal", raw: map[string]string{"inbound": "open", "masquerade": "on", "ndproxy": "on", "isolate": "off"}, subnet: "2001:db8::/64"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			o, err := ParseOptions(tc.raw)

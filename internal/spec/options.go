@@ -104,7 +104,11 @@ var optionTable = append(raOptions, []option{
 		return choose(&o.NDProxy, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff}, nil)
 	}},
 	{"masquerade", func(o *Options, k, v string) error {
-		return choose(&o.Masquerade, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff}, []Switch{SwitchNPTv6})
+		var s Switch
+		if err := choose(&s, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff}, []Switch{SwitchNPTv6}); err != nil {
+			return err
+		}
+		return masquerade(o, k, v, s)
 	}},
 	{"inbound", func(o *Options, k, v string) error {
 		return choose(&o.Inbound, k, v, []Inbound{InboundPublished, InboundOpen, InboundNone}, nil)
@@ -125,8 +129,7 @@ var optionTable = append(raOptions, []option{
 		if err := choose(&m, k, v, []GatewayMode{GatewayNAT, GatewayRouted}, []GatewayMode{"isolated", "nat-unprotected"}); err != nil {
 			return err
 		}
-		o.Masquerade = map[GatewayMode]Switch{GatewayNAT: SwitchOn, GatewayRouted: SwitchOff}[m]
-		return nil
+		return masquerade(o, k, v, map[GatewayMode]Switch{GatewayNAT: SwitchOn, GatewayRouted: SwitchOff}[m])
 	}},
 	{"com.docker.network.bridge.host_binding_ipv4", func(o *Options, k, v string) error {
 		a, err := netip.ParseAddr(v)
@@ -154,6 +157,19 @@ var optionTable = append(raOptions, []option{
 	}},
 }...)
 
+// masquerade stores what either of two keys says; auto leaves it to the other one.
+func masquerade(o *Options, key, value string, s Switch) error {
+	switch {
+	case s == SwitchAuto:
+	case o.Masquerade != SwitchAuto && o.Masquerade != s:
+		return &OptionError{Key: key, Value: value,
+			Allowed: "masquerade=on with com.docker.network.bridge.gateway_mode_ipv6=nat, masquerade=off with routed"}
+	default:
+		o.Masquerade = s
+	}
+	return nil
+}
+
 // ParseOptions reads a network's options. Keys may carry LabelPrefix. An empty
 // value of Docker's own keys means the default, as with Docker's bridge driver.
 // The error is an *OptionError or an *UnknownOptionError.
@@ -161,6 +177,9 @@ func ParseOptions(raw map[string]string) (Options, error) {
 	o := DefaultOptions()
 	for _, k := range sortedKeys(raw) { // sorted: the first error is the same every time
 		key, value := strings.TrimPrefix(k, LabelPrefix), raw[k]
+		if plain, twice := raw[key]; twice && k != key && plain != value {
+			return Options{}, &OptionError{Key: k, Value: value, Allowed: fmt.Sprintf("%q, as %s says beside it", plain, key)}
+		}
 		i := slices.IndexFunc(optionTable, func(row option) bool { return row.key == key })
 		if i < 0 {
 			return Options{}, &UnknownOptionError{Key: k, Known: knownOptions()}

@@ -68,6 +68,37 @@ func TestParseOptions(t *testing.T) {
 	}
 }
 
+// Two keys that mean the same are one option.
+func TestOptionsThatSayTheSame(t *testing.T) {
+	const mode = "com.docker.network.bridge.gateway_mode_ipv6"
+	for _, tc := range []struct {
+		name    string
+		raw     map[string]string
+		want    Switch // masquerade
+		refused []string
+	}{
+		{"nat and on", map[string]string{mode: "nat", "masquerade": "on"}, SwitchOn, nil},
+		{"routed and off", map[string]string{mode: "routed", "v6net.masquerade": "off"}, SwitchOff, nil},
+		{"nat and auto", map[string]string{mode: "nat", "masquerade": "auto"}, SwitchOn, nil},
+		{"nat and off", map[string]string{mode: "nat", "masquerade": "off"}, "", []string{"masquerade", `"off"`, "gateway_mode_ipv6", "nat"}},
+		{"routed and on", map[string]string{mode: "routed", "v6net.masquerade": "on"}, "", []string{"masquerade", `"on"`, "gateway_mode_ipv6", "routed"}},
+		{"a label and an option", map[string]string{"masquerade": "on", "v6net.masquerade": "on"}, SwitchOn, nil},
+		{"a label against an option", map[string]string{"masquerade": "on", "v6net.masquerade": "off"}, "", []string{"v6net.masquerade", `"off"`, `"on"`}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			o, err := ParseOptions(tc.raw)
+			if tc.refused == nil && (err != nil || o.Masquerade != tc.want) {
+				t.Errorf("masquerade %q, %v; want %q", o.Masquerade, err, tc.want)
+			}
+			for _, s := range tc.refused {
+				if err == nil || !strings.Contains(err.Error(), s) {
+					t.Errorf("error %v does not say %q", err, s)
+				}
+			}
+		})
+	}
+}
+
 func TestParseOptionsRefuses(t *testing.T) {
 	for _, tc := range []struct {
 		name, key, value string

@@ -38,6 +38,13 @@ const (
 	MaxPoolBits6 = 126
 )
 
+// Limits of an IPv4 pool's prefix length: a /30 has room for a gateway and a
+// container beside the network's and the broadcast address.
+const (
+	MinPoolBits4 = 8
+	MaxPoolBits4 = 30
+)
+
 // PoolRequest asks for a pool: one that the user named, or one that v6net finds.
 type PoolRequest struct {
 	V6         bool
@@ -94,6 +101,9 @@ func ParsePoolRequest(v6 bool, subnet, subRange string, raw map[string]string) (
 		if r.Prefix, err = parseSubnet(subnet, v6); err != nil {
 			return PoolRequest{}, err
 		}
+		if err := r.besideSubnet(); err != nil {
+			return PoolRequest{}, err
+		}
 		r.Source = SourceStatic
 	} else if r.Source == SourceStatic {
 		return PoolRequest{}, &OptionError{Key: "source", Value: "static", Allowed: "static only together with --subnet"}
@@ -107,6 +117,20 @@ func ParsePoolRequest(v6 bool, subnet, subRange string, raw map[string]string) (
 		}
 	}
 	return r, nil
+}
+
+// besideSubnet refuses options about how a prefix is found where one is named.
+func (r *PoolRequest) besideSubnet() error {
+	only := fmt.Sprintf("leave it out beside --subnet %s, or leave --subnet out to have a prefix found", r.Prefix)
+	switch r.Source {
+	case SourceAuto, SourceStatic, SourcePrivate:
+	default:
+		return &OptionError{Key: "source", Value: string(r.Source), Allowed: only}
+	}
+	if r.Bits != 0 && r.Bits != r.Prefix.Bits() {
+		return &OptionError{Key: "prefix_length", Value: strconv.Itoa(r.Bits), Allowed: only}
+	}
+	return nil
 }
 
 func (r *PoolRequest) setOption(key, value string) error {
@@ -144,8 +168,8 @@ func parseSubnet(s string, v6 bool) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("subnet %s cannot be used: containers need unicast addresses that are routed", p)
 	case v6 && (p.Bits() < MinPoolBits6 || p.Bits() > MaxPoolBits6):
 		return netip.Prefix{}, fmt.Errorf("subnet %s: prefix length %d cannot work on a container network (allowed: %d to %d; RAs and SLAAC need 64)", p, p.Bits(), MinPoolBits6, MaxPoolBits6)
-	case !v6 && (p.Bits() < 8 || p.Bits() > 30):
-		return netip.Prefix{}, fmt.Errorf("subnet %s: prefix length %d cannot work on a container network (allowed: 8 to 30)", p, p.Bits())
+	case !v6 && (p.Bits() < MinPoolBits4 || p.Bits() > MaxPoolBits4):
+		return netip.Prefix{}, fmt.Errorf("subnet %s: prefix length %d cannot work on a container network (allowed: %d to %d)", p, p.Bits(), MinPoolBits4, MaxPoolBits4)
 	}
 	return p, nil
 }
