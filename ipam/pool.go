@@ -20,13 +20,6 @@ const (
 	lastAnycast  = 0xfdff_ffff_ffff_ffff
 )
 
-// minBits4 and maxBits4 limit an IPv4 pool's prefix length: a /31 has no room
-// for a gateway and a container beside network and broadcast address.
-const (
-	minBits4 = 8
-	maxBits4 = 30
-)
-
 // randomTries is how often a random pool draws anew before it takes the next
 // free address instead. A pool three quarters full still finds a uniformly
 // random one nine times in ten.
@@ -62,7 +55,7 @@ func NewPool(prefix, within netip.Prefix, order spec.Allocation) (*Pool, error) 
 func newPool(prefix, within netip.Prefix, order spec.Allocation, source rand.Source) (*Pool, error) {
 	least, most := spec.MinPoolBits6, spec.MaxPoolBits6
 	if prefix.Addr().Is4() {
-		least, most = minBits4, maxBits4
+		least, most = spec.MinPoolBits4, spec.MaxPoolBits4
 	}
 	if prefix.Bits() < least || prefix.Bits() > most {
 		return nil, fmt.Errorf("make pool %s: prefix length %d (allowed: %d to %d)", prefix, prefix.Bits(), least, most)
