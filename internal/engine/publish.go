@@ -102,6 +102,11 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 	own := takenPorts{} // of the ports before, in the same request
 	resolved := make([]spec.Port, 0, len(ports))
 	for _, p := range ports {
+		if p.Family == spec.IPv4 && !ep.IPv4.IsValid() {
+			// Engine 28 says so to the endpoint that came last, whichever it is
+			// (moby libnetwork/endpoint.go, sbJoin). This one is IPv6's.
+			p.Family = 0
+		}
 		if err := n.checkHostIP(ep, p); err != nil {
 			return nil, err
 		}

@@ -219,7 +219,8 @@ func TestPublishByOneEndpointForEachFamily(t *testing.T) {
 	const only6, dual6, dual4, global = "fd12:3456:789a::2", "fd12:3456:789a:1::2", "172.16.0.2", "2001:db8:1:0:789a::2"
 	for _, tc := range []struct {
 		name   string
-		second recipe // beside a network with IPv6 alone
+		only6  spec.Family // what the network with IPv6 alone is told
+		second recipe      // beside it
 		ports  []spec.Port
 		before bool // published by the second first
 		want   []string
@@ -230,6 +231,8 @@ func TestPublishByOneEndpointForEachFamily(t *testing.T) {
 		{name: "what is opened is not IPv6 either", second: recipe{pools: []spec.PoolRequest{auto4(), auto6()}}, ports: port(spec.IPv4),
 			want: []string{"tcp . 8080 : " + only6 + " . 80", "tcp . 8080 : " + dual4 + " . 80"}, unwant: []string{global + " . tcp . 80"}},
 		{name: "as can be guessed", second: recipe{pools: []spec.PoolRequest{auto4(), ula6()}}, ports: port(0),
+			want: []string{"tcp . 8080 : " + only6 + " . 80", "tcp . 8080 : " + dual4 + " . 80"}, unwant: []string{dual6 + " . 80"}},
+		{name: "as engine 28 says to the last one", only6: spec.IPv4, second: recipe{pools: []spec.PoolRequest{auto4(), ula6()}}, ports: port(spec.IPv4), before: true,
 			want: []string{"tcp . 8080 : " + only6 + " . 80", "tcp . 8080 : " + dual4 + " . 80"}, unwant: []string{dual6 + " . 80"}},
 		{name: "both by the other one already", second: recipe{pools: []spec.PoolRequest{auto4(), ula6()}}, ports: port(0), before: true,
 			want: []string{"tcp . 8080 : " + dual6 + " . 80", "tcp . 8080 : " + dual4 + " . 80"}, unwant: []string{only6 + " . 80"}},
@@ -244,7 +247,7 @@ func TestPublishByOneEndpointForEachFamily(t *testing.T) {
 			must(t, h.run(ctx, first, &attachment{id: epID(1), sandbox: "/run/web"}))
 			must(t, h.run(ctx, second, &attachment{id: epID(2), sandbox: "/run/web"}))
 			calls := []func() error{
-				func() error { return h.engine.Publish(ctx, first.ID, epID(1), port(0)) },
+				func() error { return h.engine.Publish(ctx, first.ID, epID(1), port(tc.only6)) },
 				func() error { return h.engine.Publish(ctx, second.ID, epID(2), tc.ports) },
 			}
 			if tc.before {
