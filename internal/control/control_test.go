@@ -2,8 +2,10 @@ package control_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -119,6 +121,66 @@ func TestForgetPool(t *testing.T) {
 	}
 }
 
+// A program that reads the status finds lists, also where there is nothing.
+func TestStatusHasNoNull(t *testing.T) {
+	const empty = `{"version":"1.2.3","networks":[],"pools":[],"proxies":[],"sysctls":[]}`
+	for name, c := range map[string]struct {
+		status spec.Status
+		want   []string
+	}{
+		"nothing": {spec.Status{Version: "1.2.3"}, []string{empty}},
+		"no endpoints, nothing proxied or counted": {spec.Status{
+			Networks: []spec.NetworkStatus{{Network: spec.Network{ID: "here"}, RA: &spec.AdvertiserStatus{}}},
+			Proxies:  []spec.ProxyStatus{{Parent: "eth0"}},
+			Parents:  []spec.AdvertiserStatus{{}},
+		}, []string{`"endpoints":[]`, `"addresses":[]`, `"counters":{}`, `"id":"here"`, `"parent":"eth0"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "v6net.sock")
+			stop := serve(t, listen(t, path), c.status)
+			defer stop()
+			said := ask(t, path, "GET /v1/status HTTP/1.0\r\n\r\n")
+			// What the client has got of it is printed by `v6net status --json`.
+			got, err := control.NewClient(path).Status(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			printed, err := json.Marshal(got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, text := range []string{said, string(printed)} {
+				if strings.Contains(text, "null") {
+					t.Errorf("null in %s", text)
+				}
+				for _, want := range c.want {
+					if !strings.Contains(text, want) {
+						t.Errorf("no %s in %s", want, text)
+					}
+				}
+			}
+		})
+	}
+}
+
+// ask sends a request as it is and returns all that is answered.
+func ask(t *testing.T, path, request string) string {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // the test is about what it reads
+	if _, err := c.Write([]byte(request)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(answer)
+}
+
 func TestDeleteNetwork(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "v6net.sock")
 	stop := serve(t, listen(t, path), spec.Status{Networks: []spec.NetworkStatus{{Network: spec.Network{ID: "here"}}}})
@@ -195,17 +257,7 @@ func TestUnknownPath(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "v6net.sock")
 	stop := serve(t, listen(t, path), spec.Status{})
 	defer stop()
-	c, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close() //nolint:errcheck // the test is about what it reads
-	if _, err := c.Write([]byte("POST /v1/status HTTP/1.0\r\n\r\n")); err != nil {
-		t.Fatal(err)
-	}
-	answer := make([]byte, 64)
-	n, err := c.Read(answer)
-	if err != nil || !strings.Contains(string(answer[:n]), "405") {
-		t.Errorf("POST: %q, %v, want 405", answer[:n], err)
+	if answer := ask(t, path, "POST /v1/status HTTP/1.0\r\n\r\n"); !strings.Contains(answer, "405") {
+		t.Errorf("POST: %q, want 405", answer)
 	}
 }

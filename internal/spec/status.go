@@ -1,8 +1,12 @@
 package spec
 
-import "net/netip"
+import (
+	"encoding/json"
+	"net/netip"
+)
 
-// Status is what `v6net status` shows; its JSON form is stable.
+// Status is what `v6net status` shows; its JSON form is stable. What there is none
+// of is empty there and never null, whoever made the status.
 type Status struct {
 	Version  string             `json:"version"`
 	Error    string             `json:"error,omitempty"` // what the host could not be given, for people
@@ -42,4 +46,48 @@ type ProxyStatus struct {
 type SysctlStatus struct {
 	Key      string `json:"key"`
 	Original string `json:"original"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s Status) MarshalJSON() ([]byte, error) {
+	s.Networks, s.Pools, s.Proxies, s.Sysctls = list(s.Networks), list(s.Pools), list(s.Proxies), list(s.Sysctls)
+	type plain Status
+	return json.Marshal(plain(s))
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s NetworkStatus) MarshalJSON() ([]byte, error) {
+	s.Endpoints = list(s.Endpoints)
+	type plain NetworkStatus
+	return json.Marshal(plain(s))
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s ProxyStatus) MarshalJSON() ([]byte, error) {
+	s.Addresses, s.Counters = list(s.Addresses), counters(s.Counters)
+	type plain ProxyStatus
+	return json.Marshal(plain(s))
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s AdvertiserStatus) MarshalJSON() ([]byte, error) {
+	s.Counters = counters(s.Counters)
+	type plain AdvertiserStatus
+	return json.Marshal(plain(s))
+}
+
+// list is an empty list for none.
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}
+
+// counters are an empty object for none.
+func counters(c map[string]uint64) map[string]uint64 {
+	if c == nil {
+		return map[string]uint64{}
+	}
+	return c
 }
