@@ -56,26 +56,6 @@ func (h *Handle) Owned(ctx context.Context) ([]spec.OwnedLink, error) {
 	return owned, nil
 }
 
-// Ports lists the names of a bridge's ports. The error matches [ErrNotFound]
-// where there is no such bridge.
-func (h *Handle) Ports(ctx context.Context, bridge string) ([]string, error) {
-	master, err := h.find(bridge)
-	if err != nil {
-		return nil, err
-	}
-	links, err := h.list(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var ports []string
-	for _, l := range links {
-		if a := l.Attrs(); a.MasterIndex == master.Attrs().Index {
-			ports = append(ports, a.Name)
-		}
-	}
-	return ports, nil
-}
-
 func (h *Handle) list(ctx context.Context) ([]netlink.Link, error) {
 	links, err := dump.Retry(ctx, h.netlink.LinkList)
 	if err != nil {

@@ -97,8 +97,6 @@ func decodeRoute(b []byte) (Event, bool, error) {
 			destination, _ = netip.AddrFromSlice(a.Bytes())
 		case unix.RTA_OIF:
 			e.Index = int(a.Uint32())
-		case unix.RTA_GATEWAY:
-			e.Gateway, _ = netip.AddrFromSlice(a.Bytes())
 		}
 	})
 	e.Prefix = netip.PrefixFrom(destination, int(b[1]))

@@ -40,5 +40,4 @@ type Event struct {
 	Up      bool         // of a Link: IFF_UP and IFF_LOWER_UP
 	Deleted bool         // the link has left the namespace, the address or route is no more
 	Prefix  netip.Prefix // of an Address: with its prefix length; of a Route: its destination
-	Gateway netip.Addr   // of a Route: the next hop; zero: on-link, or several
 }
