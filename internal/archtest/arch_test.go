@@ -34,9 +34,9 @@ var ours = map[string][]string{
 	"internal/store":            {"internal/spec"},
 	"internal/kernel/nft":       {"internal/firewall"},
 	"internal/kernel/conntrack": {"internal/firewall"},
-	"internal/kernel/link":      {"internal/spec", "internal/kernel/dump"},
-	"internal/kernel/route":     {"internal/kernel/dump"},
-	"internal/kernel/icmp6":     {"ndproxy", "internal/kernel/dump", "internal/ra"},
+	"internal/kernel/link":      {"internal/spec", "internal/kernel/dump", "internal/kernel/rtnl"},
+	"internal/kernel/route":     {"internal/kernel/dump", "internal/kernel/rtnl"},
+	"internal/kernel/icmp6":     {"ndproxy", "internal/kernel/dump", "internal/kernel/rtnl", "internal/ra"},
 	"internal/testnet":          {"internal/kernel/netns"},
 	"internal/testengine":       {"internal/testnet"},
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/kernel/dump"
+	"github.com/v6net/v6net/internal/kernel/rtnl"
 )
 
 // An ethernetLink is a link as it was when it was found.
@@ -22,7 +23,7 @@ type ethernetLink struct {
 // findLink finds a link that is up and of the Ethernet kind. The error of one
 // that is down is ENETDOWN.
 func findLink(ctx context.Context, name string) (ethernetLink, error) {
-	link, err := dump.Retry(ctx, func() (netlink.Link, error) { return netlink.LinkByName(name) })
+	link, err := ask(ctx, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByName(name) })
 	if err != nil {
 		return ethernetLink{}, fmt.Errorf("find link %s: %w", name, err)
 	}
@@ -36,11 +37,19 @@ func findLink(ctx context.Context, name string) (ethernetLink, error) {
 	return ethernetLink{link, name, attrs.Index, [6]byte(attrs.HardwareAddr)}, nil
 }
 
+// ask puts one question to the kernel, in the namespace of the calling thread.
+func ask[T any](ctx context.Context, question func(*netlink.Handle) (T, error)) (answer T, err error) {
+	h, err := rtnl.Open()
+	if err != nil {
+		return answer, err
+	}
+	defer h.Close()
+	return dump.Retry(ctx, func() (T, error) { return question(h) })
+}
+
 // addresses are the link's IPv6 addresses.
 func (l ethernetLink) addresses(ctx context.Context) ([]netlink.Addr, error) {
-	list, err := dump.Retry(ctx, func() ([]netlink.Addr, error) {
-		return netlink.AddrList(l.handle, netlink.FAMILY_V6)
-	})
+	list, err := ask(ctx, func(h *netlink.Handle) ([]netlink.Addr, error) { return h.AddrList(l.handle, netlink.FAMILY_V6) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of link %s: %w", l.name, err)
 	}

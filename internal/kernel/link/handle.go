@@ -10,10 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
 
+	"github.com/v6net/v6net/internal/kernel/rtnl"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 var (
@@ -23,23 +22,15 @@ var (
 	ErrForeign = errors.New("the link exists and is not ours")
 )
 
-// replyTimeout bounds the wait for the kernel's reply. The kernel has handled a
-// request when sending it returns, so only a lost reply takes that long.
-const replyTimeout = 10 * time.Second
-
 // Handle reads and changes the links of one network namespace. Its methods may
 // be called from any goroutine.
 type Handle struct{ netlink *netlink.Handle }
 
 // New opens a handle on the network namespace of the calling thread.
 func New() (*Handle, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	h, err := rtnl.Open()
 	if err != nil {
-		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
-	}
-	if err := h.SetSocketTimeout(replyTimeout); err != nil {
-		h.Close()
-		return nil, fmt.Errorf("set timeout of rtnetlink socket: %w", err)
+		return nil, err
 	}
 	return &Handle{h}, nil
 }
@@ -50,17 +41,11 @@ func (h *Handle) Close() { h.netlink.Close() }
 // find reads one link by name. The error matches [ErrNotFound].
 func (h *Handle) find(name string) (netlink.Link, error) {
 	l, err := h.netlink.LinkByName(name)
-	if isAbsent(err) {
+	if rtnl.IsAbsent(err) {
 		return nil, fmt.Errorf("link %s: %w", name, ErrNotFound)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read link %s: %w", name, err)
 	}
 	return l, nil
-}
-
-// isAbsent reports whether an error of package netlink says that a link is not there.
-func isAbsent(err error) bool {
-	notFound := netlink.LinkNotFoundError{}
-	return errors.As(err, &notFound) || errors.Is(err, unix.ENODEV)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/v6net/v6net/internal/kernel/rtnl"
 	"github.com/vishvananda/netlink"
 )
 
@@ -96,7 +97,7 @@ func (h *Handle) Remove(ctx context.Context, name, alias string) error {
 
 // remove deletes a link, which may have gone meanwhile.
 func (h *Handle) remove(l netlink.Link) error {
-	if err := h.netlink.LinkDel(l); err != nil && !isAbsent(err) {
+	if err := h.netlink.LinkDel(l); err != nil && !rtnl.IsAbsent(err) {
 		return fmt.Errorf("delete link %s: %w", l.Attrs().Name, err)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/v6net/v6net/internal/kernel/rtnl"
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/vishvananda/netlink"
 )
@@ -65,7 +66,7 @@ func (h *Handle) ensurePeer(host netlink.Link, want spec.Veth, mac net.HardwareA
 		return nil
 	}
 	peer, err := h.netlink.LinkByIndex(host.Attrs().ParentIndex)
-	if isAbsent(err) { // moved since the host's end was read
+	if rtnl.IsAbsent(err) { // moved since the host's end was read
 		return nil
 	}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 
+	"github.com/v6net/v6net/internal/kernel/rtnl"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -94,7 +95,7 @@ func (h *Handle) linkNames(ctx context.Context, routes []netlink.Route) ([]strin
 // linkByIndex reads a link that a route names; nil when it has gone since.
 func (h *Handle) linkByIndex(index int) (netlink.Link, error) {
 	l, err := h.netlink.LinkByIndex(index)
-	if isAbsent(err) {
+	if rtnl.IsAbsent(err) {
 		return nil, nil
 	}
 	if err != nil {

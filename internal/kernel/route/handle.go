@@ -5,20 +5,15 @@ package route
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"time"
 
 	"github.com/v6net/v6net/internal/kernel/dump"
+	"github.com/v6net/v6net/internal/kernel/rtnl"
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
-	"golang.org/x/sys/unix"
 )
-
-// replyTimeout bounds the wait for the next part of the kernel's reply.
-const replyTimeout = 10 * time.Second
 
 // Handle reads the routes of one network namespace. Its methods may be called
 // from any goroutine.
@@ -26,13 +21,9 @@ type Handle struct{ netlink *netlink.Handle }
 
 // New opens a handle on the network namespace of the calling thread.
 func New() (*Handle, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	h, err := rtnl.Open()
 	if err != nil {
-		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
-	}
-	if err := h.SetSocketTimeout(replyTimeout); err != nil {
-		h.Close()
-		return nil, fmt.Errorf("set timeout of rtnetlink socket: %w", err)
+		return nil, err
 	}
 	return &Handle{h}, nil
 }
@@ -43,19 +34,13 @@ func (h *Handle) Close() { h.netlink.Close() }
 // link finds a link by name. The error matches [fs.ErrNotExist].
 func (h *Handle) link(name string) (netlink.Link, error) {
 	l, err := h.netlink.LinkByName(name)
-	if isAbsent(err) {
+	if rtnl.IsAbsent(err) {
 		return nil, fmt.Errorf("link %s: %w", name, fs.ErrNotExist)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read link %s: %w", name, err)
 	}
 	return l, nil
-}
-
-// isAbsent reports whether an error of package netlink says that a link is not there.
-func isAbsent(err error) bool {
-	notFound := netlink.LinkNotFoundError{}
-	return errors.As(err, &notFound)
 }
 
 // routes lists the routes of a family that keep accepts. On a router they are

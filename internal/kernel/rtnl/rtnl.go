@@ -1,0 +1,38 @@
+// Package rtnl opens sockets to the kernel's links, addresses and routes
+// (rtnetlink), and reads what it says of links that are not there.
+package rtnl
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// replyTimeout bounds the wait for the next part of the kernel's reply. The
+// kernel has handled a request when sending it returns, so only a lost reply
+// takes that long.
+const replyTimeout = 10 * time.Second
+
+// Open opens a socket in the network namespace of the calling thread. The
+// library's own functions do that for each call, and wait for ever.
+func Open() (*netlink.Handle, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
+	}
+	if err := h.SetSocketTimeout(replyTimeout); err != nil {
+		h.Close()
+		return nil, fmt.Errorf("set timeout of rtnetlink socket: %w", err)
+	}
+	return h, nil
+}
+
+// IsAbsent reports whether an error says that a link is not there: the library's
+// own for a name, the kernel's where the link went since it was read.
+func IsAbsent(err error) bool {
+	notFound := netlink.LinkNotFoundError{}
+	return errors.As(err, &notFound) || errors.Is(err, unix.ENODEV)
+}
