@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -17,30 +16,6 @@ import (
 
 	"github.com/v6net/v6net/internal/testnet"
 )
-
-// row is one measurement beside its peer's.
-type row struct {
-	What   string  `json:"what"`
-	Value  float64 `json:"value"`
-	Unit   string  `json:"unit"`
-	Peer   string  `json:"peer"`
-	Beside float64 `json:"peer_value"` // in the same unit
-	Ratio  float64 `json:"ratio"`      // Value to Beside
-	Wanted *goal   `json:"wanted,omitempty"`
-}
-
-// goal is what is hoped for of a row.
-type goal struct {
-	Below   float64 `json:"below"`    // in the row's unit, or a ratio
-	IsRatio bool    `json:"is_ratio"` // to the peer
-	Met     bool    `json:"met"`
-}
-
-// below is a goal for the value itself.
-func below(limit float64) *goal { return &goal{Below: limit} }
-
-// ratioBelow is a goal for the ratio to the peer.
-func ratioBelow(limit float64) *goal { return &goal{Below: limit, IsRatio: true} }
 
 // report is the outcome of one run.
 type report struct {
@@ -82,17 +57,7 @@ func cpuModel(t *testing.T) string {
 
 // add takes a measurement in.
 func (r *report) add(m row) {
-	if m.Beside > 0 { // less than the clock's tick is no peer
-		m.Ratio = m.Value / m.Beside
-	}
-	if m.Wanted != nil {
-		got := m.Value
-		if m.Wanted.IsRatio {
-			got = m.Ratio
-		}
-		m.Wanted.Met = got <= m.Wanted.Below
-	}
-	r.Rows = append(r.Rows, m)
+	r.Rows = append(r.Rows, m.judged())
 }
 
 // print writes the report for people, as a Markdown table.
@@ -102,7 +67,7 @@ func (r *report) print(w io.Writer) error {
 	line("What", "v6net", "beside", "its value", "ratio", "wanted")
 	line("---", "---", "---", "---", "---", "---")
 	for _, m := range r.Rows {
-		line(m.What, number(m.Value)+" "+m.Unit, m.Peer, number(m.Beside)+" "+m.Unit, strconv.FormatFloat(m.Ratio, 'f', 2, 64), m.Wanted.text(m.Unit))
+		line(m.What, number(m.Value)+" "+m.Unit, m.Peer, number(m.Beside)+" "+m.Unit, m.ratio(), m.Wanted.text(m.Unit))
 	}
 	_, err := fmt.Fprintf(w, "\n%s, %d × %s, Linux %s, %s, Docker %s, measured in %s\n\n",
 		r.Date.Format(time.DateOnly), r.CPUs, r.CPU, r.Kernel, r.Go, r.Engine, time.Since(r.began).Round(time.Second))
@@ -114,32 +79,6 @@ func (r *report) print(w io.Writer) error {
 		return fmt.Errorf("print the report: %w", err)
 	}
 	return table.Flush()
-}
-
-// text says what was wanted, and whether it is so. A row may have no goal.
-func (g *goal) text(unit string) string {
-	switch {
-	case g == nil:
-		return ""
-	case g.IsRatio:
-		unit = "×"
-	default:
-		unit = " " + unit
-	}
-	verdict := "met"
-	if !g.Met {
-		verdict = "MISSED"
-	}
-	return fmt.Sprintf("≤ %s%s: %s", number(g.Below), unit, verdict)
-}
-
-// number has three significant digits, and no exponent.
-func number(v float64) string {
-	rounded, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 3, 64), 64)
-	if err != nil {
-		return fmt.Sprint(v)
-	}
-	return strconv.FormatFloat(rounded, 'f', -1, 64)
 }
 
 // write keeps the report for programs.
