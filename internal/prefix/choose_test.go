@@ -235,9 +235,9 @@ func TestChooseRefuses(t *testing.T) {
 		want  string
 	}{
 		{name: "static in a pool", host: server(), req: subnet("2001:db8:ff::/80"), inUse: []string{"2001:db8:ff::/64"},
-			want: "subnet 2001:db8:ff::/80 overlaps pool 2001:db8:ff::/64, which is in use"},
+			want: "subnet 2001:db8:ff::/80 overlaps pool 2001:db8:ff::/64, which is in use (v6net status says by whom; v6net forget releases one that nothing uses)"},
 		{name: "static around a pool", host: server(), req: subnet("2001:db8:ff::/64"), inUse: []string{"2001:db8:ff::/80"},
-			want: "subnet 2001:db8:ff::/64 overlaps pool 2001:db8:ff::/80, which is in use"},
+			want: "subnet 2001:db8:ff::/64 overlaps pool 2001:db8:ff::/80, which is in use (v6net status says by whom; v6net forget releases one that nothing uses)"},
 		{name: "static is a route", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "2001:db8:ff::/80") }), req: subnet("2001:db8:ff::/80"),
 			want: "subnet 2001:db8:ff::/80 overlaps 2001:db8:ff::/80, a route or an address of this host"},
 		{name: "static around a route", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "2001:db8:ff::/80") }), req: subnet("2001:db8:ff::/64"),
@@ -256,7 +256,7 @@ func TestChooseRefuses(t *testing.T) {
 			want: "subnet 2001:db8:1:0:1::/80 is a part of 2001:db8:1::/64, the on-link prefix of eth0, which is not the parent (--ipam-opt parent=eth0 makes it so)"},
 		{name: "static in a link's prefix, without a default route", host: &fakeHost{lans: map[string][]string{"eth0": {"2001:db8:1::/64"}}}, req: subnet("2001:db8:1:0:1::/80"),
 			want: "subnet 2001:db8:1:0:1::/80 is a part of 2001:db8:1::/64, the on-link prefix of eth0, which is not the parent (--ipam-opt parent=eth0 makes it so)"},
-		{name: "static IPv4 in a pool", host: server(), req: subnet("10.0.0.0/28"), inUse: []string{"10.0.0.0/24"}, want: "subnet 10.0.0.0/28 overlaps pool 10.0.0.0/24, which is in use"},
+		{name: "static IPv4 in a pool", host: server(), req: subnet("10.0.0.0/28"), inUse: []string{"10.0.0.0/24"}, want: "subnet 10.0.0.0/28 overlaps pool 10.0.0.0/24, which is in use (v6net status says by whom; v6net forget releases one that nothing uses)"},
 		{name: "static without a prefix", host: server(), req: v6(spec.SourceStatic), want: "source=static needs a --subnet"},
 
 		{name: "parent without a default route", host: &fakeHost{}, req: v6(spec.SourceParent), want: "no IPv6 default route and no parent named"},
