@@ -183,6 +183,11 @@ func (e *Engine) Host() *testnet.Host { return e.options.Host }
 // release 28: `docker network create --ipv4=false`.
 func (e *Engine) IPv6Only() bool { return e.release.ipv6Only }
 
+// PrefersDualStack reports whether a container's gateway is on a network with both
+// families, if it has one, whatever the networks' priorities say (a FIXME of moby
+// 28's libnetwork/default_gateway.go, selectGatewayEndpoint).
+func (e *Engine) PrefersDualStack() bool { return e.release.prefers }
+
 // StateDir is the engine's directory, with its data in data/, its run-time
 // state in exec/ and docker.sock. Mounts made by the engine are visible there.
 func (e *Engine) StateDir() string { return e.layout.state() }

@@ -24,6 +24,7 @@ type release struct {
 	dockerd  string   // its daemon there
 	compose  []string // its compose program
 	ipv6Only bool     // see Engine.IPv6Only
+	prefers  bool     // see Engine.PrefersDualStack
 }
 
 // known are all releases, oldest first. The last two are in the VM only
@@ -32,10 +33,10 @@ func known() []release {
 	const packaged = "/usr/sbin/dockerd"
 	plugin := []string{"docker", "compose"}
 	return []release{
-		{"20.10", "20.10.", "/", packaged, []string{"docker-compose"}, false},
-		{"26.1", "26.1.", filepath.Join(cacheDir(), "trixie"), packaged, plugin, false},
-		{"28.5", "28.5.", "/", packaged, plugin, true},
-		{"29", "v2.0.0-", "/", "/opt/docker-29/dockerd", plugin, true},
+		{"20.10", "20.10.", "/", packaged, []string{"docker-compose"}, false, false},
+		{"26.1", "26.1.", filepath.Join(cacheDir(), "trixie"), packaged, plugin, false, false},
+		{"28.5", "28.5.", "/", packaged, plugin, true, true},
+		{"29", "v2.0.0-", "/", "/opt/docker-29/dockerd", plugin, true, false},
 	}
 }
 
