@@ -27,6 +27,8 @@ type Received struct {
 	Len      int
 	Source   netip.Addr // without a zone
 	HopLimit int
+	// Fragmented says that it came in fragments, be it in one (RFC 6946).
+	Fragmented bool
 }
 
 var (

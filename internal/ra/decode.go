@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/mdlayher/ndp"
 
@@ -37,13 +40,18 @@ func Decode(b []byte) Decoded {
 }
 
 // option reads one option. Prefixes and routes are read here: the ndp package
-// drops R and P of the one, and bits after the last whole byte of the other.
+// drops R and P of the one, and bits after the last whole byte of the other. So
+// are lists, of which it reads no more than 248 octets.
 func (d *Decoded) option(o []byte) bool {
 	switch o[0] {
 	case optionPrefix:
 		return d.prefix(o)
 	case optionRoute:
 		return d.route(o)
+	case optionDNS:
+		return d.dnsServers(o)
+	case optionSearch:
+		return d.searchList(o)
 	}
 	// The ndp package reads whole messages only.
 	m, err := ndp.ParseMessage(append([]byte{typeAdvertisement, advertisementLen - 1: 0}, o...))
@@ -55,12 +63,8 @@ func (d *Decoded) option(o []byte) bool {
 		return false
 	}
 	switch o := a.Options[0].(type) {
-	case *ndp.RecursiveDNSServer:
-		d.DNS = append(d.DNS, o.Servers...)
-	case *ndp.DNSSearchList:
-		d.Search = append(d.Search, o.DomainNames...)
 	case *ndp.PREF64:
-		d.PREF64 = o.Prefix
+		d.PREF64 = append(d.PREF64, lasting([]netip.Prefix{o.Prefix}, o.Lifetime)...)
 	case *ndp.CaptivePortal:
 		d.CaptivePortal = o.URI
 	case *ndp.MTU:
@@ -71,6 +75,53 @@ func (d *Decoded) option(o []byte) bool {
 		return false
 	}
 	return true
+}
+
+// dnsServers reads RFC 8106 §5.1.
+func (d *Decoded) dnsServers(o []byte) bool {
+	if len(o) < 24 || len(o)%16 != 8 {
+		return false
+	}
+	lifetime := spec.Seconds(binary.BigEndian.Uint32(o[4:]))
+	for a := o[8:]; len(a) > 0; a = a[16:] {
+		d.DNS = append(d.DNS, spec.Lasting[netip.Addr]{Value: netip.AddrFrom16([16]byte(a)), Lifetime: lifetime})
+	}
+	return true
+}
+
+// searchList reads RFC 8106 §5.2: names without compression, up to the padding. A
+// label may have any octets but a dot, which would make two of it.
+func (d *Decoded) searchList(o []byte) bool {
+	var names []spec.Lasting[string]
+	lifetime := spec.Seconds(binary.BigEndian.Uint32(o[4:]))
+	var labels []string
+	for o = o[8:]; len(o) > 0; {
+		n := int(o[0])
+		if n > 63 || n >= len(o) && n > 0 || slices.Contains(o[1:1+n], '.') {
+			return false
+		}
+		if n > 0 {
+			labels = append(labels, string(o[1:1+n]))
+		} else if len(labels) > 0 {
+			names = append(names, spec.Lasting[string]{Value: strings.Join(labels, "."), Lifetime: lifetime})
+			labels = nil
+		}
+		o = o[1+n:]
+	}
+	if len(labels) > 0 || len(names) == 0 {
+		return false
+	}
+	d.Search = append(d.Search, names...)
+	return true
+}
+
+// lasting are values that one option gives one lifetime.
+func lasting[T comparable](values []T, lifetime time.Duration) []spec.Lasting[T] {
+	all := make([]spec.Lasting[T], len(values))
+	for i, v := range values {
+		all[i] = spec.Lasting[T]{Value: v, Lifetime: spec.Seconds(lifetime / time.Second)}
+	}
+	return all
 }
 
 func (d *Decoded) prefix(o []byte) bool {

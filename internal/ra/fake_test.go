@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ var (
 	errGone      = errors.New("no such link")
 	errClosed    = errors.New("socket closed")
 	errNoCarrier = errors.New("network is down")
+	errNoRoute   = errors.New("network is unreachable")
 )
 
 // fakeLink is a link that is there or not, and has a carrier or not.
@@ -25,6 +27,7 @@ type fakeLink struct {
 	mu        sync.Mutex
 	gone      bool
 	noCarrier bool
+	unrouted  bool // no route but to link-local addresses
 	mac       [6]byte
 	sent      []sent
 	conn      *fakeConn
@@ -64,6 +67,9 @@ func (c *fakeConn) Write(b []byte, to netip.Addr) error {
 	if c.link.noCarrier {
 		return errNoCarrier
 	}
+	if c.link.unrouted && to.IsGlobalUnicast() {
+		return errNoRoute
+	}
 	s := sent{at: time.Since(c.began), to: to, solicitation: b[0] == typeSolicitation}
 	if !s.solicitation {
 		s.Decoded = Decode(b)
@@ -81,25 +87,42 @@ type lab struct {
 	*Supervisor
 	t     *testing.T
 	link  *fakeLink
-	stop  func() // ends Run, and waits for it
+	up    *fakeLink // eth0, another link of the host
+	stop  func()    // ends Run, and waits for it
 	began time.Time
+
+	logged atomic.Int64 // lines at the level of warnings
 }
 
+// counting is a log of which only the length counts.
+type counting struct {
+	slog.Handler
+	n *atomic.Int64
+}
+
+func (c counting) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (c counting) Handle(context.Context, slog.Record) error        { c.n.Add(1); return nil }
+func (c counting) WithAttrs([]slog.Attr) slog.Handler               { return c }
+
 func newLab(t *testing.T) *lab {
-	l := &lab{t: t, link: &fakeLink{mac: mac}, began: time.Now()}
-	l.Supervisor = NewSupervisor(func(_ context.Context, _ string, source netip.Addr) (Conn, error) {
-		l.link.mu.Lock()
-		defer l.link.mu.Unlock()
-		l.link.dials++
-		if l.link.gone {
+	l := &lab{t: t, link: &fakeLink{mac: mac}, up: &fakeLink{mac: mac}, began: time.Now()}
+	l.Supervisor = NewSupervisor(func(_ context.Context, name string, source netip.Addr) (Conn, error) {
+		link := l.link
+		if name == "eth0" {
+			link = l.up
+		}
+		link.mu.Lock()
+		defer link.mu.Unlock()
+		link.dials++
+		if link.gone {
 			return nil, errGone
 		}
 		if !source.IsValid() {
 			source = addr("fe80::1")
 		}
-		l.link.conn = &fakeConn{link: l.link, source: source, began: l.began, in: make(chan message), closed: make(chan struct{})}
-		return l.link.conn, nil
-	}, slog.New(slog.DiscardHandler))
+		link.conn = &fakeConn{link: link, source: source, began: l.began, in: make(chan message), closed: make(chan struct{})}
+		return link.conn, nil
+	}, slog.New(counting{slog.DiscardHandler, &l.logged}))
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- l.Run(ctx) }()
@@ -117,12 +140,25 @@ func newLab(t *testing.T) *lab {
 // hear has the link receive a message, and waits until it is dealt with.
 func (l *lab) hear(b []byte, source netip.Addr, hopLimit int) {
 	l.t.Helper()
+	l.receive(l.link, b, Received{Source: source, HopLimit: hopLimit})
+}
+
+// advertise has a link receive what another router says, after a question of ours or by itself.
+func (l *lab) advertise(on *fakeLink, source string, a spec.Advertisement) {
+	l.t.Helper()
+	for _, b := range otherRouter(l.t, a) {
+		l.receive(on, b, Received{Source: addr(source), HopLimit: 255})
+	}
+}
+
+func (l *lab) receive(on *fakeLink, b []byte, from Received) {
+	l.t.Helper()
 	synctest.Wait()
-	l.link.mu.Lock()
-	conn := l.link.conn
-	l.link.mu.Unlock()
+	on.mu.Lock()
+	conn := on.conn
+	on.mu.Unlock()
 	select {
-	case conn.in <- message{Received{Source: source, HopLimit: hopLimit}, b}:
+	case conn.in <- message{from, b}:
 	case <-time.After(time.Second):
 		l.t.Fatal("nobody reads from the link any more")
 	}
@@ -132,6 +168,20 @@ func (l *lab) hear(b []byte, source netip.Addr, hopLimit int) {
 func (l *lab) solicit(source string) {
 	l.t.Helper()
 	l.hear([]byte{133, 0, 0, 0, 0, 0, 0, 0}, addr(source), 255)
+}
+
+// asked counts the solicitations that went out, and takes all that did.
+func (l *lab) asked() (n int) {
+	synctest.Wait()
+	l.link.mu.Lock()
+	defer l.link.mu.Unlock()
+	for _, s := range l.link.sent {
+		if s.solicitation {
+			n++
+		}
+	}
+	l.link.sent = nil
+	return n
 }
 
 // advertised takes the advertisements that went out since it was last asked.
@@ -161,9 +211,11 @@ func (l *lab) change(f func(*fakeLink)) {
 func (l *lab) status() spec.AdvertiserStatus {
 	l.t.Helper()
 	synctest.Wait()
-	s := l.Status()
-	if len(s) != 1 {
-		l.t.Fatalf("%d links are advertised on, want br0 alone", len(s))
+	for _, s := range l.Status() {
+		if s.Link == "br0" {
+			return s
+		}
 	}
-	return s[0]
+	l.t.Fatalf("br0 is not advertised on: %+v", l.Status())
+	return spec.AdvertiserStatus{}
 }

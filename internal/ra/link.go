@@ -3,10 +3,10 @@ package ra
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -24,12 +24,17 @@ const (
 )
 
 // listenFirst is how long other routers of a link may answer before a route is
-// announced there: three solicitations would take as long (RFC 4861 §10
-// RTR_SOLICITATION_INTERVAL).
-const listenFirst = 4 * time.Second
+// announced there: as long as a host asks, and waits for the last answer, until
+// it knows that there is none (RFC 4861 §6.3.7). Up to a second more keeps hosts
+// that have come at the same time from announcing at the same time.
+const (
+	listenFirst  = maxSolicitations * solicitationInterval
+	listenSpread = time.Second
+)
 
-// never is longer than any daemon runs.
-const never = 100 * 365 * 24 * time.Hour
+// minBetweenDoubts is how often the routers of a link are asked at most whether
+// they are still there.
+const minBetweenDoubts = time.Minute
 
 // maxReceived is room for a message of an Ethernet link.
 const maxReceived = 1 << 11
@@ -41,27 +46,57 @@ var (
 
 // A link is one on which something is advertised, whether it exists or not.
 type link struct {
-	name    string
-	log     *slog.Logger
-	stop    context.CancelFunc // set by Supervisor, under its mutex
-	changed chan struct{}      // holds one event: the link is another one
-	updated chan struct{}      // holds one event: wanted is another one
-	final   chan struct{}      // closed: say farewell, and end
-	ended   chan struct{}      // closed when run has ended
+	name string
+	log  *slog.Logger
+	hub  hub
+
+	changed chan struct{} // holds one event: the link is another one
+	updated chan struct{} // holds one event: wanted or parting is another one
+	heard   chan struct{} // holds one event: the upstream routers say something else
 
 	mu       sync.Mutex
 	wanted   spec.Advertisement
+	parting  *parting // what is being taken back
+	leaving  bool     // the link is given up with that
 	err      error
 	notes    []string
+	logged   budget
 	counters map[string]uint64
 	routers  routers
+	last     spec.Advertisement // that really went out
+	lastAt   time.Time
 
 	// Only run uses these. They outlive a session, so that a link that changes
 	// often is not told more often.
 	schedule schedule
-	routes   map[netip.Prefix]bool // announced by us
+	claims   claims
+	settled  time.Time // until then others may say that they announce our routes; zero: nobody was asked
+	doubted  time.Time // when the routers were last asked whether they are still there
 	station  station
+	saying   *parting           // that is under way
+	told     spec.Advertisement // to all nodes at last, be it nothing
+	toldAt   time.Time
+	known    upstream  // what other links know of this one's routers
+	unknown  bool      // that may have changed
+	ends     time.Time // when something that the routers have said will end
 }
+
+// hub is how links learn of each other.
+type hub interface {
+	// upstream is what the routers of a link say.
+	upstream(link string) upstream
+	// heard says that the routers of a link say something else.
+	heard(link string)
+}
+
+// parting is an advertisement that is being taken back.
+type parting struct {
+	advertisement spec.Advertisement
+	begun         chan struct{} // closed when that was said once, or cannot be
+	once          sync.Once
+}
+
+func (p *parting) begin() { p.once.Do(func() { close(p.begun) }) }
 
 // station is how the host appears on a link: when it is another one, neighbours
 // know nothing of it.
@@ -70,12 +105,12 @@ type station struct {
 	hardwareAddr [6]byte
 }
 
-func newLink(a spec.Advertisement, log *slog.Logger) *link {
+func newLink(a spec.Advertisement, log *slog.Logger, h hub) *link {
 	return &link{
-		name: a.Link, log: log.With("link", a.Link), wanted: a, err: errNotDialed,
-		changed: make(chan struct{}, 1), updated: make(chan struct{}, 1),
-		final: make(chan struct{}), ended: make(chan struct{}),
-		counters: make(map[string]uint64), routers: make(routers), routes: make(map[netip.Prefix]bool),
+		name: a.Link, log: log.With("link", a.Link), hub: h, wanted: a, err: errNotDialed,
+		changed: make(chan struct{}, 1), updated: make(chan struct{}, 1), heard: make(chan struct{}, 1),
+		counters: make(map[string]uint64), routers: make(routers),
+		claims: claims{ours: make(map[netip.Prefix]bool), told: make(map[netip.Prefix]time.Time)},
 	}
 }
 
@@ -87,14 +122,55 @@ func signal(events chan struct{}) {
 	}
 }
 
-// update sets what is to be advertised.
+// update sets what is to be advertised. What was being taken back is forgotten:
+// it is said again, or it is withdrawn by name.
 func (l *link) update(a spec.Advertisement) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !equal(l.wanted, a) {
-		l.wanted = a
-		signal(l.updated)
+	if l.parting != nil {
+		l.parting.begin()
+	} else if equal(l.wanted, a) {
+		return
 	}
+	l.wanted, l.parting, l.leaving = a, nil, false
+	signal(l.updated)
+}
+
+// part takes back what is advertised. The link is listened on after that, or left.
+func (l *link) part(leave bool) *parting {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.parting = &parting{advertisement: l.wanted, begun: make(chan struct{})}
+	l.wanted, l.leaving = spec.Advertisement{Link: l.name}, leave
+	signal(l.updated)
+	return l.parting
+}
+
+// stay listens on, on a link that was to be left.
+func (l *link) stay() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leaving = false
+}
+
+// leave gives the link up, when what is being taken back has been.
+func (l *link) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leaving = true
+	signal(l.updated)
+}
+
+// abandoned reports whether the link is to be left, now that there is nobody to
+// whom something could be taken back.
+func (l *link) abandoned() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.parting != nil {
+		l.parting.begin()
+		l.parting = nil
+	}
+	return l.leaving
 }
 
 // listens reports whether nothing is said on the link.
@@ -104,14 +180,39 @@ func (l *link) listens() bool {
 	return silent(l.wanted)
 }
 
+// left reports whether nobody wants the link any more.
+func (l *link) left() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leaving
+}
+
+// follows reports whether what is said depends on the routers of another link.
+func (l *link) follows(upstream string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.wanted.Upstream == upstream
+}
+
+// upstream is what the link's routers say.
+func (l *link) upstream() upstream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.routers.upstream(time.Now())
+}
+
 func (l *link) status() spec.AdvertiserStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := spec.AdvertiserStatus{
-		Advertisement: current(l.wanted, time.Now()),
+		Advertisement: spec.Advertisement{Link: l.name, Source: l.wanted.Source},
+		Sent:          l.lastAt,
 		Notes:         slices.Clone(l.notes),
-		Routers:       l.routers.status(),
+		Routers:       l.routers.status(time.Now()),
 		Counters:      maps.Clone(l.counters),
+	}
+	if !l.lastAt.IsZero() {
+		s.Advertisement = current(l.last, time.Now())
 	}
 	if l.err != nil {
 		s.Error = l.err.Error()
@@ -125,9 +226,9 @@ func (l *link) count(what string) {
 	l.counters[what]++
 }
 
-// run advertises on the link until ctx ends, or it is final.
+// run advertises on the link until ctx ends, or the link is left.
 func (l *link) run(ctx context.Context, dial func(context.Context, string, netip.Addr) (Conn, error)) {
-	defer close(l.ended)
+	defer l.abandoned()
 	wait := minRedial
 	for {
 		select {
@@ -136,6 +237,9 @@ func (l *link) run(ctx context.Context, dial func(context.Context, string, netip
 		}
 		l.mu.Lock()
 		source := l.wanted.Source
+		if l.parting != nil {
+			source = l.parting.advertisement.Source
+		}
 		l.mu.Unlock()
 		conn, err := dial(ctx, l.name, source)
 		if err == nil {
@@ -148,15 +252,17 @@ func (l *link) run(ctx context.Context, dial func(context.Context, string, netip
 				continue
 			}
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || l.abandoned() {
 			return
 		}
 		l.degrade(err)
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.final:
-			return
+		case <-l.updated:
+			if l.abandoned() {
+				return
+			}
 		case <-l.changed:
 			wait = minRedial
 		case <-time.After(wait):
@@ -166,7 +272,7 @@ func (l *link) run(ctx context.Context, dial func(context.Context, string, netip
 }
 
 // session advertises on conn and closes it. Its error is nil when ctx ended or
-// the link is final, errChanged when the link has changed, or why reading failed.
+// the link was left, errChanged when the link has changed, or why reading failed.
 func (l *link) session(ctx context.Context, conn Conn) error {
 	messages, failed := make(chan message), make(chan error, 1)
 	over := make(chan struct{})
@@ -179,30 +285,28 @@ func (l *link) session(ctx context.Context, conn Conn) error {
 	}()
 
 	l.begin(conn)
-	timer := time.NewTimer(time.Until(l.schedule.next()))
+	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil // hosts keep what they know: networks stay while no daemon runs
-		case <-l.final:
-			l.farewell(conn)
-			return nil
 		case <-l.changed:
 			return errChanged
 		case err := <-failed:
 			return err
 		case <-l.updated:
-			l.plan()
 			l.renew(conn)
+		case <-l.heard:
+			l.reconsider()
 		case m := <-messages:
 			l.hear(m)
 		case <-timer.C:
-			for _, to := range l.schedule.due(time.Now()) {
-				l.send(conn, to)
-			}
 		}
-		timer.Reset(time.Until(l.schedule.next()))
+		if l.due(conn) {
+			return nil
+		}
+		timer.Reset(time.Until(l.next()))
 	}
 }
 
@@ -210,45 +314,128 @@ func (l *link) session(ctx context.Context, conn Conn) error {
 // station and its messages got out.
 func (l *link) begin(conn Conn) {
 	here := station{conn.Source(), conn.HardwareAddr()}
-	l.plan()
 	l.mu.Lock()
 	again := l.err == nil && l.station == here
 	l.err = nil
 	l.mu.Unlock()
-	if !again {
-		l.station = here
-		clear(l.routes)
-		l.renew(conn)
+	if again {
+		return
 	}
+	l.station = here
+	l.claims.source = here.source
+	clear(l.claims.ours)
+	l.settled = time.Time{}
+	l.renew(conn)
 }
 
-// renew has the link told from the beginning, or listened on alone.
+// renew has the link told from the beginning, or taken back what it was told, or
+// listened on alone.
 func (l *link) renew(conn Conn) {
 	now := time.Now()
 	l.mu.Lock()
-	says, announces := !silent(l.wanted), len(l.wanted.Routes) > 0
+	says, announces, parts := !silent(l.wanted), len(l.wanted.Routes) > 0, l.parting
+	l.schedule.least, l.schedule.most = intervals(l.wanted)
 	l.mu.Unlock()
-	l.schedule.begin(now)
-	if !says {
-		l.schedule.multicast = now.Add(never)
-	}
-	if says && (!announces || len(l.routes) > 0) {
+	if parts != nil {
+		if l.saying != parts {
+			l.schedule.end(now)
+		}
+		l.saying = parts
+		l.settled = time.Time{}
 		return
 	}
-	if err := l.solicit(conn); err != nil {
-		l.log.Debug("solicit routers", "error", err)
+	l.saying, l.schedule.finals = nil, 0
+	l.schedule.begin(now)
+	if !says {
+		l.schedule.quiet(now.Add(never))
 	}
-	if announces {
-		// Who announces the same must have been heard before we do.
-		l.schedule.multicast = now.Add(listenFirst)
+	switch {
+	case !says:
+		l.settled = time.Time{}
+		l.schedule.solicit(now)
+	case !announces:
+		l.settled = time.Time{}
+	case l.settled.IsZero(): // who announces the same must have been heard before we do
+		l.settled = now.Add(listenFirst + between(0, listenSpread))
+		l.schedule.solicit(now)
+		l.schedule.quiet(l.settled)
+	case now.Before(l.settled):
+		l.schedule.quiet(l.settled)
 	}
 }
 
-// plan sets the intervals for what is wanted now.
-func (l *link) plan() {
+// next is when there is something to do.
+func (l *link) next() time.Time {
+	next := l.schedule.next()
+	if !l.ends.IsZero() {
+		next = earlier(next, l.ends)
+	}
+	return next
+}
+
+// asks reports whether this host cares which routers the link has. On a network's
+// own link these are containers.
+func (l *link) asks() bool { return silent(l.wanted) || announcesOnly(l.wanted) }
+
+// due does what is due, and reports whether that was the last of all.
+func (l *link) due(conn Conn) bool {
+	now := time.Now()
+	l.forget(now)
+	if l.schedule.asks(now) {
+		if err := l.solicit(conn); err != nil {
+			l.log.Debug("solicit routers", "error", err)
+		}
+	}
+	for _, to := range l.schedule.due(now) {
+		l.send(conn, to)
+	}
+	if l.schedule.ends(now) {
+		l.farewell(conn)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.schedule.least, l.schedule.most = intervals(l.wanted)
+	if l.saying != nil && l.schedule.finals == 0 {
+		l.saying.begin()
+		if l.parting == l.saying {
+			l.parting = nil
+		}
+		l.saying = nil
+		l.last, l.lastAt, l.told, l.toldAt = spec.Advertisement{}, time.Time{}, spec.Advertisement{}, time.Time{}
+		clear(l.claims.ours)
+		clear(l.claims.told)
+	}
+	return l.leaving && l.parting == nil
+}
+
+// forget drops what other routers have said and what has ended, after it has
+// asked whether they are still there.
+func (l *link) forget(now time.Time) {
+	if !l.unknown && (l.ends.IsZero() || now.Before(l.ends)) {
+		return
+	}
+	l.mu.Lock()
+	ended := !l.ends.IsZero() && !now.Before(l.ends)
+	l.ends = l.routers.expire(now)
+	if l.asks() {
+		if at := l.routers.doubtful(now); !at.IsZero() && !now.Before(later(at, l.doubted.Add(minBetweenDoubts))) {
+			l.routers.ask(now)
+			l.doubted = now
+			l.schedule.solicit(now)
+		}
+		if at := l.routers.doubtful(now); !at.IsZero() {
+			l.ends = earlier(l.ends, later(at, l.doubted.Add(minBetweenDoubts)))
+		}
+	}
+	known := l.routers.upstream(now).timeless()
+	l.mu.Unlock()
+	l.unknown = false
+	if !reflect.DeepEqual(known, l.known) {
+		l.known = known
+		l.hub.heard(l.name)
+	}
+	if ended {
+		l.reconsider()
+	}
 }
 
 // solicit asks the other routers of the link what they advertise (RFC 4861 §4.1).
@@ -263,98 +450,34 @@ func (l *link) solicit(conn Conn) error {
 	return conn.Write(b, allRouters)
 }
 
-// send advertises to one node, or to all.
-func (l *link) send(conn Conn, to netip.Addr) {
-	now := time.Now()
-	l.mu.Lock()
-	l.routers.expire(now)
-	a, notes := l.routers.yield(now, current(l.wanted, now), l.routes)
-	a = l.routers.follow(a)
-	notes = append(notes, l.routers.disagreements(a)...)
-	l.mu.Unlock()
-	if to == allNodes { // not at every answer: whoever asks would fill the log
-		l.note(notes)
-	}
-	clear(l.routes)
-	for _, r := range a.Routes {
-		l.routes[r.Prefix] = true
-	}
-	b, err := marshal(a, conn.HardwareAddr())
-	if err == nil {
-		err = conn.Write(b, to)
-	}
-	if err == nil && to == allNodes {
-		l.schedule.last = now
-	}
-	l.sent(to, err)
-}
-
-// farewell takes back what was said on the link.
-func (l *link) farewell(conn Conn) {
-	l.mu.Lock()
-	a := current(l.wanted, time.Now())
-	l.mu.Unlock()
-	if silent(a) {
-		return
-	}
-	b, err := marshalFinal(a, conn.HardwareAddr())
-	if err == nil {
-		err = conn.Write(b, allNodes)
-	}
-	if err != nil {
-		l.log.Debug("send final advertisement", "error", err)
-	}
-}
-
-// sent counts a message that has gone out, or records why it has not: a bridge
-// without a container has no carrier, and that is no fault.
-func (l *link) sent(to netip.Addr, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case err != nil:
-		l.log.Debug("send advertisement", "to", to, "error", err)
-		l.counters["unsent"]++
-		err = fmt.Errorf("send advertisement: %w", err)
-	case to == allNodes:
-		l.counters["sent_multicast"]++
-	default:
-		l.counters["sent_unicast"]++
-	}
-	l.err = err
-}
-
 // hear takes in a message of the link.
 func (l *link) hear(m message) {
 	v := Judge(m.bytes, m.Received)
 	l.count(string(v))
+	now := time.Now()
 	switch v {
 	case Solicited, SolicitedAll:
 		l.mu.Lock()
 		says := !silent(l.wanted)
 		l.mu.Unlock()
-		if says {
-			l.schedule.solicited(time.Now(), m.Source)
+		// While others are listened for, all who ask hear the first advertisement.
+		if says && !now.Before(l.settled) {
+			l.schedule.solicited(now, m.Source)
 		}
 	case Heard:
-		if m.Source != l.station.source {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.routers.hear(time.Now(), m.Source, m.bytes)
+		if m.Source == l.station.source {
+			return
 		}
-	}
-}
-
-// note records what does not fit together, and logs what is new of it.
-func (l *link) note(notes []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, n := range notes {
-		if !slices.Contains(l.notes, n) {
-			l.log.Warn("router advertisements do not agree", "note", n)
+		d := Decode(m.bytes)
+		l.mu.Lock()
+		l.routers.hear(now, m.Source, d)
+		l.mu.Unlock()
+		l.unknown = true
+		if d.RouterLifetime > 0 {
+			l.schedule.solicitations = 0 // RFC 4861 §6.3.7: the question has been answered
 		}
+		l.reconsider()
 	}
-	l.notes = notes
 }
 
 // degrade records why the link does not work, and logs it once.

@@ -1,15 +1,16 @@
 package ra
 
 import (
+	"cmp"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -33,9 +34,9 @@ func everything() spec.Advertisement {
 			{Prefix: prefix("2001:db8:4:0:5::/80"), Preference: spec.PreferenceLow, Lifetime: 600},
 			{Prefix: prefix("::/0"), Lifetime: 1},
 		},
-		DNS:           []netip.Addr{addr("2001:db8::53"), addr("fe80::53")},
-		Search:        []string{"example.org", "b.example"},
-		PREF64:        prefix("64:ff9b::/96"),
+		DNS:           lasting([]netip.Addr{addr("2001:db8::53"), addr("fe80::53")}, 1800*time.Second),
+		Search:        lasting([]string{"example.org", "b.example"}, 1800*time.Second),
+		PREF64:        lasting([]netip.Prefix{prefix("64:ff9b::/96")}, 1800*time.Second),
 		CaptivePortal: "https://portal.example/",
 	}
 }
@@ -64,11 +65,8 @@ func TestAdvertisementOnTheWire(t *testing.T) {
 			01 01 0200000000aa`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, err := marshal(c.a, mac)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(strings.Join(strings.Fields(c.want), ""), hex.EncodeToString(b)); diff != "" {
+			b := one(t, c.a)
+			if diff := gocmp.Diff(strings.Join(strings.Fields(c.want), ""), hex.EncodeToString(b)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			if v := Judge(b, Received{Source: addr("fe80::1"), HopLimit: 255}); v != Heard {
@@ -81,10 +79,7 @@ func TestAdvertisementOnTheWire(t *testing.T) {
 // RFC 4861 §6.2.5: hosts stop at once to use what is gone.
 func TestFinalAdvertisementTakesAllBack(t *testing.T) {
 	a := everything()
-	b, err := marshalFinal(a, mac)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := one(t, final(a))
 	d := Decode(b)
 	if d.RouterLifetime != 0 || d.Preference != spec.PreferenceMedium {
 		t.Errorf("router lifetime %d, preference %q", d.RouterLifetime, d.Preference)
@@ -110,33 +105,106 @@ func TestFinalAdvertisementTakesAllBack(t *testing.T) {
 func TestDecodeReadsWhatMarshalWrites(t *testing.T) {
 	want := everything()
 	want.Link = "" // not on the wire
-	b, err := marshal(everything(), mac)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := one(t, everything())
 	got := Decode(b)
-	if diff := cmp.Diff(want, got.Advertisement, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	if diff := gocmp.Diff(want, got.Advertisement, equateNetip); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
-func TestTooLongIsRefused(t *testing.T) {
-	a := spec.Advertisement{Link: "br0"}
-	for i := range 40 {
-		a.Prefixes = append(a.Prefixes, spec.AdvertisedPrefix{Prefix: prefix(fmt.Sprintf("2001:db8:%x::/64", i))})
+// one is an advertisement that fits one message.
+func one(t testing.TB, a spec.Advertisement) []byte {
+	t.Helper()
+	b, err := marshal(a, mac)
+	if err != nil || len(b) != 1 {
+		t.Fatalf("%d messages, %v, want one", len(b), err)
 	}
-	if _, err := marshal(a, mac); !errors.Is(err, errTooLong) {
-		t.Errorf("1.3 kB of prefixes: %v, want %v (RFC 6980 §5: never a fragment)", err, errTooLong)
+	return b[0]
+}
+
+var equateNetip = gocmp.Options{gocmp.Comparer(func(a, b netip.Addr) bool { return a == b }), gocmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
+
+// RFC 4861 §6.2.3: what does not fit one message goes in several, each with the
+// header, and none in a fragment (RFC 6980 §5). What is in use comes first.
+func TestLongAdvertisementIsSplit(t *testing.T) {
+	a := everything()
+	a.Managed = true
+	for i := range 80 {
+		a.Routes = append(a.Routes, spec.AdvertisedRoute{Prefix: prefix(fmt.Sprintf("2001:db8:f:%x::/64", i)), Until: time.Now().Add(time.Hour)})
+	}
+	for i := range 100 {
+		a.Routes = append(a.Routes, spec.AdvertisedRoute{Prefix: prefix(fmt.Sprintf("2001:db8:a:%x::/64", i)), Lifetime: 1800})
+	}
+	long := strings.Repeat(strings.Repeat("a", 61)+".", 3)
+	for i := range 8 { // each an option that fits, all together one that does not
+		a.Search = append(a.Search, spec.Lasting[string]{Value: fmt.Sprintf("%s%d.example", long, i), Lifetime: 1800})
+	}
+	for i := range 200 {
+		a.DNS = append(a.DNS, spec.Lasting[netip.Addr]{Value: addr(fmt.Sprintf("2001:db8::%x", 0x1000+i)), Lifetime: 1800})
+	}
+	messages, err := marshal(a, mac)
+	if err != nil || len(messages) < 6 {
+		t.Fatalf("%d messages, %v", len(messages), err)
+	}
+	var got spec.Advertisement
+	withdrawn := false
+	for i, b := range messages {
+		d := Decode(b)
+		if len(b) > maxMessage || d.Unknown != 0 || Judge(b, Received{Source: addr("fe80::1"), HopLimit: 255}) != Heard {
+			t.Errorf("message %d: %d octets, %d unknown options", i, len(b), d.Unknown)
+		}
+		if d.RouterLifetime != a.RouterLifetime || d.Preference != a.Preference || !d.Managed || d.HopLimit != 64 || d.HardwareAddr == nil {
+			t.Errorf("message %d has the header %+v, which hosts take for the whole", i, d.Advertisement)
+		}
+		for _, r := range d.Routes {
+			if withdrawn && r.Lifetime > 0 {
+				t.Errorf("message %d: %s comes after what is withdrawn", i, r.Prefix)
+			}
+			withdrawn = withdrawn || r.Lifetime == 0
+		}
+		got.Prefixes = append(got.Prefixes, d.Prefixes...)
+		got.Routes, got.DNS, got.Search = append(got.Routes, d.Routes...), append(got.DNS, d.DNS...), append(got.Search, d.Search...)
+	}
+	if len(got.Prefixes) != 2 || len(got.Routes) != 183 {
+		t.Errorf("%d prefixes and %d routes in all messages, want 2 and 183", len(got.Prefixes), len(got.Routes))
+	}
+	if diff := gocmp.Diff(a.DNS, got.DNS, equateNetip); diff != "" {
+		t.Errorf("DNS servers (-want +got):\n%s", diff)
+	}
+	if diff := gocmp.Diff(a.Search, got.Search); diff != "" {
+		t.Errorf("search domains (-want +got):\n%s", diff)
+	}
+}
+
+// RFC 8781 §4.1: in units of 8 seconds, rounded up, and no more than 65528.
+func TestPREF64Lifetime(t *testing.T) {
+	for lifetime, want := range map[spec.Seconds]spec.Seconds{0: 0, 1: 8, 8: 8, 1801: 1808, 1803: 1808, 65528: 65528, 65535: 65528, spec.Infinity: 65528} {
+		d := Decode(one(t, spec.Advertisement{PREF64: []spec.Lasting[netip.Prefix]{{Value: prefix("64:ff9b::/96"), Lifetime: lifetime}}}))
+		if len(d.PREF64) != 1 || d.PREF64[0].Lifetime != want {
+			t.Errorf("lifetime %d goes out as %+v, want %d", lifetime, d.PREF64, want)
+		}
+	}
+}
+
+// Each option has its own lifetime, and the second of a kind hides no first.
+func TestDecodeKeepsLifetimes(t *testing.T) {
+	want := spec.Advertisement{
+		DNS:    []spec.Lasting[netip.Addr]{{Value: addr("2001:db8::1"), Lifetime: 60}, {Value: addr("2001:db8::2")}},
+		Search: []spec.Lasting[string]{{Value: "a.example", Lifetime: 60}, {Value: "b.example"}},
+		PREF64: []spec.Lasting[netip.Prefix]{{Value: prefix("64:ff9b::/96"), Lifetime: 64}, {Value: prefix("2001:db8:64::/64")}},
+	}
+	if diff := gocmp.Diff(want, Decode(one(t, want)).Advertisement, equateNetip); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
 func TestIntervals(t *testing.T) {
 	for lifetime, want := range map[spec.Seconds][2]time.Duration{
-		0:    {200 * time.Second, 600 * time.Second},
-		9000: {200 * time.Second, 600 * time.Second},
-		1800: {200 * time.Second, 600 * time.Second},
-		900:  {100 * time.Second, 300 * time.Second},
-		30:   {10 * time.Second / 3, 10 * time.Second},
+		0:    {450 * time.Second, 600 * time.Second},
+		9000: {450 * time.Second, 600 * time.Second},
+		1800: {450 * time.Second, 600 * time.Second},
+		900:  {225 * time.Second, 300 * time.Second},
+		30:   {7500 * time.Millisecond, 10 * time.Second},
 	} {
 		least, most := intervals(spec.Advertisement{RouterLifetime: lifetime})
 		if least != want[0] || most != want[1] {
@@ -188,21 +256,20 @@ func TestJudge(t *testing.T) {
 		{"§6.1.2: from a link-local address", ra, addr("2001:db8::1"), 255, WrongSource},
 		{"§6.1.2: hop limit 255", ra, router, 64, WrongHopLimit},
 		{"§6.1.2: 16 or more octets", ra[:15], router, 255, Short},
+		{"RFC 6980 §5: a fragment", rs, host, 255, Fragmented},
+		{"RFC 6980 §5: a fragment of an advertisement", ra, router, 255, Fragmented},
 		{"nothing", nil, router, 255, Short},
 		{"another type", []byte{135, 0, 0, 0, 0, 0, 0, 0}, router, 255, Foreign},
 	} {
-		if got := Judge(c.b, Received{Len: len(c.b), Source: c.source, HopLimit: c.hopLimit}); got != c.want {
+		if got := Judge(c.b, Received{Len: len(c.b), Source: c.source, HopLimit: c.hopLimit, Fragmented: c.want == Fragmented}); got != c.want {
 			t.Errorf("RFC 4861 %s: %q, want %q", c.requirement, got, c.want)
 		}
 	}
 }
 
 func FuzzJudge(f *testing.F) {
-	b, err := marshal(everything(), mac)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b, true)
+	f.Add(one(f, everything()), true)
+	f.Add(one(f, final(everything())), false)
 	f.Add([]byte{133, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 1}, false)
 	f.Fuzz(func(t *testing.T, b []byte, unspecified bool) {
 		source := addr("fe80::5")
@@ -213,16 +280,63 @@ func FuzzJudge(f *testing.F) {
 		if (v == Solicited || v == SolicitedAll) && (b[0] != 133 || b[1] != 0 || len(b) < 8 || len(b)%8 != 0) {
 			t.Errorf("took %x for a solicitation", b)
 		}
-		if v == Heard {
-			r := routers{}
-			r.hear(time.Now(), source, b)
-			r.yield(time.Now(), everything(), nil)
-			r.disagreements(everything())
-			for _, p := range Decode(b).Prefixes {
-				if !p.Prefix.IsValid() {
-					t.Errorf("decoded %x to %+v", b, p)
-				}
-			}
+		if v != Heard {
+			return
 		}
+		now := time.Now()
+		d := Decode(b)
+		r := routers{}
+		r.hear(now, source, d)
+		r.yield(now, everything(), claims{})
+		r.disagreements(now, everything())
+		again := r.upstream(now).apply(spec.Advertisement{Link: "br0", Repeat: true, MTU: 1500})
+		if _, err := marshal(again, mac); err != nil {
+			t.Errorf("what was heard cannot be repeated: %v", err)
+		}
+		roundTrip(t, d)
 	})
+}
+
+// roundTrip checks that what was read, and written again, is read as the same.
+func roundTrip(t *testing.T, d Decoded) {
+	t.Helper()
+	want := d.Advertisement
+	if want.RouterLifetime == 0 {
+		want.Preference = spec.PreferenceMedium // RFC 4191 §2.2
+	}
+	// Of these the ndp package reads what it does not write.
+	want.Search, want.CaptivePortal = nil, ""
+	for i := range want.Prefixes {
+		if p := &want.Prefixes[i]; !p.Router {
+			p.Prefix = p.Prefix.Masked()
+		}
+	}
+	messages, err := marshal(want, mac)
+	if err != nil {
+		t.Fatalf("read, and cannot be written: %v\n%+v", err, want)
+	}
+	var got spec.Advertisement
+	for i, b := range messages {
+		d := Decode(b)
+		if len(b) > maxMessage || d.Unknown > 0 {
+			t.Fatalf("message %d is of %d octets, %d options unknown", i, len(b), d.Unknown)
+		}
+		all := got
+		got = d.Advertisement
+		got.MTU = max(got.MTU, all.MTU)
+		got.Prefixes, got.Routes = append(all.Prefixes, d.Prefixes...), append(all.Routes, d.Routes...)
+		got.DNS, got.PREF64 = append(all.DNS, d.DNS...), append(all.PREF64, d.PREF64...)
+	}
+	// What is in use comes first, and each lifetime together.
+	for _, a := range []*spec.Advertisement{&want, &got} {
+		slices.SortStableFunc(a.Prefixes, func(x, y spec.AdvertisedPrefix) int { return cmp.Compare(min(y.Valid, 1), min(x.Valid, 1)) })
+		slices.SortStableFunc(a.Routes, func(x, y spec.AdvertisedRoute) int { return cmp.Compare(min(y.Lifetime, 1), min(x.Lifetime, 1)) })
+		slices.SortStableFunc(a.DNS, func(x, y spec.Lasting[netip.Addr]) int {
+			return cmp.Or(cmp.Compare(x.Lifetime, y.Lifetime), x.Value.Compare(y.Value))
+		})
+		slices.SortStableFunc(a.PREF64, func(x, y spec.Lasting[netip.Prefix]) int { return cmp.Compare(min(y.Lifetime, 1), min(x.Lifetime, 1)) })
+	}
+	if diff := gocmp.Diff(want, got, equateNetip); diff != "" {
+		t.Errorf("written and read again (-want +got):\n%s", diff)
+	}
 }

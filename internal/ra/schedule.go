@@ -12,7 +12,14 @@ const (
 	maxInitial         = 3                      // MAX_INITIAL_RTR_ADVERTISEMENTS
 	minDelayBetween    = 3 * time.Second        // MIN_DELAY_BETWEEN_RAS
 	maxDelay           = 500 * time.Millisecond // MAX_RA_DELAY_TIME
+	maxFinal           = 3                      // MAX_FINAL_RTR_ADVERTISEMENTS
+
+	maxSolicitations     = 3               // MAX_RTR_SOLICITATIONS
+	solicitationInterval = 4 * time.Second // RTR_SOLICITATION_INTERVAL
 )
+
+// never is longer than any daemon runs.
+const never = 100 * 365 * 24 * time.Hour
 
 // maxUnicast bounds the answers that wait. Of more solicitors than that at once
 // all are answered by one multicast advertisement.
@@ -26,6 +33,12 @@ type schedule struct {
 	multicast time.Time
 	last      time.Time // when a multicast one last went out; zero: never
 	unicast   map[netip.Addr]time.Time
+
+	finals int // final advertisements that are still to be sent
+	final  time.Time
+
+	solicitations int // that are still to be sent
+	solicitation  time.Time
 }
 
 // begin starts the initial burst: the link has come, or what is said on it has
@@ -33,6 +46,53 @@ type schedule struct {
 func (s *schedule) begin(now time.Time) {
 	s.initial = maxInitial
 	s.multicast = s.spaced(now)
+}
+
+// quiet has no multicast advertisement sent before t, and no answer that waits.
+func (s *schedule) quiet(t time.Time) {
+	s.multicast = t
+	clear(s.unicast)
+}
+
+// hurry has what another router has changed told soon, but not more often than
+// the burst that begins a change of our own would.
+func (s *schedule) hurry(now time.Time) {
+	at := s.spaced(now)
+	if !s.last.IsZero() {
+		at = later(at, s.last.Add(maxInitialInterval))
+	}
+	s.multicast = earlier(s.multicast, at)
+}
+
+// solicit asks for advertisements from now on (RFC 4861 §6.3.7).
+func (s *schedule) solicit(now time.Time) {
+	s.solicitations, s.solicitation = maxSolicitations, now
+}
+
+// asks takes a solicitation that is due.
+func (s *schedule) asks(now time.Time) bool {
+	if s.solicitations == 0 || now.Before(s.solicitation) {
+		return false
+	}
+	s.solicitations--
+	s.solicitation = now.Add(solicitationInterval)
+	return true
+}
+
+// end has final advertisements sent, and no others.
+func (s *schedule) end(now time.Time) {
+	s.quiet(now.Add(never))
+	s.finals, s.final = maxFinal, s.spaced(now)
+}
+
+// ends takes a final advertisement that is due. The caller sets last.
+func (s *schedule) ends(now time.Time) bool {
+	if s.finals == 0 || now.Before(s.final) {
+		return false
+	}
+	s.finals--
+	s.final = now.Add(minDelayBetween)
+	return true
 }
 
 // spaced is the next time from t on when a multicast advertisement may go out.
@@ -71,6 +131,12 @@ func (s *schedule) next() time.Time {
 		if at.Before(next) {
 			next = at
 		}
+	}
+	if s.finals > 0 {
+		next = earlier(next, s.final)
+	}
+	if s.solicitations > 0 {
+		next = earlier(next, s.solicitation)
 	}
 	return next
 }

@@ -14,8 +14,9 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// farewellTime bounds how long Withdraw waits for the final advertisement.
-const farewellTime = 500 * time.Millisecond
+// farewellTime bounds how long Withdraw waits for the first final advertisement:
+// for as long as it must keep from the one before it.
+const farewellTime = minDelayBetween + time.Second/2
 
 // A Supervisor keeps one advertiser running on every link that is told
 // something. A link that is missing or fails degrades alone, and heals by itself.
@@ -23,10 +24,11 @@ type Supervisor struct {
 	dial func(ctx context.Context, link string, source netip.Addr) (Conn, error)
 	log  *slog.Logger
 
-	mu    sync.Mutex
-	links map[string]*link
-	heard map[string]bool // links that are listened on, whatever is said there
-	start func(*link)     // nil while Run does not run
+	mu      sync.Mutex
+	links   map[string]*link
+	heardOn map[string]bool // links that are listened on, whatever is said there
+	start   func(*link)     // nil while Run does not run
+	over    bool            // Run has ended
 }
 
 // NewSupervisor makes a Supervisor that opens links by dial.
@@ -43,9 +45,12 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 	s.mu.Lock()
 	s.start = func(l *link) {
-		ctx, stop := context.WithCancel(ctx)
-		l.stop = stop
-		running.Go(func() { l.run(ctx, s.dial) })
+		running.Go(func() {
+			for again := true; again; {
+				l.run(ctx, s.dial)
+				again = s.ended(ctx, l)
+			}
+		})
 	}
 	for _, l := range s.links {
 		s.start(l)
@@ -55,9 +60,23 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	<-ctx.Done()
 
 	s.mu.Lock()
-	s.start = nil
+	s.start, s.over = nil, true
 	s.mu.Unlock()
 	return nil
+}
+
+// ended forgets a link that was left, unless somebody wants it again meanwhile.
+func (s *Supervisor) ended(ctx context.Context, l *link) (wanted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		return false
+	}
+	if !l.left() {
+		return true
+	}
+	delete(s.links, l.name)
+	return false
 }
 
 // Advertise says a on its link from now on, in place of what was said there
@@ -73,7 +92,7 @@ func (s *Supervisor) Advertise(a spec.Advertisement) {
 }
 
 func (s *Supervisor) add(a spec.Advertisement) {
-	l := newLink(a, s.log)
+	l := newLink(a, s.log, s)
 	s.links[a.Link] = l
 	if s.start != nil {
 		s.start(l)
@@ -81,52 +100,70 @@ func (s *Supervisor) add(a spec.Advertisement) {
 }
 
 // Listen hears the routers of these links from now on, and of no others than
-// those on which something is said. Nothing is done with what they say; Status
-// shows it.
+// those on which something is said. What they say is shown by Status, and
+// followed on the links that name theirs as upstream.
 func (s *Supervisor) Listen(links []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.heard = make(map[string]bool)
+	s.heardOn = make(map[string]bool)
 	for _, name := range links {
-		s.heard[name] = true
-		if s.links[name] == nil {
+		s.heardOn[name] = true
+		switch l := s.links[name]; {
+		case l == nil:
 			s.add(spec.Advertisement{Link: name})
+		default:
+			l.stay()
 		}
 	}
 	for name, l := range s.links {
-		if !s.heard[name] && l.listens() {
-			delete(s.links, name)
-			if l.stop != nil {
-				l.stop()
-			}
+		if !s.heardOn[name] && l.listens() {
+			l.leave()
 		}
 	}
 }
 
-// Withdraw ends what Advertise began with a final advertisement, and waits for
-// that to have been sent. Withdrawing what is not there is no change.
+// Withdraw ends what Advertise began with final advertisements, and waits for
+// the first of them to have been sent; the others follow while the link is there.
+// Withdrawing what is not there is no change.
 func (s *Supervisor) Withdraw(ctx context.Context, name string) {
 	s.mu.Lock()
 	l, known := s.links[name]
-	if known && l.listens() {
+	if !known || l.listens() {
 		s.mu.Unlock()
 		return
 	}
-	delete(s.links, name)
-	if known && s.heard[name] {
-		s.add(spec.Advertisement{Link: name})
-	}
-	running := known && l.stop != nil
+	p := l.part(!s.heardOn[name])
+	over := s.over
 	s.mu.Unlock()
-	if !running {
+	if over {
 		return
 	}
-	defer l.stop()
-	close(l.final)
-	select {
-	case <-l.ended:
+	select { // also while Run has not begun, which it is about to
+	case <-p.begun:
 	case <-ctx.Done():
 	case <-time.After(farewellTime):
+	}
+}
+
+// upstream is what the routers of a link say, if that is listened on.
+func (s *Supervisor) upstream(name string) upstream {
+	s.mu.Lock()
+	l := s.links[name]
+	s.mu.Unlock()
+	if l == nil {
+		return upstream{}
+	}
+	return l.upstream()
+}
+
+// heard has the links that depend on a link's routers look again.
+func (s *Supervisor) heard(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.links {
+		if l.follows(name) {
+			signal(l.heard)
+		}
 	}
 }
 
@@ -140,15 +177,17 @@ func (s *Supervisor) LinkChanged(name string) {
 	}
 }
 
-// Status is the state of every link that is advertised on, by name, with its
-// counters since Advertise was first called for it.
+// Status is the state of every link that is advertised or listened on, by name,
+// with its counters since Advertise was first called for it.
 func (s *Supervisor) Status() []spec.AdvertiserStatus {
 	s.mu.Lock()
 	links := slices.SortedFunc(maps.Values(s.links), func(a, b *link) int { return cmp.Compare(a.name, b.name) })
 	s.mu.Unlock()
-	status := make([]spec.AdvertiserStatus, len(links))
-	for i, l := range links {
-		status[i] = l.status()
+	status := []spec.AdvertiserStatus{}
+	for _, l := range links {
+		if !l.left() {
+			status = append(status, l.status())
+		}
 	}
 	return status
 }

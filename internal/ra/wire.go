@@ -15,18 +15,22 @@ const (
 	optionSourceLLA = 1
 	optionPrefix    = 3
 	optionRoute     = 24
+	optionDNS       = 25
+	optionSearch    = 31
 )
 
 // A Verdict says what became of a received message; it names the counter.
 type Verdict string
 
-// The verdicts. Those that make a message invalid are RFC 4861 §6.1.1 and §6.1.2.
+// The verdicts. Those that make a message invalid are RFC 4861 §6.1.1 and §6.1.2,
+// but for one.
 const (
 	Solicited     Verdict = "solicited"       // to be answered by unicast
 	SolicitedAll  Verdict = "solicited_all"   // by a host without an address: by multicast
 	Heard         Verdict = "heard"           // another router's advertisement
 	WrongHopLimit Verdict = "wrong_hop_limit" // it may come from another link
 	WrongCode     Verdict = "wrong_code"      // not 0
+	Fragmented    Verdict = "fragmented"      // RFC 6980 §5: silently ignored
 	Short         Verdict = "short"           // cut off before the options
 	WrongOption   Verdict = "wrong_option"    // one of length 0, or longer than the message
 	WrongSource   Verdict = "wrong_source"    // a router's not link-local, or :: with a link-layer address
@@ -46,6 +50,8 @@ func Judge(b []byte, from Received) Verdict {
 		return Foreign
 	}
 	switch {
+	case from.Fragmented:
+		return Fragmented
 	case from.HopLimit != hopLimit:
 		return WrongHopLimit
 	case len(b) < least:

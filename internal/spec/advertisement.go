@@ -9,6 +9,9 @@ import (
 // (RFC 4861 §4.6.2).
 type Seconds uint32
 
+// Infinity is a lifetime that does not end.
+const Infinity Seconds = 0xffffffff
+
 // Duration is the lifetime as a duration.
 func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Second }
 
@@ -28,18 +31,32 @@ type Advertisement struct {
 	// Source is the link-local address that it comes from; zero: whichever the link has.
 	Source netip.Addr `json:"source,omitzero"`
 	// RouterLifetime is how long hosts use the source as a default router; 0: they do not.
-	RouterLifetime Seconds            `json:"router_lifetime"`
-	Preference     Preference         `json:"preference,omitempty"` // as a default router
-	Managed        bool               `json:"managed,omitempty"`    // M: DHCPv6 has addresses
-	Other          bool               `json:"other,omitempty"`      // O: DHCPv6 has other settings
-	HopLimit       uint8              `json:"hop_limit,omitempty"`  // 0: hosts keep theirs
-	MTU            int                `json:"mtu,omitempty"`        // 0: hosts keep theirs
-	Prefixes       []AdvertisedPrefix `json:"prefixes,omitempty"`
-	Routes         []AdvertisedRoute  `json:"routes,omitempty"`
-	DNS            []netip.Addr       `json:"dns,omitempty"`            // RFC 8106 §5.1
-	Search         []string           `json:"search,omitempty"`         // RFC 8106 §5.2
-	PREF64         netip.Prefix       `json:"pref64,omitzero"`          // RFC 8781
-	CaptivePortal  string             `json:"captive_portal,omitempty"` // RFC 8910 §2.3
+	RouterLifetime Seconds                 `json:"router_lifetime"`
+	Preference     Preference              `json:"preference,omitempty"` // as a default router
+	Managed        bool                    `json:"managed,omitempty"`    // M: DHCPv6 has addresses
+	Other          bool                    `json:"other,omitempty"`      // O: DHCPv6 has other settings
+	HopLimit       uint8                   `json:"hop_limit,omitempty"`  // 0: hosts keep theirs
+	MTU            int                     `json:"mtu,omitempty"`        // 0: hosts keep theirs
+	Prefixes       []AdvertisedPrefix      `json:"prefixes,omitempty"`
+	Routes         []AdvertisedRoute       `json:"routes,omitempty"`
+	DNS            []Lasting[netip.Addr]   `json:"dns_servers,omitempty"`    // RFC 8106 §5.1
+	Search         []Lasting[string]       `json:"search_domains,omitempty"` // RFC 8106 §5.2
+	PREF64         []Lasting[netip.Prefix] `json:"nat64_prefixes,omitempty"` // RFC 8781
+	CaptivePortal  string                  `json:"captive_portal,omitempty"` // RFC 8910 §2.3
+
+	// Upstream is the link whose routers know more: the MTU is never larger than
+	// theirs. Empty: none.
+	Upstream string `json:"upstream,omitempty"`
+	// Repeat has their DNS servers, search domains and NAT64 prefixes said here,
+	// too, each kind where there is none of our own.
+	Repeat bool `json:"repeat,omitempty"`
+}
+
+// Lasting is something that is advertised with a lifetime of its own.
+type Lasting[T comparable] struct {
+	Value    T         `json:"value"`
+	Lifetime Seconds   `json:"lifetime"`
+	Until    time.Time `json:"until,omitzero"` // as a prefix's
 }
 
 // AdvertisedPrefix is a prefix of the link (RFC 4861 §4.6.2).
@@ -54,6 +71,9 @@ type AdvertisedPrefix struct {
 	// Until is zero for a prefix in use. A withdrawn one goes out with lifetimes
 	// of 0 until then (RFC 9096 §3.5).
 	Until time.Time `json:"until,omitzero"`
+	// Upstream says that it is part of a prefix of the upstream link, whose
+	// lifetimes its own never exceed (RFC 9096 §3.3).
+	Upstream bool `json:"upstream,omitempty"`
 }
 
 // AdvertisedRoute is a prefix behind the host (RFC 4191 §2.3).
@@ -64,17 +84,20 @@ type AdvertisedRoute struct {
 	Until      time.Time    `json:"until,omitzero"` // as a prefix's
 }
 
-// AdvertiserStatus is one advertiser's.
+// AdvertiserStatus is one advertiser's. Its Advertisement is the last one that
+// went out.
 type AdvertiserStatus struct {
 	Advertisement
-	Error string `json:"error,omitempty"` // why it does not advertise, for people
+	Sent  time.Time `json:"sent,omitzero"`   // when that was; zero: nothing has been said yet
+	Error string    `json:"error,omitempty"` // why it does not advertise, for people
 	// Notes say what does not fit together with other routers of the link, for people.
 	Notes    []string          `json:"notes,omitempty"`
 	Routers  []HeardRouter     `json:"routers,omitempty"` // the others of the link
 	Counters map[string]uint64 `json:"counters"`          // messages sent, and received by verdict
 }
 
-// HeardRouter is another router of a link, with what it last advertised.
+// HeardRouter is another router of a link, with what it has advertised. Lifetimes
+// are what is left of them.
 type HeardRouter struct {
 	Advertisement           // Source is the router's
 	At            time.Time `json:"at"`

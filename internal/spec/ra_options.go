@@ -15,15 +15,19 @@ type RAOptions struct {
 	Search        []string     `json:"search,omitempty"`
 	PREF64        netip.Prefix `json:"pref64,omitzero"`
 	CaptivePortal string       `json:"captive_portal,omitempty"`
-	Autonomous    bool         `json:"autonomous,omitempty"` // /64 pools are for SLAAC too
-	Lifetime      *Seconds     `json:"lifetime,omitempty"`   // as a default router; nil: what RA says
-	Announce      bool         `json:"announce,omitempty"`   // tell the parent link where the pools are
+	Autonomous    bool         `json:"autonomous,omitempty"`  // /64 pools are for SLAAC too
+	Lifetime      *Seconds     `json:"lifetime,omitempty"`    // as a default router; nil: what RA says
+	Announce      bool         `json:"announce,omitempty"`    // tell the parent link where the pools are
+	NoUpstream    bool         `json:"no_upstream,omitempty"` // do not repeat what the parent's routers say of DNS and NAT64
 }
 
-// Bounds that keep an advertisement in one packet of the smallest MTU.
+// Bounds that keep each option in one packet of the smallest MTU: an advertisement
+// is never fragmented (RFC 6980 §5), and of several packets hosts would read each
+// for itself.
 const (
 	maxAdvertisedDNS    = 8
 	maxAdvertisedSearch = 8
+	maxSearchList       = 1024 // octets of RFC 1035 §3.1
 	maxCaptivePortal    = 240
 )
 
@@ -42,7 +46,7 @@ var raOptions = []option{
 	{"ra.dns", func(o *Options, k, v string) error {
 		for text := range strings.SplitSeq(v, ",") {
 			a, err := netip.ParseAddr(strings.TrimSpace(text))
-			if err != nil || !a.Is6() || a.Is4In6() || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.Zone() != "" {
+			if err != nil || !IsDNSServer(a) {
 				return &OptionError{Key: k, Value: v, Allowed: "IPv6 addresses of DNS servers, with commas between them"}
 			}
 			o.Advertise.DNS = append(o.Advertise.DNS, a)
@@ -52,7 +56,7 @@ var raOptions = []option{
 	{"ra.search", func(o *Options, k, v string) error {
 		for text := range strings.SplitSeq(v, ",") {
 			name := strings.ToLower(strings.TrimSuffix(strings.TrimSpace(text), "."))
-			if !isDomain(name) {
+			if !IsDomain(name) {
 				return &OptionError{Key: k, Value: v, Allowed: "domain names such as example.org, with commas between them"}
 			}
 			o.Advertise.Search = append(o.Advertise.Search, name)
@@ -61,7 +65,7 @@ var raOptions = []option{
 	}},
 	{"ra.pref64", func(o *Options, k, v string) error {
 		p, err := netip.ParsePrefix(v)
-		if err != nil || !p.Addr().Is6() || p.Addr().Is4In6() || p != p.Masked() || !slices.Contains([]int{96, 64, 56, 48, 40, 32}, p.Bits()) {
+		if err != nil || !IsNAT64Prefix(p) {
 			return &OptionError{Key: k, Value: v, Allowed: "a NAT64 prefix such as 64:ff9b::/96, of length 96, 64, 56, 48, 40 or 32, RFC 8781"}
 		}
 		o.Advertise.PREF64 = p
@@ -85,6 +89,12 @@ var raOptions = []option{
 		o.Advertise.Lifetime = &lifetime
 		return nil
 	}},
+	{"ra.upstream", func(o *Options, k, v string) error {
+		s := SwitchOn
+		err := choose(&s, k, v, []Switch{SwitchOn, SwitchOff}, nil)
+		o.Advertise.NoUpstream = s == SwitchOff
+		return err
+	}},
 	{"ra.announce", func(o *Options, k, v string) error { return offOn(&o.Advertise.Announce, k, v) }},
 }
 
@@ -98,8 +108,18 @@ func atMost(key, value string, n, limit int) error {
 	return nil
 }
 
-// isDomain accepts what a DNS search list can carry (RFC 1035 §2.3.1, RFC 8106 §5.2).
-func isDomain(name string) bool {
+// IsDNSServer accepts addresses that a DNS server may have (RFC 8106 §5.1).
+func IsDNSServer(a netip.Addr) bool {
+	return a.Is6() && !a.Is4In6() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && a.Zone() == ""
+}
+
+// IsNAT64Prefix accepts what RFC 8781 §4 can carry.
+func IsNAT64Prefix(p netip.Prefix) bool {
+	return p.Addr().Is6() && !p.Addr().Is4In6() && p == p.Masked() && slices.Contains([]int{96, 64, 56, 48, 40, 32}, p.Bits())
+}
+
+// IsDomain accepts what a DNS search list can carry (RFC 1035 §2.3.1, RFC 8106 §5.2).
+func IsDomain(name string) bool {
 	if name == "" || len(name) > 253 {
 		return false
 	}
@@ -130,6 +150,8 @@ func (n Network) validateRA() error {
 	o := n.Options.Advertise
 	off := n.Options.RA == SwitchOff
 	switch {
+	case searchList(o.Search) > maxSearchList:
+		return fmt.Errorf("option ra.search=%s: the names take %d octets (at most %d, to fit a packet)", strings.Join(o.Search, ","), searchList(o.Search), maxSearchList)
 	case off && (o.Autonomous || o.Lifetime != nil || len(o.DNS)+len(o.Search) > 0 || o.PREF64.IsValid() || o.CaptivePortal != ""):
 		return fmt.Errorf("option ra=off: the network's advertisements are refined by other ra.… options (leave these out, or ra=off)")
 	case o.Autonomous && !slices.ContainsFunc(n.IPv6, func(s Subnet) bool { return s.Prefix.Bits() == 64 }):
@@ -140,4 +162,13 @@ func (n Network) validateRA() error {
 		return fmt.Errorf("option ra.announce=on: an internal network is not reached from the parent")
 	}
 	return nil
+}
+
+// searchList is how many octets names take in a DNS search list: each label has
+// one for its length, and each name one for its end (RFC 1035 §3.1).
+func searchList(names []string) (octets int) {
+	for _, name := range names {
+		octets += len(name) + 2
+	}
+	return octets
 }

@@ -1,0 +1,310 @@
+package ra
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// Bounds of what is kept in mind of a link's other routers.
+const (
+	maxRouters = 16
+	maxItems   = 64 // of each kind, of each router
+)
+
+// Times for which routers and what they say are kept in mind.
+const (
+	// A router that gives nothing a lifetime has said it until somebody would have
+	// said it again three times.
+	silence = 3 * defaultInterval
+	// A prefix of which a router said that it has ended, or let it end, is known as
+	// ended for as long as a host may go on with it (RFC 4862 §5.5.3 e).
+	remembrance = 2 * time.Hour
+)
+
+// forever stands for the end of what has none.
+const forever = 100 * 365 * 24 * time.Hour
+
+// routers are the others of a link, by address.
+type routers map[netip.Addr]*heard
+
+// heard is what one router has said. One advertisement adds to the ones before
+// it, and takes nothing back but by name (RFC 4861 §6.3.4).
+type heard struct {
+	at       time.Time          // when it was last heard
+	asked    bool               // since then, whether it is still there
+	header   spec.Advertisement // the last values, without lists
+	lifetime time.Time          // end of it as a default router
+	prefixes items[netip.Prefix, spec.AdvertisedPrefix]
+	routes   items[netip.Prefix, spec.AdvertisedRoute]
+	dns      items[netip.Addr, spec.Lasting[netip.Addr]]
+	search   items[string, spec.Lasting[string]]
+	pref64   items[netip.Prefix, spec.Lasting[netip.Prefix]]
+}
+
+// items are things of one kind with the times at which they end.
+type items[K comparable, T any] map[K]item[T]
+
+type item[T any] struct {
+	said T
+	ends time.Time
+	// preferred is a prefix's: when addresses of it are no longer for new connections.
+	preferred time.Time
+}
+
+func ends(now time.Time, s spec.Seconds) time.Time {
+	if s == spec.Infinity {
+		return now.Add(forever)
+	}
+	return now.Add(s.Duration())
+}
+
+// left is the lifetime that remains of one that was said once.
+func left(now, end time.Time, said spec.Seconds) spec.Seconds {
+	if said == spec.Infinity {
+		return said
+	}
+	return spec.Seconds(max(0, end.Sub(now)+time.Second-1) / time.Second)
+}
+
+// put keeps an item until it ends; one that has ended at once is dropped.
+func (all items[K, T]) put(now time.Time, key K, said T, lifetime spec.Seconds) {
+	if _, known := all[key]; !known && len(all) >= maxItems {
+		return
+	}
+	if lifetime == 0 {
+		delete(all, key)
+		return
+	}
+	all[key] = item[T]{said: said, ends: ends(now, lifetime)}
+}
+
+// expire drops what has ended. It answers the first end that is to come, and the last.
+func (all items[K, T]) expire(now, first, last time.Time) (time.Time, time.Time) {
+	for key, i := range all {
+		if !now.Before(i.ends) {
+			delete(all, key)
+			continue
+		}
+		first, last = earlier(first, i.ends), later(last, i.ends)
+	}
+	return first, last
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// hear takes in a valid advertisement.
+func (r routers) hear(now time.Time, source netip.Addr, d Decoded) {
+	r.expire(now)
+	h, known := r[source]
+	if !known {
+		if len(r) >= maxRouters {
+			return
+		}
+		h = &heard{
+			prefixes: items[netip.Prefix, spec.AdvertisedPrefix]{}, routes: items[netip.Prefix, spec.AdvertisedRoute]{},
+			dns: items[netip.Addr, spec.Lasting[netip.Addr]]{}, search: items[string, spec.Lasting[string]]{}, pref64: items[netip.Prefix, spec.Lasting[netip.Prefix]]{},
+		}
+		r[source] = h
+	}
+	h.take(now, d.Advertisement)
+	h.header.Source = source
+	if h.end(now).IsZero() {
+		delete(r, source)
+	}
+}
+
+// take adds an advertisement to what is known.
+func (h *heard) take(now time.Time, a spec.Advertisement) {
+	before := h.header
+	h.at, h.asked, h.lifetime, h.header = now, false, ends(now, a.RouterLifetime), a
+	h.header.Prefixes, h.header.Routes, h.header.DNS, h.header.Search, h.header.PREF64 = nil, nil, nil, nil, nil
+	if a.HopLimit == 0 { // RFC 4861 §4.2: unspecified
+		h.header.HopLimit = before.HopLimit
+	}
+	if a.MTU == 0 {
+		h.header.MTU = before.MTU
+	}
+	if a.CaptivePortal == "" {
+		h.header.CaptivePortal = before.CaptivePortal
+	}
+	for _, p := range a.Prefixes {
+		key := p.Prefix.Masked()
+		if _, known := h.prefixes[key]; !known && (len(h.prefixes) >= maxItems || p.Valid == 0) {
+			continue
+		}
+		h.prefixes[key] = item[spec.AdvertisedPrefix]{said: p, ends: ends(now, p.Valid), preferred: ends(now, min(p.Preferred, p.Valid))}
+	}
+	for _, x := range a.Routes {
+		h.routes.put(now, x.Prefix, x, x.Lifetime)
+	}
+	for _, x := range a.DNS {
+		h.dns.put(now, x.Value, x, x.Lifetime)
+	}
+	for _, x := range a.Search {
+		h.search.put(now, x.Value, x, x.Lifetime)
+	}
+	for _, x := range a.PREF64 {
+		h.pref64.put(now, x.Value, x, x.Lifetime)
+	}
+}
+
+// defaults reports whether hosts use it as a default router.
+func (h *heard) defaults(now time.Time) bool { return now.Before(h.lifetime) }
+
+// expire drops what has ended, and answers the next end; zero: there is none.
+func (h *heard) expire(now time.Time) (next, last time.Time) {
+	if h.defaults(now) {
+		next, last = h.lifetime, h.lifetime
+	}
+	for key, p := range h.prefixes {
+		switch {
+		case !now.Before(p.ends.Add(remembrance)):
+			delete(h.prefixes, key)
+		case now.Before(p.ends):
+			next, last = earlier(next, p.ends), later(last, p.ends)
+			if now.Before(p.preferred) {
+				next = earlier(next, p.preferred)
+			}
+		default:
+			next = earlier(next, p.ends.Add(remembrance))
+		}
+	}
+	next, last = h.routes.expire(now, next, last)
+	next, last = h.dns.expire(now, next, last)
+	next, last = h.search.expire(now, next, last)
+	return h.pref64.expire(now, next, last)
+}
+
+// end is when nothing that it has said holds any longer; zero: it has said that already.
+func (h *heard) end(now time.Time) time.Time {
+	_, last := h.expire(now)
+	for _, p := range h.prefixes {
+		last = later(last, p.ends.Add(remembrance))
+	}
+	if h.header.MTU != 0 || h.header.HopLimit != 0 || h.header.Managed || h.header.Other {
+		last = later(last, h.at.Add(silence))
+	}
+	if !now.Before(last) {
+		return time.Time{}
+	}
+	return last
+}
+
+// expire forgets what has ended, and routers that have said nothing else. It
+// answers when something will end next; zero: never.
+func (r routers) expire(now time.Time) (next time.Time) {
+	for source, h := range r {
+		end := h.end(now)
+		if end.IsZero() {
+			delete(r, source)
+			continue
+		}
+		next = earlier(next, end)
+		if first, _ := h.expire(now); !first.IsZero() {
+			next = earlier(next, first)
+		}
+	}
+	return next
+}
+
+// doubtful is when a router should be asked whether it is still there: some time
+// before the last of what it has said ends. Zero: never.
+func (r routers) doubtful(now time.Time) (at time.Time) {
+	for _, h := range r {
+		if _, last := h.expire(now); !last.IsZero() && !h.asked {
+			at = earlier(at, later(h.at, last.Add(-listenFirst)))
+		}
+	}
+	return at
+}
+
+// ask marks those that are doubtful by now.
+func (r routers) ask(now time.Time) {
+	for _, h := range r {
+		if _, last := h.expire(now); !last.IsZero() && !last.After(now.Add(listenFirst)) {
+			h.asked = true
+		}
+	}
+}
+
+// status is what each has said, with the lifetimes that are left.
+func (r routers) status(now time.Time) []spec.HeardRouter {
+	var all []spec.HeardRouter
+	for _, h := range r.sorted() {
+		a := h.header
+		if a.RouterLifetime != 0 {
+			a.RouterLifetime = left(now, h.lifetime, a.RouterLifetime)
+		}
+		for _, p := range h.prefixes.sorted(comparePrefixes) {
+			a.Prefixes = append(a.Prefixes, remaining(now, p))
+		}
+		for _, x := range h.routes.sorted(comparePrefixes) {
+			x.said.Lifetime = left(now, x.ends, x.said.Lifetime)
+			a.Routes = append(a.Routes, x.said)
+		}
+		a.DNS = lastingLeft(now, h.dns, netip.Addr.Compare)
+		a.Search = lastingLeft(now, h.search, cmp.Compare[string])
+		a.PREF64 = lastingLeft(now, h.pref64, comparePrefixes)
+		all = append(all, spec.HeardRouter{Advertisement: a, At: h.at})
+	}
+	return all
+}
+
+// remaining is a prefix with the lifetimes that are left.
+func remaining(now time.Time, p item[spec.AdvertisedPrefix]) spec.AdvertisedPrefix {
+	said := p.said
+	said.Valid, said.Preferred = left(now, p.ends, said.Valid), left(now, p.preferred, min(said.Preferred, said.Valid))
+	return said
+}
+
+func lastingLeft[T comparable](now time.Time, all items[T, spec.Lasting[T]], compare func(a, b T) int) (list []spec.Lasting[T]) {
+	for _, x := range all.sorted(compare) {
+		if lifetime := left(now, x.ends, x.said.Lifetime); lifetime > 0 {
+			list = append(list, spec.Lasting[T]{Value: x.said.Value, Lifetime: lifetime})
+		}
+	}
+	return list
+}
+
+func (all items[K, T]) sorted(compare func(a, b K) int) []item[T] {
+	keys := make([]K, 0, len(all))
+	for key := range all {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, compare)
+	list := make([]item[T], len(keys))
+	for i, key := range keys {
+		list[i] = all[key]
+	}
+	return list
+}
+
+func comparePrefixes(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+// sorted are the routers by address.
+func (r routers) sorted() []*heard {
+	all := make([]*heard, 0, len(r))
+	for _, h := range r {
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(a, b *heard) int { return a.header.Source.Compare(b.header.Source) })
+	return all
+}
