@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,13 +59,15 @@ func headerWords(a spec.Advertisement) []string {
 	if a.MTU != 0 {
 		words = append(words, fmt.Sprintf("MTU %d", a.MTU))
 	}
-	for _, flag := range []struct {
-		set  bool
-		word string
-	}{{a.Managed, "managed (M)"}, {a.Other, "other (O)"}} {
-		if flag.set {
-			words = append(words, flag.word)
-		}
+	return append(words, flagWords(a)...)
+}
+
+func flagWords(a spec.Advertisement) (words []string) {
+	if a.Managed {
+		words = append(words, "managed (M)")
+	}
+	if a.Other {
+		words = append(words, "other (O)")
 	}
 	return words
 }
@@ -83,21 +86,45 @@ func advertisedLines(a spec.Advertisement) []string {
 		lines = append(lines, fmt.Sprintf("prefix %s, %s%s", p.Prefix, prefixFlags(p), lifetimes(p)))
 	}
 	for _, r := range a.Routes {
+		if r.Lifetime == 0 {
+			lines = append(lines, fmt.Sprintf("route %s, withdrawn", r.Prefix))
+			continue
+		}
 		lines = append(lines, fmt.Sprintf("route %s for %s%s", r.Prefix, lifetime(r.Lifetime), preferenceWord(r.Preference)))
 	}
 	for _, s := range a.DNS {
-		lines = append(lines, "DNS server "+s.String())
+		lines = append(lines, "DNS server "+s.Value.String()+lasting(s.Lifetime))
 	}
 	for _, s := range a.Search {
-		lines = append(lines, "DNS search domain "+s)
+		lines = append(lines, "DNS search domain "+plain(s.Value)+lasting(s.Lifetime))
 	}
-	if a.PREF64.IsValid() {
-		lines = append(lines, "NAT64 prefix "+a.PREF64.String())
+	for _, p := range a.PREF64 {
+		lines = append(lines, "NAT64 prefix "+p.Value.String()+lasting(p.Lifetime))
 	}
 	if a.CaptivePortal != "" {
-		lines = append(lines, "captive portal "+a.CaptivePortal)
+		lines = append(lines, "captive portal "+plain(a.CaptivePortal))
 	}
 	return lines
+}
+
+// plain is text that came from the wire, as a terminal can have it: in quotes and
+// escaped where there is more in it than visible ASCII, of which neither a control
+// sequence nor a line of output can be made.
+func plain(s string) string {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c > '~' {
+			return strconv.QuoteToASCII(s)
+		}
+	}
+	return s
+}
+
+// lasting says how long something is in use.
+func lasting(s spec.Seconds) string {
+	if s == 0 {
+		return ", withdrawn"
+	}
+	return " for " + lifetime(s)
 }
 
 func prefixFlags(p spec.AdvertisedPrefix) string {

@@ -56,8 +56,9 @@ func printStatus(w io.Writer, s spec.Status) error {
 			p("  prefix %s\t%s\t%s", subnet.Prefix, subnet.Source, subnet.Reason)
 		}
 		if n.RA != nil {
-			p("  advertises\t%s%s", routerWord(n.RA.Advertisement), counterList(n.RA.Counters))
+			p("  advertises\t%s%s", advertisedWords(*n.RA), counterList(n.RA.Counters))
 			printAdvertiser(p, *n.RA)
+			printRouters(p, n.RA.Routers)
 		}
 		for _, ep := range n.Endpoints {
 			p("  endpoint %s\t%s\t%s", spec.ShortID(ep.ID), addressList(ep), portList(ep.Ports))
@@ -78,19 +79,47 @@ func printStatus(w io.Writer, s spec.Status) error {
 		}
 	}
 	for _, a := range s.Parents {
-		p("\nPARENT %s\t%d routes announced, %d routers%s", a.Link, len(a.Routes), len(a.Routers), counterList(a.Counters))
+		p("\nPARENT %s\t%s, %d routers%s", a.Link, announcedWords(a.Advertisement), len(a.Routers), counterList(a.Counters))
 		printAdvertiser(p, a)
-		for _, r := range a.Routers {
-			p("  router %s\t%s", r.Source, strings.Join(headerWords(r.Advertisement), ", "))
-			for _, line := range advertisedLines(r.Advertisement) {
-				p("    %s", line)
-			}
-		}
+		printRouters(p, a.Routers)
 	}
 	for _, setting := range s.Sysctls {
 		p("\nSYSCTL %s\twas %s, put back with the last network", setting.Key, setting.Original)
 	}
 	return out.Flush()
+}
+
+// advertisedWords say what was last said on a network's link.
+func advertisedWords(a spec.AdvertiserStatus) string {
+	if a.Sent.IsZero() {
+		return "nothing yet"
+	}
+	return strings.Join(headerWords(a.Advertisement), ", ")
+}
+
+// announcedWords say what was last said on a parent link.
+func announcedWords(a spec.Advertisement) string {
+	n := 0
+	for _, r := range a.Routes {
+		if r.Lifetime > 0 {
+			n++
+		}
+	}
+	words := fmt.Sprintf("%d routes announced", n)
+	if flags := flagWords(a); len(flags) > 0 {
+		words += " with " + strings.Join(flags, ", ") + " as its routers say"
+	}
+	return words
+}
+
+// printRouters writes what other routers of a link say.
+func printRouters(p func(format string, args ...any), routers []spec.HeardRouter) {
+	for _, r := range routers {
+		p("  router %s\t%s", r.Source, strings.Join(headerWords(r.Advertisement), ", "))
+		for _, line := range advertisedLines(r.Advertisement) {
+			p("    %s", line)
+		}
+	}
 }
 
 func printAdvertiser(p func(format string, args ...any), a spec.AdvertiserStatus) {

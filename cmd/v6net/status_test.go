@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -33,10 +34,11 @@ func TestPrintStatus(t *testing.T) {
 					Bridge: "v6naaaaaaaaaaaa",
 					RA: &spec.AdvertiserStatus{
 						Advertisement: spec.Advertisement{
-							RouterLifetime: 1800, Preference: spec.PreferenceLow, DNS: []netip.Addr{addr("2001:db8::53")},
+							RouterLifetime: 1800, Preference: spec.PreferenceLow, MTU: 1400, DNS: []spec.Lasting[netip.Addr]{{Value: addr("2001:db8::53"), Lifetime: 1800}},
 							Prefixes: []spec.AdvertisedPrefix{{Prefix: prefix("2001:db8:1:0:2::/80"), OnLink: true, Valid: 5400, Preferred: 2700}},
 						},
-						Error: "network is down", Notes: []string{"router fe80::9 advertises MTU 1280, this host 1500"},
+						Sent: time.Now(), Error: "network is down", Notes: []string{"router fe80::9 advertises MTU 1280, this host 1400"},
+						Routers:  []spec.HeardRouter{{Advertisement: spec.Advertisement{Source: addr("fe80::9"), MTU: 1280}}},
 						Counters: map[string]uint64{"sent_multicast": 3},
 					},
 					Endpoints: []spec.Endpoint{{ID: strings.Repeat("e", 64), IPv6: prefix("2001:db8:1:0:2::2/80"), IPv4: prefix("172.16.0.2/24"),
@@ -46,6 +48,7 @@ func TestPrintStatus(t *testing.T) {
 					Network: spec.Network{ID: strings.Repeat("b", 64), Options: options, Internal: true,
 						IPv6: []spec.Subnet{{Prefix: prefix("fd00::/64"), Source: spec.SourceULA, Reason: "unique local prefix made by RFC 4193"}}},
 					Bridge: "br-b", Error: "parent eth1: no such link",
+					RA: &spec.AdvertiserStatus{Error: "network is down"},
 				},
 			},
 			Pools: []spec.PoolStatus{
@@ -55,8 +58,11 @@ func TestPrintStatus(t *testing.T) {
 			Proxies: []spec.ProxyStatus{{Parent: "eth0", Path: "packet", Error: "eth0 is down", Addresses: []netip.Addr{addr("2001:db8:1:0:2::2")},
 				Counters: map[string]uint64{"unknown": 2, "answered": 7, "limited": 0}}},
 			Parents: []spec.AdvertiserStatus{{
-				Advertisement: spec.Advertisement{Link: "eth0", Routes: []spec.AdvertisedRoute{{Prefix: prefix("2001:db8:2::/64"), Lifetime: 1800}}},
-				Routers:       []spec.HeardRouter{{Advertisement: spec.Advertisement{Source: addr("fe80::9"), RouterLifetime: 1800, Managed: true, DNS: []netip.Addr{addr("2001:db8::53")}}}},
+				Advertisement: spec.Advertisement{Link: "eth0", Managed: true, Routes: []spec.AdvertisedRoute{
+					{Prefix: prefix("2001:db8:2::/64"), Lifetime: 1800}, {Prefix: prefix("2001:db8:3::/64"), Until: time.Now()}}},
+				Sent: time.Now(),
+				Routers: []spec.HeardRouter{{Advertisement: spec.Advertisement{Source: addr("fe80::9"), RouterLifetime: 1800, Managed: true,
+					DNS: []spec.Lasting[netip.Addr]{{Value: addr("2001:db8::53")}}, Search: []spec.Lasting[string]{{Value: "a\x1b[2J\tb", Lifetime: 60}}}}},
 			}},
 			Sysctls: []spec.SysctlStatus{{Key: "net/ipv6/conf/all/forwarding", Original: "0"}},
 		}, []string{
@@ -64,23 +70,28 @@ func TestPrintStatus(t *testing.T) {
 			"NETWORK aaaaaaaaaaaa bridge v6naaaaaaaaaaaa, inbound published",
 			"prefix 2001:db8:1:0:2::/80 parent free part of 2001:db8:1::/64, the on-link prefix of eth0",
 			"prefix 172.16.0.0/24 private free part of 172.16.0.0/12",
-			"advertises default router for 30m0s, preference low, sent_multicast 3",
+			"advertises default router for 30m0s, preference low, MTU 1400, sent_multicast 3",
 			"prefix 2001:db8:1:0:2::/80, on-link (L), valid 1h30m0s, preferred 45m0s",
-			"DNS server 2001:db8::53",
+			"DNS server 2001:db8::53 for 30m0s",
 			"not advertised now: network is down",
-			"NOTE router fe80::9 advertises MTU 1280, this host 1500",
+			"NOTE router fe80::9 advertises MTU 1280, this host 1400",
+			"router fe80::9 no default router, MTU 1280",
 			"endpoint eeeeeeeeeeee 2001:db8:1:0:2::2, 172.16.0.2 8080->80/tcp, 53/udp",
 			"NETWORK bbbbbbbbbbbb bridge br-b, inbound published, internal",
 			"DEGRADED parent eth1: no such link",
 			"prefix fd00::/64 ula unique local prefix made by RFC 4193",
+			"advertises nothing yet",
+			"not advertised now: network is down",
 			"POOL fd00:0:0:1::/64 ula, not used by a v6net network, 1 leases",
 			"NDP PROXY on eth0 packet path, 1 addresses, answered 7, unknown 2",
 			"DEGRADED eth0 is down",
 			"2001:db8:1:0:2::2",
-			"PARENT eth0 1 routes announced, 1 routers",
+			"PARENT eth0 1 routes announced with managed (M) as its routers say, 1 routers",
 			"route 2001:db8:2::/64 for 30m0s",
+			"route 2001:db8:3::/64, withdrawn",
 			"router fe80::9 default router for 30m0s, managed (M)",
-			"DNS server 2001:db8::53",
+			"DNS server 2001:db8::53, withdrawn",
+			`DNS search domain "a\x1b[2J\tb" for 1m0s`,
 			"SYSCTL net/ipv6/conf/all/forwarding was 0, put back with the last network",
 		}},
 	} {

@@ -17,6 +17,7 @@ const (
 	advertisedHopLimit = 64   // the kernel's own default
 	defaultRouter      = 1800 // AdvDefaultLifetime, RFC 4861 §6.2.1
 	announcedRoute     = 1800 // three intervals, RFC 4191 §4
+	advertisedItem     = 1800 // likewise, RFC 8106 §5.1 and RFC 8781 §4.1
 
 	// RFC 9096 §3.4: ND_PREFERRED_LIMIT and ND_VALID_LIMIT. A prefix that goes
 	// without a word is out of use within the hour.
@@ -30,21 +31,25 @@ const (
 // by name (RFC 9096 §3.5).
 func (e *Engine) applyAdvertisements(ctx context.Context) error {
 	wanted, kept := e.advertisements()
+	now := time.Now().UTC().Truncate(time.Second)
 	var errs []error
 	for _, link := range sortedIDs(e.advertised) {
 		if _, ok := wanted[link]; ok || kept[link] {
 			continue
 		}
-		// A daemon that has just started has told nothing yet, so has nothing to take back.
-		e.Advertisers.Advertise(e.advertised[link])
+		if e.inherited[link] {
+			// A daemon that has just started has told nothing yet, so has nothing to take
+			// back. It names what an earlier one has told.
+			e.Advertisers.Advertise(withdrawing(e.advertised[link], spec.Advertisement{Link: link, Source: e.advertised[link].Source}, now))
+		}
 		e.Advertisers.Withdraw(ctx, link)
 		if err := e.Journal.DeleteAdvertised(link); err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		delete(e.advertised, link)
+		delete(e.inherited, link)
 	}
-	now := time.Now().UTC().Truncate(time.Second)
 	for _, link := range slices.Sorted(maps.Keys(wanted)) {
 		before, told := e.advertised[link]
 		a := withdrawing(before, wanted[link], now)
@@ -55,6 +60,7 @@ func (e *Engine) applyAdvertisements(ctx context.Context) error {
 			}
 			e.advertised[link] = a
 		}
+		delete(e.inherited, link)
 		e.Advertisers.Advertise(a)
 	}
 	e.Advertisers.Listen(e.parents())
@@ -108,7 +114,11 @@ func (n *network) advertisement() spec.Advertisement {
 		Source:   spec.LinkLocalGateway(n.ID).Addr(), // the next hop that containers have
 		HopLimit: advertisedHopLimit,
 		MTU:      n.mtu,
-		DNS:      o.DNS, Search: o.Search, PREF64: o.PREF64, CaptivePortal: o.CaptivePortal,
+		DNS:      lasting(o.DNS...), Search: lasting(o.Search...), CaptivePortal: o.CaptivePortal,
+		Upstream: n.parent, Repeat: n.parent != "" && !o.NoUpstream,
+	}
+	if o.PREF64.IsValid() {
+		a.PREF64 = lasting(o.PREF64)
 	}
 	switch {
 	case o.Lifetime != nil:
@@ -126,9 +136,17 @@ func (n *network) advertisement() spec.Advertisement {
 			Autonomous: n.autonomous(s),
 			Valid:      validLimit,
 			Preferred:  preferredLimit,
+			Upstream:   s.OnLink && n.parent != "",
 		})
 	}
 	return a
+}
+
+func lasting[T comparable](values ...T) (all []spec.Lasting[T]) {
+	for _, v := range values {
+		all = append(all, spec.Lasting[T]{Value: v, Lifetime: advertisedItem})
+	}
+	return all
 }
 
 // autonomous reports whether hosts make addresses of a subnet themselves; they
@@ -180,5 +198,22 @@ func withdrawing(before, a spec.Advertisement, now time.Time) spec.Advertisement
 			a.Routes = append(a.Routes, r)
 		}
 	}
+	a.DNS, a.Search, a.PREF64 = withdrawn(before.DNS, a.DNS, now), withdrawn(before.Search, a.Search, now), withdrawn(before.PREF64, a.PREF64, now)
 	return a
+}
+
+func withdrawn[T comparable](before, all []spec.Lasting[T], now time.Time) []spec.Lasting[T] {
+	for _, s := range before {
+		if slices.ContainsFunc(all, func(q spec.Lasting[T]) bool { return s.Value == q.Value }) {
+			continue
+		}
+		if s.Until.IsZero() {
+			s.Until = now.Add(s.Lifetime.Duration())
+			s.Lifetime = 0
+		}
+		if now.Before(s.Until) {
+			all = append(all, s)
+		}
+	}
+	return all
 }

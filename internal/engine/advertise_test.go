@@ -42,8 +42,17 @@ func TestAdvertisements(t *testing.T) {
 			o.MTU = 1400
 			o.Advertise = spec.RAOptions{DNS: []netip.Addr{ip("2001:db8::53")}, Search: []string{"example.org"}, PREF64: pfx("64:ff9b::/96"), CaptivePortal: "https://p.example/"}
 		}}, want: func(a *spec.Advertisement) {
-			a.MTU, a.DNS, a.Search, a.PREF64, a.CaptivePortal = 1400, []netip.Addr{ip("2001:db8::53")}, []string{"example.org"}, pfx("64:ff9b::/96"), "https://p.example/"
+			a.MTU, a.CaptivePortal = 1400, "https://p.example/"
+			a.DNS, a.Search, a.PREF64 = lasting(ip("2001:db8::53")), lasting("example.org"), lasting(pfx("64:ff9b::/96"))
 		}},
+		{name: "a part of the parent's prefix ends with it", recipe: recipe{pools: []spec.PoolRequest{auto6()}},
+			want: func(a *spec.Advertisement) {
+				a.Prefixes[0].Prefix, a.Prefixes[0].Upstream = pfx("2001:db8:1:0:789a::/80"), true
+			}},
+		{name: "nothing of the parent's routers", recipe: recipe{options: func(o *spec.Options) { o.Advertise.NoUpstream = true }},
+			want: func(a *spec.Advertisement) { a.Repeat = false }},
+		{name: "an internal network has no parent", recipe: recipe{internal: true},
+			want: func(a *spec.Advertisement) { a.Upstream, a.Repeat = "", false }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHost(t)
@@ -55,7 +64,7 @@ func TestAdvertisements(t *testing.T) {
 			must(t, err)
 			want := map[string]spec.Advertisement{}
 			if !tc.nothing {
-				a := spec.Advertisement{Link: n.Bridge(), Source: spec.LinkLocalGateway(n.ID).Addr(), HopLimit: 64, MTU: 1500,
+				a := spec.Advertisement{Link: n.Bridge(), Source: spec.LinkLocalGateway(n.ID).Addr(), HopLimit: 64, MTU: 1500, Upstream: "eth0", Repeat: true,
 					Prefixes: []spec.AdvertisedPrefix{{Prefix: pfx("2001:db8:ff::/64"), OnLink: true, Valid: 5400, Preferred: 2700}}}
 				if tc.want != nil {
 					tc.want(&a)
@@ -79,6 +88,13 @@ func TestAdvertisements(t *testing.T) {
 			}
 		})
 	}
+}
+
+func lasting[T comparable](values ...T) (all []spec.Lasting[T]) {
+	for _, v := range values {
+		all = append(all, spec.Lasting[T]{Value: v, Lifetime: 1800})
+	}
+	return all
 }
 
 // The parent link is told of pools that are behind this host, and of no other.
@@ -144,6 +160,48 @@ func TestAnnouncedRoutes(t *testing.T) {
 	must(t, h.deleteNetwork(ctx, networks["routed, too"]))
 	if !slices.Contains(h.farewells, "eth0") || len(routes()) != 0 {
 		t.Errorf("after all are gone: farewells on %v, announced %v", h.farewells, routes())
+	}
+}
+
+// A daemon that starts knows nothing of what was announced but from the journal,
+// and names all of it.
+func TestInheritedAdvertisementIsTakenBackByName(t *testing.T) {
+	h := newHost(t)
+	before := spec.Advertisement{Link: "eth0", Routes: []spec.AdvertisedRoute{{Prefix: pfx("2001:db8:ff::/64"), Lifetime: 1800}}, DNS: lasting(ip("2001:db8::53"))}
+	must(t, h.journal.PutAdvertised(before))
+	h.restart(t)
+	if !slices.Equal(h.farewells, []string{"eth0"}) {
+		t.Fatalf("farewells on %v, want eth0", h.farewells)
+	}
+	a := h.takenBack["eth0"]
+	if len(a.Routes) != 1 || a.Routes[0].Prefix != before.Routes[0].Prefix || a.Routes[0].Lifetime != 0 || a.Routes[0].Until.IsZero() || len(a.DNS) != 1 || a.DNS[0].Lifetime != 0 {
+		t.Errorf("taken back %+v, want the route and the server by name", a)
+	}
+	h.restart(t)
+	if len(h.farewells) != 1 {
+		t.Errorf("the next start takes it back again: %v", h.farewells)
+	}
+}
+
+// Neither a sysctl nor the firewall that fails keeps links from being told.
+func TestAdvertisedDespiteOtherFaults(t *testing.T) {
+	for _, call := range []string{"sysctl: get", "firewall: "} {
+		t.Run(call, func(t *testing.T) {
+			h := newHost(t)
+			n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{static("2001:db8:ff::/64")}})
+			must(t, err)
+			h.world.mu.Lock()
+			for key := range h.sysctls {
+				delete(h.sysctls, key)
+			}
+			h.broken = call
+			h.world.mu.Unlock()
+			must(t, h.start(t.Context()))
+			if _, told := h.advertised[n.Bridge()]; !told {
+				t.Errorf("while %q fails, nothing is said on the bridge", call)
+			}
+			h.broken = ""
+		})
 	}
 }
 

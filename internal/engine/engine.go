@@ -54,6 +54,7 @@ type Engine struct {
 	pools      map[string]*pool
 	sysctls    map[string]string             // key → value before v6net set it
 	advertised map[string]spec.Advertisement // by link, as its hosts were last told
+	inherited  map[string]bool               // links that an earlier daemon has told, and this one not yet
 
 	announcements []announcement // that wait to be sent
 	chores        []chore        // the first due first
@@ -94,6 +95,7 @@ func New(c Config) (*Engine, error) {
 		hostPorts:  takenPorts{},
 		pools:      map[string]*pool{},
 		advertised: map[string]spec.Advertisement{},
+		inherited:  map[string]bool{},
 	}
 	var err error
 	if e.rebooted, err = c.Journal.Boot(c.BootID); err != nil {
@@ -111,7 +113,7 @@ func New(c Config) (*Engine, error) {
 	e.seed = binary.BigEndian.Uint64(append([]byte{0, 0, 0}, e.globalID[:]...))
 	e.sysctls = state.Sysctls
 	for _, a := range state.Advertised {
-		e.advertised[a.Link] = a
+		e.advertised[a.Link], e.inherited[a.Link] = a, true
 	}
 	for _, n := range state.Networks {
 		e.networks[n.ID] = &network{Network: n}

@@ -53,6 +53,7 @@ type world struct {
 	advertised map[string]spec.Advertisement // by link; likewise
 	listened   []string                      // links whose routers are heard
 	farewells  []string                      // links on which all was taken back, in order
+	takenBack  map[string]spec.Advertisement // by link, what that was
 
 	probeTime time.Duration
 	probing   func() // while a probe waits for answers
@@ -164,6 +165,7 @@ func newWorld() *world {
 		listening:     map[string]bool{},
 		proxied:       map[string]bool{},
 		advertised:    map[string]spec.Advertisement{},
+		takenBack:     map[string]spec.Advertisement{},
 	}
 	w.addLink("eth0", fakeLink{Kind: "device", MTU: 1500, Up: true})
 	w.addLink("eth1", fakeLink{Kind: "device", MTU: 1400, Up: true})
@@ -189,7 +191,7 @@ func (w *world) clone() *world {
 		links: maps.Clone(w.links), sysctls: maps.Clone(w.sysctls), ruleset: w.ruleset, neighbours: maps.Clone(w.neighbours),
 		boot: w.boot, booted: w.booted, othersForward: w.othersForward,
 		defaultParent: w.defaultParent, default4: w.default4, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
-		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{}, advertised: map[string]spec.Advertisement{},
+		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{}, advertised: map[string]spec.Advertisement{}, takenBack: map[string]spec.Advertisement{},
 	}
 }
 
@@ -796,8 +798,9 @@ func (f fakeAdvertisers) Advertise(a spec.Advertisement) {
 func (f fakeAdvertisers) Withdraw(_ context.Context, link string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, told := f.advertised[link]; told {
+	if a, told := f.advertised[link]; told {
 		f.farewells = append(f.farewells, link)
+		f.takenBack[link] = a
 	}
 	delete(f.advertised, link)
 }

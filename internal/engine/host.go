@@ -101,7 +101,8 @@ type Advertisers interface {
 	Advertise(spec.Advertisement)
 	// Withdraw takes back what was said on a link, and has done so when it returns.
 	Withdraw(ctx context.Context, link string)
-	// Listen hears the routers of exactly these links, for Status.
+	// Listen hears the routers of exactly these links, for Status and for the
+	// advertisements that name them as upstream.
 	Listen(links []string)
 	LinkChanged(link string)
 	Status() []spec.AdvertiserStatus

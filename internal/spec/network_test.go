@@ -21,6 +21,8 @@ func TestValidate(t *testing.T) {
 		{name: "SLAAC", raw: map[string]string{"ra.autonomous": "on"}, subnet: "2001:db8::/64"},
 		{name: "SLAAC without a /64", raw: map[string]string{"ra.autonomous": "on"}, subnet: "2001:db8::/80", refused: "/64"},
 		{name: "off, refined", raw: map[string]string{"ra": "off", "ra.dns": "2001:db8::53"}, subnet: "2001:db8::/64", refused: "ra=off"},
+		{name: "names that fill a packet", raw: map[string]string{"ra.search": search(5)}, subnet: "2001:db8::/64"},
+		{name: "names that fit no packet", raw: map[string]string{"ra.search": search(6)}, subnet: "2001:db8::/64", refused: "at most 1024"},
 		{name: "off, announced", raw: map[string]string{"ra": "off", "ra.announce": "on"}, subnet: "2001:db8::/64"},
 		{name: "a way out of an internal network", raw: map[string]string{"ra": "on"}, subnet: "2001:db8::/64", internal: true, refused: "internal"},
 		{name: "the same by its lifetime", raw: map[string]string{"ra.lifetime": "60"}, subnet: "2001:db8::/64", internal: true, refused: "internal"},
@@ -47,4 +49,11 @@ func TestValidate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// search is a list of n long names.
+func search(n int) string {
+	label := strings.Repeat("a", 61)
+	name := strings.Join([]string{label, label, label}, ".")
+	return strings.TrimSuffix(strings.Repeat(name+",", n), ",")
 }

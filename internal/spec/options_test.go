@@ -30,13 +30,13 @@ func TestParseOptions(t *testing.T) {
 		})},
 		{"ra", map[string]string{
 			"ra": "on", "ra.dns": "2001:db8::53, fe80::53", "ra.search": "Example.org.,b.example", "ra.pref64": "64:ff9b::/96",
-			"ra.captive_portal": "https://portal.example/api", "ra.autonomous": "on", "ra.lifetime": "900", "ra.announce": "on",
+			"ra.captive_portal": "https://portal.example/api", "ra.autonomous": "on", "ra.lifetime": "900", "ra.announce": "on", "ra.upstream": "off",
 		}, with(func(o *Options) {
 			lifetime := Seconds(900)
 			o.RA, o.Advertise = SwitchOn, RAOptions{
 				DNS:    []netip.Addr{netip.MustParseAddr("2001:db8::53"), netip.MustParseAddr("fe80::53")},
 				Search: []string{"example.org", "b.example"}, PREF64: netip.MustParsePrefix("64:ff9b::/96"),
-				CaptivePortal: "https://portal.example/api", Autonomous: true, Lifetime: &lifetime, Announce: true,
+				CaptivePortal: "https://portal.example/api", Autonomous: true, Lifetime: &lifetime, Announce: true, NoUpstream: true,
 			}
 		})},
 		{"labels", map[string]string{"v6net.inbound": "open"}, with(func(o *Options) { o.Inbound = InboundOpen })},
@@ -125,6 +125,7 @@ func TestParseOptionsRefuses(t *testing.T) {
 		{"ra.autonomous", "ra.autonomous", "auto", false, []string{"off, on"}},
 		{"ra.lifetime too short", "ra.lifetime", "29", false, []string{"30 to 9000"}},
 		{"ra.lifetime too long", "ra.lifetime", "9001", false, []string{"30 to 9000"}},
+		{"ra.upstream", "ra.upstream", "auto", false, []string{"on, off"}},
 		{"ra.announce", "ra.announce", "yes", false, []string{"off, on"}},
 		{"nptv6", "masquerade", "nptv6", true, []string{"nptv6"}},
 		{"host_access", "host_access", "on", true, []string{"host_access"}},

@@ -31,9 +31,16 @@ func full() spec.Advertisement {
 		{Prefix: netip.MustParsePrefix("2001:db8:3::/48"), Preference: spec.PreferenceHigh, Lifetime: 1800},
 		{Prefix: netip.MustParsePrefix("2001:db8:4:0:5::/80"), Preference: spec.PreferenceLow, Lifetime: 600},
 	}
-	a.DNS = []netip.Addr{netip.MustParseAddr("2001:db8::53"), netip.MustParseAddr("2001:db8::54")}
-	a.Search = []string{"example.org", "b.example"}
+	a.DNS = lasting(netip.MustParseAddr("2001:db8::53"), netip.MustParseAddr("2001:db8::54"))
+	a.Search = lasting("example.org", "b.example")
 	return a
+}
+
+func lasting[T comparable](values ...T) (all []spec.Lasting[T]) {
+	for _, v := range values {
+		all = append(all, spec.Lasting[T]{Value: v, Lifetime: 1800})
+	}
+	return all
 }
 
 const radvdConfig = `interface br0 {
@@ -109,7 +116,7 @@ func TestYieldsToRadvd(t *testing.T) {
 		{Prefix: netip.MustParsePrefix("2001:db8:4::/48"), Lifetime: 1800},
 	}})
 	// Sent by the host: in the container's own direction radvd is seen, too.
-	eventually(t, "our advertisement", func() bool {
+	within(t, 20*time.Second, "our advertisement, after the others were listened for", func() bool {
 		m := heard()
 		if m == nil {
 			return false

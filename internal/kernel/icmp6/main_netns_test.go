@@ -174,9 +174,14 @@ func (l *lab) mac(t *testing.T) string {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	within(t, 5*time.Second, what, ok)
+}
+
+func within(t *testing.T, most time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(most); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 5 s: %s", what)
+			t.Fatalf("not within %v: %s", most, what)
 		}
 	}
 }

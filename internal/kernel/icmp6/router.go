@@ -2,6 +2,7 @@ package icmp6
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -23,9 +24,11 @@ var allRouters = netip.MustParseAddr("ff02::2")
 // It belongs to the link as it was dialed: after the link was deleted or changed
 // its MAC, it must be dialed again.
 type RouterConn struct {
+	raw    *net.IPConn // of conn
 	conn   *ipv6.PacketConn
 	link   ethernetLink
 	source netip.Addr
+	oob    []byte // Read's own
 }
 
 // DialRouter opens a RouterConn whose messages come from source, a link-local
@@ -53,7 +56,11 @@ func DialRouter(ctx context.Context, link string, source netip.Addr) (*RouterCon
 	if err != nil {
 		return nil, fmt.Errorf("open ICMPv6 socket from %s on %s: %w", source, link, err)
 	}
-	c := &RouterConn{conn: ipv6.NewPacketConn(conn), link: found, source: source}
+	raw, ok := conn.(*net.IPConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("ICMPv6 socket on %s is a %T", link, conn), conn.Close())
+	}
+	c := &RouterConn{raw: raw, conn: ipv6.NewPacketConn(conn), link: found, source: source, oob: make([]byte, 256)}
 	if err := c.configure(); err != nil {
 		return nil, errors.Join(fmt.Errorf("ICMPv6 socket on %s: %w", link, err), c.Close())
 	}
@@ -69,6 +76,7 @@ func (c *RouterConn) configure() error {
 	return errors.Join(
 		c.conn.SetICMPFilter(&filter),
 		c.conn.SetControlMessage(ipv6.FlagHopLimit, true),
+		c.tellFragments(),
 		c.conn.SetHopLimit(hopLimit),
 		c.conn.SetMulticastHopLimit(hopLimit),
 		c.conn.SetMulticastInterface(device),
@@ -80,10 +88,25 @@ func (c *RouterConn) configure() error {
 	)
 }
 
+// tellFragments has Read see which messages came in fragments (RFC 6980 §5): the
+// kernel puts them together before any socket sees them.
+func (c *RouterConn) tellFragments() error {
+	raw, err := c.raw.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVFRAGSIZE, 1)
+	})
+	return errors.Join(err, failed)
+}
+
 // Read waits for a message. The kernel drops those with a wrong checksum.
 func (c *RouterConn) Read(b []byte) (ra.Received, error) {
 	for {
-		n, control, from, err := c.conn.ReadFrom(b)
+		// Not by conn: of the control messages it knows no fragments.
+		n, oobn, _, from, err := c.raw.ReadMsgIP(b, c.oob)
 		if err != nil {
 			// An ICMPv6 error that one of our messages has met says nothing of the link.
 			if errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ECONNREFUSED) {
@@ -91,16 +114,38 @@ func (c *RouterConn) Read(b []byte) (ra.Received, error) {
 			}
 			return ra.Received{}, err
 		}
-		source, ok := from.(*net.IPAddr)
-		if !ok || control == nil {
-			continue
-		}
-		addr, ok := netip.AddrFromSlice(source.IP)
+		source, ok := netip.AddrFromSlice(from.IP)
 		if !ok {
 			continue
 		}
-		return ra.Received{Len: n, Source: addr, HopLimit: control.HopLimit}, nil
+		r, ok := control(c.oob[:oobn])
+		if !ok {
+			continue
+		}
+		r.Len, r.Source = n, source
+		return r, nil
 	}
+}
+
+// control reads what the kernel says beside a message. Without a hop limit it is
+// not ok.
+func control(oob []byte) (r ra.Received, ok bool) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return r, false
+	}
+	for _, m := range messages {
+		if m.Header.Level != unix.IPPROTO_IPV6 || len(m.Data) < 4 {
+			continue
+		}
+		switch value := binary.NativeEndian.Uint32(m.Data); m.Header.Type {
+		case unix.IPV6_HOPLIMIT:
+			r.HopLimit, ok = int(value), true
+		case unix.IPV6_RECVFRAGSIZE:
+			r.Fragmented = true
+		}
+	}
+	return r, ok
 }
 
 // Write sends a message; the kernel fills in its checksum.

@@ -193,7 +193,7 @@ func TestRouterConnSurvivesBadPackets(t *testing.T) {
 	l.advertisers.Advertise(on())
 	l.attach(t, false)
 	eventually(t, "the initial advertisement", func() bool { return l.routes(t) != "" })
-	// Hop limit, checksum, code, length, options: 20 of each.
+	// Hop limit, checksum, code, fragments, length, options: 20 of each.
 	l.container.Run(t, "/usr/bin/python3", "-c", `
 from scapy.all import *
 conf.verb = 0
@@ -204,6 +204,7 @@ bad = [
   base/ICMPv6ND_RS(cksum=0x1234)/lla,
   base/ICMPv6ND_RS(code=1)/lla,
   base/IPv6ExtHdrFragment(m=0, offset=0, nh=58, id=7)/ICMPv6ND_RS()/lla,
+  *fragment6(base/IPv6ExtHdrFragment(id=8)/ICMPv6ND_RS()/ICMPv6NDOptUnknown(type=253, data=b"x"*1200), 1280),
   base/ICMPv6ND_RS()/Raw(b"\x01\x00\x00\x00\x00\x00\x00\x00"),
   base/ICMPv6ND_RS()/Raw(b"\x01\x09\x00\x00\x00\x00\x00\x00"),
   Ether(src="02:00:00:00:00:01", dst="33:33:00:00:00:02")/IPv6(src="::", dst="ff02::2", hlim=255)/ICMPv6ND_RS()/lla,
@@ -214,6 +215,8 @@ sendp(bad * 20, iface="eth0")
 	for _, v := range []ra.Verdict{ra.WrongHopLimit, ra.WrongCode, ra.WrongOption, ra.WrongSource} {
 		eventually(t, "counted: "+string(v), func() bool { return counters()[string(v)] >= 20 })
 	}
+	// RFC 6980 §5: in one fragment, and in several.
+	eventually(t, "counted: fragments", func() bool { return counters()[string(ra.Fragmented)] >= 40 })
 	if out := l.container.Run(t, "rdisc6", "-1", "-w", "2000", "eth0"); !strings.Contains(out, gateway) {
 		t.Errorf("after bad packets:\n%s", out)
 	}

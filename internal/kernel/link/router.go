@@ -36,7 +36,7 @@ func (h *Handle) IsRouterLink(ctx context.Context, name string) (bool, error) {
 		return false, err
 	}
 	var links []netlink.Link
-	if isBridge(l) { // it depends on its ports
+	if isBridge(l) || l.Attrs().MasterIndex != 0 { // it depends on its ports, or on its master
 		if links, err = h.list(ctx); err != nil {
 			return false, err
 		}
@@ -46,7 +46,7 @@ func (h *Handle) IsRouterLink(ctx context.Context, name string) (bool, error) {
 
 func mayHaveRouter(l netlink.Link, all []netlink.Link) bool {
 	a := l.Attrs()
-	if a.Flags&net.FlagLoopback != 0 || a.MasterIndex != 0 || strings.HasPrefix(a.Alias, spec.LinkAliasMark) {
+	if a.Flags&net.FlagLoopback != 0 || isPort(l, all) || strings.HasPrefix(a.Alias, spec.LinkAliasMark) {
 		return false
 	}
 	if !isBridge(l) {
@@ -55,6 +55,13 @@ func mayHaveRouter(l netlink.Link, all []netlink.Link) bool {
 	return slices.ContainsFunc(all, func(port netlink.Link) bool {
 		return port.Attrs().MasterIndex == a.Index && leadsOut(port)
 	})
+}
+
+// isPort reports whether what a link receives is another one's. A member of a VRF
+// has its own routes in a table of the VRF's, and all the rest for itself.
+func isPort(l netlink.Link, all []netlink.Link) bool {
+	master := l.Attrs().MasterIndex
+	return master != 0 && !slices.ContainsFunc(all, func(m netlink.Link) bool { return m.Attrs().Index == master && m.Type() == "vrf" })
 }
 
 // leadsOut reports whether a bridge's port is a network card, or stands for

@@ -26,7 +26,7 @@ func TestMayHaveRouter(t *testing.T) {
 	port := attrs(func(a *netlink.LinkAttrs) { a.Index, a.MasterIndex = 8, 7 })
 	for name, tc := range map[string]struct {
 		link netlink.Link
-		port netlink.Link // another one, whose master may be link
+		port netlink.Link // another one, whose master may be link, or which may be link's
 		want bool
 	}{
 		"network card":              {link: card, want: true},
@@ -37,6 +37,8 @@ func TestMayHaveRouter(t *testing.T) {
 		"uplink of a container":     {link: &netlink.Veth{LinkAttrs: attrs(nil)}, want: true},
 		"loopback":                  {link: &netlink.Device{LinkAttrs: attrs(func(a *netlink.LinkAttrs) { a.Flags = net.FlagLoopback | net.FlagUp })}},
 		"port of a bridge":          {link: &netlink.Device{LinkAttrs: port}},
+		"member of a VRF":           {link: &netlink.Device{LinkAttrs: port}, port: &netlink.Vrf{LinkAttrs: attrs(nil)}, want: true},
+		"member of another VRF":     {link: &netlink.Device{LinkAttrs: port}, port: &netlink.Vrf{LinkAttrs: attrs(func(a *netlink.LinkAttrs) { a.Index = 9 })}},
 		"our bridge":                {link: &netlink.Bridge{LinkAttrs: attrs(func(a *netlink.LinkAttrs) { a.Alias = spec.NetworkAlias("a") })}, port: &netlink.Device{LinkAttrs: port}},
 		"our veth":                  {link: &netlink.Veth{LinkAttrs: attrs(func(a *netlink.LinkAttrs) { a.Alias = spec.EndpointAlias("e") })}},
 		"somebody's alias":          {link: &netlink.Device{LinkAttrs: attrs(func(a *netlink.LinkAttrs) { a.Alias = "to the provider" })}, want: true},
