@@ -333,7 +333,7 @@ func (l *link) begin(conn Conn) {
 func (l *link) renew(conn Conn) {
 	now := time.Now()
 	l.mu.Lock()
-	says, announces, parts := !silent(l.wanted), len(l.wanted.Routes) > 0, l.parting
+	says, announces, parts := !silent(l.wanted), announcesOnly(l.wanted), l.parting
 	l.schedule.least, l.schedule.most = intervals(l.wanted)
 	l.mu.Unlock()
 	if parts != nil {

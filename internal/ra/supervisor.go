@@ -108,8 +108,8 @@ func (s *Supervisor) Listen(links []string) {
 	s.heardOn = make(map[string]bool)
 	for _, name := range links {
 		s.heardOn[name] = true
-		switch l := s.links[name]; {
-		case l == nil:
+		switch l := s.links[name]; l {
+		case nil:
 			s.add(spec.Advertisement{Link: name})
 		default:
 			l.stay()

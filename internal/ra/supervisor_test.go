@@ -580,7 +580,9 @@ func TestWithdrawBeforeRun(t *testing.T) {
 			t.Errorf("%+v is sent, want a farewell", all)
 		}
 		stop()
-		<-ran
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -4,7 +4,10 @@ package engine_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +25,7 @@ func testAdvertisements(t *testing.T, l *lab) {
 		test func(t *testing.T, l *lab)
 	}{
 		{"auto", testAdvertisedAuto},
+		{"upstream", testAdvertisedUpstream},
 		{"several networks", testAdvertisedSeveral},
 		{"SLAAC", testAdvertisedSLAAC},
 		{"nested host", testAdvertisedOn},
@@ -86,6 +90,52 @@ func testAdvertisedAuto(t *testing.T, l *lab) {
 	if !strings.Contains(watched.String(), "no default router, hop limit 64, MTU 1500") {
 		t.Errorf("v6net ra watch says\n%s", watched.String())
 	}
+}
+
+// What the parent's router says of DNS and NAT64 reaches containers, and goes when
+// it takes that back.
+func testAdvertisedUpstream(t *testing.T, l *lab) {
+	l.network(t, "net", "--subnet", "2001:db8:2:1::/64")
+	l.container(t, "web", "--network", "net")
+	before := l.routing(t, "web")
+	config := filepath.Join(t.TempDir(), "radvd.conf")
+	err := os.WriteFile(config, []byte(`interface lan0 {
+		AdvSendAdvert on;
+		MinRtrAdvInterval 3;
+		MaxRtrAdvInterval 4;
+		AdvDefaultLifetime 1800;
+		AdvDefaultPreference low;
+		RDNSS 2001:db8:1::53 fe80::53 { AdvRDNSSLifetime 1200; };
+		DNSSL up.example { AdvDNSSLLifetime 1200; };
+	};`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	radvd := l.up.Command(t.Context(), "radvd", "-C", config, "-n", "-m", "stderr", "-u", "root", "-p", config+".pid")
+	if err := radvd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	says := func(want string, ends bool) {
+		t.Helper()
+		var out string
+		for range 20 {
+			if out = l.solicited(t, "web"); strings.Contains(out, want) != ends {
+				return
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		t.Errorf("the container is told, and %q should be there: %t\n%s", want, !ends, out)
+	}
+	says("2001:db8:1::53", false)
+	if out := l.solicited(t, "web"); !strings.Contains(out, "up.example") || strings.Contains(out, "fe80::53") {
+		t.Errorf("the container is told\n%s\nwant the search domain, and no server of another link", out)
+	}
+	if after := l.routing(t, "web"); after != before {
+		t.Errorf("after that the container has\n%s\nbefore it had\n%s", after, before)
+	}
+	_ = radvd.Process.Signal(syscall.SIGTERM) // its farewell: no default router, no DNS server
+	_ = radvd.Wait()
+	says("DNS server lifetime       :            0", false)
 }
 
 // bridge is the name of a network's bridge.
@@ -201,7 +251,7 @@ func testAnnouncedRoutes(t *testing.T, l *lab) {
 	l.network(t, "net", "--subnet", "2001:db8:2:1::/64", "-o", "ra.announce=on")
 	l.container(t, "web", "--network", "net", "-p", "80")
 	route := func() string { return l.up.Run(t, "ip", "-6", "route", "show", "2001:db8:2:1::/64") }
-	for range 200 {
+	for range 400 { // others are listened for at first
 		if route() != "" {
 			break
 		}

@@ -5,6 +5,7 @@ package icmp6
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"os"
@@ -81,6 +82,33 @@ func TestSameAsRadvd(t *testing.T) {
 	eventually(t, "our advertisement", func() bool { ours = heard(); return ours != nil })
 	if diff := cmp.Diff(words(theirs), words(ours)); diff != "" {
 		t.Errorf("options in hex (-radvd +v6net):\n%s", diff)
+	}
+}
+
+// What corerad sent for testdata/corerad.toml is what v6net sends for the same,
+// by the same measure. It is recorded: see there how.
+func TestSameAsCorerad(t *testing.T) {
+	text, err := os.ReadFile("testdata/corerad.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := hex.DecodeString(strings.Join(strings.Fields(string(text)), ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newRouterLab(t)
+	l.self.Run(t, "ip", "link", "set", "br0", "address", "02:00:00:00:00:c0")
+	l.attach(t, true)
+	heard := l.watch(t)
+	a := full()
+	a.Prefixes[1] = spec.AdvertisedPrefix{Prefix: netip.MustParsePrefix("2001:db8:2:3::/64"), OnLink: true, Valid: spec.Infinity, Preferred: spec.Infinity}
+	a.PREF64 = lasting(netip.MustParsePrefix("64:ff9b::/96"))
+	a.CaptivePortal = "https://portal.example/"
+	l.advertisers.Advertise(a)
+	var ours []byte
+	eventually(t, "our advertisement", func() bool { ours = heard(); return ours != nil })
+	if diff := cmp.Diff(words(theirs), words(ours)); diff != "" {
+		t.Errorf("options in hex (-corerad +v6net):\n%s", diff)
 	}
 }
 

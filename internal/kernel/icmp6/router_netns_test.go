@@ -204,7 +204,7 @@ bad = [
   base/ICMPv6ND_RS(cksum=0x1234)/lla,
   base/ICMPv6ND_RS(code=1)/lla,
   base/IPv6ExtHdrFragment(m=0, offset=0, nh=58, id=7)/ICMPv6ND_RS()/lla,
-  *fragment6(base/IPv6ExtHdrFragment(id=8)/ICMPv6ND_RS()/ICMPv6NDOptUnknown(type=253, data=b"x"*1200), 1280),
+  *fragment6(base/IPv6ExtHdrFragment(nh=58, id=8)/ICMPv6ND_RS()/ICMPv6NDOptUnknown(type=253, len=175, data=b"x"*1398), 1280),
   base/ICMPv6ND_RS()/Raw(b"\x01\x00\x00\x00\x00\x00\x00\x00"),
   base/ICMPv6ND_RS()/Raw(b"\x01\x09\x00\x00\x00\x00\x00\x00"),
   Ether(src="02:00:00:00:00:01", dst="33:33:00:00:00:02")/IPv6(src="::", dst="ff02::2", hlim=255)/ICMPv6ND_RS()/lla,
