@@ -40,6 +40,7 @@ type sent struct {
 	to netip.Addr
 	Decoded
 	solicitation bool
+	raw          []byte
 }
 
 type fakeConn struct {
@@ -70,7 +71,7 @@ func (c *fakeConn) Write(b []byte, to netip.Addr) error {
 	if c.link.unrouted && to.IsGlobalUnicast() {
 		return errNoRoute
 	}
-	s := sent{at: time.Since(c.began), to: to, solicitation: b[0] == typeSolicitation}
+	s := sent{at: time.Since(c.began), to: to, solicitation: b[0] == typeSolicitation, raw: slices.Clone(b)}
 	if !s.solicitation {
 		s.Decoded = Decode(b)
 	}

@@ -38,6 +38,7 @@ type heard struct {
 	asked    bool               // since then, whether it is still there
 	header   spec.Advertisement // the last values, without lists
 	lifetime time.Time          // end of it as a default router
+	was      bool               // a default router at any time
 	prefixes items[netip.Prefix, spec.AdvertisedPrefix]
 	routes   items[netip.Prefix, spec.AdvertisedRoute]
 	dns      items[netip.Addr, spec.Lasting[netip.Addr]]
@@ -134,6 +135,7 @@ func (h *heard) take(now time.Time, a spec.Advertisement) {
 	before := h.header
 	h.at, h.asked, h.lifetime, h.header = now, false, ends(now, a.RouterLifetime), a
 	h.header.Prefixes, h.header.Routes, h.header.DNS, h.header.Search, h.header.PREF64 = nil, nil, nil, nil, nil
+	h.was = h.was || a.RouterLifetime > 0
 	if a.HopLimit == 0 { // RFC 4861 §4.2: unspecified
 		h.header.HopLimit = before.HopLimit
 	}

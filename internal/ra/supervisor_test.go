@@ -462,6 +462,48 @@ func TestConflictIsResolved(t *testing.T) {
 	}
 }
 
+// Two hosts that come up at the same time and are told to announce the same: in
+// the end one does, and hosts know of no route by the other.
+func TestTwoHostsAnnounceTheSame(t *testing.T) {
+	for range 10 {
+		synctest.Test(t, func(t *testing.T) {
+			hosts := []*lab{newLab(t), newLab(t)}
+			routes := make([]map[netip.Prefix]spec.Seconds, len(hosts)) // as hosts of the link know them by each
+			for i, l := range hosts {
+				defer l.stop()
+				a := announced()
+				a.Source = addr(fmt.Sprintf("fe80::a%d", i))
+				l.Advertise(a)
+				routes[i] = map[netip.Prefix]spec.Seconds{}
+			}
+			for range 5 * 60 * 4 { // steps of 250 ms, in which each hears the other
+				for i, l := range hosts {
+					synctest.Wait()
+					l.link.mu.Lock()
+					all := l.link.sent
+					l.link.sent = nil
+					l.link.mu.Unlock()
+					for _, s := range all {
+						for _, r := range s.Routes {
+							routes[i][r.Prefix] = r.Lifetime
+						}
+						if !s.to.IsMulticast() {
+							continue
+						}
+						hosts[1-i].receive(hosts[1-i].link, s.raw, Received{Source: addr(fmt.Sprintf("fe80::a%d", i)), HopLimit: 255})
+					}
+				}
+				time.Sleep(250 * time.Millisecond)
+			}
+			for _, r := range announced().Routes {
+				if by := []bool{routes[0][r.Prefix] > 0, routes[1][r.Prefix] > 0}; by[0] == by[1] {
+					t.Errorf("after 5 min route %s is known by the two hosts: %v, want it by one of them", r.Prefix, by)
+				}
+			}
+		})
+	}
+}
+
 // The farewell on the parent keeps the routers' M and O, and names no route but ours.
 func TestFarewellOnTheParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -28,12 +28,16 @@ type upstream struct {
 }
 
 // upstream is of default routers alone: whoever else advertises something on the
-// link does not get it to containers. A withdrawn prefix is anyone's that had it.
+// link does not get it to containers. One that is none any more may have
+// withdrawn its prefixes with that.
 func (r routers) upstream(now time.Time) upstream {
 	var u upstream
 	prefixes := map[netip.Prefix]spec.AdvertisedPrefix{}
 	dns, search, pref64 := items[netip.Addr, spec.Lasting[netip.Addr]]{}, items[string, spec.Lasting[string]]{}, items[netip.Prefix, spec.Lasting[netip.Prefix]]{}
 	for _, h := range r.sorted() {
+		if !h.was {
+			continue
+		}
 		for key, p := range h.prefixes {
 			q := remaining(now, p)
 			if known, ok := prefixes[key]; ok { // as hosts have it, which take the longest
