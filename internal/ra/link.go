@@ -63,7 +63,7 @@ type link struct {
 	logged   budget
 	counters map[string]uint64
 	routers  routers
-	last     spec.Advertisement // that really went out
+	last     spec.Advertisement // that really went out, to whomever
 	lastAt   time.Time
 
 	// Only run uses these. They outlive a session, so that a link that changes
@@ -211,7 +211,9 @@ func (l *link) status() spec.AdvertiserStatus {
 		Routers:       l.routers.status(time.Now()),
 		Counters:      maps.Clone(l.counters),
 	}
-	if !l.lastAt.IsZero() {
+	if l.parting != nil { // it is being taken back
+		s.Sent = time.Time{}
+	} else if !l.lastAt.IsZero() {
 		s.Advertisement = current(l.last, time.Now())
 	}
 	if l.err != nil {

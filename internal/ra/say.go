@@ -18,9 +18,9 @@ func (l *link) compose(now time.Time) (spec.Advertisement, []string) {
 	if a.Upstream != "" {
 		a = l.hub.upstream(a.Upstream).apply(a)
 	}
-	a.DNS = lapsed(now, l.toldAt, l.told.DNS, a.DNS)
-	a.Search = lapsed(now, l.toldAt, l.told.Search, a.Search)
-	a.PREF64 = lapsed(now, l.toldAt, l.told.PREF64, a.PREF64)
+	a.DNS = lapsed(now, l.lastAt, l.last.DNS, a.DNS)
+	a.Search = lapsed(now, l.lastAt, l.last.Search, a.Search)
+	a.PREF64 = lapsed(now, l.lastAt, l.last.PREF64, a.PREF64)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.routers.expire(now)
@@ -107,9 +107,9 @@ func (l *link) farewell(conn Conn) {
 	a = l.routers.follow(now, a)
 	l.mu.Unlock()
 	a.Routes = without(a.Routes, func(r spec.AdvertisedRoute) bool { return r.Until.IsZero() && !now.Before(l.claims.told[r.Prefix]) })
-	a.DNS = lapsed(now, l.toldAt, l.told.DNS, a.DNS)
-	a.Search = lapsed(now, l.toldAt, l.told.Search, a.Search)
-	a.PREF64 = lapsed(now, l.toldAt, l.told.PREF64, a.PREF64)
+	a.DNS = lapsed(now, l.lastAt, l.last.DNS, a.DNS)
+	a.Search = lapsed(now, l.lastAt, l.last.Search, a.Search)
+	a.PREF64 = lapsed(now, l.lastAt, l.last.PREF64, a.PREF64)
 	if announces && len(a.Routes) == 0 || silent(a) {
 		l.schedule.finals = 0
 		return
@@ -127,9 +127,6 @@ func (l *link) farewell(conn Conn) {
 	}
 	l.schedule.last = now
 	l.count("sent_final")
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.last, l.lastAt = spec.Advertisement{}, time.Time{}
 }
 
 // reconsider has the link told soon when what others say has changed what this

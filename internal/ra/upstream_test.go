@@ -96,6 +96,26 @@ func TestUpstreamIsRepeated(t *testing.T) {
 	})
 }
 
+// What one host was told in an answer is taken back from all.
+func TestUpstreamToldInAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		defer l.stop()
+		l.Listen([]string{"eth0"})
+		l.Advertise(repeating())
+		l.after(33 * time.Second) // a second after the burst
+		l.advertise(l.up, "fe80::9", provider())
+		l.solicit("fe80::5")
+		if all := l.after(time.Second); len(all) != 1 || len(all[0].DNS) != 1 || all[0].DNS[0].Lifetime == 0 {
+			t.Fatalf("the answer %+v, want the server", all)
+		}
+		l.advertise(l.up, "fe80::9", final(provider()))
+		if all := l.after(20 * time.Second); len(all) != 1 || all[0].to != allNodes || len(all[0].DNS) != 1 || all[0].DNS[0].Lifetime != 0 {
+			t.Errorf("%+v, want the server taken back from all", all)
+		}
+	})
+}
+
 // The router of the parent link goes without a word.
 func TestUpstreamEnds(t *testing.T) {
 	upstreamLab(t, repeating(), func(t *testing.T, l *lab) {

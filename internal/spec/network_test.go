@@ -21,6 +21,7 @@ func TestValidate(t *testing.T) {
 		{name: "SLAAC", raw: map[string]string{"ra.autonomous": "on"}, subnet: "2001:db8::/64"},
 		{name: "SLAAC without a /64", raw: map[string]string{"ra.autonomous": "on"}, subnet: "2001:db8::/80", refused: "/64"},
 		{name: "off, refined", raw: map[string]string{"ra": "off", "ra.dns": "2001:db8::53"}, subnet: "2001:db8::/64", refused: "ra=off"},
+		{name: "off, without upstream", raw: map[string]string{"ra": "off", "ra.upstream": "off"}, subnet: "2001:db8::/64", refused: "ra=off"},
 		{name: "names that fill a packet", raw: map[string]string{"ra.search": search(5)}, subnet: "2001:db8::/64"},
 		{name: "names that fit no packet", raw: map[string]string{"ra.search": search(6)}, subnet: "2001:db8::/64", refused: "at most 1024"},
 		{name: "off, announced", raw: map[string]string{"ra": "off", "ra.announce": "on"}, subnet: "2001:db8::/64"},

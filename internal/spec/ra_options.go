@@ -152,7 +152,7 @@ func (n Network) validateRA() error {
 	switch {
 	case searchList(o.Search) > maxSearchList:
 		return fmt.Errorf("option ra.search=%s: the names take %d octets (at most %d, to fit a packet)", strings.Join(o.Search, ","), searchList(o.Search), maxSearchList)
-	case off && (o.Autonomous || o.Lifetime != nil || len(o.DNS)+len(o.Search) > 0 || o.PREF64.IsValid() || o.CaptivePortal != ""):
+	case off && (o.Autonomous || o.NoUpstream || o.Lifetime != nil || len(o.DNS)+len(o.Search) > 0 || o.PREF64.IsValid() || o.CaptivePortal != ""):
 		return fmt.Errorf("option ra=off: the network's advertisements are refined by other ra.… options (leave these out, or ra=off)")
 	case o.Autonomous && !slices.ContainsFunc(n.IPv6, func(s Subnet) bool { return s.Prefix.Bits() == 64 }):
 		return fmt.Errorf("option ra.autonomous=on: hosts make addresses from a /64 alone (RFC 4862 §5.5.3), and subnet %s is none (--ipam-opt prefix_length=64, or --subnet)", n.IPv6[0].Prefix)
