@@ -2,6 +2,7 @@ package ra
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -53,28 +54,26 @@ func (l *link) send(conn Conn, to netip.Addr) {
 		l.unsent(now, to, err)
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if to == allNodes {
-		l.told, l.toldAt = a, now
+		l.told, l.toldAt, l.err = a, now, nil
 	}
+	clear(l.claims.ours)
+	maps.DeleteFunc(l.claims.told, func(_ netip.Prefix, until time.Time) bool { return !now.Before(until) })
 	if len(messages) == 0 {
 		return
 	}
-	if to == allNodes {
-		l.schedule.last = now
-	}
-	clear(l.claims.ours)
+	l.last, l.lastAt = a, now
 	for _, r := range a.Routes {
 		if r.Lifetime > 0 {
 			l.claims.ours[r.Prefix] = true
 			l.claims.told[r.Prefix] = ends(now, r.Lifetime)
 		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.last, l.lastAt = a, now
 	if to == allNodes {
+		l.schedule.last = now
 		l.counters["sent_multicast"]++
-		l.err = nil
 	} else {
 		l.counters["sent_unicast"]++
 	}
