@@ -614,6 +614,11 @@ func TestWithdrawBeforeRun(t *testing.T) {
 		withdrawn := make(chan struct{})
 		go func() { s.Withdraw(t.Context(), "br0"); close(withdrawn) }()
 		synctest.Wait()
+		select {
+		case <-withdrawn:
+			t.Error("it does not wait for Run, and the link may be gone when that begins")
+		default:
+		}
 		ctx, stop := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- s.Run(ctx) }()
