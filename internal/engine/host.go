@@ -99,7 +99,7 @@ type Proxy interface {
 type Advertisers interface {
 	// Advertise says this on its link from now on; the same again is no change.
 	Advertise(spec.Advertisement)
-	// Withdraw takes back what was said on a link, and has done so when it returns.
+	// Withdraw takes back what was said on a link, at once where that may be.
 	Withdraw(ctx context.Context, link string)
 	// Listen hears the routers of exactly these links, for Status and for the
 	// advertisements that name them as upstream.

@@ -14,9 +14,10 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// farewellTime bounds how long Withdraw waits for the first final advertisement:
-// for as long as it must keep from the one before it.
-const farewellTime = minDelayBetween + time.Second/2
+// farewellTime bounds how long Withdraw waits for the first final advertisement,
+// since the container engine waits, too. Where the one before it went out less than
+// 3 s ago (RFC 4861 §6.2.6) it comes later, if the link is still there by then.
+const farewellTime = time.Second / 2
 
 // A Supervisor keeps one advertiser running on every link that is told
 // something. A link that is missing or fails degrades alone, and heals by itself.
@@ -123,7 +124,8 @@ func (s *Supervisor) Listen(links []string) {
 }
 
 // Withdraw ends what Advertise began with final advertisements, and waits for
-// the first of them to have been sent; the others follow while the link is there.
+// the first of them to have been sent, but not for long; the others follow while
+// the link is there.
 // Withdrawing what is not there is no change.
 func (s *Supervisor) Withdraw(ctx context.Context, name string) {
 	s.mu.Lock()
