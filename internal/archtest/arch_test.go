@@ -50,6 +50,7 @@ var fenced = []struct {
 	{"github.com/vishvananda/netns", []string{"internal/kernel", "internal/testnet"}},
 	{"github.com/google/nftables", []string{"internal/kernel/nft"}},
 	{"github.com/mdlayher/netlink", []string{"internal/kernel"}},
+	{"github.com/cilium/ebpf", []string{"internal/kernel"}},
 	{"golang.org/x/sys", []string{"internal/kernel", "internal/testnet", "internal/testengine"}},
 	{"go.etcd.io/bbolt", []string{"internal/store"}},
 	{"github.com/docker", []string{"driver", "internal/testengine", "test"}},

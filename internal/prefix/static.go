@@ -11,7 +11,8 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// static takes the prefix that the user named, or says what is in its way.
+// static takes the prefix that the user named, or says what is in its way. What
+// the host itself has is in the way of some networks only: of that the pool tells.
 func (c *choice) static(ctx context.Context) (spec.Pool, error) {
 	p := c.req.Prefix.Masked()
 	for _, used := range c.inUse {
@@ -36,8 +37,8 @@ func (c *choice) static(ctx context.Context) (spec.Pool, error) {
 	// A shorter route, to the site's /48 say, is how packets for p come here; one
 	// as long as p, or longer, is where they go instead of p's network.
 	for _, route := range noShorter(c.taken, p.Bits()) {
-		if route.Overlaps(p) && !isSubnetRouter(route, p) {
-			return spec.Pool{}, fmt.Errorf("subnet %s overlaps %s, a route or an address of this host", p, route)
+		if route.Overlaps(p) && !isSubnetRouter(route, p) && pool.Conflict == "" {
+			pool.Conflict = fmt.Sprintf("subnet %s overlaps %s, a route or an address of this host", p, route)
 		}
 	}
 	return pool, nil
@@ -55,7 +56,9 @@ func (c *choice) placeOnLink(ctx context.Context, pool *spec.Pool, link string) 
 	for _, whole := range onLink {
 		whole = whole.Masked()
 		if whole == pool.Prefix {
-			return fmt.Errorf("subnet %s is the whole on-link prefix of %s: use a part of it, or leave --subnet out to have one found", pool.Prefix, link)
+			pool.OnLink, pool.Parent = true, link
+			pool.Conflict = fmt.Sprintf("subnet %s is the whole on-link prefix of %s: use a part of it, or leave --subnet out to have one found", pool.Prefix, link)
+			return nil
 		}
 		if whole.Bits() < pool.Prefix.Bits() && whole.Overlaps(pool.Prefix) {
 			pool.OnLink, pool.Parent = true, link

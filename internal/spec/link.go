@@ -8,12 +8,17 @@ import (
 // Interface names: `v6n` and the network's ID for a bridge; a letter that is no
 // hex digit tells the two ends of an endpoint's veth pair from it.
 const (
-	LinkPrefix    = "v6n"
-	vethPrefix    = "v6nv"
-	sandboxPrefix = "v6nx"
-	networkAlias  = "v6net network "
-	endpointAlias = "v6net endpoint "
-	LinkAliasMark = "v6net " // every alias of ours starts with it
+	LinkPrefix     = "v6n"
+	vethPrefix     = "v6nv"
+	sandboxPrefix  = "v6nx"
+	shimPrefix     = "v6nh"
+	trialPrefix    = "v6nt"
+	pairPrefix     = "v6np"
+	pairPeerPrefix = "v6nq"
+	networkAlias   = "v6net network "
+	endpointAlias  = "v6net endpoint "
+	vlanAlias      = "v6net vlan "
+	LinkAliasMark  = "v6net " // every alias of ours starts with it
 )
 
 // LinkLocalGateway is a bridge's own address on its link and the next hop of the

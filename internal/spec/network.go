@@ -34,6 +34,10 @@ type Subnet struct {
 	Reason  string       `json:"reason,omitempty"`
 	OnLink  bool         `json:"on_link,omitempty"` // hosts on Parent take its addresses for neighbours
 	Parent  string       `json:"parent,omitempty"`  // the link it is on, where OnLink
+
+	// Of networks on a parent, without a bridge.
+	Router netip.Addr `json:"router,omitzero"` // the upstream router that the user named; zero: found out
+	Host   netip.Addr `json:"host,omitzero"`   // the host's own address, with host_access
 }
 
 // Phase says how far an operation on a journaled object had come, so that a
@@ -78,6 +82,12 @@ func (n Network) Validate() error {
 	if err := n.validateInternal(); err != nil {
 		return err
 	}
+	if err := n.validateMode(); err != nil {
+		return err
+	}
+	if n.Options.OnParent() {
+		return nil // what options say of advertisements is settled
+	}
 	return n.validateRA()
 }
 
@@ -103,8 +113,11 @@ func (n Network) validateInternal() error {
 // Subnets are all of the network's, IPv6 first.
 func (n Network) Subnets() []Subnet { return append(append([]Subnet(nil), n.IPv6...), n.IPv4...) }
 
-// Bridge is the name of the network's bridge.
+// Bridge is the name of the network's bridge; empty in the modes without one.
 func (n Network) Bridge() string {
+	if n.Options.OnParent() {
+		return ""
+	}
 	if n.Options.BridgeName != "" {
 		return n.Options.BridgeName
 	}
@@ -182,4 +195,6 @@ type Attachment struct {
 	Prefix    string     // the engine names it PREFIX0, PREFIX1, …
 	Gateway4  netip.Addr // zero: none
 	Gateway6  netip.Addr // zero: none
+	// Routes are destinations on the link itself that the addresses' prefixes do not say.
+	Routes []netip.Prefix
 }

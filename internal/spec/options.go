@@ -59,6 +59,11 @@ type Options struct {
 	Inbound    Inbound   `json:"inbound"`
 	Isolate    bool      `json:"isolate"`
 
+	MacvlanMode MacvlanMode `json:"macvlan_mode,omitempty"`
+	IPvlanMode  IPvlanMode  `json:"ipvlan_mode,omitempty"`
+	IPvlanFlag  IPvlanFlag  `json:"ipvlan_flag,omitempty"`
+	HostAccess  bool        `json:"host_access,omitempty"` // host and containers reach each other (not for a bridge)
+
 	BridgeName      string      `json:"bridge_name,omitempty"` // empty: made from the network's ID
 	ICC             bool        `json:"icc"`                   // containers of one bridge reach each other
 	Masquerade4     bool        `json:"masquerade4"`
@@ -92,14 +97,8 @@ type option struct {
 
 // optionTable is the design's option table. An option that a later version
 // implements is here already, so that it is refused by name and never ignored.
-var optionTable = append(raOptions, []option{
-	{"mode", func(o *Options, k, v string) error {
-		return choose(&o.Mode, k, v, []Mode{ModeBridge}, []Mode{ModeMacvlan, ModeIPvlan})
-	}},
+var optionTable = slices.Concat(modeOptions, raOptions, []option{
 	{"parent", func(o *Options, k, v string) error { return interfaceName(&o.Parent, k, v) }},
-	{"macvlan_mode", notAvailable("bridge", "private", "vepa", "passthru")},
-	{"ipvlan_mode", notAvailable("l2", "l3", "l3s")},
-	{"ipvlan_flag", notAvailable("bridge", "private", "vepa")},
 	{"ndproxy", func(o *Options, k, v string) error {
 		return choose(&o.NDProxy, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff}, nil)
 	}},
@@ -112,10 +111,6 @@ var optionTable = append(raOptions, []option{
 	}},
 	{"inbound", func(o *Options, k, v string) error {
 		return choose(&o.Inbound, k, v, []Inbound{InboundPublished, InboundOpen, InboundNone}, nil)
-	}},
-	{"host_access", func(_ *Options, k, v string) error {
-		var s Switch
-		return choose(&s, k, v, []Switch{SwitchOff}, []Switch{SwitchOn})
 	}},
 	{"isolate", func(o *Options, k, v string) error { return onOff(&o.Isolate, k, v) }},
 	{"com.docker.network.bridge.name", func(o *Options, k, v string) error { return interfaceName(&o.BridgeName, k, v) }},
@@ -155,7 +150,7 @@ var optionTable = append(raOptions, []option{
 		}
 		return interfaceName(&o.InterfacePrefix, k, v)
 	}},
-}...)
+})
 
 // masquerade stores what either of two keys says; auto leaves it to the other one.
 func masquerade(o *Options, key, value string, s Switch) error {
@@ -175,6 +170,7 @@ func masquerade(o *Options, key, value string, s Switch) error {
 // The error is an *OptionError or an *UnknownOptionError.
 func ParseOptions(raw map[string]string) (Options, error) {
 	o := DefaultOptions()
+	given := map[string]string{}
 	for _, k := range sortedKeys(raw) { // sorted: the first error is the same every time
 		key, value := strings.TrimPrefix(k, LabelPrefix), raw[k]
 		if plain, twice := raw[key]; twice && k != key && plain != value {
@@ -190,6 +186,10 @@ func ParseOptions(raw map[string]string) (Options, error) {
 		if err := optionTable[i].set(&o, key, value); err != nil {
 			return Options{}, err
 		}
+		given[key] = value
+	}
+	if err := o.settle(given); err != nil {
+		return Options{}, err
 	}
 	return o, nil
 }
@@ -212,16 +212,6 @@ func choose[T ~string](dst *T, key, value string, now, later []T) error {
 		return &OptionError{Key: key, Value: value, Allowed: join(now), Err: ErrNotAvailable}
 	default:
 		return &OptionError{Key: key, Value: value, Allowed: join(append(slices.Clone(now), later...))}
-	}
-}
-
-// notAvailable refuses an option of a later version; allowed lists its values, none for free text.
-func notAvailable(allowed ...string) func(*Options, string, string) error {
-	return func(_ *Options, key, value string) error {
-		if len(allowed) > 0 && !slices.Contains(allowed, value) {
-			return &OptionError{Key: key, Value: value, Allowed: join(allowed)}
-		}
-		return &OptionError{Key: key, Value: value, Allowed: "leave it out", Err: ErrNotAvailable}
 	}
 }
 

@@ -71,6 +71,11 @@ type Pool struct {
 	// Settled says that a network of another driver is on the pool, as far as can
 	// be known, so that it outlives a start with no network of ours on it.
 	Settled bool `json:"settled,omitempty"`
+	// Conflict says what of the host has the prefix, for people. Such a pool is
+	// for networks on a parent, whose packets are not the host's to route.
+	Conflict string `json:"conflict,omitempty"`
+	// Gateway is the one that the user named; zero: none.
+	Gateway netip.Addr `json:"gateway,omitzero"`
 }
 
 // ulaRange is RFC 4193 §3.1's fc00::/7.

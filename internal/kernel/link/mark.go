@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/v6net/v6net/internal/kernel/rtnl"
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/vishvananda/netlink"
 )
 
@@ -36,10 +38,18 @@ func (h *Handle) owned(name, alias string) (netlink.Link, error) {
 		return nil, err
 	}
 	a := l.Attrs()
-	if a.Alias == alias || a.Alias == "" && bytes.Equal(a.HardwareAddr, markMAC(alias)) {
+	if a.Alias == alias || a.Alias == "" && (bytes.Equal(a.HardwareAddr, markMAC(alias)) || hasParentsMAC(l)) {
 		return l, nil
 	}
 	return nil, fmt.Errorf("link %s (alias %q, want %q): %w: rename or delete it", name, a.Alias, alias, ErrForeign)
+}
+
+// hasParentsMAC reports whether a link is of a kind that comes with its parent's
+// hardware address, whatever is asked: there the name is all the mark there is,
+// the prefix that is ours and digits of an ID.
+func hasParentsMAC(l netlink.Link) bool {
+	macvlan, ok := l.(*netlink.Macvlan)
+	return (l.Type() == "ipvlan" || ok && macvlan.Mode == netlink.MACVLAN_MODE_PASSTHRU) && strings.HasPrefix(l.Attrs().Name, spec.LinkPrefix)
 }
 
 // ensure returns the link of ours that is like l in name and kind, and creates

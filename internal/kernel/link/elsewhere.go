@@ -1,0 +1,191 @@
+package link
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mdlayher/netlink"
+	"github.com/v6net/v6net/internal/kernel/dump"
+	"github.com/v6net/v6net/internal/spec"
+	"golang.org/x/sys/unix"
+)
+
+// Elsewhere lists the links that carry a mark of ours and are in the network
+// namespaces of containers, whose runtime moved them there.
+//
+// No namespace is entered, which would take CAP_SYS_ADMIN and its path. The
+// kernel has given this namespace an ID for each that a link of ours went to,
+// and by its ID a namespace is asked for its links (IFLA_TARGET_NETNSID).
+func (h *Handle) Elsewhere(ctx context.Context) ([]spec.OwnedLink, error) {
+	found, err := h.elsewhere(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list links in other namespaces: %w", err)
+	}
+	owned := make([]spec.OwnedLink, len(found))
+	for i, l := range found {
+		owned[i] = spec.OwnedLink{Name: l.name, Alias: l.alias}
+	}
+	return owned, nil
+}
+
+// RemoveElsewhere deletes the links of that alias in other namespaces: a
+// macvlan or ipvlan link has no other end here that could be deleted. None is success.
+func (h *Handle) RemoveElsewhere(ctx context.Context, alias string) error {
+	found, err := h.elsewhere(ctx)
+	if err != nil {
+		return fmt.Errorf("list links in other namespaces: %w", err)
+	}
+	var errs []error
+	for _, l := range found {
+		if l.alias == alias {
+			if err := l.remove(); err != nil {
+				errs = append(errs, fmt.Errorf("delete link %s (%s) in another namespace: %w", l.name, alias, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// distantLink is a link in another namespace.
+type distantLink struct {
+	nsid  uint32
+	index int32
+	name  string
+	alias string
+}
+
+func (h *Handle) elsewhere(ctx context.Context) ([]distantLink, error) {
+	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	ids, err := namespaceIDs(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	var found []distantLink
+	for _, id := range ids {
+		links, err := ourLinks(ctx, conn, id)
+		// The namespace has gone meanwhile, and its links with it.
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, links...)
+	}
+	return found, nil
+}
+
+// namespaceIDs are those that this namespace has for others (rtnl_net_dumpid in
+// net/core/net_namespace.c).
+func namespaceIDs(ctx context.Context, conn *netlink.Conn) ([]uint32, error) {
+	messages, err := dump.Retry(ctx, func() ([]netlink.Message, error) {
+		return conn.Execute(netlink.Message{
+			Header: netlink.Header{Type: unix.RTM_GETNSID, Flags: netlink.Request | netlink.Dump},
+			Data:   make([]byte, 4), // struct rtgenmsg, padded
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list namespaces: %w", err)
+	}
+	var ids []uint32
+	for _, m := range messages {
+		err := attributes(m.Data, 4, func(a *netlink.AttributeDecoder) {
+			if a.Type() == unix.NETNSA_NSID {
+				ids = append(ids, a.Uint32())
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
+
+func ourLinks(ctx context.Context, conn *netlink.Conn, nsid uint32) ([]distantLink, error) {
+	request, err := linkRequest(nsid, 0)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := dump.Retry(ctx, func() ([]netlink.Message, error) {
+		return conn.Execute(netlink.Message{
+			Header: netlink.Header{Type: unix.RTM_GETLINK, Flags: netlink.Request | netlink.Dump},
+			Data:   request,
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	var found []distantLink
+	for _, m := range messages {
+		if len(m.Data) < unix.SizeofIfInfomsg {
+			continue
+		}
+		l := distantLink{nsid: nsid, index: int32(binary.NativeEndian.Uint32(m.Data[4:]))}
+		err := attributes(m.Data, unix.SizeofIfInfomsg, func(a *netlink.AttributeDecoder) {
+			switch a.Type() {
+			case unix.IFLA_IFNAME:
+				l.name = a.String()
+			case unix.IFLA_IFALIAS:
+				l.alias = a.String()
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(l.alias, spec.LinkAliasMark) {
+			found = append(found, l)
+		}
+	}
+	return found, nil
+}
+
+func (l distantLink) remove() error {
+	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	request, err := linkRequest(l.nsid, l.index)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.RTM_DELLINK, Flags: netlink.Request | netlink.Acknowledge},
+		Data:   request,
+	})
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) { // it, or its namespace, has gone
+		return nil
+	}
+	return err
+}
+
+// linkRequest is struct ifinfomsg and the namespace that is meant.
+func linkRequest(nsid uint32, index int32) ([]byte, error) {
+	header := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(header[4:], uint32(index))
+	e := netlink.NewAttributeEncoder()
+	e.Uint32(unix.IFLA_TARGET_NETNSID, nsid)
+	more, err := e.Encode()
+	return append(header, more...), err
+}
+
+func attributes(data []byte, header int, f func(*netlink.AttributeDecoder)) error {
+	if len(data) < header {
+		return fmt.Errorf("rtnetlink message of %d bytes", len(data))
+	}
+	a, err := netlink.NewAttributeDecoder(data[header:])
+	if err != nil {
+		return err
+	}
+	for a.Next() {
+		f(a)
+	}
+	return a.Err()
+}
