@@ -96,7 +96,10 @@ func (d *networkDriver) endpointInfo(ctx context.Context, r network.InfoRequest)
 	if err != nil {
 		return infoResponse{}, err
 	}
-	value := map[string]any{labelMAC: ep.MAC}
+	value := map[string]any{}
+	if ep.MAC != "" { // an ipvlan link has its parent's
+		value[labelMAC] = ep.MAC
+	}
 	if len(ep.Ports) > 0 {
 		bindings := make([]portBinding, len(ep.Ports))
 		for i, p := range ep.Ports {
@@ -129,14 +132,17 @@ func (d *networkDriver) join(ctx context.Context, r network.JoinRequest) (joinRe
 		// the sake of a second network (needDefaultGW in default_gateway.go).
 		DisableGatewayService: !a.Gateway4.IsValid(),
 	}
+	for _, p := range a.Routes {
+		answer.StaticRoutes = append(answer.StaticRoutes, network.StaticRoute{Destination: p.String(), RouteType: connectedRoute})
+	}
 	if a.Gateway6.IsLinkLocalUnicast() {
 		// The engine adds the default route at once, and only if there is a
 		// route to its next hop. The kernel's own to fe80::/64 comes when the
 		// link has its carrier, which may be too late.
-		answer.StaticRoutes = []network.StaticRoute{{
+		answer.StaticRoutes = append(answer.StaticRoutes, network.StaticRoute{
 			Destination: netip.PrefixFrom(a.Gateway6, a.Gateway6.BitLen()).String(),
 			RouteType:   connectedRoute,
-		}}
+		})
 	}
 	// Up to 29 no engine hands an ifname to a remote driver's Join nor looks at
 	// DstName; the field has long been part of the protocol.

@@ -37,7 +37,10 @@ func (d *networkDriver) gwAllocCheck(_ context.Context, r gwAllocCheckRequest) (
 	}
 	// With inhibit_ipv4 the gateway is another router's address, which the
 	// containers need for their default route. An internal network has none.
-	return gwAllocCheckResponse{SkipIPv4: options.Inhibit4 && internal}, nil
+	// On a parent the gateway is the upstream router, unless the host wants an
+	// address there itself.
+	router := options.OnParent() && !options.HostAccess
+	return gwAllocCheckResponse{SkipIPv4: options.Inhibit4 && internal || router, SkipIPv6: router}, nil
 }
 
 // errLocalScope answers what the engine asks for swarm networks only.

@@ -7,6 +7,7 @@ import (
 	"github.com/v6net/v6net/internal/kernel/icmp6"
 	"github.com/v6net/v6net/internal/kernel/link"
 	"github.com/v6net/v6net/internal/kernel/port"
+	"github.com/v6net/v6net/internal/kernel/raguard"
 	"github.com/v6net/v6net/internal/kernel/route"
 	"github.com/v6net/v6net/internal/ra"
 	"github.com/v6net/v6net/ndproxy"
@@ -50,6 +51,9 @@ func (l kernelLinks) MTU(ctx context.Context, name string) (int, error) {
 	info, err := l.Link(ctx, name)
 	return info.MTU, err
 }
+
+// BlockRA keeps router advertisements from a link.
+func (kernelLinks) BlockRA(ctx context.Context, name string) error { return raguard.Attach(ctx, name) }
 
 // dialProxy opens a link for the NDP proxy.
 func dialProxy(ctx context.Context, link string) (ndproxy.Conn, error) { return icmp6.Dial(ctx, link) }

@@ -48,12 +48,15 @@ func printStatus(w io.Writer, s spec.Status) error {
 		p("no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME)")
 	}
 	for _, n := range s.Networks {
-		p("\nNETWORK %s\tbridge %s%s", spec.ShortID(n.ID), n.Bridge, networkFlags(n.Network))
+		p("\nNETWORK %s\t%s%s", spec.ShortID(n.ID), modeWord(n), networkFlags(n.Network))
 		if n.Error != "" {
 			p("  DEGRADED\t%s", n.Error)
 		}
 		for _, subnet := range n.Subnets() {
 			p("  prefix %s\t%s\t%s", subnet.Prefix, subnet.Source, subnet.Reason)
+			if subnet.Host.IsValid() {
+				p("  this host\t%s", subnet.Host)
+			}
 		}
 		if n.RA != nil {
 			p("  advertises\t%s%s", advertisedWords(*n.RA), counterList(n.RA.Counters))
@@ -131,6 +134,19 @@ func printAdvertiser(p func(format string, args ...any), a spec.AdvertiserStatus
 	}
 	for _, n := range a.Notes {
 		p("    NOTE %s", n)
+	}
+}
+
+// modeWord says how containers are attached, and to what.
+func modeWord(n spec.NetworkStatus) string {
+	o := n.Options
+	switch o.Mode {
+	case spec.ModeMacvlan:
+		return fmt.Sprintf("macvlan %s on %s", o.MacvlanMode, n.Parent)
+	case spec.ModeIPvlan:
+		return fmt.Sprintf("ipvlan %s on %s", o.IPvlanMode, n.Parent)
+	default:
+		return "bridge " + n.Bridge
 	}
 }
 

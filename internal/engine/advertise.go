@@ -71,7 +71,7 @@ func (e *Engine) applyAdvertisements(ctx context.Context) error {
 func (e *Engine) parents() []string {
 	var parents []string
 	for _, n := range e.networks {
-		if n.parent != "" {
+		if n.parent != "" && !n.Internal {
 			parents = append(parents, n.parent)
 		}
 	}
@@ -85,6 +85,8 @@ func (e *Engine) advertisements() (wanted map[string]spec.Advertisement, kept ma
 	wanted, kept = map[string]spec.Advertisement{}, map[string]bool{}
 	for _, n := range e.allNetworks() {
 		switch {
+		case !n.isRouted():
+			continue
 		case n.mtu == 0:
 			kept[n.Bridge()] = true
 			if n.Options.Advertise.Announce {

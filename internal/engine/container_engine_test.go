@@ -102,6 +102,7 @@ type recipe struct {
 	pools    []spec.PoolRequest
 	options  func(*spec.Options)
 	internal bool
+	gateways []string // named by the user; empty or too short: by the IPAM driver
 }
 
 func auto6() spec.PoolRequest {
@@ -143,7 +144,7 @@ func (h *host) create(ctx context.Context, r recipe, n *spec.Network) (err error
 			err = errors.Join(err, h.releasePools(context.WithoutCancel(ctx), *n))
 		}
 	}()
-	for _, request := range r.pools {
+	for i, request := range r.pools {
 		p, err := h.engine.RequestPool(ctx, request)
 		if err != nil {
 			return err
@@ -153,7 +154,11 @@ func (h *host) create(ctx context.Context, r recipe, n *spec.Network) (err error
 			subnets = &n.IPv6
 		}
 		*subnets = append(*subnets, spec.Subnet{Prefix: p.Prefix})
-		gateway, err := h.engine.RequestAddress(ctx, p.ID, netip.Addr{}, true)
+		var named netip.Addr
+		if i < len(r.gateways) && r.gateways[i] != "" {
+			named = ip(r.gateways[i])
+		}
+		gateway, err := h.engine.RequestAddress(ctx, p.ID, named, true)
 		if err != nil {
 			return err
 		}
@@ -234,7 +239,11 @@ func (h *host) run(ctx context.Context, n spec.Network, a *attachment) (err erro
 		return err
 	}
 	h.moveIn(a.id)
-	h.engine.LinkChanged(ctx, spec.VethName(a.id), true, false)
+	if n.Options.OnParent() {
+		h.engine.LinkChanged(ctx, spec.SandboxName(a.id), false, true)
+	} else {
+		h.engine.LinkChanged(ctx, spec.VethName(a.id), true, false)
+	}
 	if len(a.ports) > 0 {
 		return h.engine.Publish(ctx, n.ID, a.id, a.ports)
 	}

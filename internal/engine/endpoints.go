@@ -22,7 +22,7 @@ func (e *Engine) CreateEndpoint(ctx context.Context, ep spec.Endpoint) (spec.End
 	fail := func(err error) (spec.Endpoint, error) {
 		return spec.Endpoint{}, fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(n.ID), spec.ShortID(ep.ID), err)
 	}
-	if err := complete(n, &ep); err != nil {
+	if err := e.complete(ctx, n, &ep); err != nil {
 		return fail(err)
 	}
 	if old, ok := e.endpoints[ep.ID]; ok {
@@ -36,8 +36,8 @@ func (e *Engine) CreateEndpoint(ctx context.Context, ep spec.Endpoint) (spec.End
 			return fail(fmt.Errorf("address %s belongs to endpoint %s", a, spec.ShortID(other.ID)))
 		}
 	}
-	if other, taken := e.byLink[spec.VethName(ep.ID)]; taken {
-		return fail(fmt.Errorf("link %s belongs to endpoint %s", spec.VethName(ep.ID), other.ID))
+	if link := e.modeOf(ep).link(ep.ID); e.byLink[link] != nil {
+		return fail(fmt.Errorf("link %s belongs to endpoint %s", link, e.byLink[link].ID))
 	}
 	if n.Phase != spec.PhaseReady {
 		return fail(fmt.Errorf("the network's deletion has failed half-way: delete it again"))
@@ -54,7 +54,7 @@ func (e *Engine) CreateEndpoint(ctx context.Context, ep spec.Endpoint) (spec.End
 }
 
 // complete checks an endpoint's addresses and gives it a MAC address if it has none.
-func complete(n *network, ep *spec.Endpoint) error {
+func (e *Engine) complete(ctx context.Context, n *network, ep *spec.Endpoint) error {
 	if err := spec.CheckID("endpoint", ep.ID); err != nil {
 		return err
 	}
@@ -67,15 +67,24 @@ func complete(n *network, ep *spec.Endpoint) error {
 			return err
 		}
 	}
+	if err := e.mode(n.Options).address(ctx, n, ep); err != nil {
+		return err
+	}
+	ep.Phase = spec.PhaseReady
+	return nil
+}
+
+// madeAddress is the hardware address that was asked for, or one made from the
+// endpoint's first address.
+func (n *network) madeAddress(ep *spec.Endpoint) error {
 	if ep.MAC == "" {
-		ep.MAC = spec.EndpointMAC(n.ID, addrs[0]).String()
+		ep.MAC = spec.EndpointMAC(n.ID, ep.Addresses()[0]).String()
 	}
 	mac, err := net.ParseMAC(ep.MAC)
 	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
 		return fmt.Errorf("MAC address %q is not a unicast Ethernet address such as 02:00:5e:10:00:01", ep.MAC)
 	}
 	ep.MAC = mac.String()
-	ep.Phase = spec.PhaseReady
 	return nil
 }
 
@@ -260,27 +269,7 @@ func (e *Engine) Join(ctx context.Context, networkID, id, sandbox string) (spec.
 		return spec.Attachment{}, fmt.Errorf("network %s: endpoint %s: join: %w", spec.ShortID(networkID), spec.ShortID(id), err)
 	}
 	ep.Endpoint = joined
-	return n.attachment(ep), nil
-}
-
-// attachment is what the runtime does with the endpoint. The IPv6 next hop is
-// link-local, so that the default route outlives the prefix. With inhibit_ipv4
-// the IPv4 one is another router's, as with Docker's bridge; engines before 28
-// would else give the endpoint no default route in either family.
-func (n *network) attachment(ep *endpoint) spec.Attachment {
-	a := spec.Attachment{Interface: spec.SandboxName(ep.ID), Prefix: n.Options.InterfacePrefix}
-	if n.Internal {
-		return a
-	}
-	if ep.IPv6.IsValid() {
-		a.Gateway6 = spec.LinkLocalGateway(n.ID).Addr()
-	}
-	for _, s := range n.IPv4 {
-		if s.Prefix.Contains(ep.IPv4.Addr()) {
-			a.Gateway4 = s.Gateway
-		}
-	}
-	return a
+	return e.mode(n.Options).attachment(ctx, n, ep), nil
 }
 
 // Leave takes an endpoint out of its sandbox, with the ports it published. The
@@ -301,24 +290,9 @@ func (e *Engine) Leave(ctx context.Context, networkID, id string) error {
 
 // applyEndpoint makes the kernel match one endpoint. It is idempotent.
 func (e *Engine) applyEndpoint(ctx context.Context, n *network, ep *endpoint) error {
-	mtu := n.mtu
-	if ep.Joined {
-		// The container's end keeps the MTU that it was made with. A host's end
-		// with less would drop what is larger without a Packet Too Big.
-		mtu = 0
-	}
-	if err := e.Links.EnsureVeth(ctx, spec.Veth{
-		Name:     spec.VethName(ep.ID),
-		Peer:     spec.SandboxName(ep.ID),
-		Alias:    spec.EndpointAlias(ep.ID),
-		Bridge:   n.Bridge(),
-		MAC:      ep.MAC,
-		MTU:      mtu,
-		Isolated: !n.Options.ICC,
-	}); err != nil {
+	if err := e.mode(n.Options).attach(ctx, n, ep); err != nil {
 		return err
 	}
-	ep.linkGone = false
 	wanted := ""
 	if n.proxies(ep.IPv6.Addr()) {
 		wanted = n.parent
@@ -348,6 +322,16 @@ func (e *Engine) unapplyEndpoint(ctx context.Context, ep *endpoint) error {
 	return errors.Join(
 		e.applyContainer(ctx, ep, nil),
 		e.Conntrack.Forget(ctx, ep.Addresses()),
-		e.Links.Remove(ctx, spec.VethName(ep.ID), spec.EndpointAlias(ep.ID)),
+		e.detach(ctx, ep),
 	)
+}
+
+// detach removes an endpoint's link, of whatever kind where its network is unknown.
+func (e *Engine) detach(ctx context.Context, ep *endpoint) error {
+	if n, known := e.networks[ep.NetworkID]; known {
+		return e.mode(n.Options).detach(ctx, n, ep)
+	}
+	return errors.Join(
+		e.Links.Remove(ctx, spec.VethName(ep.ID), spec.EndpointAlias(ep.ID)),
+		e.Links.Remove(ctx, spec.SandboxName(ep.ID), spec.EndpointAlias(ep.ID)))
 }

@@ -47,7 +47,7 @@ type Engine struct {
 	mu         sync.Mutex // guards all below, and is held while the kernel is changed
 	networks   map[string]*network
 	endpoints  map[string]*endpoint
-	byLink     map[string]*endpoint     // by the host's end of the veth pair
+	byLink     map[string]*endpoint     // by its link on the host
 	byAddr     map[netip.Addr]*endpoint // by each of the endpoint's addresses
 	byNetwork  map[string]map[string]*endpoint
 	hostPorts  takenPorts // those that endpoints publish
@@ -62,8 +62,9 @@ type Engine struct {
 	healWait      time.Duration
 	hostErr       error // what of the host's settings failed
 
-	defaultLinks []string // of the default routes: traffic to them leaves the host
-	ruled        bool     // the ruleset of all networks is in place
+	parentUp     map[string]bool // whether the parents of macvlan and ipvlan networks are
+	defaultLinks []string        // of the default routes: traffic to them leaves the host
+	ruled        bool            // the ruleset of all networks is in place
 }
 
 type network struct {
@@ -87,6 +88,7 @@ func New(c Config) (*Engine, error) {
 		Config:     c,
 		refills:    make(chan string, 64),
 		wake:       make(chan struct{}, 1),
+		parentUp:   map[string]bool{},
 		networks:   map[string]*network{},
 		endpoints:  map[string]*endpoint{},
 		byLink:     map[string]*endpoint{},
@@ -177,17 +179,13 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if ep, ok := e.byLink[name]; ok {
-		if up && !ep.announced && ep.Joined {
-			e.announce(ctx, ep)
-		}
-		ep.announced = up && ep.Joined
-		ep.linkGone = deleted && ep.Joined
-		if ep.linkGone {
-			e.setProxied(ep, "")
+		if n, ok := e.networks[ep.NetworkID]; ok {
+			e.mode(n.Options).linkChanged(ctx, n, ep, up, deleted)
 		}
 		return
 	}
 	e.healSoon()
+	e.parentChanged(ctx, name, up)
 	mtu := sync.OnceValue(func() int { mtu, _ := e.parentMTU(ctx, name); return mtu })
 	var changed []*network
 	for _, n := range e.allNetworks() {
@@ -259,7 +257,7 @@ func (e *Engine) reapply(ctx context.Context, networks ...*network) {
 		if n.Phase != spec.PhaseReady {
 			n.err = e.dropNetwork(ctx, n)
 		} else {
-			n.err = e.applyBridge(ctx, n)
+			n.err = e.mode(n.Options).apply(ctx, n)
 			for _, ep := range e.endpointsOf(n.ID) {
 				ep.err = e.restoreEndpoint(ctx, n, ep)
 			}
@@ -342,7 +340,7 @@ func (e *Engine) endpoint(networkID, id string) (*endpoint, error) {
 // remember makes an endpoint known under its ID, link and addresses.
 func (e *Engine) remember(ep *endpoint) {
 	e.endpoints[ep.ID] = ep
-	e.byLink[spec.VethName(ep.ID)] = ep
+	e.byLink[e.modeOf(ep.Endpoint).link(ep.ID)] = ep
 	for _, a := range ep.Addresses() {
 		e.byAddr[a] = ep
 	}
@@ -355,7 +353,7 @@ func (e *Engine) remember(ep *endpoint) {
 
 func (e *Engine) forget(ep *endpoint) {
 	delete(e.endpoints, ep.ID)
-	delete(e.byLink, spec.VethName(ep.ID))
+	delete(e.byLink, e.modeOf(ep.Endpoint).link(ep.ID))
 	for _, a := range ep.Addresses() {
 		delete(e.byAddr, a)
 	}

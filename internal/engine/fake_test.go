@@ -36,6 +36,7 @@ type world struct {
 	booted   string // the one that runs
 
 	links      map[string]fakeLink
+	elsewhere  map[string]fakeLink // macvlan and ipvlan links in containers, by alias
 	sysctls    map[string]string
 	ruleset    *firewall.Ruleset // nil: none of ours
 	neighbours map[netip.Addr]string
@@ -54,6 +55,9 @@ type world struct {
 	listened   []string                      // links whose routers are heard
 	farewells  []string                      // links on which all was taken back, in order
 	takenBack  map[string]spec.Advertisement // by link, what that was
+
+	missing map[string]bool         // kinds of link that the kernel lacks, or the "guard"
+	routers map[string][]netip.Addr // next hops of default routes, by link
 
 	probeTime time.Duration
 	probing   func() // while a probe waits for answers
@@ -144,10 +148,11 @@ func (w *world) call(ctx context.Context, what string, effect func() error) erro
 // advertisement, and a second link eth1.
 func newWorld() *world {
 	w := &world{
-		journal:  map[string]string{},
-		globalID: [5]byte{0x12, 0x34, 0x56, 0x78, 0x9a},
-		booted:   "first",
-		links:    map[string]fakeLink{},
+		journal:   map[string]string{},
+		globalID:  [5]byte{0x12, 0x34, 0x56, 0x78, 0x9a},
+		booted:    "first",
+		links:     map[string]fakeLink{},
+		elsewhere: map[string]fakeLink{},
 		sysctls: map[string]string{
 			forwarding4: "0", forwarding6: "0",
 			// As a hardened host has them, with one link that was made a router's.
@@ -167,6 +172,8 @@ func newWorld() *world {
 		advertised:    map[string]spec.Advertisement{},
 		takenBack:     map[string]spec.Advertisement{},
 	}
+	w.missing = map[string]bool{}
+	w.routers = map[string][]netip.Addr{"eth0": {ip("fe80::99"), ip("192.0.2.1")}}
 	w.addLink("eth0", fakeLink{Kind: "device", MTU: 1500, Up: true})
 	w.addLink("eth1", fakeLink{Kind: "device", MTU: 1400, Up: true})
 	return w
@@ -177,6 +184,7 @@ func (w *world) reboot(boot string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	fresh := newWorld()
+	clear(w.elsewhere)
 	w.booted, w.links, w.sysctls, w.ruleset, w.neighbours = boot, fresh.links, fresh.sysctls, nil, fresh.neighbours
 	w.defaultParent, w.raLinks = fresh.defaultParent, fresh.raLinks
 	clear(w.advertised)
@@ -188,9 +196,10 @@ func (w *world) clone() *world {
 	defer w.mu.Unlock()
 	return &world{
 		journal: maps.Clone(w.journal), globalID: w.globalID,
-		links: maps.Clone(w.links), sysctls: maps.Clone(w.sysctls), ruleset: w.ruleset, neighbours: maps.Clone(w.neighbours),
+		links: maps.Clone(w.links), elsewhere: maps.Clone(w.elsewhere), sysctls: maps.Clone(w.sysctls), ruleset: w.ruleset, neighbours: maps.Clone(w.neighbours),
 		boot: w.boot, booted: w.booted, othersForward: w.othersForward,
 		defaultParent: w.defaultParent, default4: w.default4, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
+		missing: w.missing, routers: w.routers,
 		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{}, advertised: map[string]spec.Advertisement{}, takenBack: map[string]spec.Advertisement{},
 	}
 }
@@ -209,6 +218,7 @@ func ip(s string) netip.Addr    { return netip.MustParseAddr(s) }
 type snapshot struct {
 	Journal    map[string]string
 	Links      map[string]fakeLink
+	Elsewhere  map[string]fakeLink
 	Sysctls    map[string]string
 	Ruleset    string
 	Proxied    map[string]bool
@@ -218,7 +228,7 @@ type snapshot struct {
 func (w *world) snapshot() snapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := snapshot{Journal: maps.Clone(w.journal), Links: maps.Clone(w.links), Sysctls: maps.Clone(w.sysctls), Proxied: maps.Clone(w.proxied), Advertised: map[string]string{}}
+	s := snapshot{Journal: maps.Clone(w.journal), Links: maps.Clone(w.links), Elsewhere: maps.Clone(w.elsewhere), Sysctls: maps.Clone(w.sysctls), Proxied: maps.Clone(w.proxied), Advertised: map[string]string{}}
 	for link, a := range w.advertised {
 		text, err := json.Marshal(a)
 		if err != nil {
@@ -343,6 +353,11 @@ type fakeLink struct {
 	Isolated bool
 	Peer     string
 	Up       bool
+
+	Parent  string // of a vlan, macvlan or ipvlan
+	Mode    string // of the latter two
+	Routes  string // joined
+	Guarded bool   // takes no advertisements
 }
 
 var errForeign = errors.New("the link exists and is not ours")
@@ -376,6 +391,12 @@ func (w *world) dropLink(name string) {
 			w.dropLink(l.Peer)
 		}
 	}
+	for child, c := range w.links {
+		if c.Parent == name {
+			w.dropLink(child)
+		}
+	}
+	maps.DeleteFunc(w.elsewhere, func(_ string, c fakeLink) bool { return c.Parent == name })
 	if l.Kind != "bridge" {
 		return
 	}
@@ -391,6 +412,11 @@ func (w *world) dropLink(name string) {
 func (w *world) moveIn(endpointID string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if child, ok := w.links[spec.SandboxName(endpointID)]; ok && child.Parent != "" {
+		w.elsewhere[child.Alias] = child
+		w.dropLink(spec.SandboxName(endpointID))
+		return
+	}
 	host := w.links[spec.VethName(endpointID)]
 	host.Peer = ""
 	w.links[spec.VethName(endpointID)] = host
@@ -404,6 +430,11 @@ func (w *world) moveIn(endpointID string) {
 func (w *world) moveOut(endpointID string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if child, ok := w.elsewhere[spec.EndpointAlias(endpointID)]; ok {
+		delete(w.elsewhere, child.Alias)
+		w.addLink(spec.SandboxName(endpointID), child)
+		return
+	}
 	host, ok := w.links[spec.VethName(endpointID)]
 	if !ok || host.Peer != "" {
 		return
@@ -474,6 +505,117 @@ func (k fakeLinks) EnsureVeth(ctx context.Context, want spec.Veth) error {
 		}
 		return nil
 	})
+}
+
+var errBusy = errors.New("the parent is taken")
+
+func (k fakeLinks) EnsureChild(ctx context.Context, want spec.Child) error {
+	return k.call(ctx, "link: child "+want.Name, func() error {
+		parent, ok := k.links[want.Parent]
+		if !ok {
+			return fmt.Errorf("parent %s: %w", want.Parent, fs.ErrNotExist)
+		}
+		if k.missing[string(want.Mode)] {
+			return fmt.Errorf("%s: modprobe %s", want.Mode, want.Mode)
+		}
+		if parent.Master != "" {
+			return errBusy
+		}
+		l, ok, err := k.owned(want.Name, want.Alias, string(want.Mode))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			k.addLink(want.Name, fakeLink{Kind: string(want.Mode), Alias: want.Alias, Parent: want.Parent, MTU: parent.MTU,
+				Mode: string(want.MacvlanMode) + string(want.IPvlanMode) + string(want.IPvlanFlag)})
+			l = k.links[want.Name]
+		}
+		l.MTU, l.MAC, l.Up = cmp.Or(want.MTU, l.MTU), cmp.Or(want.MAC, l.MAC), l.Up || want.Up
+		if want.Up {
+			l.Addrs, l.Routes = fmt.Sprint(want.Addresses), fmt.Sprint(want.Routes)
+		}
+		k.links[want.Name] = l
+		return nil
+	})
+}
+
+func (k fakeLinks) EnsureVLAN(ctx context.Context, name string, raise bool) (ours bool, err error) {
+	err = k.call(ctx, "link: VLAN "+name, func() error {
+		l, ok := k.links[name]
+		if ok && l.Alias != spec.VLANAlias(name) {
+			return nil
+		}
+		on, _, _ := spec.ParseVLAN(name)
+		parent, there := k.links[on]
+		if !there {
+			return fs.ErrNotExist
+		}
+		if !ok {
+			k.addLink(name, fakeLink{Kind: "vlan", Alias: spec.VLANAlias(name), Parent: on, MTU: parent.MTU, MAC: parent.MAC})
+			l = k.links[name]
+		}
+		ours, l.Up = true, l.Up || raise
+		k.links[name] = l
+		return nil
+	})
+	return ours, err
+}
+
+func (k fakeLinks) EnsurePair(ctx context.Context, networkID string, mtu int) error {
+	one, other := spec.PairName(networkID), spec.PairPeerName(networkID)
+	return k.call(ctx, "link: pair "+one, func() error {
+		if _, ok, err := k.owned(one, spec.NetworkAlias(networkID), "veth"); err != nil || ok {
+			return err
+		}
+		k.addLink(one, fakeLink{Kind: "veth", Alias: spec.NetworkAlias(networkID), MTU: mtu, Peer: other, Up: true})
+		k.addLink(other, fakeLink{Kind: "veth", Alias: spec.NetworkAlias(networkID), MTU: mtu, Peer: one, Up: true})
+		return nil
+	})
+}
+
+func (k fakeLinks) BlockRA(ctx context.Context, name string) error {
+	return k.call(ctx, "link: guard "+name, func() error {
+		l, ok := k.links[name]
+		if !ok {
+			return fs.ErrNotExist
+		}
+		if k.missing["guard"] {
+			return errors.New("no CAP_BPF")
+		}
+		l.Guarded = true
+		k.links[name] = l
+		return nil
+	})
+}
+
+func (k fakeLinks) RemoveElsewhere(ctx context.Context, alias string) error {
+	return k.call(ctx, "link: remove elsewhere "+alias, func() error {
+		delete(k.elsewhere, alias)
+		return nil
+	})
+}
+
+func (k fakeLinks) Elsewhere(ctx context.Context) (owned []spec.OwnedLink, err error) {
+	err = k.call(ctx, "link: list elsewhere", func() error {
+		for alias := range k.elsewhere {
+			owned = append(owned, spec.OwnedLink{Name: "eth0", Alias: alias})
+		}
+		return nil
+	})
+	return owned, err
+}
+
+func (k fakeLinks) Parent(ctx context.Context, name string) (p spec.Parent, err error) {
+	err = k.call(ctx, "link: parent "+name, func() error {
+		l, ok := k.links[name]
+		if !ok {
+			return fs.ErrNotExist
+		}
+		p = spec.Parent{MTU: l.MTU, MAC: cmp.Or(l.MAC, "02:00:00:00:00:e0"), Up: l.Up, Master: l.Master, Alias: l.Alias,
+			Ethernet: l.Kind != "tun", Wireless: l.Kind == "wireless", Loopback: l.Kind == "loopback"}
+		return nil
+	})
+	return p, err
 }
 
 func (k fakeLinks) Remove(ctx context.Context, name, alias string) error {
@@ -736,6 +878,13 @@ func (h fakeHost) DefaultLinks(context.Context) ([]string, error) {
 	links := []string{h.defaultParent, h.default4}
 	slices.Sort(links)
 	return slices.DeleteFunc(slices.Compact(links), func(l string) bool { return l == "" }), nil
+}
+
+// Routers is not counted: without an answer containers get no default route.
+func (h fakeHost) Routers(_ context.Context, link string) ([]netip.Addr, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.routers[link], nil
 }
 
 func (h fakeHost) OthersForward(ctx context.Context, v6 bool) (others bool, err error) {

@@ -36,7 +36,19 @@ type Journal interface {
 type Links interface {
 	EnsureBridge(context.Context, spec.Bridge) error
 	EnsureVeth(context.Context, spec.Veth) error
+	// EnsureChild makes a macvlan or ipvlan link; EnsureVLAN a VLAN sub-interface,
+	// and reports whether it is ours; EnsurePair what PairName is.
+	EnsureChild(context.Context, spec.Child) error
+	EnsureVLAN(ctx context.Context, name string, raise bool) (ours bool, err error)
+	EnsurePair(ctx context.Context, networkID string, mtu int) error
+	// BlockRA keeps router advertisements from a link, wherever it is moved.
+	BlockRA(ctx context.Context, name string) error
 	Remove(ctx context.Context, name, alias string) error
+	// RemoveElsewhere removes links in the namespaces of containers, of which
+	// Elsewhere lists ours.
+	RemoveElsewhere(ctx context.Context, alias string) error
+	Elsewhere(context.Context) ([]spec.OwnedLink, error)
+	Parent(ctx context.Context, name string) (spec.Parent, error)
 	Owned(context.Context) ([]spec.OwnedLink, error)
 	MTU(ctx context.Context, link string) (int, error)
 	ForgetNeighbour(ctx context.Context, link string, addr netip.Addr) error
@@ -79,6 +91,8 @@ type Host interface {
 	// OthersForward reports whether a bridge that is not ours has an address of
 	// the family, so that its containers or machines need the host to forward.
 	OthersForward(ctx context.Context, v6 bool) (bool, error)
+	// Routers are the next hops of a link's default routes, the best first.
+	Routers(ctx context.Context, link string) ([]netip.Addr, error)
 	// DefaultLinks are the links of the default routes of both families.
 	DefaultLinks(context.Context) ([]string, error)
 	// Announce tells the hosts behind the ports that addr is now at mac.

@@ -31,7 +31,7 @@ func (e *Engine) loosen(p *pool, addr netip.Addr) {
 // auxiliary one or an endpoint's.
 func (e *Engine) accountsFor(n *network, addr netip.Addr) bool {
 	for _, s := range n.Subnets() {
-		if s.Gateway == addr || slices.Contains(s.Aux, addr) {
+		if s.Gateway == addr || s.Host == addr || slices.Contains(s.Aux, addr) {
 			return true
 		}
 	}

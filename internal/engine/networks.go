@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"reflect"
 
@@ -12,17 +11,17 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// defaultMTU is a bridge's where neither the user nor a parent says otherwise.
+// defaultMTU is a network's where neither the user nor a parent says otherwise.
 const defaultMTU = 1500
 
-// CreateNetwork makes a network's bridge, addresses, firewall and host
-// settings. The same network again is no error; another one under the same ID,
+// CreateNetwork makes a network's links, addresses, firewall and host settings. The same network again is no error; another one under the same ID,
 // on the same subnet or on a link that is not ours is.
 func (e *Engine) CreateNetwork(ctx context.Context, n spec.Network) error {
 	if err := n.Validate(); err != nil {
 		return err
 	}
-	if err := e.classify(ctx, &n); err != nil {
+	m := e.mode(n.Options)
+	if err := m.settle(ctx, &n); err != nil {
 		return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
 	}
 	e.mu.Lock()
@@ -39,6 +38,9 @@ func (e *Engine) CreateNetwork(ctx context.Context, n spec.Network) error {
 			return fmt.Errorf("network %s: subnet %s overlaps network %s", spec.ShortID(n.ID), s.Prefix, spec.ShortID(other.ID))
 		}
 	}
+	if err := m.clash(n); err != nil {
+		return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
+	}
 	if err := e.addNetwork(ctx, n); err != nil {
 		if left, ok := e.networks[n.ID]; ok { // it could not be taken back
 			left.err = err
@@ -46,7 +48,7 @@ func (e *Engine) CreateNetwork(ctx context.Context, n spec.Network) error {
 		}
 		return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
 	}
-	e.Log.Info("network created", "network", n.ID, "bridge", n.Bridge())
+	e.Log.Info("network created", "network", n.ID, "mode", n.Options.Mode, "bridge", n.Bridge(), "parent", e.networks[n.ID].parent)
 	for _, s := range n.IPv6 {
 		if _, ours := e.pools[s.Prefix.String()]; ours && s.OnLink {
 			e.wantRefill(s.Prefix.String())
@@ -146,7 +148,7 @@ func (e *Engine) dropNetwork(ctx context.Context, n *network) error {
 
 // applyNetwork makes the kernel match one network, and the host match them all. It is idempotent.
 func (e *Engine) applyNetwork(ctx context.Context, n *network) error {
-	if err := e.applyBridge(ctx, n); err != nil {
+	if err := e.mode(n.Options).apply(ctx, n); err != nil {
 		return err
 	}
 	return e.applyHost(ctx)
@@ -164,62 +166,16 @@ func (e *Engine) applyHost(ctx context.Context) error {
 	)
 }
 
-func (e *Engine) applyBridge(ctx context.Context, n *network) error {
-	n.parent = e.findParent(ctx, n)
-	mtu, absent := e.findMTU(ctx, n)
-	n.mtu = mtu
-	if err := e.Links.EnsureBridge(ctx, n.bridge()); err != nil {
-		return err
-	}
-	for _, s := range n.bridgeSettings() {
-		if err := e.Sysctls.Set(ctx, s.key, s.value); err != nil {
-			return err
-		}
-	}
-	return absent
-}
-
 // unapplyNetwork is the way back: the network no longer counts, whatever its phase.
 func (e *Engine) unapplyNetwork(ctx context.Context, n *network) error {
 	delete(e.networks, n.ID)
 	defer func() { e.networks[n.ID] = n }() // until the journal has forgotten it too
 	return errors.Join(
 		e.applyAdvertisements(ctx), // while the bridge is there for the farewell
-		e.Links.Remove(ctx, n.Bridge(), spec.NetworkAlias(n.ID)),
+		e.mode(n.Options).unapply(ctx, n),
 		e.applySysctls(ctx),
 		e.applyFirewall(ctx),
 	)
-}
-
-// bridge is the wanted state of the network's bridge.
-func (n *network) bridge() spec.Bridge {
-	b := spec.Bridge{
-		Name:      n.Bridge(),
-		Alias:     spec.NetworkAlias(n.ID),
-		MTU:       n.mtu,
-		Addresses: []netip.Prefix{spec.LinkLocalGateway(n.ID)},
-	}
-	for _, s := range n.Subnets() {
-		if s.Gateway.IsValid() && !(n.Options.Inhibit4 && s.Gateway.Is4()) {
-			b.Addresses = append(b.Addresses, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
-		}
-	}
-	return b
-}
-
-// bridgeSettings go with the bridge, so nothing puts them back. It is a
-// router's interface: it takes no advertisements from containers, and its own
-// addresses need no DAD. route_localnet lets the host's 127.0.0.1 be translated
-// to a container; the ruleset keeps containers from using it.
-func (n *network) bridgeSettings() []setting {
-	settings := []setting{
-		{"net/ipv6/conf/" + n.Bridge() + "/accept_ra", "0"},
-		{"net/ipv6/conf/" + n.Bridge() + "/accept_dad", "0"},
-	}
-	if len(n.IPv4) > 0 {
-		settings = append(settings, setting{"net/ipv4/conf/" + n.Bridge() + "/route_localnet", "1"})
-	}
-	return settings
 }
 
 // namedParent is the one that the network is bound to, empty for whatever the default route takes.
@@ -235,7 +191,8 @@ func (n *network) namedParent() string {
 // proxies reports whether solicitations for an address on the parent must be
 // answered by us (RFC 4861 §7.2.8).
 func (n *network) proxies(addr netip.Addr) bool {
-	if !addr.Is6() || n.parent == "" || n.Options.NDProxy == spec.SwitchOff {
+	// Other hosts of a parent's link find what is on it by itself, too.
+	if !addr.Is6() || n.parent == "" || n.Options.OnParent() && !n.Options.L3() || n.Options.NDProxy == spec.SwitchOff {
 		return false
 	}
 	for _, s := range n.IPv6 {
@@ -248,6 +205,9 @@ func (n *network) proxies(addr netip.Addr) bool {
 
 // findParent is empty where there is none: the network works on this host until there is one.
 func (e *Engine) findParent(ctx context.Context, n *network) string {
+	if !n.isRouted() {
+		return n.childParent()
+	}
 	if n.Internal {
 		return ""
 	}
@@ -261,18 +221,6 @@ func (e *Engine) findParent(ctx context.Context, n *network) string {
 	return parent
 }
 
-// findMTU is the bridge's. An error says that the parent is away: the network
-// works on this host, and in IPv4 perhaps beyond, until it comes.
-func (e *Engine) findMTU(ctx context.Context, n *network) (int, error) {
-	if n.Options.MTU != 0 {
-		return n.Options.MTU, nil
-	}
-	if n.parent == "" {
-		return defaultMTU, nil
-	}
-	return e.parentMTU(ctx, n.parent)
-}
-
 // parentMTU is what a network takes over from its parent.
 func (e *Engine) parentMTU(ctx context.Context, parent string) (int, error) {
 	mtu, err := e.Links.MTU(ctx, parent)
@@ -282,32 +230,12 @@ func (e *Engine) parentMTU(ctx context.Context, parent string) (int, error) {
 	return max(mtu, spec.MinMTU), nil
 }
 
-// classify adds to the subnets where they came from, and refuses what does not
-// fit together. Subnets that another IPAM driver chose are judged here.
-func (e *Engine) classify(ctx context.Context, n *spec.Network) error {
-	if n.Options.Parent != "" {
-		if _, err := e.Links.MTU(ctx, n.Options.Parent); err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("parent %s does not exist", n.Options.Parent)
-			}
-			return fmt.Errorf("parent %s: %w", n.Options.Parent, err)
-		}
-	}
-	inUse := e.inUse()
-	for _, subnets := range [][]spec.Subnet{n.IPv6, n.IPv4} {
-		for i := range subnets {
-			s := &subnets[i]
-			p, err := e.origin(ctx, s.Prefix, n.Options.Parent, inUse)
-			if err != nil {
-				return err
-			}
-			s.Source, s.Reason, s.OnLink, s.Parent = p.Source, p.Reason, p.OnLink, p.Parent
-			if s.OnLink && n.Options.Parent != "" && s.Parent != n.Options.Parent {
-				return fmt.Errorf("subnet %s is on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, s.Parent, n.Options.Parent, n.Options.Parent)
-			}
-		}
-	}
-	return nil
+// isKnown reports whether a network is there already.
+func (e *Engine) isKnown(id string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, ok := e.networks[id]
+	return ok
 }
 
 // origin is our pool of that prefix, or what such a pool would be.

@@ -11,10 +11,10 @@ import (
 )
 
 // applyFirewall puts the rules for all present networks in place, or takes ours
-// away when there is no network left.
+// away when there is no network left that they are for.
 func (e *Engine) applyFirewall(ctx context.Context) error {
 	e.ruled = false
-	if len(e.networks) == 0 {
+	if !e.hasRouted() {
 		return e.Firewall.Remove(ctx)
 	}
 	ruleset, err := firewall.Build(e.policy())
@@ -33,6 +33,9 @@ func (e *Engine) applyFirewall(ctx context.Context) error {
 // Where the rest of the ruleset may not be in place, all of it is put there.
 func (e *Engine) applyContainer(ctx context.Context, before, after *endpoint) error {
 	n, known := e.networks[cmp.Or(after, before).NetworkID]
+	if known && !n.isRouted() {
+		return nil // there are none
+	}
 	if !known || !e.ruled {
 		return e.applyFirewall(ctx)
 	}
@@ -48,6 +51,9 @@ func (e *Engine) policy() firewall.Config {
 	var c firewall.Config
 	for _, id := range sortedIDs(e.networks) {
 		n := e.networks[id]
+		if !n.isRouted() {
+			continue // its packets pass the host's rules by
+		}
 		if n.parent != "" {
 			c.Parents = append(c.Parents, n.parent)
 		}

@@ -168,6 +168,8 @@ func (e *Engine) RequestAddress(ctx context.Context, poolID string, want netip.A
 	}
 	var addr netip.Addr
 	switch {
+	case want.IsValid() && gateway:
+		addr, err = want, e.reserveGateway(p, want)
 	case want.IsValid():
 		addr, err = want, e.reserve(ctx, p, want)
 	case gateway:
@@ -221,6 +223,24 @@ func (e *Engine) allocateGateway(ctx context.Context, p *pool) (netip.Addr, erro
 		return e.allocate(ctx, p)
 	}
 	return first, err
+}
+
+// reserveGateway leases the gateway that a user named. It is not probed: it may
+// be a router that is there already, as in the modes without a bridge it is.
+func (e *Engine) reserveGateway(p *pool, addr netip.Addr) error {
+	if _, err := e.setAside(p, addr); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	named := p.Pool
+	named.Gateway = addr
+	if err := e.Journal.PutPool(named); err != nil {
+		p.addrs.Release(addr)
+		return err
+	}
+	p.Pool = named
+	return nil
 }
 
 // ReleaseAddress gives a lease back, unless a container has the address. An

@@ -299,6 +299,9 @@ func (n *network) checkHostIP(ep *endpoint, p spec.Port) error {
 	if p.HostIP.Is6() && p.HostIP.IsLoopback() {
 		return fmt.Errorf("port %d/%s on host address ::1: IPv6 loopback cannot be translated to a container (publish on 127.0.0.1, or reach the container by its own address)", p.Port, p.Protocol)
 	}
+	if !n.isRouted() && p.HostPort != 0 && p.HostPort != p.Port {
+		return fmt.Errorf("host port %d for port %d/%s: with mode=%s nothing is translated, a container is reached at its own address and ports (publish %d:%d, or nothing)", p.HostPort, p.Port, p.Protocol, n.Options.Mode, p.Port, p.Port)
+	}
 	if !p.HostIP.IsValid() || p.HostIP.IsUnspecified() || len(n.opened(ep, p)) == 0 {
 		return nil
 	}

@@ -85,7 +85,14 @@ func TestRefusals(t *testing.T) {
 		{"the gateway's address", lease("2001:db8:1:0:789a::1", false), []string{"2001:db8:1:0:789a::1", "already leased"}},
 		{"subnet-router anycast address", lease("2001:db8:1:0:789a::", false), []string{"reserved"}},
 		{"address of a neighbour", lease("2001:db8:1:0:789a::77", false), []string{"2001:db8:1:0:789a::77", "another host", "eth0"}},
-		{"gateway address of a neighbour", lease("2001:db8:1:0:789a::77", true), []string{"2001:db8:1:0:789a::77", "another host", "eth0"}},
+		{"network: gateway address of a neighbour", func(ctx context.Context, h *host, _, _ spec.Network) error {
+			h.foreign[ip("2001:db8:1:0:5::77")] = true
+			_, err := h.createNetwork(ctx, recipe{id: netID(3), pools: []spec.PoolRequest{static("2001:db8:1:0:5::/80")}, gateways: []string{"2001:db8:1:0:5::77"}})
+			return err
+		}, []string{"2001:db8:1:0:5::77", "another host", "eth0"}},
+		{"network: the whole on-link prefix", func(ctx context.Context, h *host, n1, _ spec.Network) error {
+			return h.engine.CreateNetwork(ctx, spec.Network{ID: netID(3), Options: spec.DefaultOptions(), IPv6: []spec.Subnet{{Prefix: pfx("2001:db8:2::/64")}}})
+		}, []string{"2001:db8:2::/64", "overlaps"}},
 
 		{"pool: overlaps one in use", func(ctx context.Context, h *host, _, _ spec.Network) error {
 			_, err := h.engine.RequestPool(ctx, static("2001:db8:1:0:789a:8000::/81"))

@@ -32,8 +32,14 @@ func (e *Engine) Replay(ctx context.Context) error {
 	}
 	e.reapply(ctx, e.allNetworks()...)
 	for id, p := range e.pools {
-		if p.OnLink && e.networkUsing(p.Prefix) != nil {
+		n := e.networkUsing(p.Prefix)
+		if p.OnLink && n != nil {
 			e.wantRefill(id)
+		}
+		if n != nil && !n.isRouted() {
+			if err := e.avoidHost(ctx, p); err != nil {
+				e.Log.Error("addresses that containers must not have", "network", n.ID, "err", err)
+			}
 		}
 	}
 	return nil
@@ -63,9 +69,10 @@ func (e *Engine) matchLinks(ctx context.Context) (map[string]struct{}, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the links of ours: %w", err)
 	}
+	elsewhere := e.linksElsewhere(ctx)
 	for _, ep := range e.endpoints {
-		_, ok := present[spec.VethName(ep.ID)]
-		if ep.linkGone = ep.Joined && !ok; ep.linkGone {
+		_, ok := present[e.modeOf(ep.Endpoint).link(ep.ID)]
+		if ep.linkGone = ep.Joined && !ok && !elsewhere(ep); ep.linkGone {
 			ep.announced = false
 			e.setProxied(ep, "")
 		}
@@ -151,6 +158,7 @@ func (e *Engine) sweepLinks(ctx context.Context) (map[string]struct{}, error) {
 	wanted := map[string]bool{}
 	for id := range e.networks {
 		wanted[spec.NetworkAlias(id)] = true
+		wanted[spec.VLANAlias(e.networks[id].Options.Parent)] = true
 	}
 	for id := range e.endpoints {
 		wanted[spec.EndpointAlias(id)] = true

@@ -142,6 +142,26 @@ var lives = map[string][]stage{
 	"all at once":     life(deleteNetwork, releasePool),
 	"leases swept":    afterSweep(life(deleteEndpoint)),
 	"never joined":    append(until("Join", life()), releaseAddresses, releasePool, deleteNetwork),
+
+	"macvlan":                 onParent("macvlan", life(leave, moveOut, deleteEndpoint, releaseAddresses, releasePool, deleteNetwork)),
+	"macvlan deleted running": onParent("macvlan", life(deleteEndpoint, releaseAddresses, deleteNetwork, releasePool)),
+	"ipvlan l3 all at once":   onParent("ipvlan", life(deleteNetwork, releasePool)),
+}
+
+// onParent is a life without a bridge, and so without published ports, but with
+// the host's own link.
+func onParent(mode string, stages []stage) []stage {
+	stages = slices.DeleteFunc(stages, func(s stage) bool { return strings.HasPrefix(s.name, "Publish") })
+	return append([]stage{{name: mode, given: true, do: func(_ context.Context, s *scene) (err error) {
+		raw := map[string]string{"mode": mode, "host_access": "on"}
+		if mode == "ipvlan" {
+			raw["ipvlan_mode"] = "l3"
+		} else {
+			raw["ra"] = "off" // left to us, a failure is none
+		}
+		s.network.Options, err = spec.ParseOptions(raw)
+		return err
+	}}}, stages...)
 }
 
 // until are the stages before one.

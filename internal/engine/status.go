@@ -20,7 +20,7 @@ func (e *Engine) Status(context.Context) spec.Status {
 	}
 	for _, id := range sortedIDs(e.networks) {
 		n := e.networks[id]
-		ns := spec.NetworkStatus{Network: n.Network, Bridge: n.Bridge(), Endpoints: []spec.Endpoint{}}
+		ns := spec.NetworkStatus{Network: n.Network, Bridge: n.Bridge(), Parent: n.parent, Endpoints: []spec.Endpoint{}}
 		if err := e.networkError(n); err != nil {
 			ns.Error = err.Error()
 		}

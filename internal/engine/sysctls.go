@@ -32,7 +32,7 @@ func (e *Engine) hostSettings(ctx context.Context) ([]setting, error) {
 			return nil, err
 		}
 		for _, n := range e.networks {
-			if parent := n.namedParent(); parent != "" {
+			if parent := n.namedParent(); parent != "" && n.isRouted() {
 				links = append(links, parent)
 			}
 		}
@@ -78,7 +78,7 @@ func (e *Engine) forwardingIsOurs(ctx context.Context) (bool, error) {
 // forwards reports which families the networks need the host to forward.
 func (e *Engine) forwards() (v4, v6 bool) {
 	for _, n := range e.networks {
-		if !n.Internal {
+		if !n.Internal && n.isRouted() {
 			v4 = v4 || len(n.IPv4) > 0
 			v6 = v6 || len(n.IPv6) > 0
 		}

@@ -218,7 +218,7 @@ func TestChoose(t *testing.T) {
 			}
 			want := spec.Pool{ID: tt.want, Prefix: netip.MustParsePrefix(tt.want), Allocation: tt.req.Allocation, Source: tt.source,
 				Reason: tt.reason, Parent: tt.onLink, OnLink: tt.onLink != ""}
-			if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{})); d != "" {
+			if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); d != "" {
 				t.Errorf("pool (-want +got):\n%s", d)
 			}
 		})
@@ -238,24 +238,7 @@ func TestChooseRefuses(t *testing.T) {
 			want: "subnet 2001:db8:ff::/80 overlaps pool 2001:db8:ff::/64, which is in use (v6net status says by whom; v6net forget releases one that nothing uses)"},
 		{name: "static around a pool", host: server(), req: subnet("2001:db8:ff::/64"), inUse: []string{"2001:db8:ff::/80"},
 			want: "subnet 2001:db8:ff::/64 overlaps pool 2001:db8:ff::/80, which is in use (v6net status says by whom; v6net forget releases one that nothing uses)"},
-		{name: "static is a route", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "2001:db8:ff::/80") }), req: subnet("2001:db8:ff::/80"),
-			want: "subnet 2001:db8:ff::/80 overlaps 2001:db8:ff::/80, a route or an address of this host"},
-		{name: "static around a route", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "2001:db8:ff::/80") }), req: subnet("2001:db8:ff::/64"),
-			want: "subnet 2001:db8:ff::/64 overlaps 2001:db8:ff::/80, a route or an address of this host"},
-		{name: "static around the host's address", host: server(), req: subnet("2001:db8:1::/80"),
-			want: "subnet 2001:db8:1::/80 overlaps 2001:db8:1::5/128, a route or an address of this host"},
-		{name: "static is the on-link prefix", host: server(), req: subnet("2001:db8:1::/64"),
-			want: "subnet 2001:db8:1::/64 is the whole on-link prefix of eth0: use a part of it, or leave --subnet out to have one found"},
 		{name: "static on a parent that is not there", host: server(), req: on(subnet("2001:db8:ff::/64"), "eth9"), want: "subnet 2001:db8:ff::/64: link eth9: no such link"},
-		{name: "static IPv4 is the uplink's", host: server(), req: subnet("192.0.2.0/24"), want: "subnet 192.0.2.0/24 overlaps 192.0.2.0/24, a route or an address of this host"},
-		{name: "static IPv4 in the uplink's network", host: server().with(func(h *fakeHost) { h.lans = map[string][]string{"eth0": {"192.0.2.0/24"}} }), req: subnet("192.0.2.128/25"),
-			want: "subnet 192.0.2.128/25 is a part of 192.0.2.0/24, the network on eth0, whose hosts would look for its addresses there"},
-		{name: "static in another link's prefix", host: server().with(func(h *fakeHost) { h.onLink["eth1"] = []string{"2001:db8:2::/64"} }), req: subnet("2001:db8:2:0:1::/80"),
-			want: "subnet 2001:db8:2:0:1::/80 is a part of 2001:db8:2::/64, the on-link prefix of eth1, which is not the parent (--ipam-opt parent=eth1 makes it so)"},
-		{name: "static in the uplink's prefix, with another parent", host: server().with(func(h *fakeHost) { h.onLink["eth1"] = nil }), req: on(subnet("2001:db8:1:0:1::/80"), "eth1"),
-			want: "subnet 2001:db8:1:0:1::/80 is a part of 2001:db8:1::/64, the on-link prefix of eth0, which is not the parent (--ipam-opt parent=eth0 makes it so)"},
-		{name: "static in a link's prefix, without a default route", host: &fakeHost{lans: map[string][]string{"eth0": {"2001:db8:1::/64"}}}, req: subnet("2001:db8:1:0:1::/80"),
-			want: "subnet 2001:db8:1:0:1::/80 is a part of 2001:db8:1::/64, the on-link prefix of eth0, which is not the parent (--ipam-opt parent=eth0 makes it so)"},
 		{name: "static IPv4 in a pool", host: server(), req: subnet("10.0.0.0/28"), inUse: []string{"10.0.0.0/24"}, want: "subnet 10.0.0.0/28 overlaps pool 10.0.0.0/24, which is in use (v6net status says by whom; v6net forget releases one that nothing uses)"},
 		{name: "static without a prefix", host: server(), req: v6(spec.SourceStatic), want: "source=static needs a --subnet"},
 
@@ -288,6 +271,43 @@ func TestChooseRefuses(t *testing.T) {
 			}
 			if tt.is != nil && !errors.Is(err, tt.is) {
 				t.Errorf("error %v does not wrap %v", err, tt.is)
+			}
+		})
+	}
+}
+
+// What the host itself has is in the way of a bridge, and not of containers on
+// the parent's own link: the pool says so, and the network decides.
+func TestConflicts(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		host *fakeHost
+		req  spec.PoolRequest
+		want string
+	}{
+		{name: "static is a route", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "2001:db8:ff::/80") }), req: subnet("2001:db8:ff::/80"),
+			want: "subnet 2001:db8:ff::/80 overlaps 2001:db8:ff::/80, a route or an address of this host"},
+		{name: "static around a route", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "2001:db8:ff::/80") }), req: subnet("2001:db8:ff::/64"),
+			want: "subnet 2001:db8:ff::/64 overlaps 2001:db8:ff::/80, a route or an address of this host"},
+		{name: "static around the host's address", host: server(), req: subnet("2001:db8:1::/80"),
+			want: "subnet 2001:db8:1::/80 overlaps 2001:db8:1::5/128, a route or an address of this host"},
+		{name: "static is the on-link prefix", host: server(), req: subnet("2001:db8:1::/64"),
+			want: "subnet 2001:db8:1::/64 is the whole on-link prefix of eth0: use a part of it, or leave --subnet out to have one found"},
+		{name: "static IPv4 is the uplink's", host: server(), req: subnet("192.0.2.0/24"), want: "subnet 192.0.2.0/24 overlaps 192.0.2.0/24, a route or an address of this host"},
+		{name: "static IPv4 in the uplink's network", host: server().with(func(h *fakeHost) { h.lans = map[string][]string{"eth0": {"192.0.2.0/24"}} }), req: subnet("192.0.2.128/25"),
+			want: "subnet 192.0.2.128/25 is a part of 192.0.2.0/24, the network on eth0, whose hosts would look for its addresses there"},
+		{name: "static in another link's prefix", host: server().with(func(h *fakeHost) { h.onLink["eth1"] = []string{"2001:db8:2::/64"} }), req: subnet("2001:db8:2:0:1::/80"),
+			want: "subnet 2001:db8:2:0:1::/80 is a part of 2001:db8:2::/64, the on-link prefix of eth1, which is not the parent (--ipam-opt parent=eth1 makes it so)"},
+		{name: "static in the uplink's prefix, with another parent", host: server().with(func(h *fakeHost) { h.onLink["eth1"] = nil }), req: on(subnet("2001:db8:1:0:1::/80"), "eth1"),
+			want: "subnet 2001:db8:1:0:1::/80 is a part of 2001:db8:1::/64, the on-link prefix of eth0, which is not the parent (--ipam-opt parent=eth0 makes it so)"},
+		{name: "static in a link's prefix, without a default route", host: &fakeHost{lans: map[string][]string{"eth0": {"2001:db8:1::/64"}}}, req: subnet("2001:db8:1:0:1::/80"),
+			want: "subnet 2001:db8:1:0:1::/80 is a part of 2001:db8:1::/64, the on-link prefix of eth0, which is not the parent (--ipam-opt parent=eth0 makes it so)"},
+		{name: "static elsewhere", host: server(), req: subnet("2001:db8:ff::/64")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := Choose(t.Context(), tt.host, tt.req, nil, testID, testSeed)
+			if err != nil || got.Conflict != tt.want {
+				t.Errorf("%v, conflict\n%q, want\n%q", err, got.Conflict, tt.want)
 			}
 		})
 	}

@@ -31,8 +31,11 @@ func (c *choice) static(ctx context.Context) (spec.Pool, error) {
 			return spec.Pool{}, err
 		}
 	}
-	if err := c.refuseConnected(ctx, p, parent); err != nil {
-		return spec.Pool{}, err
+	if pool.Conflict == "" {
+		var err error
+		if pool.Conflict, err = c.connectedConflict(ctx, p, parent); err != nil {
+			return spec.Pool{}, err
+		}
 	}
 	// A shorter route, to the site's /48 say, is how packets for p come here; one
 	// as long as p, or longer, is where they go instead of p's network.
@@ -69,12 +72,13 @@ func (c *choice) placeOnLink(ctx context.Context, pool *spec.Pool, link string) 
 	return nil
 }
 
-// refuseConnected says behind which link's prefix p lies: the hosts there take its
-// addresses for neighbours, and only an IPv6 parent's are answered for.
-func (c *choice) refuseConnected(ctx context.Context, p netip.Prefix, parent string) error {
+// connectedConflict says behind which link's prefix p lies: the hosts there take
+// its addresses for neighbours, and only an IPv6 parent's are answered for. It is
+// empty where there is none.
+func (c *choice) connectedConflict(ctx context.Context, p netip.Prefix, parent string) (string, error) {
 	connected, err := c.host.Connected(ctx)
 	if err != nil {
-		return fmt.Errorf("subnet %s: %w", p, err)
+		return "", fmt.Errorf("subnet %s: %w", p, err)
 	}
 	delete(connected, parent)
 	for _, link := range slices.Sorted(maps.Keys(connected)) {
@@ -83,12 +87,12 @@ func (c *choice) refuseConnected(ctx context.Context, p netip.Prefix, parent str
 				continue // the same or a part: a route in the way, as any other
 			}
 			if p.Addr().Is4() {
-				return fmt.Errorf("subnet %s is a part of %s, the network on %s, whose hosts would look for its addresses there", p, lan, link)
+				return fmt.Sprintf("subnet %s is a part of %s, the network on %s, whose hosts would look for its addresses there", p, lan, link), nil
 			}
-			return fmt.Errorf("subnet %s is a part of %s, the on-link prefix of %s, which is not the parent (--ipam-opt parent=%s makes it so)", p, lan, link, link)
+			return fmt.Sprintf("subnet %s is a part of %s, the on-link prefix of %s, which is not the parent (--ipam-opt parent=%s makes it so)", p, lan, link, link), nil
 		}
 	}
-	return nil
+	return "", nil
 }
 
 // isSubnetRouter reports whether a route is the subnet-router anycast address

@@ -79,14 +79,11 @@ func (n Network) Validate() error {
 			return fmt.Errorf("subnet %s: prefix length %d cannot work on a container network (allowed: %d to %d; RAs and SLAAC need 64)", s.Prefix, s.Prefix.Bits(), MinPoolBits6, MaxPoolBits6)
 		}
 	}
+	if n.Options.OnParent() {
+		return n.validateMode() // the rest is settled
+	}
 	if err := n.validateInternal(); err != nil {
 		return err
-	}
-	if err := n.validateMode(); err != nil {
-		return err
-	}
-	if n.Options.OnParent() {
-		return nil // what options say of advertisements is settled
 	}
 	return n.validateRA()
 }

@@ -20,8 +20,9 @@ type Status struct {
 // NetworkStatus is one network with its endpoints.
 type NetworkStatus struct {
 	Network
-	Bridge    string            `json:"bridge"`
-	Error     string            `json:"error,omitempty"` // why it is degraded, for people
+	Bridge    string            `json:"bridge"`           // empty in the modes without one
+	Parent    string            `json:"parent,omitempty"` // as of now
+	Error     string            `json:"error,omitempty"`  // why it is degraded, for people
 	Endpoints []Endpoint        `json:"endpoints"`
 	RA        *AdvertiserStatus `json:"ra,omitempty"` // what is advertised to its containers; nil: nothing
 }

@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// bridged attaches containers by veth pairs to a bridge with the gateways'
+// addresses, and this host routes between it and the parent.
+type bridged struct{ *Engine }
+
+func (m bridged) settle(ctx context.Context, n *spec.Network) error {
+	if n.Options.Parent != "" {
+		if _, err := m.Links.MTU(ctx, n.Options.Parent); err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("parent %s does not exist", n.Options.Parent)
+			}
+			return fmt.Errorf("parent %s: %w", n.Options.Parent, err)
+		}
+	}
+	inUse := m.inUse()
+	for _, subnets := range [][]spec.Subnet{n.IPv6, n.IPv4} {
+		for i := range subnets {
+			if err := m.classify(ctx, *n, &subnets[i], inUse); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// classify adds to a subnet where it came from. Subnets that another IPAM
+// driver chose are judged here.
+func (m bridged) classify(ctx context.Context, n spec.Network, s *spec.Subnet, inUse []netip.Prefix) error {
+	p, err := m.origin(ctx, s.Prefix, n.Options.Parent, inUse)
+	if err != nil {
+		return err
+	}
+	if p.Conflict != "" {
+		return errors.New(p.Conflict)
+	}
+	s.Source, s.Reason, s.OnLink, s.Parent = p.Source, p.Reason, p.OnLink, p.Parent
+	if s.OnLink && n.Options.Parent != "" && s.Parent != n.Options.Parent {
+		return fmt.Errorf("subnet %s is on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, s.Parent, n.Options.Parent, n.Options.Parent)
+	}
+	if s.OnLink && p.Gateway.IsValid() && p.Gateway == s.Gateway && !m.isKnown(n.ID) {
+		// Only now is it clear that the gateway is to be the bridge's own
+		// address and not a router's that is there already.
+		taken, err := m.probe(ctx, s.Parent, []netip.Addr{s.Gateway})
+		if err == nil && len(taken) > 0 {
+			err = fmt.Errorf("gateway %s on %s is %w", s.Gateway, s.Parent, errDuplicate)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (bridged) clash(spec.Network) error { return nil }
+
+func (m bridged) apply(ctx context.Context, n *network) error {
+	n.parent = m.findParent(ctx, n)
+	mtu, absent := m.findMTU(ctx, n)
+	n.mtu = mtu
+	if err := m.Links.EnsureBridge(ctx, n.bridge()); err != nil {
+		return err
+	}
+	for _, s := range n.bridgeSettings() {
+		if err := m.Sysctls.Set(ctx, s.key, s.value); err != nil {
+			return err
+		}
+	}
+	return absent
+}
+
+func (m bridged) unapply(ctx context.Context, n *network) error {
+	return m.Links.Remove(ctx, n.Bridge(), spec.NetworkAlias(n.ID))
+}
+
+// bridge is the wanted state of the network's bridge.
+func (n *network) bridge() spec.Bridge {
+	b := spec.Bridge{
+		Name:      n.Bridge(),
+		Alias:     spec.NetworkAlias(n.ID),
+		MTU:       n.mtu,
+		Addresses: []netip.Prefix{spec.LinkLocalGateway(n.ID)},
+	}
+	for _, s := range n.Subnets() {
+		if s.Gateway.IsValid() && !(n.Options.Inhibit4 && s.Gateway.Is4()) {
+			b.Addresses = append(b.Addresses, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
+		}
+	}
+	return b
+}
+
+// bridgeSettings go with the bridge, so nothing puts them back. It is a
+// router's interface: it takes no advertisements from containers, and its own
+// addresses need no DAD. route_localnet lets the host's 127.0.0.1 be translated
+// to a container; the ruleset keeps containers from using it.
+func (n *network) bridgeSettings() []setting {
+	settings := []setting{
+		{"net/ipv6/conf/" + n.Bridge() + "/accept_ra", "0"},
+		{"net/ipv6/conf/" + n.Bridge() + "/accept_dad", "0"},
+	}
+	if len(n.IPv4) > 0 {
+		settings = append(settings, setting{"net/ipv4/conf/" + n.Bridge() + "/route_localnet", "1"})
+	}
+	return settings
+}
+
+// findMTU is the bridge's. An error says that the parent is away: the network
+// works on this host, and in IPv4 perhaps beyond, until it comes.
+func (e *Engine) findMTU(ctx context.Context, n *network) (int, error) {
+	if n.Options.MTU != 0 {
+		return n.Options.MTU, nil
+	}
+	if n.parent == "" {
+		return defaultMTU, nil
+	}
+	return e.parentMTU(ctx, n.parent)
+}
+
+func (bridged) link(endpointID string) string { return spec.VethName(endpointID) }
+
+func (bridged) address(_ context.Context, n *network, ep *spec.Endpoint) error {
+	return n.madeAddress(ep)
+}
+
+func (m bridged) attach(ctx context.Context, n *network, ep *endpoint) error {
+	mtu := n.mtu
+	if ep.Joined {
+		// The container's end keeps the MTU that it was made with. A host's end
+		// with less would drop what is larger without a Packet Too Big.
+		mtu = 0
+	}
+	if err := m.Links.EnsureVeth(ctx, spec.Veth{
+		Name:     spec.VethName(ep.ID),
+		Peer:     spec.SandboxName(ep.ID),
+		Alias:    spec.EndpointAlias(ep.ID),
+		Bridge:   n.Bridge(),
+		MAC:      ep.MAC,
+		MTU:      mtu,
+		Isolated: !n.Options.ICC,
+	}); err != nil {
+		return err
+	}
+	ep.linkGone = false
+	return nil
+}
+
+func (m bridged) detach(ctx context.Context, _ *network, ep *endpoint) error {
+	return m.Links.Remove(ctx, spec.VethName(ep.ID), spec.EndpointAlias(ep.ID))
+}
+
+// attachment has a link-local IPv6 next hop, so that the default route outlives
+// the prefix. With inhibit_ipv4 the IPv4 one is another router's, as with
+// Docker's bridge; engines before 28 would else give the endpoint no default
+// route in either family.
+func (bridged) attachment(_ context.Context, n *network, ep *endpoint) spec.Attachment {
+	a := spec.Attachment{Interface: spec.SandboxName(ep.ID), Prefix: n.Options.InterfacePrefix}
+	if n.Internal {
+		return a
+	}
+	if ep.IPv6.IsValid() {
+		a.Gateway6 = spec.LinkLocalGateway(n.ID).Addr()
+	}
+	for _, s := range n.IPv4 {
+		if s.Prefix.Contains(ep.IPv4.Addr()) {
+			a.Gateway4 = s.Gateway
+		}
+	}
+	return a
+}
+
+func (m bridged) linkChanged(ctx context.Context, n *network, ep *endpoint, up, deleted bool) {
+	if up && !ep.announced && ep.Joined {
+		m.announce(ctx, n, ep)
+	}
+	ep.announced = up && ep.Joined
+	ep.linkGone = deleted && ep.Joined
+	if ep.linkGone {
+		m.setProxied(ep, "")
+	}
+}
+
+// announce has the host and the bridge's other containers told where an address is
+// now, in case they remember its last owner (RFC 4861 §7.2.6, RFC 5227 §3). A
+// bridge has up to a thousand of them.
+func (m bridged) announce(ctx context.Context, n *network, ep *endpoint) {
+	mac, err := net.ParseMAC(ep.MAC)
+	if err != nil {
+		return // complete has checked it
+	}
+	for _, addr := range ep.Addresses() {
+		if err := m.Links.ForgetNeighbour(ctx, n.Bridge(), addr); err != nil {
+			m.Log.Warn("forget neighbour", "endpoint", ep.ID, "address", addr, "err", err)
+		}
+	}
+	if !n.Options.ICC {
+		return
+	}
+	a := announcement{endpoint: ep.ID, addrs: ep.Addresses(), mac: mac}
+	for _, other := range m.endpointsOf(ep.NetworkID) {
+		if other != ep && other.Joined && !other.linkGone {
+			a.ports = append(a.ports, spec.VethName(other.ID))
+		}
+	}
+	m.announcements = append(m.announcements, a)
+	m.wakeUp()
+}

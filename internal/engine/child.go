@@ -1,0 +1,515 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// onParent attaches containers by macvlan or ipvlan links on the parent. The
+// links' packets pass this host's forward hook by; it routes nothing and opens
+// nothing. Upstream, the parent's own router is the containers'.
+type onParent struct{ *Engine }
+
+func (m onParent) settle(ctx context.Context, n *spec.Network) error {
+	inUse := m.inUse()
+	origins := map[netip.Prefix]spec.Pool{}
+	for _, s := range n.Subnets() {
+		p, err := m.origin(ctx, s.Prefix, "", inUse)
+		if err != nil {
+			return err
+		}
+		origins[s.Prefix] = p
+	}
+	if !n.Internal {
+		if err := m.settleParent(ctx, n, origins); err != nil {
+			return err
+		}
+	}
+	for _, subnets := range [][]spec.Subnet{n.IPv6, n.IPv4} {
+		for i := range subnets {
+			if err := m.classify(ctx, *n, &subnets[i], origins[subnets[i].Prefix]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settleParent fills in the parent that was not named. Links cannot follow the
+// default route from one parent to another, so it is named from now on.
+func (m onParent) settleParent(ctx context.Context, n *spec.Network, origins map[netip.Prefix]spec.Pool) error {
+	for _, s := range n.IPv6 {
+		if p := origins[s.Prefix]; n.Options.Parent == "" && p.OnLink {
+			n.Options.Parent = p.Parent
+		}
+	}
+	if n.Options.Parent == "" {
+		parent, err := m.Host.DefaultParent(ctx)
+		if err != nil || parent == "" {
+			return fmt.Errorf("mode=%s: no IPv6 default route says which parent is meant: name it (-o parent=eth0), or make the network --internal", n.Options.Mode)
+		}
+		n.Options.Parent = parent
+	}
+	return m.checkParent(ctx, n.Options)
+}
+
+// checkParent says why there can be no links on a parent.
+func (m onParent) checkParent(ctx context.Context, o spec.Options) error {
+	parent := o.Parent
+	facts, err := m.Links.Parent(ctx, parent)
+	if errors.Is(err, fs.ErrNotExist) {
+		on, _, isVLAN := spec.ParseVLAN(parent)
+		if !isVLAN {
+			return fmt.Errorf("parent %s does not exist", parent)
+		}
+		if facts, err = m.Links.Parent(ctx, on); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("parent %s does not exist, and cannot be made: %s does not exist", parent, on)
+		}
+		parent = on
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("parent %s: %w", parent, err)
+	case facts.Loopback:
+		return fmt.Errorf("parent %s is the loopback interface (make the network --internal, without a parent)", parent)
+	case !facts.Ethernet:
+		return fmt.Errorf("parent %s is not an Ethernet interface: mode=%s cannot work on it (use mode=bridge)", parent, o.Mode)
+	case facts.Master != "" && parent == o.Parent:
+		return fmt.Errorf("parent %s is a port of %s, which takes all its packets: use parent=%s", parent, facts.Master, facts.Master)
+	case facts.Wireless && o.Mode == spec.ModeMacvlan:
+		return fmt.Errorf("parent %s is wireless: an access point knows this host's MAC address only, and drops those of macvlan (use mode=ipvlan)", parent)
+	case o.MTU > facts.MTU:
+		return fmt.Errorf("option com.docker.network.driver.mtu: %d is more than parent %s has (allowed: up to %d)", o.MTU, parent, facts.MTU)
+	}
+	return nil
+}
+
+// classify adds to a subnet where it came from, and which addresses in it are
+// the router's and the host's.
+func (m onParent) classify(ctx context.Context, n spec.Network, s *spec.Subnet, p spec.Pool) error {
+	s.Source, s.Reason = p.Source, p.Reason
+	parent := n.Options.Parent
+	if !n.Internal {
+		if p.Source == spec.SourceULA {
+			return fmt.Errorf("mode=%s: %s, a prefix that v6net made, leads nowhere on %s: name the prefix that is used there (--subnet) or take a part of it (--ipam-opt source=parent)%s",
+				n.Options.Mode, s.Prefix, parent, because(p.Reason))
+		}
+		if p.OnLink && p.Parent != parent && (p.Source == spec.SourceParent || n.Options.L3()) {
+			return fmt.Errorf("subnet %s is on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, p.Parent, parent, parent)
+		}
+		switch {
+		case !n.Options.L3():
+			// All that is on the link with the parent can have the addresses.
+			if s.Prefix.Addr().Is6() {
+				s.OnLink, s.Parent = true, parent
+			}
+		case p.Conflict != "":
+			return errors.New(p.Conflict)
+		default:
+			s.OnLink, s.Parent = p.OnLink, p.Parent
+		}
+	}
+	ours, err := m.adoptPool(ctx, *s)
+	if err != nil {
+		return err
+	}
+	if named := p.Gateway == s.Gateway || !ours; named && !n.Internal && !n.Options.L3() {
+		s.Router = s.Gateway
+	}
+	if n.Options.HostAccess {
+		if s.Host, err = m.hostAddress(ctx, n, *s, ours); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+// adoptPool tells a pool of ours what only the network says: on which link its
+// addresses must be nobody else's. It reports whether there is one.
+func (m onParent) adoptPool(ctx context.Context, s spec.Subnet) (ours bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, ours := m.pools[s.Prefix.String()]
+	if !ours {
+		return false, nil
+	}
+	if err := m.avoidHost(ctx, p); err != nil || p.OnLink == s.OnLink && p.Parent == s.Parent {
+		return true, err
+	}
+	adopted := p.Pool
+	adopted.OnLink, adopted.Parent = s.OnLink, s.Parent
+	if err := m.Journal.PutPool(adopted); err != nil {
+		return true, err
+	}
+	p.Pool = adopted
+	return true, nil
+}
+
+// avoidHost keeps what this host itself has of an IPv4 pool from containers: in
+// IPv6 duplicate address detection finds that, too.
+func (e *Engine) avoidHost(ctx context.Context, p *pool) error {
+	if p.Prefix.Addr().Is6() {
+		return nil
+	}
+	taken, err := e.Host.Taken(ctx)
+	if err != nil {
+		return fmt.Errorf("pool %s: addresses of this host: %w", p.ID, err)
+	}
+	for _, t := range taken {
+		if t.IsSingleIP() && p.Prefix.Contains(t.Addr()) && p.addrs.Reserve(t.Addr()) == nil {
+			p.duplicates[t.Addr()] = true
+		}
+	}
+	return nil
+}
+
+// hostAddress is the host's own in a subnet: the gateway's that nobody named,
+// since the router's is another, or one leased for it.
+func (m onParent) hostAddress(ctx context.Context, n spec.Network, s spec.Subnet, ours bool) (netip.Addr, error) {
+	m.mu.Lock()
+	if old, ok := m.networks[n.ID]; ok { // the same network again
+		for _, before := range old.Subnets() {
+			if before.Prefix == s.Prefix {
+				defer m.mu.Unlock()
+				return before.Host, nil
+			}
+		}
+	}
+	m.mu.Unlock()
+	switch {
+	case !ours:
+		return netip.Addr{}, fmt.Errorf("option host_access=on: the host needs an address of subnet %s, which another IPAM driver hands out (use --ipam-driver v6net)", s.Prefix)
+	case s.Gateway.IsValid() && s.Router != s.Gateway:
+		return s.Gateway, nil
+	}
+	a, err := m.RequestAddress(ctx, s.Prefix.String(), netip.Addr{}, false)
+	return a.Addr(), err
+}
+
+func (m onParent) clash(n spec.Network) error {
+	for _, other := range m.allNetworks() {
+		o, with := other.Options, n.Options
+		if !o.OnParent() || n.Internal || other.Internal || o.Parent != with.Parent {
+			continue
+		}
+		id := spec.ShortID(other.ID)
+		switch {
+		case o.Mode != with.Mode:
+			return fmt.Errorf("parent %s has the %s network %s: macvlan and ipvlan cannot share a parent (use mode=%s, or a VLAN of it)", o.Parent, o.Mode, id, o.Mode)
+		case o.Mode == spec.ModeMacvlan && (o.MacvlanMode == spec.MacvlanPassthru || with.MacvlanMode == spec.MacvlanPassthru):
+			return fmt.Errorf("parent %s has network %s already: with macvlan_mode=passthru one network has the parent for itself", o.Parent, id)
+		case o.Mode == spec.ModeIPvlan && (o.IPvlanMode != with.IPvlanMode || o.IPvlanFlag != with.IPvlanFlag):
+			return fmt.Errorf("parent %s has network %s with ipvlan_mode=%s and ipvlan_flag=%s: to the kernel these are the parent's, the same for all its networks", o.Parent, id, o.IPvlanMode, o.IPvlanFlag)
+		}
+	}
+	return nil
+}
+
+// childParent is the link on which the network's links are.
+func (n *network) childParent() string {
+	if n.Internal {
+		return spec.PairName(n.ID)
+	}
+	return n.Options.Parent
+}
+
+func (m onParent) apply(ctx context.Context, n *network) error {
+	n.parent, n.mtu = n.childParent(), defaultMTU
+	if n.Options.MTU != 0 {
+		n.mtu = n.Options.MTU
+	}
+	if err := m.applyParent(ctx, n); err != nil {
+		return err
+	}
+	facts, err := m.Links.Parent(ctx, n.parent)
+	if err != nil {
+		return fmt.Errorf("parent %s: %w", n.parent, err)
+	}
+	m.parentUp[n.parent] = facts.Up
+	if n.Options.MTU == 0 {
+		n.mtu = facts.MTU
+	}
+	if n.Phase == spec.PhaseCreating {
+		if err := m.try(ctx, n); err != nil {
+			return err
+		}
+	}
+	return m.applyShim(ctx, n)
+}
+
+// applyParent makes the parent that is ours to make: the cable of an internal
+// network, or a VLAN sub-interface. The host itself is not to take a place on
+// that VLAN: it takes no advertisements there.
+func (m onParent) applyParent(ctx context.Context, n *network) error {
+	if n.Internal {
+		return m.Links.EnsurePair(ctx, n.ID, n.mtu)
+	}
+	if _, _, isVLAN := spec.ParseVLAN(n.parent); !isVLAN {
+		return nil
+	}
+	ours, err := m.Links.EnsureVLAN(ctx, n.parent, false)
+	if err != nil || !ours {
+		return err
+	}
+	if err := m.Sysctls.Set(ctx, "net/ipv6/conf/"+n.parent+"/accept_ra", "0"); err != nil {
+		return err
+	}
+	_, err = m.Links.EnsureVLAN(ctx, n.parent, true)
+	return err
+}
+
+// try makes a link as containers will have it and removes it again, so that
+// what the kernel refuses is refused with the network and not with its first
+// container: a module that is missing, a parent that is another's.
+func (m onParent) try(ctx context.Context, n *network) error {
+	trial := m.child(n, spec.TrialName(n.ID), spec.NetworkAlias(n.ID))
+	err := m.Links.EnsureChild(ctx, trial)
+	if err == nil {
+		err = m.guard(ctx, n, trial.Name)
+	}
+	return errors.Join(err, m.Links.Remove(ctx, trial.Name, trial.Alias))
+}
+
+// child is a link of the network's kind.
+func (m onParent) child(n *network, name, alias string) spec.Child {
+	o := n.Options
+	return spec.Child{
+		Name: name, Alias: alias, Parent: n.parent, MTU: n.mtu,
+		Mode: o.Mode, MacvlanMode: o.MacvlanMode, IPvlanMode: o.IPvlanMode, IPvlanFlag: o.IPvlanFlag,
+	}
+}
+
+// guard keeps advertisements from a container's link. Left to us, they are kept
+// away where that can be done: the default route that comes with one is the
+// same as the container engine's own, and the engine fails where it comes first.
+func (m onParent) guard(ctx context.Context, n *network, link string) error {
+	if n.Options.RA == spec.SwitchOn || n.Options.L3() || n.Internal {
+		return nil
+	}
+	err := m.Links.BlockRA(ctx, link)
+	if err != nil && n.Options.RA == spec.SwitchAuto && ctx.Err() == nil {
+		m.Log.Warn("containers take router advertisements", "network", n.ID, "err", err)
+		return nil
+	}
+	return err
+}
+
+func (m onParent) unapply(ctx context.Context, n *network) error {
+	alias := spec.NetworkAlias(n.ID)
+	errs := []error{
+		m.Links.Remove(ctx, spec.TrialName(n.ID), alias),
+		m.Links.Remove(ctx, spec.ShimName(n.ID), alias),
+	}
+	if n.Internal {
+		errs = append(errs, m.Links.Remove(ctx, spec.PairName(n.ID), alias))
+	}
+	if _, _, isVLAN := spec.ParseVLAN(n.Options.Parent); isVLAN && !m.isParent(n.Options.Parent) {
+		errs = append(errs, m.Links.Remove(ctx, n.Options.Parent, spec.VLANAlias(n.Options.Parent)))
+	}
+	return errors.Join(errs...)
+}
+
+// isParent reports whether a network names the link as its parent.
+func (e *Engine) isParent(link string) bool {
+	for _, n := range e.networks {
+		if n.Options.Parent == link {
+			return true
+		}
+	}
+	return false
+}
+
+// link is the container's own: it has no other end.
+func (onParent) link(endpointID string) string { return spec.SandboxName(endpointID) }
+
+func (m onParent) attach(ctx context.Context, n *network, ep *endpoint) error {
+	if !ep.Joined { // else it is in the sandbox
+		want := m.child(n, spec.SandboxName(ep.ID), spec.EndpointAlias(ep.ID))
+		want.MAC = ep.MAC
+		if err := m.Links.EnsureChild(ctx, want); err != nil {
+			return err
+		}
+		if err := m.guard(ctx, n, want.Name); err != nil {
+			return err
+		}
+		ep.linkGone = false
+	}
+	return m.applyShim(ctx, n)
+}
+
+func (m onParent) detach(ctx context.Context, n *network, ep *endpoint) error {
+	alias := spec.EndpointAlias(ep.ID)
+	if err := m.Links.Remove(ctx, spec.SandboxName(ep.ID), alias); err != nil {
+		return err
+	}
+	if ep.Joined { // a container is cut off while it runs
+		if err := m.Links.RemoveElsewhere(ctx, alias); err != nil {
+			return err
+		}
+	}
+	return m.applyShim(ctx, n)
+}
+
+// linksElsewhere reports which endpoints have their links in the namespaces of
+// containers. Where that cannot be found out they are taken to be there.
+func (e *Engine) linksElsewhere(ctx context.Context) func(*endpoint) bool {
+	if !slices.ContainsFunc(e.allNetworks(), func(n *network) bool { return !n.isRouted() }) {
+		return func(*endpoint) bool { return false }
+	}
+	links, err := e.Links.Elsewhere(ctx)
+	if err != nil {
+		e.Log.Warn("links of containers", "err", err)
+	}
+	there := map[string]bool{}
+	for _, l := range links {
+		there[l.Alias] = true
+	}
+	return func(ep *endpoint) bool {
+		n, known := e.networks[ep.NetworkID]
+		return known && !n.isRouted() && (err != nil || there[spec.EndpointAlias(ep.ID)])
+	}
+}
+
+func (m onParent) attachment(ctx context.Context, n *network, ep *endpoint) spec.Attachment {
+	a := spec.Attachment{Interface: spec.SandboxName(ep.ID), Prefix: n.Options.InterfacePrefix}
+	switch {
+	case n.Internal:
+		return a
+	case n.Options.L3():
+		a.Routes = defaultRoutes(ep)
+		return a
+	}
+	routers := m.routers(ctx, n.parent)
+	for _, s := range n.IPv6 {
+		if !s.Prefix.Contains(ep.IPv6.Addr()) {
+			continue
+		}
+		switch {
+		case s.Router.IsValid():
+			a.Gateway6 = s.Router
+		case n.Options.RA != spec.SwitchOn: // else the container learns it, too, and has it once
+			a.Gateway6 = routers.Of(true)
+		}
+	}
+	for _, s := range n.IPv4 {
+		if !s.Prefix.Contains(ep.IPv4.Addr()) {
+			continue
+		}
+		// Engines before 28 give no default route in either family where IPv4 has
+		// none, so that the address which they keep as the gateway's is the last resort.
+		a.Gateway4 = s.Gateway
+		if learned := routers.Of(false); s.Router.IsValid() {
+			a.Gateway4 = s.Router
+		} else if s.Prefix.Contains(learned) {
+			a.Gateway4 = learned
+		}
+	}
+	if g := a.Gateway6; g.IsValid() && !g.IsLinkLocalUnicast() && !ep.IPv6.Masked().Contains(g) {
+		a.Routes = append(a.Routes, netip.PrefixFrom(g, g.BitLen()))
+	}
+	return a
+}
+
+// routers are the upstream routers of a parent: the next hops of this host's own
+// default routes there, and those that advertise themselves.
+func (e *Engine) routers(ctx context.Context, parent string) spec.HostRouters {
+	routers, err := e.Host.Routers(ctx, parent)
+	if err != nil {
+		e.Log.Warn("routers of the parent", "parent", parent, "err", err)
+	}
+	for _, a := range e.Advertisers.Status() {
+		if a.Link != parent {
+			continue
+		}
+		for _, heard := range a.Routers {
+			if heard.RouterLifetime > 0 {
+				routers = append(routers, heard.Source)
+			}
+		}
+	}
+	return routers
+}
+
+// linkChanged: a link that leaves the host has been moved into its container.
+func (m onParent) linkChanged(ctx context.Context, n *network, ep *endpoint, _, deleted bool) {
+	if !deleted || !ep.Joined {
+		return
+	}
+	m.announce(ctx, n, ep)
+	ep.announced = true
+	// It is not up yet, and who answers now is not heard.
+	m.later(announceInterval, func() {
+		if m.endpoints[ep.ID] == ep && ep.Joined && !ep.linkGone {
+			m.Engine.announce(ctx, ep)
+		}
+	})
+}
+
+// announce tells the parent's link where an endpoint's addresses are now: other
+// hosts and routers, and switches (RFC 4861 §7.2.6, RFC 5227 §3). Containers
+// beside it are told by way of the shim, if there is one.
+func (m onParent) announce(ctx context.Context, n *network, ep *endpoint) {
+	if n.Internal {
+		return
+	}
+	address := ep.MAC
+	if n.Options.Mode == spec.ModeIPvlan {
+		facts, err := m.Links.Parent(ctx, n.parent)
+		if err != nil {
+			return // there is nobody to be told
+		}
+		address = facts.MAC
+	}
+	mac, err := net.ParseMAC(address)
+	if err != nil {
+		return
+	}
+	a := announcement{endpoint: ep.ID, ports: []string{n.parent}, addrs: ep.Addresses(), mac: mac}
+	if n.Options.L3() {
+		if ep.proxied == "" {
+			return // a router knows the way
+		}
+		a.addrs = []netip.Addr{ep.IPv6.Addr()}
+	} else if n.Options.HostAccess {
+		a.ports = append(a.ports, spec.ShimName(n.ID))
+	}
+	m.announcements = append(m.announcements, a)
+	m.wakeUp()
+}
+
+// parentChanged announces what is on a parent that came up: the link may have
+// forgotten it, or be another than before.
+func (e *Engine) parentChanged(ctx context.Context, name string, up bool) {
+	was, known := e.parentUp[name]
+	if !known {
+		return
+	}
+	e.parentUp[name] = up
+	if !up || was {
+		return
+	}
+	for _, n := range e.allNetworks() {
+		if n.isRouted() || n.parent != name {
+			continue
+		}
+		for _, ep := range e.endpointsOf(n.ID) {
+			if ep.Joined && !ep.linkGone {
+				e.announce(ctx, ep)
+			}
+		}
+	}
+}

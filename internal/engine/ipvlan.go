@@ -1,0 +1,30 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+func ipvlanAddress(n *network, ep *spec.Endpoint) error {
+	if ep.MAC != "" {
+		return fmt.Errorf("MAC address %s: with mode=ipvlan a container has that of parent %s", ep.MAC, n.parent)
+	}
+	return nil
+}
+
+// defaultRoutes need no next hop in ipvlan's modes l3 and l3s: the host routes
+// what comes out of the link (ipvlan_process_outbound in
+// drivers/net/ipvlan/ipvlan_core.c).
+func defaultRoutes(ep *endpoint) []netip.Prefix {
+	var routes []netip.Prefix
+	for _, a := range ep.Addresses() {
+		if a.Is6() {
+			routes = append(routes, netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+		} else {
+			routes = append(routes, netip.PrefixFrom(netip.IPv4Unspecified(), 0))
+		}
+	}
+	return routes
+}

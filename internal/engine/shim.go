@@ -1,0 +1,41 @@
+package engine
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// applyShim makes the host's own link on the parent while the network has
+// endpoints, with a route to each and no other. Without it host and containers
+// do not reach each other: what one of a parent's links sends, the parent sees
+// only as something that leaves (drivers/net/macvlan.c, macvlan_queue_xmit).
+func (m onParent) applyShim(ctx context.Context, n *network) error {
+	if !n.Options.HostAccess {
+		return nil
+	}
+	shim := m.child(n, spec.ShimName(n.ID), spec.NetworkAlias(n.ID))
+	for _, ep := range m.endpointsOf(n.ID) {
+		if ep.Phase != spec.PhaseDeleting {
+			shim.Routes = append(shim.Routes, ep.Addresses()...)
+		}
+	}
+	if len(shim.Routes) == 0 {
+		return m.Links.Remove(ctx, shim.Name, shim.Alias)
+	}
+	for _, s := range n.Subnets() {
+		if s.Host.IsValid() {
+			shim.Addresses = append(shim.Addresses, netip.PrefixFrom(s.Host, s.Host.BitLen()))
+		}
+	}
+	// Down until it takes no advertisements: those are for the parent.
+	if err := m.Links.EnsureChild(ctx, shim); err != nil {
+		return err
+	}
+	if err := m.Sysctls.Set(ctx, "net/ipv6/conf/"+shim.Name+"/accept_ra", "0"); err != nil {
+		return err
+	}
+	shim.Up = true
+	return m.Links.EnsureChild(ctx, shim)
+}
