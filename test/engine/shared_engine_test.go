@@ -24,6 +24,8 @@ func TestNetworks(t *testing.T) {
 			{"several networks", testSeveralNetworks},
 			{"IPv6 only", testIPv6Only},
 			{"advertisements", testAdvertisements},
+			{"macvlan", testMacvlan},
+			{"ipvlan", testIPvlan},
 			{"compose", testCompose},
 			{"parallel", testParallel},
 		} {
