@@ -20,11 +20,15 @@ import (
 )
 
 const (
-	startTimeout = 2 * time.Minute // an emulated machine takes one
+	startTimeout = 5 * time.Minute // an emulated machine takes one, a busy one more
 	stopTimeout  = 60 * time.Second
 	// systemPath is where Debian has its programs: what lies in /usr/local is the
 	// machine's, perhaps another release of the docker command.
 	systemPath = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+	// containerdLate is the last word of an engine whose containerd took more than
+	// 15 seconds (moby libcontainerd/supervisor), as one on a busy, emulated
+	// machine may. With warm files the next one is faster.
+	containerdLate = "timeout waiting for containerd to start"
 	// logTail is how much of its log a failed test shows.
 	logTail = 8 << 10
 )
@@ -136,17 +140,22 @@ func (e *Engine) launch(t testing.TB) {
 		fmt.Sprintf("--userland-proxy=%t", e.options.UserlandProxy),
 		fmt.Sprintf("--live-restore=%t", e.options.LiveRestore),
 	}
-	// Not t.Context: that ends before the cleanup, which wants a clean stop.
-	cmd := e.command(context.Background(), "/", append(args, e.options.Args...)...)
-	process, err := startProcess(cmd, e.layout.file("dockerd.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	e.process = process
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
-	if err := process.await(ctx, e.ping); err != nil {
-		t.Fatalf("engine %s: %v", e.options.Release, err)
+	for {
+		// Not t.Context: that ends before the cleanup, which wants a clean stop.
+		cmd := e.command(context.Background(), "/", append(args, e.options.Args...)...)
+		process, err := startProcess(cmd, e.layout.file("dockerd.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.process = process
+		if err = process.await(ctx, e.ping); err == nil {
+			break
+		}
+		if ctx.Err() != nil || !strings.HasSuffix(strings.TrimSpace(e.Logs(t)), containerdLate) {
+			t.Fatalf("engine %s: %v", e.options.Release, err)
+		}
 	}
 	version, err := e.client.ServerVersion(t.Context())
 	if err != nil {
@@ -272,11 +281,16 @@ func (e *Engine) Inspect(t testing.TB, container, format string) string {
 // in the module or the test's temporary directory.
 func (e *Engine) Compose(t testing.TB, dir string, args ...string) string {
 	t.Helper()
-	out, err := e.run(t.Context(), dir, append(append([]string{}, e.release.compose...), args...)...)
+	out, err := e.TryCompose(t.Context(), dir, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// TryCompose is Compose for commands that may fail; the error holds their output.
+func (e *Engine) TryCompose(ctx context.Context, dir string, args ...string) (string, error) {
+	return e.run(ctx, dir, append(append([]string{}, e.release.compose...), args...)...)
 }
 
 func (e *Engine) run(ctx context.Context, dir string, args ...string) (string, error) {

@@ -28,6 +28,7 @@ func testIPvlan(t *testing.T, l *lab) {
 		{"l3s", func(t *testing.T, l *lab) { testIPvlanL3(t, l, "l3s") }},
 		{"l3, host access", func(t *testing.T, l *lab) { testHostAccess(t, l, "mode=ipvlan", "ipvlan_mode=l3") }},
 		{"one parent, two kinds", testIPvlanClash},
+		{"example", func(t *testing.T, l *lab) { testExampleOnParent(t, l, "ipvlan-l3", "edge") }},
 	} {
 		l.traceless(t, part.name, func(t *testing.T) { part.test(t, l) })
 	}

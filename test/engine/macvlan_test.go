@@ -28,7 +28,8 @@ func testMacvlan(t *testing.T, l *lab) {
 		{"host access", func(t *testing.T, l *lab) { testHostAccess(t, l, "mode=macvlan") }},
 		{"advertisements", func(t *testing.T, l *lab) { testAdvertisementsOnParent(t, l, "macvlan") }},
 		{"beside a bridge", testMacvlanBesideBridge},
-		{"VLAN", func(t *testing.T, l *lab) { testVLANOnParent(t, l) }},
+		{"VLAN", testVLANOnParent},
+		{"example", func(t *testing.T, l *lab) { testExampleOnParent(t, l, "macvlan", "lan") }},
 	} {
 		l.traceless(t, part.name, func(t *testing.T) { part.test(t, l) })
 	}
