@@ -33,7 +33,7 @@ plugin: build
 
 # --- tests, one target a floor ------------------------------------------------
 
-test: unit netns engine
+test: unit netns engine vm
 
 # No privileges, race detector.
 unit:
@@ -58,6 +58,7 @@ engine: need-root plugin
 vm: plugin
 	scripts/deps vm
 	CGO_ENABLED=0 $(GO) test -c -tags engine -o build/vm/engine.test ./test/engine
+	CGO_ENABLED=0 $(GO) test -c -tags netns,vm -o build/vm/link.test ./internal/kernel/link
 	scripts/vm test/vm/run $(TESTFLAGS)
 
 # Measurements beside named peers; docs/benchmarks. Slow is no failure.
@@ -73,7 +74,7 @@ need-root:
 
 lint:
 	scripts/deps lint
-	$(CACHE)/bin/golangci-lint run --build-tags netns,engine ./...
+	$(CACHE)/bin/golangci-lint run --build-tags netns,engine,vm ./...
 
 vuln:
 	scripts/deps vuln
