@@ -63,7 +63,7 @@ vm: plugin
 
 # Measurements beside named peers; docs/benchmarks. Slow is no failure.
 bench: need-root plugin
-	scripts/deps demo
+	scripts/deps bench
 	$(GO) test -tags bench -count=1 -timeout 10m -v $(TESTFLAGS) ./test/bench
 
 .PHONY: need-root

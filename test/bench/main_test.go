@@ -29,6 +29,7 @@ func TestBench(t *testing.T) {
 		{"ndproxy", measureNDProxy},
 		{"daemon", measureDaemon},
 		{"docker run", measureDockerRun},
+		{"throughput", measureThroughput},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.measure(t, r) })
 	}
