@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"github.com/v6net/v6net/internal/kernel/dump"
@@ -49,6 +50,21 @@ func (h *Handle) RemoveElsewhere(ctx context.Context, alias string) error {
 	return errors.Join(errs...)
 }
 
+// distantTime bounds how long the kernel is waited for, as package rtnl does.
+const distantTime = 10 * time.Second
+
+// dial opens a socket for requests that the library of [Handle] has no words for.
+func dial() (*netlink.Conn, error) {
+	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
+	}
+	if err := conn.SetDeadline(time.Now().Add(distantTime)); err != nil {
+		return nil, errors.Join(fmt.Errorf("set timeout of rtnetlink socket: %w", err), conn.Close())
+	}
+	return conn, nil
+}
+
 // distantLink is a link in another namespace.
 type distantLink struct {
 	nsid  uint32
@@ -58,9 +74,9 @@ type distantLink struct {
 }
 
 func (h *Handle) elsewhere(ctx context.Context) ([]distantLink, error) {
-	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	conn, err := dial()
 	if err != nil {
-		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
+		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
 	ids, err := namespaceIDs(ctx, conn)
@@ -147,7 +163,7 @@ func ourLinks(ctx context.Context, conn *netlink.Conn, nsid uint32) ([]distantLi
 }
 
 func (l distantLink) remove() error {
-	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	conn, err := dial()
 	if err != nil {
 		return err
 	}
