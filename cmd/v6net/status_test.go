@@ -24,6 +24,17 @@ func TestPrintStatus(t *testing.T) {
 			"v6net 1.2.3",
 			"no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME)",
 		}},
+		{"networks on a parent", spec.Status{Version: "1.2.3", Networks: []spec.NetworkStatus{
+			{Network: spec.Network{ID: strings.Repeat("a", 64), Options: spec.Options{Mode: spec.ModeMacvlan, MacvlanMode: spec.MacvlanBridge, Inbound: spec.InboundOpen},
+				IPv6: []spec.Subnet{{Prefix: prefix("2001:db8:1::/64"), Source: spec.SourceStatic, Reason: "named by --subnet", Host: addr("2001:db8:1::9")}}}, Parent: "eth0"},
+			{Network: spec.Network{ID: strings.Repeat("b", 64), Options: spec.Options{Mode: spec.ModeIPvlan, IPvlanMode: spec.IPvlanL3, Inbound: spec.InboundOpen}}, Parent: "eth0.50"},
+		}}, []string{
+			"v6net 1.2.3",
+			"NETWORK aaaaaaaaaaaa macvlan bridge on eth0, inbound open",
+			"prefix 2001:db8:1::/64 static named by --subnet",
+			"this host 2001:db8:1::9",
+			"NETWORK bbbbbbbbbbbb ipvlan l3 on eth0.50, inbound open",
+		}},
 		{"everything", spec.Status{
 			Version: "1.2.3",
 			Networks: []spec.NetworkStatus{
