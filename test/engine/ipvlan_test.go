@@ -65,9 +65,7 @@ func testIPvlanL3(t *testing.T, l *lab, mode string) {
 	l.container(t, "other", "--network", "net")
 	address := l.ipv6(t, "web", "net")
 	mustFetch(t, l.far, bracket(address))
-	if got, want := l.resolve(t, address), macOn(t, l.host, "eth0"); got != want {
-		t.Errorf("%q answers for %s, want the host at %s", got, address, want)
-	}
+	l.mustResolve(t, address, macOn(t, l.host, "eth0"))
 	if got, err := l.fetchIn(t, "web", bracket(farIPv6)); err != nil || got != address {
 		t.Errorf("far sees the client %q (%v), want %s", got, err, address)
 	}

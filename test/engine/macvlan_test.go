@@ -41,6 +41,19 @@ func (l *lab) macOf(t *testing.T, container string) string {
 	return strings.Fields(l.in(t, container, "ip", "-brief", "link", "show", "dev", "eth0"))[2]
 }
 
+// mustResolve checks who answers for an address on the link. It asks again where
+// nobody does: resolve waits for a second, which is short on an emulated machine.
+func (l *lab) mustResolve(t *testing.T, address, want string) {
+	t.Helper()
+	got := ""
+	for deadline := time.Now().Add(3 * fetchTimeout); got == "" && time.Now().Before(deadline); {
+		got = l.resolve(t, address)
+	}
+	if got != want {
+		t.Errorf("%q answers for %s, want %s", got, address, want)
+	}
+}
+
 func macOn(t *testing.T, h *testnet.Host, link string) string {
 	t.Helper()
 	return strings.Fields(h.Run(t, "ip", "-brief", "link", "show", "dev", link))[2]
@@ -55,9 +68,7 @@ func testOnParent(t *testing.T, l *lab, mode string) {
 	l.container(t, "other", "--network", "net")
 	address := l.ipv6(t, "web", "net")
 	mustFetch(t, l.far, bracket(address))
-	if got, want := l.resolve(t, address), l.macOf(t, "web"); got != want {
-		t.Errorf("%q answers for %s, want the container's %s", got, address, want)
-	}
+	l.mustResolve(t, address, l.macOf(t, "web"))
 	if got, err := l.fetchIn(t, "web", bracket(farIPv6)); err != nil || got != address {
 		t.Errorf("far sees the client %q (%v), want %s", got, err, address)
 	}
