@@ -57,3 +57,5 @@ require (
 	golang.org/x/time v0.16.0 // indirect
 	gotest.tools/v3 v3.5.2 // indirect
 )
+
+tool github.com/cilium/ebpf/cmd/bpf2go

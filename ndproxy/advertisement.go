@@ -10,7 +10,8 @@ const FrameLen = optionOffset + lladdrLen
 
 // An Advertisement is a neighbor advertisement of the proxy (RFC 4861 §4.4). Its
 // Router flag is always set, because who proxies is a router, its Override flag
-// never (§7.2.8), and it always carries the target link-layer address.
+// not unless [Knobs] want it (§7.2.8), and it always carries the target
+// link-layer address.
 type Advertisement struct {
 	Target       netip.Addr
 	HardwareAddr [6]byte // where to reach Target: the proxy's own
@@ -18,6 +19,7 @@ type Advertisement struct {
 	Destination  netip.Addr
 	NextHop      [6]byte // hardware address of Destination
 	Solicited    bool
+	Override     bool
 }
 
 // unsolicited tells the link's neighbors about a new target (RFC 4861 §7.2.6).
@@ -27,7 +29,7 @@ func unsolicited(target netip.Addr, at Station) Advertisement {
 
 func (s Station) advertise(target, destination netip.Addr, nextHop [6]byte) Advertisement {
 	source := s.LinkLocal
-	if !source.IsValid() {
+	if !source.IsValid() || s.TargetAsSource {
 		source = target
 	}
 	return Advertisement{
@@ -35,6 +37,7 @@ func (s Station) advertise(target, destination netip.Addr, nextHop [6]byte) Adve
 		Source: source, Destination: destination, NextHop: nextHop,
 		// RFC 4861 §7.2.4: unsolicited and to all nodes, or solicited and to one.
 		Solicited: !destination.IsMulticast(),
+		Override:  s.Override,
 	}
 }
 
@@ -42,15 +45,28 @@ func (s Station) advertise(target, destination netip.Addr, nextHop [6]byte) Adve
 const (
 	flagRouter    = 1 << 7
 	flagSolicited = 1 << 6
+	flagOverride  = 1 << 5
 )
 
-// AppendFrame appends the advertisement's Ethernet frame, FrameLen bytes.
-func (a Advertisement) AppendFrame(b []byte) []byte {
-	start := len(b)
+// SolicitedFlags are the flags of a solicited answer, in the message's fifth byte.
+func (s Station) SolicitedFlags() byte {
+	return s.advertise(allNodes, allNodes, [6]byte{}).flags() | flagSolicited
+}
+
+func (a Advertisement) flags() byte {
 	flags := byte(flagRouter)
 	if a.Solicited {
 		flags |= flagSolicited
 	}
+	if a.Override {
+		flags |= flagOverride
+	}
+	return flags
+}
+
+// AppendFrame appends the advertisement's Ethernet frame, FrameLen bytes.
+func (a Advertisement) AppendFrame(b []byte) []byte {
+	start := len(b)
 	source, destination, target := a.Source.As16(), a.Destination.As16(), a.Target.As16()
 
 	b = append(b, a.NextHop[:]...)
@@ -63,7 +79,7 @@ func (a Advertisement) AppendFrame(b []byte) []byte {
 	b = append(b, source[:]...)
 	b = append(b, destination[:]...)
 
-	b = append(b, typeAdvertisement, 0, 0, 0, flags, 0, 0, 0)
+	b = append(b, typeAdvertisement, 0, 0, 0, a.flags(), 0, 0, 0)
 	b = append(b, target[:]...)
 	b = append(b, optionTargetLinkLayer, lladdrLen/8)
 	b = append(b, a.HardwareAddr[:]...)

@@ -18,12 +18,43 @@ type Conn interface {
 	// LinkLocal is the link's own link-local address, zero while it has none.
 	LinkLocal() netip.Addr
 
+	// Gateways are the routers on the link that the host sends by, for which a
+	// lease is to be known.
+	Gateways() []netip.Addr
+
 	// Join makes sure that solicitations for addr arrive, by membership of its
-	// solicited-node group (RFC 4861 §7.2.8), and Leave ends that. Both are
-	// idempotent. Without either, frames arrive where no switch on the way prunes
-	// multicast by MLD.
+	// solicited-node group (RFC 4861 §7.2.8) or, for many, as JoinAll does, and
+	// Leave ends that. Both are idempotent.
 	Join(addr netip.Addr) error
 	Leave(addr netip.Addr) error
+
+	// JoinAll has the link receive all multicast, so that solicitations for any
+	// address arrive that no switch on the way prunes by MLD.
+	JoinAll() error
+}
+
+// A FastPath is a Conn that answers for the leases itself what needs no
+// judgement, once it is attached; the rest comes to Read as with any Conn.
+type FastPath interface {
+	Conn
+
+	// Attach begins to answer for what was added, as Decide would on a link where
+	// the host appears as at, within the limits of knobs.
+	Attach(at Station, knobs Knobs) error
+
+	// Add and Remove have taken effect when they return, before Attach or after.
+	Add(addr netip.Addr) error
+	Remove(addr netip.Addr) error
+
+	// SetPrefixes replaces the prefixes that are answered for as a whole.
+	SetPrefixes(prefixes []netip.Prefix) error
+
+	// Detach ends what Attach began. It is what remains when something fails.
+	Detach() error
+
+	// Count calls f with every reason and how many frames it has settled, also
+	// after Close.
+	Count(f func(Reason, uint64))
 }
 
 // A Station is how the host appears on a link.
@@ -33,8 +64,8 @@ type Station struct {
 	// LinkLocal is the source of advertisements, an address of the link itself
 	// (RFC 4861 §4.4). While it is zero their source is their target.
 	LinkLocal netip.Addr
-}
 
-func station(c Conn) Station {
-	return Station{HardwareAddr: c.HardwareAddr(), LinkLocal: c.LinkLocal()}
+	Override, TargetAsSource bool // see [Knobs]
+
+	Nonces Nonces // of the probes that it sends
 }

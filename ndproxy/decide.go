@@ -14,29 +14,33 @@ type Leases interface {
 
 // Decide judges one Ethernet frame that was received by the station at. It keeps
 // no state, allocates nothing and asks leases once, for the target of a valid
-// solicitation. The frame may be padded, and may be anything.
+// message. The frame may be padded, and may be anything.
 //
-// The proxy is the only one for its leases, so it answers at once and leaves out
-// the random delay of RFC 4861 §7.2.8.
+// The random delay of RFC 4861 §7.2.8 is the caller's: one proxy alone for its
+// leases needs none.
 func Decide(frame []byte, at Station, leases Leases) Verdict {
-	s, reason := parse(frame, at)
-	if reason.Action() != Answer {
+	m, reason := parse(frame, at)
+	if reason.Action() != Answer && reason != Conflict {
 		return Verdict{Reason: reason}
 	}
-	if !leases.Has(s.target) {
+	switch leased := leases.Has(m.target); {
+	case reason == Conflict && leased:
+		return Verdict{Reason: reason, Rival: Rival{m.target, m.from}}
+	case reason == Conflict:
+		return Verdict{Reason: Advertised}
+	case !leased:
 		return Verdict{Reason: UnknownTarget}
-	}
-	if reason == Defended {
-		return Verdict{Reason: reason, Advertisement: unsolicited(s.target, at)}
+	case reason == Defended:
+		return Verdict{Reason: reason, Advertisement: unsolicited(m.target, at)}
 	}
 	// To the station that asked, not to whom its options name: a solicitation
 	// need not carry a source link-layer address (§7.2.2), and what is sent back
 	// to the sender cannot be aimed at somebody else.
-	return Verdict{Reason: reason, Advertisement: at.advertise(s.target, s.source, s.from)}
+	return Verdict{Reason: reason, Advertisement: at.advertise(m.target, m.source, m.from)}
 }
 
-// solicitation is what an answer needs to know of a valid solicitation.
-type solicitation struct {
+// message is what needs to be known of a valid solicitation or advertisement.
+type message struct {
 	from   [6]byte    // the frame's sender
 	source netip.Addr // unspecified for duplicate address detection
 	target netip.Addr
@@ -44,8 +48,10 @@ type solicitation struct {
 
 // parse validates a frame as RFC 4861 §7.1.1 and RFC 6980 demand. The reason is
 // that of the answer which a leased target deserves, or why there is none.
-func parse(frame []byte, at Station) (solicitation, Reason) {
-	var s solicitation
+//
+// An advertisement is held to §7.1.2; its reason is Conflict.
+func parse(frame []byte, at Station) (message, Reason) {
+	var s message
 	if len(frame) < icmpOffset || binary.BigEndian.Uint16(frame[12:]) != etherTypeIPv6 || frame[ipv6Offset]>>4 != 6 {
 		return s, NotSolicitation
 	}
@@ -73,8 +79,8 @@ func parse(frame []byte, at Station) (solicitation, Reason) {
 	if length > len(ip)-ipv6Len {
 		return s, Truncated
 	}
-	message := ip[ipv6Len:][:length] // Ethernet may have padded it
-	if length == 0 || message[0] != typeSolicitation {
+	body := ip[ipv6Len:][:length] // Ethernet may have padded it
+	if length == 0 || body[0] != typeSolicitation && body[0] != typeAdvertisement {
 		return s, NotSolicitation
 	}
 
@@ -83,13 +89,13 @@ func parse(frame []byte, at Station) (solicitation, Reason) {
 		return s, BadHopLimit
 	case length < neighborLen:
 		return s, BadLength
-	case checksum(ip[8:ipv6Len], message) != 0:
+	case checksum(ip[8:ipv6Len], body) != 0:
 		return s, BadChecksum
-	case message[1] != 0:
+	case body[1] != 0:
 		return s, BadCode
 	}
 	s.source = netip.AddrFrom16([16]byte(ip[8:]))
-	s.target = netip.AddrFrom16([16]byte(message[8:]))
+	s.target = netip.AddrFrom16([16]byte(body[8:]))
 	if s.target.IsMulticast() {
 		return s, BadTarget
 	}
@@ -98,16 +104,23 @@ func parse(frame []byte, at Station) (solicitation, Reason) {
 	if s.source.IsMulticast() || s.source.IsLoopback() || s.from[0]&1 != 0 {
 		return s, BadSource
 	}
-	sourceLinkLayer, ok := walkOptions(message[neighborLen:])
-	if !ok {
+	o, ok := walkOptions(body[neighborLen:])
+	switch {
+	case !ok:
 		return s, BadOption
+	case body[0] == typeAdvertisement && ip[24] == 0xff && body[4]&flagSolicited != 0:
+		return s, BadSolicited
+	case body[0] == typeAdvertisement:
+		return s, Conflict
 	}
 	if s.source.IsUnspecified() {
 		switch {
 		case !bytes.Equal(ip[24:][:len(solicitedNode)], solicitedNode[:]):
 			return s, BadDestination
-		case sourceLinkLayer:
+		case o.sourceLinkLayer:
 			return s, BadDADOption
+		case at.Nonces.own(s.target, o.nonce):
+			return s, Looped
 		}
 		return s, Defended
 	}
@@ -117,15 +130,27 @@ func parse(frame []byte, at Station) (solicitation, Reason) {
 	return s, Probed
 }
 
-// walkOptions reports whether a source link-layer address is among the options,
-// and whether all of them have a length, which §4.6 counts in units of 8 bytes.
-func walkOptions(b []byte) (sourceLinkLayer, ok bool) {
+// options are what counts of those of a message.
+type options struct {
+	sourceLinkLayer bool
+	nonce           []byte
+}
+
+// walkOptions reads options, and reports whether all of them have a length, which
+// RFC 4861 §4.6 counts in units of 8 bytes.
+func walkOptions(b []byte) (o options, ok bool) {
 	for len(b) > 0 {
 		if len(b) < 2 || b[1] == 0 || int(b[1])*8 > len(b) {
-			return false, false
+			return options{}, false
 		}
-		sourceLinkLayer = sourceLinkLayer || b[0] == optionSourceLinkLayer
-		b = b[int(b[1])*8:]
+		length := int(b[1]) * 8
+		switch b[0] {
+		case optionSourceLinkLayer:
+			o.sourceLinkLayer = true
+		case optionNonce:
+			o.nonce = b[2:length]
+		}
+		b = b[length:]
 	}
-	return sourceLinkLayer, true
+	return o, true
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -20,8 +21,9 @@ const (
 	maxRedial = time.Minute
 )
 
-// maxNotices bounds how many addresses wait to be told to a link. What exceeds
-// it is not told: neighbors then find the address by solicitation.
+// maxNotices bounds how many addresses wait to be told to a link. For more than
+// that no group is joined but all multicast received, and what exceeds it is not
+// told: neighbors then find the address by solicitation.
 const maxNotices = 512
 
 // noticeInterval spaces what is told, so that many leases are no flood.
@@ -32,21 +34,39 @@ var (
 	errChanged   = errors.New("the link has changed")
 )
 
+// The data paths of a link.
+const (
+	pathPacket = "packet"
+	pathEBPF   = "ebpf"
+)
+
 // A link is a parent link with leases, whether it exists or not.
 type link struct {
 	name    string
 	log     *slog.Logger
 	proxy   Proxy
+	rivals  rivals
 	stop    context.CancelFunc // set by Supervisor.Run, under its mutex
 	changed chan struct{}      // holds one event
 
 	mu      sync.Mutex
 	err     error           // nil while the proxy runs
 	notices chan netip.Addr // nil while it does not
+	many    bool            // more notices came than could wait
+	fast    FastPath        // nil where there is none, or it has failed
+	slow    error           // why there is no fast path, if one was wanted
 }
 
-func newLink(name string, log *slog.Logger) *link {
-	return &link{name: name, log: log.With("link", name), changed: make(chan struct{}, 1), err: errNotDialed}
+func newLink(name string, knobs Knobs, log *slog.Logger) *link {
+	l := &link{name: name, log: log.With("link", name), changed: make(chan struct{}, 1), err: errNotDialed}
+	l.proxy.Knobs, l.proxy.nonces = knobs, NewNonces()
+	l.proxy.Rival = func(r Rival) {
+		if l.rivals.see(r.Target, r.HardwareAddr, time.Now()) {
+			l.log.Warn("another host answers for an address of ours",
+				"address", r.Target, "mac", net.HardwareAddr(r.HardwareAddr[:]).String())
+		}
+	}
+	return l
 }
 
 // change makes run dial again. It does not block.
@@ -57,24 +77,101 @@ func (l *link) change() {
 	}
 }
 
-// notice has a new or removed lease told to the link. It does not block.
-func (l *link) notice(addr netip.Addr) {
+// add and remove report whether that was a change.
+func (l *link) add(addr netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.proxy.Leases.Add(addr) {
+		return false
+	}
+	if l.fast != nil {
+		l.speed(l.fast.Add(addr))
+	}
+	l.notice(addr)
+	return true
+}
+
+func (l *link) remove(addr netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.proxy.Leases.Remove(addr) {
+		return false
+	}
+	if l.fast != nil {
+		l.speed(l.fast.Remove(addr))
+	}
+	l.rivals.forget(addr)
+	l.notice(addr)
+	return true
+}
+
+// setPrefix begins or ends answering for a prefix, and reports a change.
+func (l *link) setPrefix(prefix netip.Prefix, on bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change := l.proxy.prefixes.remove
+	if on {
+		change = l.proxy.prefixes.add
+	}
+	if !change(prefix) {
+		return false
+	}
+	if l.fast != nil {
+		l.speed(l.fast.SetPrefixes(l.proxy.prefixes.all()))
+	}
+	l.many = true // solicitations for any of its addresses have to arrive
+	l.notice(netip.Addr{})
+	return true
+}
+
+func (l *link) idle() bool { return l.proxy.Leases.Len() == 0 && len(l.proxy.prefixes.all()) == 0 }
+
+// speed gives the fast path up when it has failed: what it does not know of it
+// would keep from the other one. The caller holds l.mu.
+func (l *link) speed(err error) {
+	if err == nil {
+		return
+	}
+	l.slow = errors.Join(err, l.fast.Detach())
+	l.log.Warn("the fast path of the NDP proxy has failed; packets are answered one by one", "error", l.slow)
+	l.settle()
+}
+
+// settle takes the fast path's counters over, at its end. The caller holds l.mu.
+func (l *link) settle() {
+	if l.fast != nil {
+		l.fast.Count(func(r Reason, n uint64) { l.proxy.Counters.n[r].Add(n) })
+	}
+	l.fast = nil
+}
+
+// notice has a new or removed lease told to the link. It does not block. The
+// caller holds l.mu.
+func (l *link) notice(addr netip.Addr) {
 	select {
 	case l.notices <- addr: // blocks while nil: a session tells all leases when it begins
 	default:
+		l.many = true
 	}
 }
 
 func (l *link) status() spec.ProxyStatus {
 	s := spec.ProxyStatus{
-		Parent: l.name, Path: "packet",
+		Parent: l.name, Path: pathPacket,
 		Addresses: slices.SortedFunc(l.proxy.Leases.All(), netip.Addr.Compare),
-		Counters:  l.proxy.Counters.Snapshot(),
+		Prefixes:  slices.SortedFunc(slices.Values(l.proxy.prefixes.all()), netip.Prefix.Compare),
+		Conflicts: l.rivals.list(),
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	s.Counters = l.proxy.Counters.Snapshot()
+	if l.fast != nil {
+		s.Path = pathEBPF
+		l.fast.Count(func(r Reason, n uint64) { s.Counters[r.String()] += n })
+	}
+	if l.slow != nil {
+		s.PathError = l.slow.Error()
+	}
 	if l.err != nil {
 		s.Error = l.err.Error()
 	}
@@ -82,17 +179,17 @@ func (l *link) status() spec.ProxyStatus {
 }
 
 // run proxies on the link until ctx ends.
-func (l *link) run(ctx context.Context, dial func(context.Context, string) (Conn, error)) {
+func (l *link) run(ctx context.Context, dial Dialer) {
 	wait := minRedial
 	for ctx.Err() == nil {
 		select {
 		case <-l.changed: // events up to here are about the link that is now dialed
 		default:
 		}
-		conn, err := dial(ctx, l.name)
+		conn, slow, err := dial(ctx, l.name)
 		if err == nil {
 			wait = minRedial
-			if err = l.session(ctx, conn); errors.Is(err, errChanged) {
+			if err = l.session(ctx, conn, slow); errors.Is(err, errChanged) {
 				continue
 			}
 		}
@@ -112,14 +209,16 @@ func (l *link) run(ctx context.Context, dial func(context.Context, string) (Conn
 
 // session proxies on conn and closes it. Its error is nil when ctx ended,
 // errChanged when the link has changed, or why reading failed.
-func (l *link) session(parent context.Context, conn Conn) error {
+func (l *link) session(parent context.Context, conn Conn, slow error) error {
 	notices := make(chan netip.Addr, maxNotices)
-	l.begin(notices)
+	l.begin(notices, slow)
 	defer l.end()
 
 	ctx, cancel := context.WithCancelCause(parent)
 	var running sync.WaitGroup
-	running.Go(func() { l.tell(ctx, conn, notices) })
+	told := make(chan netip.Addr, maxNotices)
+	running.Go(func() { l.join(ctx, conn, notices, told) })
+	running.Go(func() { l.tell(ctx, conn, told) })
 	running.Go(func() {
 		select {
 		case <-ctx.Done():
@@ -127,6 +226,9 @@ func (l *link) session(parent context.Context, conn Conn) error {
 			cancel(errChanged)
 		}
 	})
+	if fast, ok := conn.(FastPath); ok {
+		running.Go(func() { l.accelerate(ctx, fast) })
+	}
 	err := l.proxy.Run(ctx, conn)
 	cancel(err)
 	running.Wait()
@@ -137,11 +239,22 @@ func (l *link) session(parent context.Context, conn Conn) error {
 }
 
 // begin has all leases told, and those that come from now on.
-func (l *link) begin(notices chan netip.Addr) {
+func (l *link) begin(notices chan netip.Addr, slow error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.log.Info("proxying neighbor discovery", "addresses", l.proxy.Leases.Len())
-	l.err, l.notices = nil, notices
+	path := pathEBPF
+	if slow != nil {
+		path = pathPacket
+	}
+	if slow != nil && (l.slow == nil || l.slow.Error() != slow.Error()) {
+		l.log.Warn("the NDP proxy answers by packet socket: no eBPF", "error", slow)
+	}
+	l.log.Info("proxying neighbor discovery", "addresses", l.proxy.Leases.Len(), "path", path)
+	l.err, l.notices, l.slow = nil, notices, slow
+	l.many = l.proxy.Leases.Len() > maxNotices || len(l.proxy.prefixes.all()) > 0
+	if l.many {
+		notices <- netip.Addr{} // it is empty: this does not block
+	}
 	for addr := range l.proxy.Leases.All() {
 		select {
 		case notices <- addr:
@@ -155,6 +268,47 @@ func (l *link) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.notices = nil
+	l.settle()
+}
+
+// accelerate fills the fast path and attaches it. Until then, and if that fails,
+// all is answered without it.
+func (l *link) accelerate(ctx context.Context, fast FastPath) {
+	l.mu.Lock()
+	l.fast = fast
+	l.speed(fast.SetPrefixes(l.proxy.prefixes.all()))
+	l.mu.Unlock()
+	// Locked for a piece at a time: there may be a million, and who adds another
+	// is not to wait for all.
+	const piece = 4096
+	addrs := make([]netip.Addr, 0, piece)
+	fill := func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, addr := range addrs {
+			if l.fast == nil || ctx.Err() != nil {
+				return false
+			}
+			if l.proxy.Leases.Has(addr) { // still: what was removed meanwhile must not come back
+				l.speed(fast.Add(addr))
+			}
+		}
+		addrs = addrs[:0]
+		return l.fast != nil && ctx.Err() == nil
+	}
+	for addr := range l.proxy.Leases.All() {
+		if addrs = append(addrs, addr); len(addrs) == piece && !fill() {
+			return
+		}
+	}
+	if !fill() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fast != nil && ctx.Err() == nil {
+		l.speed(fast.Attach(l.proxy.station(fast), l.proxy.Knobs))
+	}
 }
 
 // degrade records why the link does not work, and logs it once.
@@ -167,35 +321,77 @@ func (l *link) degrade(err error) {
 	l.err = err
 }
 
-// tell brings the link in step with the leases named by notices: it joins the
-// group of a live one and advertises it, so that upstream learns at once
-// (RFC 9131), and leaves that of another.
-func (l *link) tell(ctx context.Context, conn Conn, notices <-chan netip.Addr) {
+// join brings the memberships of the link in step with the leases named by
+// notices, and passes the live ones on to tell.
+func (l *link) join(ctx context.Context, conn Conn, notices <-chan netip.Addr, told chan<- netip.Addr) {
+	for {
+		var addr netip.Addr
+		select {
+		case <-ctx.Done():
+			return
+		case addr = <-notices:
+		}
+		l.mu.Lock()
+		many := l.many
+		l.many = false
+		l.mu.Unlock()
+		var err error
+		if many {
+			if err = conn.JoinAll(); err != nil {
+				err = fmt.Errorf("receive all multicast: %w", err)
+			}
+		}
+		switch {
+		case !addr.IsValid():
+		case l.proxy.Leases.Has(addr):
+			err = errors.Join(err, wrap("join the group of", addr, conn.Join(addr)))
+			select {
+			case told <- addr: // after joining: who hears of addr may ask for it
+			default:
+			}
+		default:
+			err = errors.Join(err, wrap("leave the group of", addr, conn.Leave(addr)))
+		}
+		l.complain(ctx, err)
+	}
+}
+
+// tell makes live leases known on the link, so that upstream learns at once: by
+// an unsolicited advertisement (RFC 9131), by a probe, whose answer would be a
+// conflict, and by asking for every gateway on the lease's behalf.
+func (l *link) tell(ctx context.Context, conn Conn, told <-chan netip.Addr) {
 	frame := make([]byte, 0, FrameLen)
 	pace := time.NewTicker(noticeInterval)
 	defer pace.Stop()
 	for {
-		var err error
+		var addr netip.Addr
 		select {
 		case <-ctx.Done():
 			return
-		case addr := <-notices:
-			if l.proxy.Leases.Has(addr) {
-				joined := conn.Join(addr) // first: who hears of addr may ask for it
-				_, sent := conn.Write(unsolicited(addr, station(conn)).AppendFrame(frame))
-				err = errors.Join(wrap("join the group of", addr, joined), wrap("announce", addr, sent))
-			} else {
-				err = wrap("leave the group of", addr, conn.Leave(addr))
-			}
+		case addr = <-told:
 		}
-		if err != nil && ctx.Err() == nil {
-			l.log.Warn("address not told to the link", "error", err)
+		if l.proxy.Leases.Has(addr) {
+			at := l.proxy.station(conn)
+			_, probed := conn.Write(probe(frame, addr, at))
+			_, sent := conn.Write(unsolicited(addr, at).AppendFrame(frame))
+			err := errors.Join(wrap("probe for", addr, probed), wrap("announce", addr, sent))
+			for _, gateway := range conn.Gateways() {
+				_, sent := conn.Write(solicit(frame, addr, gateway, at))
+				err = errors.Join(err, wrap("ask for a gateway on behalf of", addr, sent))
+			}
+			l.complain(ctx, err)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-pace.C:
 		}
+	}
+}
+
+func (l *link) complain(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		l.log.Warn("address not told to the link", "error", err)
 	}
 }
 

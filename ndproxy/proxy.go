@@ -1,16 +1,12 @@
 package ndproxy
 
 import (
-	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
+	"sync"
 	"time"
 )
-
-// DefaultRate is how many answers per second one link gets at most, in bursts of
-// a tenth of that. The limit is for all solicitors together: who floods for live
-// leases spends the others' share too.
-const DefaultRate = 100_000
 
 // maxFrame holds any frame: the largest IPv6 packet without the jumbo option.
 const maxFrame = ethernetLen + ipv6Len + 1<<16
@@ -19,7 +15,24 @@ const maxFrame = ethernetLen + ipv6Len + 1<<16
 type Proxy struct {
 	Leases   Table
 	Counters Counters
-	Rate     int // answers per second; 0: DefaultRate. Read when Run begins
+	Knobs    Knobs // read when Run begins
+
+	// Rival is told of every Conflict; nil: nobody is.
+	Rival func(Rival)
+
+	prefixes prefixes
+	nonces   Nonces
+}
+
+// Has reports whether to answer for addr.
+func (p *Proxy) Has(addr netip.Addr) bool { return p.Leases.Has(addr) || p.prefixes.has(addr) }
+
+// station is how the host appears on conn.
+func (p *Proxy) station(conn Conn) Station {
+	return Station{
+		HardwareAddr: conn.HardwareAddr(), LinkLocal: conn.LinkLocal(),
+		Override: p.Knobs.Override, TargetAsSource: p.Knobs.TargetAsSource, Nonces: p.nonces,
+	}
 }
 
 // Run answers what conn receives until ctx ends, and then returns nil, or until
@@ -30,7 +43,7 @@ func (p *Proxy) Run(ctx context.Context, conn Conn) error {
 		defer close(closed)
 		_ = conn.Close() // ends Read
 	})
-	err := p.answer(conn)
+	err := p.answer(ctx, conn)
 	if stop() {
 		_ = conn.Close() // the error of reading is what counts
 	} else {
@@ -43,23 +56,47 @@ func (p *Proxy) Run(ctx context.Context, conn Conn) error {
 }
 
 // answer returns the first error of reading.
-func (p *Proxy) answer(conn Conn) error {
+func (p *Proxy) answer(ctx context.Context, conn Conn) error {
 	in, out := make([]byte, maxFrame), make([]byte, 0, FrameLen)
-	rate := float64(cmp.Or(p.Rate, DefaultRate))
-	limit := newLimiter(rate, rate/10, time.Now())
+	limit, began := newShares(p.Knobs.Rates()), time.Now()
+	later, end := p.delay(ctx, conn)
+	defer end()
 	for {
 		n, err := conn.Read(in)
 		if err != nil {
 			return err
 		}
-		v := Decide(in[:n], station(conn), &p.Leases)
-		if v.Action() == Answer {
-			if !limit.allow(time.Now()) {
-				v.Reason = RateLimited
-			} else if _, err := conn.Write(v.Advertisement.AppendFrame(out)); err != nil {
+		v := Decide(in[:n], p.station(conn), p)
+		switch {
+		case v.Reason == Conflict && p.Rival != nil:
+			p.Rival(v.Rival)
+		case v.Action() != Answer:
+		case !limit.take([6]byte(in[6:]), time.Since(began)):
+			v.Reason = RateLimited
+		case later != nil && v.Reason == Solicited:
+			if !later.put(v.Advertisement) {
+				v.Reason = SendFailed
+			}
+		default:
+			if _, err := conn.Write(v.Advertisement.AppendFrame(out)); err != nil {
 				v.Reason = SendFailed // a link that is gone fails to read, too
 			}
 		}
 		p.Counters.count(v.Reason)
 	}
+}
+
+// delay begins the sending of delayed answers, where there are to be any.
+func (p *Proxy) delay(ctx context.Context, conn Conn) (later *delayed, end func()) {
+	if p.Knobs.Delay <= 0 {
+		return nil, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	later = newDelayed(p.Knobs.Delay)
+	var running sync.WaitGroup
+	out := make([]byte, 0, FrameLen)
+	running.Go(func() {
+		later.run(ctx, p, func(a Advertisement) { _, _ = conn.Write(a.AppendFrame(out)) })
+	})
+	return later, func() { cancel(); running.Wait() }
 }

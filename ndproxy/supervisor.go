@@ -12,11 +12,16 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
+// A Dialer opens a link. If the Conn is no [FastPath] although one was wanted,
+// slow says why.
+type Dialer func(ctx context.Context, link string) (conn Conn, slow error, err error)
+
 // A Supervisor keeps one Proxy running on every link that has leases. A link
 // that is missing or fails degrades alone, and heals by itself.
 type Supervisor struct {
-	dial func(ctx context.Context, link string) (Conn, error)
-	log  *slog.Logger
+	dial  Dialer
+	knobs Knobs
+	log   *slog.Logger
 
 	mu    sync.Mutex
 	links map[string]*link
@@ -24,8 +29,8 @@ type Supervisor struct {
 }
 
 // NewSupervisor makes a Supervisor that opens links by dial.
-func NewSupervisor(dial func(ctx context.Context, link string) (Conn, error), log *slog.Logger) *Supervisor {
-	return &Supervisor{dial: dial, log: log, links: make(map[string]*link)}
+func NewSupervisor(dial Dialer, knobs Knobs, log *slog.Logger) *Supervisor {
+	return &Supervisor{dial: dial, knobs: knobs, log: log, links: make(map[string]*link)}
 }
 
 // Run proxies until ctx ends, waits for everything it started, and returns nil.
@@ -53,46 +58,63 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	return nil
 }
 
-// Add answers for addr on link from now on, and tells the link's neighbors if
+// Add answers for addr on the link of that name from now on, and tells the link's neighbors if
 // the link works. It does not wait for the link. Adding again is no change; an
 // address that is not IPv6 is not proxied.
-func (s *Supervisor) Add(link string, addr netip.Addr) {
+func (s *Supervisor) Add(name string, addr netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l, known := s.links[link]
+	s.begin(name, func(l *link) bool { return l.add(addr) })
+}
+
+// AddPrefix answers for every address of prefix, of which all must be ours, and
+// RemovePrefix ends that. Either again is no change.
+func (s *Supervisor) AddPrefix(name string, prefix netip.Prefix) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begin(name, func(l *link) bool { return l.setPrefix(prefix.Masked(), true) })
+}
+
+// RemovePrefix is the way back.
+func (s *Supervisor) RemovePrefix(name string, prefix netip.Prefix) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finish(name, func(l *link) bool { return l.setPrefix(prefix.Masked(), false) })
+}
+
+// begin adds to a link, which runs from its first addition on.
+func (s *Supervisor) begin(name string, add func(*link) bool) {
+	l, known := s.links[name]
 	if !known {
-		l = newLink(link, s.log)
+		l = newLink(name, s.knobs, s.log)
 	}
-	if !l.proxy.Leases.Add(addr) {
+	if !add(l) || known {
 		return
 	}
-	if known {
-		l.notice(addr)
-		return
-	}
-	s.links[link] = l
+	s.links[name] = l
 	if s.start != nil {
 		s.start(l)
 	}
 }
 
-// Remove ends what Add began: once it returns, no solicitation that arrives is
-// answered. Removing what is not there is no change.
-func (s *Supervisor) Remove(link string, addr netip.Addr) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l, known := s.links[link]
-	if !known || !l.proxy.Leases.Remove(addr) {
+// finish removes from a link, which ends with its last removal.
+func (s *Supervisor) finish(name string, remove func(*link) bool) {
+	l, known := s.links[name]
+	if !known || !remove(l) || !l.idle() {
 		return
 	}
-	if l.proxy.Leases.Len() > 0 {
-		l.notice(addr)
-		return
-	}
-	delete(s.links, link)
+	delete(s.links, name)
 	if l.stop != nil {
 		l.stop()
 	}
+}
+
+// Remove ends what Add began: once it returns, no solicitation that arrives is
+// answered. Removing what is not there is no change.
+func (s *Supervisor) Remove(name string, addr netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finish(name, func(l *link) bool { return l.remove(addr) })
 }
 
 // LinkChanged says that link came, went, or changed an address, its MAC or its

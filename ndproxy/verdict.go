@@ -1,6 +1,9 @@
 package ndproxy
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // An Action is what becomes of a received frame.
 type Action uint8
@@ -37,6 +40,9 @@ const (
 	OtherHost                     // the frame is for another station
 	ExtensionHeader               // an extension header before the message
 	UnknownTarget                 // no live lease (RFC 6583)
+	Looped                        // our own probe, sent back by the network (RFC 7527)
+	Advertised                    // another node's advertisement of an address that is none of ours
+	Conflict                      // another node's advertisement of a lease
 
 	Truncated      // shorter than its headers say
 	Fragmented     // RFC 6980 §5
@@ -49,8 +55,9 @@ const (
 	BadSource      // no unicast address; or not that of one station
 	BadDestination // from ::, and not to a solicited-node group
 	BadDADOption   // from ::, and with a source link-layer address
+	BadSolicited   // an advertisement to a group that claims to be solicited (§7.1.2)
 	RateLimited    // more than we are willing to answer
-	SendFailed     // the link did not take the answer
+	SendFailed     // the link did not take the answer, or too many wait to be sent
 
 	Solicited // resolution: multicast, answered to the solicitor
 	Probed    // unreachability detection: unicast, answered to the solicitor (RFC 4861 §7.3)
@@ -68,6 +75,9 @@ var reasonTable = [reasons]struct {
 	OtherHost:       {"other_host", Ignore},
 	ExtensionHeader: {"extension_header", Ignore},
 	UnknownTarget:   {"unknown_target", Ignore},
+	Looped:          {"looped", Ignore},
+	Advertised:      {"advertised", Ignore},
+	Conflict:        {"conflict", Ignore},
 	Truncated:       {"truncated", Drop},
 	Fragmented:      {"fragmented", Drop},
 	BadHopLimit:     {"bad_hop_limit", Drop},
@@ -79,6 +89,7 @@ var reasonTable = [reasons]struct {
 	BadSource:       {"bad_source", Drop},
 	BadDestination:  {"bad_destination", Drop},
 	BadDADOption:    {"bad_dad_option", Drop},
+	BadSolicited:    {"bad_solicited", Drop},
 	RateLimited:     {"rate_limited", Drop},
 	SendFailed:      {"send_failed", Drop},
 	Solicited:       {"solicited", Answer},
@@ -106,6 +117,13 @@ func (r Reason) Action() Action {
 type Verdict struct {
 	Reason        Reason
 	Advertisement Advertisement // what to send; only when the action is Answer
+	Rival         Rival         // only when the reason is Conflict
+}
+
+// A Rival is another node that answers for a lease.
+type Rival struct {
+	Target       netip.Addr
+	HardwareAddr [6]byte // sender of the frame
 }
 
 // Action is what becomes of the frame.

@@ -36,6 +36,7 @@ const (
 
 	optionSourceLinkLayer = 1 // RFC 4861 §4.6.1
 	optionTargetLinkLayer = 2
+	optionNonce           = 14 // RFC 3971 §5.3.2
 )
 
 var (

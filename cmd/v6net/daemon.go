@@ -78,7 +78,7 @@ type daemon struct {
 }
 
 func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, err error) {
-	d = &daemon{proxy: ndproxy.NewSupervisor(dialProxy, log), advertisers: ra.NewSupervisor(dialRouter, log)}
+	d = &daemon{proxy: ndproxy.NewSupervisor(dialProxy, ndproxy.Knobs{}, log), advertisers: ra.NewSupervisor(dialRouter, log)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())

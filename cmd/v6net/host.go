@@ -56,7 +56,10 @@ func (l kernelLinks) MTU(ctx context.Context, name string) (int, error) {
 func (kernelLinks) BlockRA(ctx context.Context, name string) error { return raguard.Attach(ctx, name) }
 
 // dialProxy opens a link for the NDP proxy.
-func dialProxy(ctx context.Context, link string) (ndproxy.Conn, error) { return icmp6.Dial(ctx, link) }
+func dialProxy(ctx context.Context, link string) (ndproxy.Conn, error, error) {
+	conn, err := icmp6.Dial(ctx, link)
+	return conn, nil, err
+}
 
 // dialRouter opens a link for router advertisements.
 func dialRouter(ctx context.Context, link string, source netip.Addr) (ra.Conn, error) {

@@ -3,6 +3,7 @@ package spec
 import (
 	"encoding/json"
 	"net/netip"
+	"time"
 )
 
 // Status is what `v6net status` shows; its JSON form is stable. What there is none
@@ -37,10 +38,20 @@ type PoolStatus struct {
 // ProxyStatus is the NDP proxy on one parent.
 type ProxyStatus struct {
 	Parent    string            `json:"parent"`
-	Path      string            `json:"path"` // the data path: packet
+	Path      string            `json:"path"`                 // the data path: ebpf or packet
+	PathError string            `json:"path_error,omitempty"` // why it is not the faster one
 	Error     string            `json:"error,omitempty"`
 	Addresses []netip.Addr      `json:"addresses"`
-	Counters  map[string]uint64 `json:"counters"` // solicitations by verdict
+	Prefixes  []netip.Prefix    `json:"prefixes,omitempty"`  // answered for as a whole
+	Conflicts []ProxyConflict   `json:"conflicts,omitempty"` // who else answers for ours
+	Counters  map[string]uint64 `json:"counters"`            // frames by verdict
+}
+
+// ProxyConflict is another host that answers for an address which is ours.
+type ProxyConflict struct {
+	Address      netip.Addr `json:"address"`
+	HardwareAddr string     `json:"mac"`
+	Seen         time.Time  `json:"seen"` // last
 }
 
 // SysctlStatus is a setting of the host that v6net changed and will put back.

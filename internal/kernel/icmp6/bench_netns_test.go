@@ -38,7 +38,7 @@ func BenchmarkPacketPath(b *testing.B) {
 			}
 			defer func() { _ = socket.Close() }()
 
-			proxy := ndproxy.Proxy{Rate: 1e9}
+			proxy := ndproxy.Proxy{Knobs: ndproxy.Knobs{Rate: 1e9, SourceRate: 1e9}}
 			for i := range leases {
 				proxy.Leases.Add(address(i))
 			}

@@ -2,11 +2,15 @@ package icmp6
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Conn is a packet socket for the neighbor solicitations that one link
@@ -22,17 +26,19 @@ type Conn struct {
 	linkLocal atomic.Pointer[netip.Addr]
 	mu        sync.Mutex
 	tried     time.Time // when linkLocal was last looked for
+	gateways  []netip.Addr
+	asked     time.Time // when gateways were last looked for
+	all       bool      // all multicast is received
 }
 
-// Dial opens a Conn on a link, and with it has the link receive all multicast,
-// so that solicitations for any address arrive. The link must exist, be up
-// (else the error is ENETDOWN) and be of the Ethernet kind.
+// Dial opens a Conn on a link. The link must exist, be up (else the error is
+// ENETDOWN) and be of the Ethernet kind.
 func Dial(ctx context.Context, link string) (*Conn, error) {
 	found, err := findLink(ctx, link)
 	if err != nil {
 		return nil, err
 	}
-	file, err := listen(found, neighborFilter(found, typeSolicitation))
+	file, err := open(found, unix.ETH_P_IPV6, proxyFilter(found))
 	if err != nil {
 		return nil, err
 	}
@@ -82,10 +88,70 @@ func (c *Conn) LinkLocal() netip.Addr {
 	return netip.Addr{}
 }
 
+// gatewaysAge is how long a route is believed to be as it was.
+const gatewaysAge = time.Second
+
+// Gateways are the next hops of the default route over the link: one, or none.
+func (c *Conn) Gateways() []netip.Addr {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.asked) >= gatewaysAge {
+		c.asked = now
+		c.gateways = c.link.gateways()
+	}
+	return c.gateways
+}
+
 // Join has the kernel report membership of addr's solicited-node group by MLD, so
 // that snooping switches forward solicitations for addr (RFC 4861 §7.2.8). Above
-// 512 groups it does nothing: what is then not pruned still arrives.
-func (c *Conn) Join(addr netip.Addr) error { return c.groups.join(addr) }
+// 512 groups it does as JoinAll.
+func (c *Conn) Join(addr netip.Addr) error {
+	err := c.groups.join(addr)
+	if errors.Is(err, errTooManyGroups) {
+		return c.JoinAll()
+	}
+	return err
+}
+
+// JoinAll has the link receive multicast of all groups, until Close.
+func (c *Conn) JoinAll() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all {
+		return nil
+	}
+	if err := receiveAll(c.file, c.link); err != nil {
+		return err
+	}
+	c.all = true
+	return nil
+}
+
+// Index is the link's number at the time of Dial.
+func (c *Conn) Index() int { return c.link.index }
+
+// Name is the link's name at the time of Dial.
+func (c *Conn) Name() string { return c.link.name }
+
+// Filter has Read see what passes an eBPF socket filter.
+func (c *Conn) Filter(program int) error {
+	err := control(c.file, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, program)
+	})
+	if err != nil {
+		return fmt.Errorf("packet socket on %s: attach eBPF filter: %w", c.link.name, err)
+	}
+	return nil
+}
+
+// Unfilter has Read see what it did before Filter.
+func (c *Conn) Unfilter() error {
+	err := control(c.file, func(fd int) error { return attach(fd, proxyFilter(c.link)) })
+	if err != nil {
+		return fmt.Errorf("packet socket on %s: %w", c.link.name, err)
+	}
+	return nil
+}
 
 // Leave undoes Join.
 func (c *Conn) Leave(addr netip.Addr) error { return c.groups.leave(addr) }

@@ -73,3 +73,22 @@ func (l ethernetLink) linkLocal(ctx context.Context) (netip.Addr, error) {
 	}
 	return netip.Addr{}, nil
 }
+
+// gateways are the next hops by which the host reaches other networks over the
+// link. To ask for one route costs the same however many the host has.
+func (l ethernetLink) gateways() []netip.Addr {
+	routes, err := netlink.RouteGetWithOptions(globalUnicast.AsSlice(), &netlink.RouteGetOptions{Oif: l.name})
+	if err != nil {
+		return nil // no such route
+	}
+	var hops []netip.Addr
+	for _, r := range routes {
+		if hop, ok := netip.AddrFromSlice(r.Gw); ok && hop.Is6() && r.LinkIndex == l.index {
+			hops = append(hops, hop)
+		}
+	}
+	return hops
+}
+
+// globalUnicast stands for all of the Internet (RFC 4291 §2.4).
+var globalUnicast = netip.MustParseAddr("2000::")

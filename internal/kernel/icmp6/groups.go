@@ -1,6 +1,7 @@
 package icmp6
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -38,7 +39,10 @@ func newGroups(link ethernetLink) (*groups, error) {
 
 func (g *groups) close() error { return g.socket.Close() }
 
-// join is idempotent, and no error when there are too many groups already.
+var errTooManyGroups = errors.New("too many groups")
+
+// join is idempotent. When there are too many groups already, the error is
+// errTooManyGroups.
 func (g *groups) join(addr netip.Addr) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -46,7 +50,7 @@ func (g *groups) join(addr netip.Addr) error {
 	members, joined := g.members[group]
 	if !joined {
 		if len(g.members) >= maxGroups {
-			return nil
+			return errTooManyGroups
 		}
 		if err := g.set(unix.IPV6_JOIN_GROUP, group); err != nil {
 			return fmt.Errorf("join %s on %s: %w", group, g.link.name, err)
@@ -79,18 +83,9 @@ func (g *groups) leave(addr netip.Addr) error {
 
 func (g *groups) set(option int, group netip.Addr) error {
 	mreq := unix.IPv6Mreq{Multiaddr: group.As16(), Interface: uint32(g.link.index)}
-	raw, err := g.socket.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var setErr error
-	err = raw.Control(func(fd uintptr) {
-		setErr = unix.SetsockoptIPv6Mreq(int(fd), unix.IPPROTO_IPV6, option, &mreq)
+	return control(g.socket, func(fd int) error {
+		return unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, option, &mreq)
 	})
-	if err != nil {
-		return err
-	}
-	return setErr
 }
 
 // solicitedNode is the group that solicitations for addr go to (RFC 4291 §2.7.1).

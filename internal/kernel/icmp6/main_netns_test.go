@@ -46,9 +46,10 @@ func newLab(t *testing.T) *lab {
 	l := &lab{self: testnet.Self(t), up: testnet.New(t, "up")}
 	l.connect(t)
 	l.capture(t)
-	l.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error) {
-		return Dial(ctx, link)
-	}, slog.New(slog.NewTextHandler(testWriter{t}, nil)))
+	l.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
+		conn, err := Dial(ctx, link)
+		return conn, nil, err
+	}, ndproxy.Knobs{}, slog.New(slog.NewTextHandler(testWriter{t}, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- l.proxy.Run(ctx) }()

@@ -18,6 +18,19 @@ func listen(link ethernetLink, filter []bpf.Instruction) (*os.File, error) {
 
 // listenFor is listen for another protocol; ETH_P_ALL brings what the link sends, too.
 func listenFor(link ethernetLink, protocol uint16, filter []bpf.Instruction) (*os.File, error) {
+	file, err := open(link, protocol, filter)
+	if err != nil {
+		return nil, err
+	}
+	if err := receiveAll(file, link); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// open is listenFor without multicast of groups that nobody has joined.
+func open(link ethernetLink, protocol uint16, filter []bpf.Instruction) (*os.File, error) {
 	// Protocol 0 receives nothing until bind: no frame comes in unfiltered.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -31,6 +44,17 @@ func listenFor(link ethernetLink, protocol uint16, filter []bpf.Instruction) (*o
 }
 
 func configure(fd int, link ethernetLink, protocol uint16, filter []bpf.Instruction) error {
+	if err := attach(fd, filter); err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(protocol), Ifindex: link.index}); err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	return nil
+}
+
+// attach has a socket receive what passes a filter, and not what passed another.
+func attach(fd int, filter []bpf.Instruction) error {
 	program, err := bpf.Assemble(filter)
 	if err != nil {
 		return fmt.Errorf("assemble filter: %w", err)
@@ -43,16 +67,33 @@ func configure(fd int, link ethernetLink, protocol uint16, filter []bpf.Instruct
 	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &fprog); err != nil {
 		return fmt.Errorf("attach filter: %w", err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(protocol), Ifindex: link.index}); err != nil {
-		return fmt.Errorf("bind: %w", err)
-	}
+	return nil
+}
+
+// receiveAll has a link receive multicast of every group while file is open.
+func receiveAll(file *os.File, link ethernetLink) error {
 	// The kernel counts the memberships of a link and drops a socket's with it
 	// (net/packet/af_packet.c packet_flush_mclist).
 	mreq := unix.PacketMreq{Ifindex: int32(link.index), Type: unix.PACKET_MR_ALLMULTI}
-	if err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &mreq); err != nil {
-		return fmt.Errorf("receive all multicast: %w", err)
+	if err := control(file, func(fd int) error {
+		return unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &mreq)
+	}); err != nil {
+		return fmt.Errorf("packet socket on %s: receive all multicast: %w", link.name, err)
 	}
 	return nil
+}
+
+// control calls f with the descriptor of a socket.
+func control(file *os.File, f func(fd int) error) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = f(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
 }
 
 func htons(v uint16) uint16 {

@@ -1,0 +1,253 @@
+package ndbpf
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/v6net/v6net/internal/kernel/icmp6"
+	"github.com/v6net/v6net/ndproxy"
+)
+
+// Conn is a packet socket whose link answers for leases itself. It implements
+// ndproxy.FastPath. What it has put into the kernel goes with Close and, on Linux
+// 6.6 and newer, with the process.
+type Conn struct {
+	*icmp6.Conn
+	attach func(link attachPoint, program *ebpf.Program) (attachment, error)
+
+	mu       sync.Mutex
+	objects  programObjects
+	leases   *ebpf.Map
+	attached attachment // nil: not, or not any more
+	config   programConfig
+	settled  [programReasons]uint64 // once closed
+	closed   bool
+
+	ready atomic.Bool // the source of answers is in the kernel
+}
+
+// Load says whether the programs can be loaded here, and why not.
+func Load() error {
+	var objects programObjects
+	if err := load(&objects); err != nil {
+		return err
+	}
+	return objects.Close()
+}
+
+func load(objects *programObjects) error {
+	if err := loadProgramObjects(objects, nil); err != nil {
+		return explain(err)
+	}
+	return nil
+}
+
+// Dial opens a Conn on a link, as icmp6.Dial does. Nothing is answered by the
+// link until Attach.
+func Dial(ctx context.Context, link string) (*Conn, error) { return dial(ctx, link, attach) }
+
+func dial(ctx context.Context, link string, attach func(attachPoint, *ebpf.Program) (attachment, error)) (*Conn, error) {
+	c := &Conn{attach: attach}
+	if err := load(&c.objects); err != nil {
+		return nil, err
+	}
+	if err := c.grow(minLeases); err != nil {
+		return nil, errors.Join(err, c.objects.Close())
+	}
+	conn, err := icmp6.Dial(ctx, link)
+	if err != nil {
+		return nil, errors.Join(err, c.leases.Close(), c.objects.Close())
+	}
+	c.Conn = conn
+	return c, nil
+}
+
+// Attach begins to answer for what was added.
+func (c *Conn) Attach(at ndproxy.Station, knobs ndproxy.Knobs) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return errClosed
+	}
+	all, source := knobs.Rates()
+	c.config.Mac = at.HardwareAddr
+	c.config.Ifindex = uint32(c.Index())
+	c.config.Flags = at.SolicitedFlags()
+	c.config.Interval = uint64(time.Second) / uint64(all)
+	c.config.SourceInterval = uint64(time.Second) / uint64(source)
+	c.config.Burst = uint64(ndproxy.ShareBurst)
+	c.config.Secret = rand.Uint64()
+	if at.TargetAsSource {
+		c.config.TargetAsSource = 1
+	}
+	// Delayed answers are package ndproxy's.
+	if knobs.Delay <= 0 && (at.TargetAsSource || at.LinkLocal.IsValid()) {
+		if err := c.answerFrom(at.LinkLocal); err != nil {
+			return err
+		}
+	} else if err := c.configure(); err != nil {
+		return err
+	}
+	c.ready.Store(knobs.Delay > 0 || c.config.Ready == 1)
+
+	attached, err := c.attach(attachPoint{c.Name(), c.Index()}, c.objects.NdproxyAnswer)
+	if err != nil {
+		return err
+	}
+	c.attached = attached
+	if err := c.Filter(c.objects.NdproxyListen.FD()); err != nil {
+		return errors.Join(err, c.detach())
+	}
+	return nil
+}
+
+// LinkLocal is as of icmp6.Conn. Once there is one, the link answers from it.
+func (c *Conn) LinkLocal() netip.Addr {
+	addr := c.Conn.LinkLocal()
+	if addr.IsValid() && !c.ready.Load() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.attached != nil && c.answerFrom(addr) == nil {
+			c.ready.Store(true)
+		}
+	}
+	return addr
+}
+
+// answerFrom has the link answer from an address. The source is in place before
+// what tells the program to use it: an update is not atomic for who reads.
+func (c *Conn) answerFrom(source netip.Addr) error {
+	if source.IsValid() {
+		c.config.Source = source.As16()
+	}
+	if err := c.configure(); err != nil {
+		return err
+	}
+	c.config.Ready = 1
+	return c.configure()
+}
+
+func (c *Conn) configure() error {
+	if err := c.objects.Configs.Put(uint32(0), &c.config); err != nil {
+		return fmt.Errorf("configure the NDP proxy of link %s: %w", c.Name(), err)
+	}
+	return nil
+}
+
+// Detach ends what Attach began.
+func (c *Conn) Detach() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.detach()
+}
+
+func (c *Conn) detach() error {
+	if c.attached == nil {
+		return nil
+	}
+	attached := c.attached
+	c.attached = nil
+	err := attached.Close()
+	if err != nil {
+		err = fmt.Errorf("detach the NDP proxy from link %s: %w", c.Name(), err)
+	}
+	return errors.Join(err, c.Unfilter())
+}
+
+var errClosed = errors.New("closed")
+
+// Close ends a Read that is waiting, and all that Conn has in the kernel.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return c.Conn.Close()
+	}
+	err := c.detach()
+	c.settled = c.read()
+	c.closed = true
+	return errors.Join(err, c.Conn.Close(), c.leases.Close(), c.objects.Close())
+}
+
+// programReasons are those of enum reason in ndproxy.c.
+const programReasons = 5
+
+var reasons = [programReasons]ndproxy.Reason{
+	1: ndproxy.Solicited, 2: ndproxy.Probed, 3: ndproxy.UnknownTarget, 4: ndproxy.RateLimited,
+}
+
+// Count calls f with what the link has settled so far.
+func (c *Conn) Count(f func(ndproxy.Reason, uint64)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	settled := c.settled
+	if !c.closed {
+		settled = c.read()
+	}
+	for i := 1; i < programReasons; i++ {
+		f(reasons[i], settled[i])
+	}
+}
+
+// read adds the processors' counters up.
+func (c *Conn) read() (sums [programReasons]uint64) {
+	for i := range sums {
+		var each []uint64
+		if c.objects.Counters.Lookup(uint32(i), &each) != nil {
+			continue
+		}
+		for _, n := range each {
+			sums[i] += n
+		}
+	}
+	return sums
+}
+
+// SetPrefixes replaces the prefixes that are answered for as a whole.
+func (c *Conn) SetPrefixes(prefixes []netip.Prefix) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	wanted := make(map[[16]byte]uint32)
+	for _, p := range prefixes {
+		wanted[p.Addr().As16()] = uint32(p.Bits())
+	}
+	var key programPrefix
+	var value uint8
+	var gone []programPrefix
+	for i := c.objects.Prefixes.Iterate(); i.Next(&key, &value); {
+		if bits, ok := wanted[key.Address]; !ok || bits != key.Bits {
+			gone = append(gone, key)
+		}
+	}
+	for _, key := range gone {
+		if err := c.objects.Prefixes.Delete(&key); err != nil {
+			return fmt.Errorf("remove a prefix from link %s: %w", c.Name(), err)
+		}
+	}
+	for _, p := range prefixes {
+		if err := c.objects.Prefixes.Put(&programPrefix{Bits: uint32(p.Bits()), Address: p.Addr().As16()}, uint8(1)); err != nil {
+			return fmt.Errorf("add prefix %s to link %s: %w", p, c.Name(), err)
+		}
+	}
+	c.config.Prefixes = uint8(min(len(prefixes), 1))
+	return c.configure()
+}
+
+// key is a lease's, in the order of its bytes on the wire.
+func key(addr netip.Addr) (k [2]uint64) {
+	b := addr.As16()
+	k[0], k[1] = binary.NativeEndian.Uint64(b[:8]), binary.NativeEndian.Uint64(b[8:])
+	return k
+}
