@@ -211,7 +211,8 @@ func (l *link) run(ctx context.Context, dial Dialer) {
 // errChanged when the link has changed, or why reading failed.
 func (l *link) session(parent context.Context, conn Conn, slow error) error {
 	notices := make(chan netip.Addr, maxNotices)
-	l.begin(notices, slow)
+	fast, isFast := conn.(FastPath)
+	l.begin(notices, isFast, slow)
 	defer l.end()
 
 	ctx, cancel := context.WithCancelCause(parent)
@@ -226,7 +227,7 @@ func (l *link) session(parent context.Context, conn Conn, slow error) error {
 			cancel(errChanged)
 		}
 	})
-	if fast, ok := conn.(FastPath); ok {
+	if isFast {
 		running.Go(func() { l.accelerate(ctx, fast) })
 	}
 	err := l.proxy.Run(ctx, conn)
@@ -239,12 +240,12 @@ func (l *link) session(parent context.Context, conn Conn, slow error) error {
 }
 
 // begin has all leases told, and those that come from now on.
-func (l *link) begin(notices chan netip.Addr, slow error) {
+func (l *link) begin(notices chan netip.Addr, fast bool, slow error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	path := pathEBPF
-	if slow != nil {
-		path = pathPacket
+	path := pathPacket
+	if fast {
+		path = pathEBPF
 	}
 	if slow != nil && (l.slow == nil || l.slow.Error() != slow.Error()) {
 		l.log.Warn("the NDP proxy answers by packet socket: no eBPF", "error", slow)

@@ -1,0 +1,282 @@
+//go:build netns
+
+package ndbpf
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/kernel/icmp6"
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/testnet"
+	"github.com/v6net/v6net/ndproxy"
+)
+
+var _ ndproxy.FastPath = (*Conn)(nil)
+
+func TestMain(m *testing.M) { testnet.Main(m) }
+
+const (
+	leased  = "2001:db8::5"
+	second  = "2001:db8::7" // another lease
+	unknown = "2001:db8::6"
+)
+
+// paths are the data paths, which must behave as one.
+var paths = map[string]ndproxy.Dialer{
+	"packet": func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
+		conn, err := icmp6.Dial(ctx, link)
+		return conn, nil, err
+	},
+	"ebpf by tcx":    dialer(attachTCX),
+	"ebpf by clsact": dialer(attachClsact),
+}
+
+func dialer(attach func(attachPoint, *ebpf.Program) (attachment, error)) ndproxy.Dialer {
+	return func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
+		conn, err := dial(ctx, link, attach)
+		if err != nil {
+			return nil, nil, err
+		}
+		return conn, nil, nil
+	}
+}
+
+// lab is the host under test, whose eth0 proxies, and a Linux host upstream.
+type lab struct {
+	self, up *testnet.Host
+	link     string
+	proxy    *ndproxy.Supervisor
+	wire     *os.File // of up's end
+}
+
+func newLab(t testing.TB, path string, knobs ndproxy.Knobs) *lab {
+	l := &lab{self: testnet.Self(t), up: testnet.New(t, "up"), link: "eth0"}
+	testnet.Connect(t, l.self, "eth0", l.up, "lan0")
+	addAddress(t, l.up, "2001:db8::2", "lan0")
+	l.run(t, path, knobs)
+	return l
+}
+
+// run proxies by a path until the end of the test.
+func (l *lab) run(t testing.TB, path string, knobs ndproxy.Knobs) {
+	l.wire = l.open(t, "lan0")
+	l.capture(t)
+	l.proxy = ndproxy.NewSupervisor(paths[path], knobs, slog.New(slog.NewTextHandler(testWriter{t}, nil)))
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- l.proxy.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ran; err != nil {
+			t.Errorf("proxy ended: %v", err)
+		}
+	})
+}
+
+// open is a socket for all that goes over upstream's end of the cable.
+func (l *lab) open(t testing.TB, link string) *os.File {
+	t.Helper()
+	var file *os.File
+	l.up.Do(t, func() {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file = os.NewFile(uintptr(fd), "wire")
+		request, err := unix.NewIfreq(link)
+		if err == nil {
+			err = unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request)
+		}
+		if err == nil {
+			err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: 0xdd86, Ifindex: int(request.Uint32())})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { _ = file.Close() })
+	return file
+}
+
+// send puts a frame on the cable.
+func (l *lab) send(t testing.TB, frame []byte) {
+	t.Helper()
+	if _, err := l.wire.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// advertisement is the next one on the cable that is for target, whole.
+func (l *lab) advertisement(t testing.TB, target netip.Addr) []byte {
+	t.Helper()
+	if err := l.wire.SetReadDeadline(time.Now().Add(3 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 2048)
+	for {
+		n, err := l.wire.Read(b)
+		if err != nil {
+			t.Fatalf("no advertisement of %s: %v; counters %v", target, err, l.counters())
+		}
+		if n >= 78 && b[20] == 58 && b[54] == 136 && netip.AddrFrom16([16]byte(b[62:])) == target {
+			return bytes.Clone(b[:n])
+		}
+	}
+}
+
+// drain forgets what is on the cable.
+func (l *lab) drain(t testing.TB) {
+	t.Helper()
+	if err := l.wire.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	for b := make([]byte, 2048); ; {
+		if _, err := l.wire.Read(b); err != nil {
+			return
+		}
+	}
+}
+
+func addAddress(t testing.TB, h *testnet.Host, addr, dev string) {
+	t.Helper()
+	h.Run(t, "ip", "addr", "add", addr+"/64", "dev", dev, "nodad")
+	eventually(t, addr+" is in use", func() bool {
+		return strings.Contains(h.Run(t, "ip", "-6", "route", "show", "table", "local", "dev", dev)+"\n", "local "+addr+" ")
+	})
+}
+
+// capture has tcpdump decode what goes over the cable into the test's log.
+func (l *lab) capture(t testing.TB) {
+	cmd := l.up.Command(context.Background(), "tcpdump", "-Z", "root", "--immediate-mode", "-nvve", "-i", "lan0", "icmp6 and (ip6[40] == 135 or ip6[40] == 136) or ip6 proto 44")
+	var log bytes.Buffer
+	out, in := io.Pipe()
+	started, copied := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(copied)
+		var once sync.Once
+		for b := make([]byte, 4096); ; {
+			n, err := out.Read(b)
+			log.Write(b[:n])
+			if bytes.Contains(log.Bytes(), []byte("listening on")) {
+				once.Do(func() { close(started) })
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	cmd.Stdout, cmd.Stderr = in, in
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-started:
+	case <-time.After(5 * time.Second):
+		t.Error("tcpdump does not start")
+	}
+	t.Cleanup(func() {
+		time.Sleep(50 * time.Millisecond) // what was sent last is yet to be decoded
+		_ = cmd.Process.Signal(syscall.SIGINT)
+		_ = cmd.Wait()
+		_ = in.Close()
+		<-copied
+		text := log.String()
+		if len(text) > 1<<16 {
+			text = text[:1<<16] + "\n..."
+		}
+		t.Logf("on the cable:\n%s", text)
+		if strings.Contains(text, "neighbor advertisement") && strings.Contains(text, "bad icmp6 cksum") {
+			for line := range strings.Lines(text) {
+				if strings.Contains(line, "neighbor advertisement") && strings.Contains(line, "bad icmp6 cksum") {
+					t.Errorf("tcpdump finds a wrong checksum: %s", line)
+				}
+			}
+		}
+	})
+}
+
+// add leases addresses and waits until they are answered for by the path.
+func (l *lab) add(t testing.TB, addrs ...string) {
+	t.Helper()
+	for _, a := range addrs {
+		l.proxy.Add(l.link, netip.MustParseAddr(a))
+	}
+	l.healthy(t)
+}
+
+func (l *lab) healthy(t testing.TB) {
+	t.Helper()
+	eventually(t, "the proxy works", func() bool {
+		s := l.status()
+		return s.Parent != "" && s.Error == ""
+	})
+	eventually(t, "what is told is told", func() bool { l.drain(t); return true })
+}
+
+func (l *lab) status() spec.ProxyStatus {
+	for _, s := range l.proxy.Status() {
+		if s.Parent == l.link {
+			return s
+		}
+	}
+	return spec.ProxyStatus{}
+}
+
+func (l *lab) counters() map[string]uint64 { return l.status().Counters }
+
+// resolve has upstream's Linux look for addr, and returns the link-layer address
+// that it learns, or nothing.
+func (l *lab) resolve(t testing.TB, addr string) string {
+	t.Helper()
+	_ = l.up.Command(t.Context(), "ip", "neigh", "del", addr, "dev", "lan0").Run() // there may be none
+	// Nobody answers the ping; it makes Linux ask for the neighbor.
+	_ = l.up.Command(t.Context(), "ping", "-c", "1", "-W", "0.2", addr).Run()
+	_, after, _ := strings.Cut(l.up.Run(t, "ip", "neigh", "show", addr, "dev", "lan0"), "lladdr ")
+	mac, _, _ := strings.Cut(after, " ")
+	return mac
+}
+
+func (l *lab) ndisc6(t testing.TB, addr string) string {
+	t.Helper()
+	out, err := l.up.Command(t.Context(), "ndisc6", "-q", "-1", "-r", "1", "-w", "300", addr, "lan0").Output()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Fatalf("ndisc6 %s: %v", addr, err)
+	}
+	return strings.ToLower(strings.TrimSpace(string(out)))
+}
+
+func mac(t testing.TB, h *testnet.Host, link string) string {
+	t.Helper()
+	return strings.Fields(h.Run(t, "ip", "-br", "link", "show", link))[2]
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 5 s: %s", what)
+		}
+	}
+}
+
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
