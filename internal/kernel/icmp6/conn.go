@@ -31,6 +31,10 @@ type Conn struct {
 	all       bool      // all multicast is received
 }
 
+// receiveBuffer, in bytes, is room for a burst of about 5,000 solicitations while
+// another process has the processor.
+const receiveBuffer = 4 << 20
+
 // Dial opens a Conn on a link. The link must exist, be up (else the error is
 // ENETDOWN) and be of the Ethernet kind.
 func Dial(ctx context.Context, link string) (*Conn, error) {
@@ -41,6 +45,12 @@ func Dial(ctx context.Context, link string) (*Conn, error) {
 	file, err := open(found, unix.ETH_P_IPV6, proxyFilter(found))
 	if err != nil {
 		return nil, err
+	}
+	if err := control(file, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
+	}); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("packet socket on %s: set receive buffer: %w", found.name, err)
 	}
 	groups, err := newGroups(found)
 	if err != nil {

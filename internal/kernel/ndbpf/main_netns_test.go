@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -61,7 +62,8 @@ type lab struct {
 	self, up *testnet.Host
 	link     string
 	proxy    *ndproxy.Supervisor
-	wire     *os.File // of up's end
+	wire     *os.File             // of up's end
+	conn     atomic.Pointer[Conn] // the last one dialed; nil by the packet path
 }
 
 func newLab(t testing.TB, path string, knobs ndproxy.Knobs) *lab {
@@ -76,7 +78,12 @@ func newLab(t testing.TB, path string, knobs ndproxy.Knobs) *lab {
 func (l *lab) run(t testing.TB, path string, knobs ndproxy.Knobs) {
 	l.wire = l.open(t, "lan0")
 	l.capture(t)
-	l.proxy = ndproxy.NewSupervisor(paths[path], knobs, slog.New(slog.NewTextHandler(testWriter{t}, nil)))
+	l.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
+		conn, slow, err := paths[path](ctx, link)
+		fast, _ := conn.(*Conn)
+		l.conn.Store(fast)
+		return conn, slow, err
+	}, knobs, slog.New(slog.NewTextHandler(testWriter{t}, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- l.proxy.Run(ctx) }()
@@ -223,9 +230,27 @@ func (l *lab) healthy(t testing.TB) {
 	t.Helper()
 	eventually(t, "the proxy works", func() bool {
 		s := l.status()
-		return s.Parent != "" && s.Error == ""
+		return s.Parent != "" && s.Error == "" && (s.Path == "packet" || l.conn.Load().isAttached())
 	})
 	eventually(t, "what is told is told", func() bool { l.drain(t); return true })
+}
+
+func (c *Conn) isAttached() bool {
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.attached != nil
+}
+
+// settled is what the program itself has counted.
+func (l *lab) settled() map[string]uint64 {
+	m := map[string]uint64{}
+	if c := l.conn.Load(); c != nil {
+		c.Count(func(r ndproxy.Reason, n uint64) { m[r.String()] = n })
+	}
+	return m
 }
 
 func (l *lab) status() spec.ProxyStatus {
