@@ -18,6 +18,11 @@ type Conn interface {
 	// LinkLocal is the link's own link-local address, zero while it has none.
 	LinkLocal() netip.Addr
 
+	// Changed reports whether the link is not as it was dialed: that it has gone,
+	// went down, or has other addresses of its own. What the proxy itself sets on a
+	// link is told of as a change of it, too, and is none.
+	Changed() bool
+
 	// Gateways are the routers on the link that the host sends by, for which a
 	// lease is to be known.
 	Gateways() []netip.Addr

@@ -221,10 +221,15 @@ func (l *link) session(parent context.Context, conn Conn, slow error) error {
 	running.Go(func() { l.join(ctx, conn, notices, told) })
 	running.Go(func() { l.tell(ctx, conn, told) })
 	running.Go(func() {
-		select {
-		case <-ctx.Done():
-		case <-l.changed:
-			cancel(errChanged)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-l.changed:
+			}
+			if conn.Changed() {
+				cancel(errChanged)
+			}
 		}
 	})
 	if isFast {

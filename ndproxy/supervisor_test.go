@@ -38,6 +38,7 @@ type fakeLink struct {
 	full   error // of Write
 
 	gateways []netip.Addr
+	same     bool // whatever is said of it, the link has not changed
 }
 
 func newFakeLink() *fakeLink {
@@ -90,6 +91,8 @@ func (f *fakeLink) Leave(addr netip.Addr) error {
 	delete(f.joined, addr)
 	return nil
 }
+
+func (f *fakeLink) Changed() bool { return !f.same }
 
 func (f *fakeLink) Gateways() []netip.Addr { return f.gateways }
 
@@ -438,4 +441,18 @@ func TestReasons(t *testing.T) {
 	if s := fmt.Sprint(reasons, Action(9), reasons.Action(), Answer, Drop); s != fmt.Sprintf("Reason(%d) Action(9) ignore answer drop", uint8(reasons)) {
 		t.Error(s)
 	}
+}
+
+// What the proxy sets on a link is told of as a change, too: it is not dialed again.
+func TestOwnChangesAreNone(t *testing.T) {
+	supervise(t, func(s *Supervisor, host *fakeHost, f *fakeLink) {
+		f.same = true
+		s.Add("eth0", leased)
+		synctest.Wait()
+		s.LinkChanged("eth0")
+		synctest.Wait()
+		if host.dialed() != 1 || f.isClosed() {
+			t.Errorf("%d dials, closed %v", host.dialed(), f.isClosed())
+		}
+	})
 }

@@ -32,12 +32,14 @@ import (
 const claimName = "v6net"
 
 type daemonCommand struct {
-	State         string `help:"The journal." default:"/var/lib/v6net/v6net.db" env:"V6NET_STATE" placeholder:"FILE"`
-	PluginSocket  string `help:"Where Docker looks for the plugin." default:"/run/docker/plugins/v6net.sock" env:"V6NET_PLUGIN_SOCKET" placeholder:"PATH"`
-	ControlSocket string `help:"Where v6net's own commands reach the daemon." default:"${control_socket}" env:"V6NET_CONTROL_SOCKET" placeholder:"PATH"`
-	SysctlRoot    string `help:"Where net/… can be written." default:"/proc/sys" env:"V6NET_SYSCTL_ROOT" placeholder:"DIR"`
-	LogLevel      string `help:"error, warn, info or debug." default:"info" env:"V6NET_LOG_LEVEL"`
-	LogFormat     string `help:"text or json." default:"text" enum:"text,json" env:"V6NET_LOG_FORMAT"`
+	State         string     `help:"The journal." default:"/var/lib/v6net/v6net.db" env:"V6NET_STATE" placeholder:"FILE"`
+	PluginSocket  string     `help:"Where Docker looks for the plugin." default:"/run/docker/plugins/v6net.sock" env:"V6NET_PLUGIN_SOCKET" placeholder:"PATH"`
+	ControlSocket string     `help:"Where v6net's own commands reach the daemon." default:"${control_socket}" env:"V6NET_CONTROL_SOCKET" placeholder:"PATH"`
+	SysctlRoot    string     `help:"Where net/… can be written." default:"/proc/sys" env:"V6NET_SYSCTL_ROOT" placeholder:"DIR"`
+	Proxy         proxyFlags `embed:"" prefix:"ndproxy-" envprefix:"V6NET_NDPROXY_"`
+
+	LogLevel  string `help:"error, warn, info or debug." default:"info" env:"V6NET_LOG_LEVEL"`
+	LogFormat string `help:"text or json." default:"text" enum:"text,json" env:"V6NET_LOG_FORMAT"`
 }
 
 // Run runs the daemon until it is told to stop. What it has set up in the
@@ -78,7 +80,7 @@ type daemon struct {
 }
 
 func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, err error) {
-	d = &daemon{proxy: ndproxy.NewSupervisor(dialProxy, ndproxy.Knobs{}, log), advertisers: ra.NewSupervisor(dialRouter, log)}
+	d = &daemon{proxy: ndproxy.NewSupervisor(c.Proxy.dial, c.Proxy.knobs(), log), advertisers: ra.NewSupervisor(dialRouter, log)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())

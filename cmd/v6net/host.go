@@ -10,7 +10,6 @@ import (
 	"github.com/v6net/v6net/internal/kernel/raguard"
 	"github.com/v6net/v6net/internal/kernel/route"
 	"github.com/v6net/v6net/internal/ra"
-	"github.com/v6net/v6net/ndproxy"
 )
 
 // host is the engine's view of the machine: routes, links, neighbours and ports.
@@ -54,12 +53,6 @@ func (l kernelLinks) MTU(ctx context.Context, name string) (int, error) {
 
 // BlockRA keeps router advertisements from a link.
 func (kernelLinks) BlockRA(ctx context.Context, name string) error { return raguard.Attach(ctx, name) }
-
-// dialProxy opens a link for the NDP proxy.
-func dialProxy(ctx context.Context, link string) (ndproxy.Conn, error, error) {
-	conn, err := icmp6.Dial(ctx, link)
-	return conn, nil, err
-}
 
 // dialRouter opens a link for router advertisements.
 func dialRouter(ctx context.Context, link string, source netip.Addr) (ra.Conn, error) {

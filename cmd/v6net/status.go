@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -73,10 +74,7 @@ func printStatus(w io.Writer, s spec.Status) error {
 		}
 	}
 	for _, proxy := range s.Proxies {
-		p("\nNDP PROXY on %s\t%s path, %d addresses%s", proxy.Parent, proxy.Path, len(proxy.Addresses), counterList(proxy.Counters))
-		if proxy.Error != "" {
-			p("  DEGRADED\t%s", proxy.Error)
-		}
+		printProxy(p, proxy)
 		for _, a := range proxy.Addresses {
 			p("  %s", a)
 		}
@@ -122,6 +120,23 @@ func printRouters(p func(format string, args ...any), routers []spec.HeardRouter
 		for _, line := range advertisedLines(r.Advertisement) {
 			p("    %s", line)
 		}
+	}
+}
+
+// printProxy is all but the addresses, of which there may be a million.
+func printProxy(p func(format string, args ...any), proxy spec.ProxyStatus) {
+	p("\nNDP PROXY on %s\t%s path, %d addresses%s", proxy.Parent, proxy.Path, len(proxy.Addresses), counterList(proxy.Counters))
+	if proxy.Error != "" {
+		p("  DEGRADED\t%s", proxy.Error)
+	}
+	if proxy.PathError != "" {
+		p("  not by eBPF\t%s", proxy.PathError)
+	}
+	for _, c := range proxy.Conflicts {
+		p("  CONFLICT\t%s is answered for by %s, too, last at %s", c.Address, c.HardwareAddr, c.Seen.Format(time.DateTime))
+	}
+	for _, prefix := range proxy.Prefixes {
+		p("  all of %s", prefix)
 	}
 }
 

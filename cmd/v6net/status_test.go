@@ -66,7 +66,8 @@ func TestPrintStatus(t *testing.T) {
 				{Pool: spec.Pool{Prefix: prefix("2001:db8:1:0:2::/80"), Source: spec.SourceParent}, Leases: 2, Used: true},
 				{Pool: spec.Pool{Prefix: prefix("fd00:0:0:1::/64"), Source: spec.SourceULA}, Leases: 1},
 			},
-			Proxies: []spec.ProxyStatus{{Parent: "eth0", Path: "packet", Error: "eth0 is down", Addresses: []netip.Addr{addr("2001:db8:1:0:2::2")},
+			Proxies: []spec.ProxyStatus{{Parent: "eth0", Path: "packet", Error: "eth0 is down", PathError: "eBPF needs CAP_BPF", Prefixes: []netip.Prefix{prefix("2001:db8:1:0:3::/80")},
+				Conflicts: []spec.ProxyConflict{{Address: addr("2001:db8:1:0:2::2"), HardwareAddr: "02:00:00:00:00:09", Seen: time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)}}, Addresses: []netip.Addr{addr("2001:db8:1:0:2::2")},
 				Counters: map[string]uint64{"unknown": 2, "answered": 7, "limited": 0}}},
 			Parents: []spec.AdvertiserStatus{{
 				Advertisement: spec.Advertisement{Link: "eth0", Managed: true, Routes: []spec.AdvertisedRoute{
@@ -96,6 +97,9 @@ func TestPrintStatus(t *testing.T) {
 			"POOL fd00:0:0:1::/64 ula, not used by a v6net network, 1 leases",
 			"NDP PROXY on eth0 packet path, 1 addresses, answered 7, unknown 2",
 			"DEGRADED eth0 is down",
+			"not by eBPF eBPF needs CAP_BPF",
+			"CONFLICT 2001:db8:1:0:2::2 is answered for by 02:00:00:00:00:09, too, last at 2026-11-26 12:00:00",
+			"all of 2001:db8:1:0:3::/80",
 			"2001:db8:1:0:2::2",
 			"PARENT eth0 1 routes announced with managed (M) as its routers say, 1 routers",
 			"route 2001:db8:2::/64 for 30m0s",

@@ -37,6 +37,7 @@ var ours = map[string][]string{
 	"internal/kernel/link":      {"internal/spec", "internal/kernel/dump", "internal/kernel/rtnl"},
 	"internal/kernel/route":     {"internal/kernel/dump", "internal/kernel/rtnl"},
 	"internal/kernel/icmp6":     {"ndproxy", "internal/kernel/dump", "internal/kernel/rtnl", "internal/ra"},
+	"internal/kernel/ndbpf":     {"ndproxy", "internal/kernel/icmp6", "internal/kernel/rtnl"},
 	"internal/testnet":          {"internal/kernel/netns"},
 	"internal/testengine":       {"internal/testnet"},
 }
@@ -48,6 +49,7 @@ var fenced = []struct {
 }{
 	{"github.com/vishvananda/netlink", []string{"internal/kernel", "internal/testnet"}},
 	{"github.com/vishvananda/netns", []string{"internal/kernel", "internal/testnet"}},
+	{"github.com/cilium/ebpf", []string{"internal/kernel/ndbpf"}},
 	{"github.com/google/nftables", []string{"internal/kernel/nft"}},
 	{"github.com/mdlayher/netlink", []string{"internal/kernel"}},
 	{"github.com/cilium/ebpf", []string{"internal/kernel"}},

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -96,6 +98,21 @@ func (c *Conn) LinkLocal() netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// Changed reports whether the link has gone, went down, or has another MAC or
+// link-local address. A link that was renamed is the same.
+func (c *Conn) Changed() bool {
+	now, err := c.link.again(context.Background())
+	if err != nil || now.hardwareAddr != c.link.hardwareAddr {
+		return true
+	}
+	known := c.linkLocal.Load()
+	if known == nil {
+		return false // it is looked for all the time
+	}
+	list, err := now.addresses(context.Background())
+	return err != nil || !slices.ContainsFunc(list, func(a netlink.Addr) bool { return usable(a) && a.IP.Equal(known.AsSlice()) })
 }
 
 // gatewaysAge is how long a route is believed to be as it was.

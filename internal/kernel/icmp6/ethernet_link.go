@@ -27,6 +27,19 @@ func findLink(ctx context.Context, name string) (ethernetLink, error) {
 	if err != nil {
 		return ethernetLink{}, fmt.Errorf("find link %s: %w", name, err)
 	}
+	return toEthernet(name, link)
+}
+
+// again is the same link as it is now, whatever its name.
+func (l ethernetLink) again(ctx context.Context) (ethernetLink, error) {
+	link, err := dump.Retry(ctx, func() (netlink.Link, error) { return netlink.LinkByIndex(l.index) })
+	if err != nil {
+		return ethernetLink{}, fmt.Errorf("find link %s: %w", l.name, err)
+	}
+	return toEthernet(link.Attrs().Name, link)
+}
+
+func toEthernet(name string, link netlink.Link) (ethernetLink, error) {
 	attrs := link.Attrs()
 	if attrs.EncapType != "ether" || len(attrs.HardwareAddr) != 6 {
 		return ethernetLink{}, fmt.Errorf("link %s is of type %s: neighbor discovery needs Ethernet", name, attrs.EncapType)
@@ -64,7 +77,7 @@ func (l ethernetLink) linkLocal(ctx context.Context) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	for _, a := range list {
-		if a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0 {
+		if !usable(a) {
 			continue
 		}
 		if addr, ok := netip.AddrFromSlice(a.IP); ok && addr.IsLinkLocalUnicast() {
@@ -72,6 +85,10 @@ func (l ethernetLink) linkLocal(ctx context.Context) (netip.Addr, error) {
 		}
 	}
 	return netip.Addr{}, nil
+}
+
+func usable(a netlink.Addr) bool {
+	return a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 || a.Flags&unix.IFA_F_OPTIMISTIC != 0
 }
 
 // gateways are the next hops by which the host reaches other networks over the

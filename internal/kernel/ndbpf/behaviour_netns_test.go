@@ -356,6 +356,9 @@ func TestParentChanges(t *testing.T) {
 		l.healthy(t)
 		l.self.Run(t, "ip", "link", "set", "eth0", "name", "wan0") // while it is up, as Linux 6.x allows
 		defer l.self.Run(t, "ip", "link", "del", "wan0")
+		l.proxy.LinkChanged("eth0")
+		l.proxy.LinkChanged("wan0")
+		time.Sleep(50 * time.Millisecond)
 		if got, want := l.resolve(t, leased), mac(t, l.self, "wan0"); got != want {
 			t.Errorf("after a rename %s is at %q, want %s", leased, got, want)
 		}

@@ -35,18 +35,12 @@ type Conn struct {
 	ready atomic.Bool // the source of answers is in the kernel
 }
 
-// Load says whether the programs can be loaded here, and why not.
-func Load() error {
-	var objects programObjects
-	if err := load(&objects); err != nil {
-		return err
-	}
-	return objects.Close()
-}
+// ErrUnavailable says that eBPF cannot be loaded here, whatever the link.
+var ErrUnavailable = errors.New("no eBPF")
 
 func load(objects *programObjects) error {
 	if err := loadProgramObjects(objects, nil); err != nil {
-		return explain(err)
+		return fmt.Errorf("%w: %w", ErrUnavailable, explain(err))
 	}
 	return nil
 }
@@ -61,7 +55,7 @@ func dial(ctx context.Context, link string, attach func(attachPoint, *ebpf.Progr
 		return nil, err
 	}
 	if err := c.grow(minLeases); err != nil {
-		return nil, errors.Join(err, c.objects.Close())
+		return nil, errors.Join(fmt.Errorf("%w: %w", ErrUnavailable, err), c.objects.Close())
 	}
 	conn, err := icmp6.Dial(ctx, link)
 	if err != nil {

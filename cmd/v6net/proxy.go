@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/v6net/v6net/internal/kernel/icmp6"
+	"github.com/v6net/v6net/internal/kernel/ndbpf"
+	"github.com/v6net/v6net/ndproxy"
+)
+
+// proxyFlags are those of the NDP proxy, in the daemon and alone.
+type proxyFlags struct {
+	Path           string        `help:"How the NDP proxy answers: ebpf, packet, or auto, which is ebpf where it can be loaded." default:"auto" enum:"auto,ebpf,packet" env:"PATH"`
+	Override       bool          `help:"Set the Override flag in the NDP proxy's answers, for routers that keep a stale address without it." env:"OVERRIDE"`
+	TargetAsSource bool          `help:"Answer from the address that was asked for, for links that lose frames from link-local addresses." env:"TARGET_AS_SOURCE"`
+	Delay          time.Duration `help:"Answer multicast solicitations after a random time up to this (RFC 4861 §7.2.8)." default:"0s" env:"DELAY"`
+	Rate           int           `help:"Answers per second and link at most." default:"100000" env:"RATE"`
+	SourceRate     int           `help:"Answers per second to one MAC address at most." default:"50000" env:"SOURCE_RATE"`
+}
+
+// maxAnswerDelay is MAX_ANYCAST_DELAY_TIME (RFC 4861 §10).
+const maxAnswerDelay = time.Second
+
+// Validate is kong's.
+func (f *proxyFlags) Validate() error {
+	switch {
+	case f.Delay < 0 || f.Delay > maxAnswerDelay:
+		return errors.New("delay must be 0s to 1s (RFC 4861 §10, MAX_ANYCAST_DELAY_TIME)")
+	case f.Rate < 1 || f.SourceRate < 1 || f.Rate > 1e9 || f.SourceRate > 1e9:
+		return errors.New("rate and source-rate must be 1 to 1000000000 answers per second")
+	}
+	return nil
+}
+
+func (f *proxyFlags) knobs() ndproxy.Knobs {
+	return ndproxy.Knobs{
+		Override: f.Override, TargetAsSource: f.TargetAsSource, Delay: f.Delay, Rate: f.Rate, SourceRate: f.SourceRate,
+	}
+}
+
+// dial opens a link for the NDP proxy, by the path that was chosen.
+func (f *proxyFlags) dial(ctx context.Context, link string) (conn ndproxy.Conn, slow, err error) {
+	if f.Path != "packet" {
+		fast, err := ndbpf.Dial(ctx, link)
+		if err == nil {
+			return fast, nil, nil
+		}
+		if f.Path == "ebpf" || !errors.Is(err, ndbpf.ErrUnavailable) {
+			return nil, nil, err
+		}
+		slow = err
+	} else if err := ndbpf.Sweep(link); err != nil {
+		return nil, nil, err
+	}
+	packet, err := icmp6.Dial(ctx, link)
+	if err != nil {
+		return nil, nil, err
+	}
+	return packet, slow, nil
+}

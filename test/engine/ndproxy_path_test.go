@@ -1,0 +1,80 @@
+//go:build engine
+
+package engine_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/testengine"
+)
+
+// The managed plugin answers solicitations by eBPF, with the capabilities that
+// config.json names; by packet socket where it is told to, or lacks CAP_BPF.
+func TestNDProxyPath(t *testing.T) {
+	onEveryEngine(t, testengine.Options{}, func(t *testing.T, l *lab) {
+		l.installPlugin(t)
+		check := func(path, why string) {
+			t.Helper()
+			l.docker(t, "network", "create", "-d", pluginName, "--ipam-driver", pluginName, "--ipv6", "net")
+			defer l.docker(t, "network", "rm", "net")
+			l.docker(t, "run", "-d", "--name", "web", "--network", "net", "-p", "80:80", l.image)
+			defer l.docker(t, "rm", "-f", "web")
+			mustFetch(t, l.far, bracket(l.status(t).Networks[0].Endpoints[0].IPv6.Addr().String()))
+			proxy := l.proxyStatus(t)
+			if proxy.Path != path || !strings.Contains(proxy.PathError, why) || (why == "") != (proxy.PathError == "") {
+				t.Errorf("path %q because of %q, want %q because of %q", proxy.Path, proxy.PathError, path, why)
+			}
+			if proxy.Counters["solicited"]+proxy.Counters["probed"] == 0 {
+				t.Errorf("nothing was answered: %v", proxy.Counters)
+			}
+		}
+		check("ebpf", "")
+		l.docker(t, "plugin", "disable", "-f", pluginName)
+		l.docker(t, "plugin", "set", pluginName, "V6NET_NDPROXY_PATH=packet")
+		l.docker(t, "plugin", "enable", pluginName)
+		check("packet", "")
+		l.docker(t, "plugin", "disable", "-f", pluginName)
+		l.docker(t, "plugin", "rm", pluginName)
+		l.engine.InstallPlugin(t, pluginWithoutBPF(t), pluginName)
+		check("packet", "CAP_BPF")
+	})
+}
+
+func (l *lab) proxyStatus(t *testing.T) spec.ProxyStatus {
+	t.Helper()
+	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if proxies := l.status(t).Proxies; len(proxies) == 1 && proxies[0].Error == "" {
+			return proxies[0]
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("proxies %+v, want one that works", l.status(t).Proxies)
+		}
+	}
+}
+
+// pluginWithoutBPF is a copy of the plugin that may not load eBPF.
+func pluginWithoutBPF(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(pluginDir(t))); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "config.json")
+	config, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(config), `, "CAP_BPF"`, "", 1)
+	if changed == string(config) {
+		t.Fatalf("%s does not ask for CAP_BPF", path)
+	}
+	if err := os.WriteFile(path, []byte(changed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
