@@ -14,7 +14,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # More flags for the tests of every floor, as in: make netns TESTFLAGS='-run Router -v'
 TESTFLAGS ?=
 
-.PHONY: all build plugin test unit netns engine vm bench lint vuln demo fmt clean
+.PHONY: all build plugin test unit netns engine vm bench bench-ndproxy generate lint vuln demo fmt clean
 
 all: build
 
@@ -65,6 +65,16 @@ vm: plugin
 bench: need-root plugin
 	scripts/deps bench
 	$(GO) test -tags bench -count=1 -timeout 10m -v $(TESTFLAGS) ./test/bench
+
+# The NDP proxy beside ndppd and the kernel's; docs/benchmarks/ndproxy.md.
+bench-ndproxy: need-root build
+	scripts/deps ndproxy
+	$(GO) test -tags bench -count=1 -timeout 20m -v $(TESTFLAGS) ./test/bench/ndproxy
+
+# The NDP proxy's eBPF objects, which are committed.
+generate:
+	scripts/deps generate
+	$(GO) generate ./internal/kernel/ndbpf
 
 .PHONY: need-root
 need-root:

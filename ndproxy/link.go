@@ -315,6 +315,9 @@ func (l *link) accelerate(ctx context.Context, fast FastPath) {
 	if l.fast != nil && ctx.Err() == nil {
 		l.speed(fast.Attach(l.proxy.station(fast), l.proxy.Knobs))
 	}
+	if l.fast != nil {
+		l.log.Info("answering by eBPF", "addresses", l.proxy.Leases.Len())
+	}
 }
 
 // degrade records why the link does not work, and logs it once.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -195,6 +196,7 @@ func (a *aloneProxy) read() (wanted, error) {
 				return w, fmt.Errorf("read addresses: %w", err)
 			}
 		}
+		w.addresses = make(map[linkAddress]bool, bytes.Count(text, []byte("\n")))
 		if err := parseAddresses(text, prefixes, func(addr netip.Addr) { w.addresses[linkAddress{c.Interface, addr}] = true }); err != nil {
 			return w, fmt.Errorf("addresses of %s: %w", c.Addresses, err)
 		}
