@@ -1,0 +1,103 @@
+//go:build netns
+
+package ndbpf
+
+import (
+	"context"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/ndproxy"
+)
+
+// floods are attacks on neighbor discovery by programs that others wrote, each
+// for a second. They run in the namespace upstream, and end with it.
+var floods = map[string][]string{
+	"solicitations for targets by chance":     {"atk6-flood_solicitate6", "lan0"},
+	"solicitations for a lease":               {"atk6-flood_solicitate6", "lan0", leased, "ff02::1:ff00:5"},
+	"solicitations behind hop-by-hop options": {"atk6-flood_solicitate6", "-a", "lan0", leased, "ff02::1:ff00:5"},
+	"advertisements by chance":                {"atk6-flood_advertise6", "lan0"},
+	"advertisements of a lease":               {"atk6-flood_advertise6", "lan0", leased},
+	"forged sources and targets":              {"ns6", "-i", "lan0", "-s", "2001:db8::/64", "-d", "ff02::1", "-T", "50", "-F", "50", "-e", "-l", "-z", "1"},
+	"fragments":                               {"ns6", "-i", "lan0", "-s", "2001:db8::/64", "-d", "ff02::1:ff00:5", "-t", leased, "-F", "50", "-y", "8", "-e", "-l", "-z", "1"},
+}
+
+// RFC 6583: during a flood a live lease is answered, and after it nothing of it
+// is left: no memory, no goroutine.
+func TestFloods(t *testing.T) {
+	onEach(t, ndproxy.Knobs{}, func(t *testing.T, l *lab, _ bool) {
+		l.add(t, leased, second)
+		before, goroutines := heap(), runtime.NumGoroutine()
+		for name, command := range floods {
+			t.Run(name, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				flood := l.up.Command(ctx, command...)
+				var out strings.Builder
+				flood.Stdout, flood.Stderr = &out, &out
+				counters := l.counters()
+				if err := flood.Start(); err != nil {
+					t.Fatal(err)
+				}
+				answered := 0
+				for ctx.Err() == nil {
+					l.drain(t)
+					l.send(t, multicastTo(netip.MustParseAddr(second)).frame(t))
+					if l.heard(t, netip.MustParseAddr(second)) {
+						answered++
+					}
+				}
+				_ = flood.Wait() // it was killed
+				var judged uint64
+				for reason, n := range l.counters() {
+					judged += n - counters[reason]
+				}
+				if judged < 50 {
+					t.Errorf("%d frames were judged, want a flood; %v says\n%s", judged, command, out.String())
+				}
+				if answered == 0 {
+					t.Error("a live lease was not answered once during the flood")
+				}
+			})
+		}
+		if s := l.status(); s.Error != "" || s.PathError != "" || len(s.Conflicts) > 2 {
+			t.Errorf("status %+v", s)
+		}
+		if after := heap(); after > before+2<<20 {
+			t.Errorf("%d bytes of memory, %d before the floods", after, before)
+		}
+		if n := runtime.NumGoroutine(); n > goroutines+5 {
+			t.Errorf("%d goroutines, %d before the floods", n, goroutines)
+		}
+	})
+}
+
+// heard reports whether an advertisement of target comes within a tenth of a second.
+func (l *lab) heard(t *testing.T, target netip.Addr) bool {
+	t.Helper()
+	deadline := time.Now().Add(100 * time.Millisecond)
+	if err := l.wire.SetReadDeadline(deadline); err != nil {
+		t.Fatal(err)
+	}
+	for b := make([]byte, 2048); time.Now().Before(deadline); {
+		n, err := l.wire.Read(b)
+		if err != nil {
+			return false
+		}
+		if n >= 78 && b[20] == 58 && b[54] == 136 && netip.AddrFrom16([16]byte(b[62:])) == target && [6]byte(b[:6]) == asker {
+			return true
+		}
+	}
+	return false
+}
+
+// heap is what this process holds, in bytes.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
