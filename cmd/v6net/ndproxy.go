@@ -142,6 +142,13 @@ func (a *aloneProxy) load() error {
 	if err != nil {
 		return err
 	}
+	// First what is new: a link that has nothing left to answer for is closed.
+	for target := range next.prefixes {
+		a.proxy.AddPrefix(target.link, target.prefix)
+	}
+	for target := range next.addresses {
+		a.proxy.Add(target.link, target.addr)
+	}
 	for target := range a.now.addresses {
 		if !next.addresses[target] {
 			a.proxy.Remove(target.link, target.addr)
@@ -151,12 +158,6 @@ func (a *aloneProxy) load() error {
 		if !next.prefixes[target] {
 			a.proxy.RemovePrefix(target.link, target.prefix)
 		}
-	}
-	for target := range next.prefixes {
-		a.proxy.AddPrefix(target.link, target.prefix)
-	}
-	for target := range next.addresses {
-		a.proxy.Add(target.link, target.addr)
 	}
 	a.now = next
 	a.log.Info("answering for", "addresses", len(next.addresses), "prefixes", len(next.prefixes), "took", time.Since(began).Round(time.Millisecond))

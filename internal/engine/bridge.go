@@ -67,6 +67,9 @@ func (bridged) clash(spec.Network) error { return nil }
 
 func (m bridged) apply(ctx context.Context, n *network) error {
 	n.parent = m.findParent(ctx, n)
+	if n.Options.NDProxy == spec.SwitchPrefix {
+		m.setPrefixProxied(n, n.parent)
+	}
 	mtu, absent := m.findMTU(ctx, n)
 	n.mtu = mtu
 	if err := m.Links.EnsureBridge(ctx, n.bridge()); err != nil {

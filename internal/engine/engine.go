@@ -71,7 +71,9 @@ type network struct {
 	spec.Network
 	parent string // the one named, or the interface of the IPv6 default route; empty: neither
 	mtu    int
-	err    error // why it is degraded, its endpoints left aside
+	// proxied is the link on which all of its prefixes is answered for; empty: none.
+	proxied string
+	err     error // why it is degraded, its endpoints left aside
 }
 
 type endpoint struct {

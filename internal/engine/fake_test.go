@@ -932,6 +932,18 @@ func (p fakeProxy) Remove(link string, addr netip.Addr) {
 	delete(p.proxied, link+" "+addr.String())
 }
 
+func (p fakeProxy) AddPrefix(link string, prefix netip.Prefix) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.proxied[link+" "+prefix.String()] = true
+}
+
+func (p fakeProxy) RemovePrefix(link string, prefix netip.Prefix) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.proxied, link+" "+prefix.String())
+}
+
 func (p fakeProxy) LinkChanged(string) {}
 
 func (p fakeProxy) Status() []spec.ProxyStatus { return nil }

@@ -105,6 +105,9 @@ type Host interface {
 type Proxy interface {
 	Add(link string, addr netip.Addr)
 	Remove(link string, addr netip.Addr)
+	// AddPrefix answers for every address of a prefix, whoever has it.
+	AddPrefix(link string, prefix netip.Prefix)
+	RemovePrefix(link string, prefix netip.Prefix)
 	LinkChanged(link string)
 	Status() []spec.ProxyStatus
 }

@@ -149,6 +149,7 @@ func TestKindsOfNetworks(t *testing.T) {
 		recipe     recipe
 		attachment spec.Attachment
 		proxied    string // link
+		whole      string // link and prefix, all of which is answered for
 		sysctls    bool   // some are changed
 		mtu        int
 		isolated   bool
@@ -163,6 +164,8 @@ func TestKindsOfNetworks(t *testing.T) {
 		{name: "ndproxy=on answers for a routed prefix too", recipe: recipe{pools: []spec.PoolRequest{static("2001:db8:ff::/64")},
 			options: func(o *spec.Options) { o.NDProxy = spec.SwitchOn }},
 			attachment: spec.Attachment{Gateway6: ip(nextHop)}, proxied: "eth0", sysctls: true, mtu: 1500, addrs: "[" + nextHop + "/64 2001:db8:ff::1/64]"},
+		{name: "ndproxy=prefix answers for all of it", recipe: recipe{pools: []spec.PoolRequest{auto6()}, options: func(o *spec.Options) { o.NDProxy = spec.SwitchPrefix }},
+			attachment: spec.Attachment{Gateway6: ip(nextHop)}, proxied: "eth0", whole: "eth0 2001:db8:1:0:789a::/80", sysctls: true, mtu: 1500, addrs: "[" + nextHop + "/64 2001:db8:1:0:789a::1/80]"},
 		{name: "ndproxy=off answers for none", recipe: recipe{pools: []spec.PoolRequest{auto6()}, options: func(o *spec.Options) { o.NDProxy = spec.SwitchOff }},
 			attachment: spec.Attachment{Gateway6: ip(nextHop)}, sysctls: true, mtu: 1500, addrs: "[" + nextHop + "/64 2001:db8:1:0:789a::1/80]"},
 		{name: "another parent brings its MTU", recipe: recipe{pools: []spec.PoolRequest{ula6()}, options: func(o *spec.Options) { o.Parent = "eth1" }},
@@ -203,6 +206,9 @@ func TestKindsOfNetworks(t *testing.T) {
 			proxied := map[string]bool{}
 			if tc.proxied != "" {
 				proxied[tc.proxied+" "+ep.IPv6.Addr().String()] = true
+			}
+			if tc.whole != "" {
+				proxied[tc.whole] = true
 			}
 			if diff := cmp.Diff(proxied, h.proxied); diff != "" {
 				t.Errorf("proxied (-want +got):\n%s", diff)

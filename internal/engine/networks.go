@@ -170,6 +170,7 @@ func (e *Engine) applyHost(ctx context.Context) error {
 func (e *Engine) unapplyNetwork(ctx context.Context, n *network) error {
 	delete(e.networks, n.ID)
 	defer func() { e.networks[n.ID] = n }() // until the journal has forgotten it too
+	e.setPrefixProxied(n, "")
 	return errors.Join(
 		e.applyAdvertisements(ctx), // while the bridge is there for the farewell
 		e.mode(n.Options).unapply(ctx, n),
@@ -197,10 +198,26 @@ func (n *network) proxies(addr netip.Addr) bool {
 	}
 	for _, s := range n.IPv6 {
 		if s.Prefix.Contains(addr) {
-			return s.OnLink || n.Options.NDProxy == spec.SwitchOn
+			return s.OnLink || n.Options.NDProxy == spec.SwitchOn || n.Options.NDProxy == spec.SwitchPrefix
 		}
 	}
 	return false
+}
+
+// setPrefixProxied moves the answering for all of a network's prefixes to a link, or ends it.
+func (e *Engine) setPrefixProxied(n *network, link string) {
+	if n.proxied == link {
+		return
+	}
+	for _, s := range n.IPv6 {
+		if n.proxied != "" {
+			e.Proxy.RemovePrefix(n.proxied, s.Prefix)
+		}
+		if link != "" {
+			e.Proxy.AddPrefix(link, s.Prefix)
+		}
+	}
+	n.proxied = link
 }
 
 // findParent is empty where there is none: the network works on this host until there is one.

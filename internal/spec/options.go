@@ -21,12 +21,14 @@ const (
 // Switch is an option that v6net may decide itself.
 type Switch string
 
-// The values of a Switch; SwitchNPTv6 is for masquerade alone.
+// The values of a Switch; SwitchNPTv6 is for masquerade alone, SwitchPrefix for ndproxy.
 const (
 	SwitchAuto  Switch = "auto"
 	SwitchOn    Switch = "on"
 	SwitchOff   Switch = "off"
 	SwitchNPTv6 Switch = "nptv6"
+
+	SwitchPrefix Switch = "prefix"
 )
 
 // Inbound says who may open a connection to a container from outside its network.
@@ -100,7 +102,7 @@ type option struct {
 var optionTable = slices.Concat(modeOptions, raOptions, []option{
 	{"parent", func(o *Options, k, v string) error { return interfaceName(&o.Parent, k, v) }},
 	{"ndproxy", func(o *Options, k, v string) error {
-		return choose(&o.NDProxy, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff}, nil)
+		return choose(&o.NDProxy, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff, SwitchPrefix}, nil)
 	}},
 	{"masquerade", func(o *Options, k, v string) error {
 		var s Switch

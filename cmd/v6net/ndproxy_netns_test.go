@@ -1,0 +1,166 @@
+//go:build netns
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+// argsEnv makes a child of the test binary the program itself.
+const argsEnv = "V6NET_TEST_ARGS"
+
+func TestMain(m *testing.M) {
+	if args := os.Getenv(argsEnv); args != "" {
+		os.Args = append([]string{"v6net"}, strings.Fields(args)...)
+		main()
+		os.Exit(0)
+	}
+	testnet.Main(m)
+}
+
+// alone is `v6net ndproxy` on a host whose eth0 leads to a Linux host upstream.
+type alone struct {
+	self, up *testnet.Host
+	signal   func(os.Signal)
+
+	mu  sync.Mutex
+	log []string
+}
+
+func newAlone(t *testing.T, args ...string) *alone {
+	a := &alone{self: testnet.Self(t), up: testnet.New(t, "up")}
+	testnet.Connect(t, a.self, "eth0", a.up, "lan0")
+	a.up.Run(t, "ip", "addr", "add", "2001:db8::2/64", "dev", "lan0", "nodad")
+	cmd := a.self.Command(context.Background(), os.Args[0])
+	cmd.Env = append(os.Environ(), argsEnv+"=ndproxy "+strings.Join(args, " "))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			a.mu.Lock()
+			a.log = append(a.log, s.Text())
+			a.mu.Unlock()
+		}
+	}()
+	a.signal = func(s os.Signal) { _ = cmd.Process.Signal(s) }
+	t.Cleanup(func() {
+		a.signal(syscall.SIGTERM)
+		<-read
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("v6net ndproxy ended with %v", err)
+		}
+		t.Logf("v6net ndproxy says:\n%s", strings.Join(a.log, "\n"))
+	})
+	return a
+}
+
+// said is how many lines say all of the words.
+func (a *alone) said(words ...string) (n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+next:
+	for _, line := range a.log {
+		for _, w := range words {
+			if !strings.Contains(line, w) {
+				continue next
+			}
+		}
+		n++
+	}
+	return n
+}
+
+func (a *alone) resolves(t *testing.T, addr string) bool {
+	t.Helper()
+	_ = a.up.Command(t.Context(), "ip", "neigh", "del", addr, "dev", "lan0").Run() // there may be none
+	_ = a.up.Command(t.Context(), "ping", "-c", "1", "-W", "0.2", addr).Run()      // makes Linux ask
+	return strings.Contains(a.up.Run(t, "ip", "neigh", "show", addr, "dev", "lan0"), "lladdr")
+}
+
+func within(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+func TestNDProxyAlone(t *testing.T) {
+	list := filepath.Join(t.TempDir(), "addresses")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("2001:db8::5 # web\n")
+	a := newAlone(t, "--interface", "eth0", "--prefix", "2001:db8::/64", "--addresses", list)
+	within(t, "the address is answered for", func() bool { return a.resolves(t, "2001:db8::5") })
+	if a.resolves(t, "2001:db8::6") {
+		t.Error("an address that is not in the list is answered for")
+	}
+	write("2001:db8::6\n")
+	within(t, "the changed list is read", func() bool { return a.resolves(t, "2001:db8::6") })
+	if a.resolves(t, "2001:db8::5") {
+		t.Error("an address that is no longer in the list is answered for")
+	}
+	write("2001:db8::7\nfoo\n")
+	within(t, "a wrong list is refused", func() bool { return a.said("line 2: foo: allowed is one IPv6 address") > 0 })
+	if !a.resolves(t, "2001:db8::6") || a.resolves(t, "2001:db8::7") {
+		t.Error("a wrong list has changed something")
+	}
+	read := a.said("answering for")
+	a.signal(syscall.SIGHUP)
+	within(t, "SIGHUP has it read again", func() bool { return a.said("not read again") > 1 || a.said("answering for") > read })
+	a.signal(syscall.SIGUSR1)
+	within(t, "SIGUSR1 prints counters", func() bool { return a.said("NDP PROXY on eth0", "ebpf path, 1 addresses", "solicited") == 1 })
+	// What the proxy sets on the link is no reason to dial it again.
+	if n := a.said("proxying neighbor discovery"); n != 1 {
+		t.Errorf("the link was dialed %d times, want once", n)
+	}
+}
+
+func TestNDProxyAllOfAPrefix(t *testing.T) {
+	a := newAlone(t, "--interface", "eth0", "--prefix", "2001:db8::a:0/112", "--path", "packet")
+	within(t, "its addresses are answered for", func() bool { return a.resolves(t, "2001:db8::a:1234") })
+	if a.resolves(t, "2001:db8::b:1") {
+		t.Error("an address that is not in the prefix is answered for")
+	}
+	a.signal(syscall.SIGUSR1)
+	within(t, "the path is shown", func() bool { return a.said("packet path") == 1 && a.said("all of 2001:db8::a:0/112") == 1 })
+	// All multicast is received now, which the kernel tells as a change of the link.
+	if n := a.said("proxying neighbor discovery"); n != 1 {
+		t.Errorf("the link was dialed %d times, want once", n)
+	}
+}
+
+func TestNDProxyReadsNDPPDConf(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "ndppd.conf")
+	if err := os.WriteFile(conf, []byte("proxy eth0 {\n  router yes\n  rule 2001:db8::a:0/112 {\n    static\n  }\n  rule 2001:db8::5 { static }\n}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := newAlone(t, "--ndppd-config", conf)
+	within(t, "its rules are followed", func() bool { return a.resolves(t, "2001:db8::a:1") && a.resolves(t, "2001:db8::5") })
+	if a.resolves(t, "2001:db8::b:1") {
+		t.Error("an address without a rule is answered for")
+	}
+}
