@@ -51,6 +51,12 @@ type FastPath interface {
 	Add(addr netip.Addr) error
 	Remove(addr netip.Addr) error
 
+	// AddAll is Add for many.
+	AddAll(addrs []netip.Addr) error
+
+	// Reserve makes room for n addresses in all.
+	Reserve(n int) error
+
 	// SetPrefixes replaces the prefixes that are answered for as a whole.
 	SetPrefixes(prefixes []netip.Prefix) error
 

@@ -282,7 +282,7 @@ func (l *link) end() {
 func (l *link) accelerate(ctx context.Context, fast FastPath) {
 	l.mu.Lock()
 	l.fast = fast
-	l.speed(fast.SetPrefixes(l.proxy.prefixes.all()))
+	l.speed(errors.Join(fast.SetPrefixes(l.proxy.prefixes.all()), fast.Reserve(l.proxy.Leases.Len())))
 	l.mu.Unlock()
 	// Locked for a piece at a time: there may be a million, and who adds another
 	// is not to wait for all.
@@ -291,16 +291,14 @@ func (l *link) accelerate(ctx context.Context, fast FastPath) {
 	fill := func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for _, addr := range addrs {
-			if l.fast == nil || ctx.Err() != nil {
-				return false
-			}
-			if l.proxy.Leases.Has(addr) { // still: what was removed meanwhile must not come back
-				l.speed(fast.Add(addr))
-			}
+		if l.fast == nil || ctx.Err() != nil {
+			return false
 		}
+		// Still: what was removed meanwhile must not come back.
+		addrs = slices.DeleteFunc(addrs, func(addr netip.Addr) bool { return !l.proxy.Leases.Has(addr) })
+		l.speed(fast.AddAll(addrs))
 		addrs = addrs[:0]
-		return l.fast != nil && ctx.Err() == nil
+		return l.fast != nil
 	}
 	for addr := range l.proxy.Leases.All() {
 		if addrs = append(addrs, addr); len(addrs) == piece && !fill() {

@@ -67,6 +67,19 @@ func (s *Supervisor) Add(name string, addr netip.Addr) {
 	s.begin(name, func(l *link) bool { return l.add(addr) })
 }
 
+// AddAll is Add for many.
+func (s *Supervisor) AddAll(name string, addrs []netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begin(name, func(l *link) (changed bool) {
+		l.proxy.Leases.Reserve(len(addrs))
+		for _, addr := range addrs {
+			changed = l.add(addr) || changed
+		}
+		return changed
+	})
+}
+
 // AddPrefix answers for every address of prefix, of which all must be ours, and
 // RemovePrefix ends that. Either again is no change.
 func (s *Supervisor) AddPrefix(name string, prefix netip.Prefix) {

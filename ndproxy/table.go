@@ -68,7 +68,7 @@ func (t *Table) Add(addr netip.Addr) bool {
 	defer t.mu.Unlock()
 	s := t.slots.Load()
 	if s == nil || (t.used+1)*4 > len(s.all)*3 {
-		s = t.rebuild()
+		s = t.rebuild(0)
 	}
 	k := split(addr)
 	at, mark := s.find(k)
@@ -99,9 +99,18 @@ func (t *Table) Remove(addr netip.Addr) bool {
 	}
 	at.mark.Store(dead)
 	if t.live.Add(-1); len(s.all) > minSlots && t.Len() < len(s.all)/8 {
-		t.rebuild()
+		t.rebuild(0)
 	}
 	return true
+}
+
+// Reserve makes room for n more addresses.
+func (t *Table) Reserve(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.slots.Load(); s == nil || (t.used+n)*4 > len(s.all)*3 {
+		t.rebuild(n)
+	}
 }
 
 // All yields the addresses, in no order. One that is added or removed meanwhile
@@ -121,10 +130,10 @@ func (t *Table) All() iter.Seq[netip.Addr] {
 }
 
 // rebuild replaces the slots by as many as the live addresses need, at most half
-// full with one more.
-func (t *Table) rebuild() *slots {
+// full with one more, or with that many more.
+func (t *Table) rebuild(more int) *slots {
 	size := minSlots
-	for size < 2*(t.Len()+1) {
+	for size < 2*(t.Len()+max(1, more)) {
 		size *= 2
 	}
 	s := &slots{seed: maphash.MakeSeed(), mask: uint64(size - 1), all: make([]slot, size)}

@@ -32,6 +32,7 @@ func TestTable(t *testing.T) {
 					delete(model, a)
 				}
 			},
+			"reserve": func(t *rapid.T) { table.Reserve(rapid.IntRange(0, 300).Draw(t, "n")) },
 			"remove all": func(t *rapid.T) {
 				for a := range model {
 					table.Remove(a)

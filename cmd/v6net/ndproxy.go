@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -146,12 +148,16 @@ func (a *aloneProxy) load() error {
 	for target := range next.prefixes {
 		a.proxy.AddPrefix(target.link, target.prefix)
 	}
-	for target := range next.addresses {
-		a.proxy.Add(target.link, target.addr)
+	count := 0
+	for link, addrs := range next.addresses {
+		a.proxy.AddAll(link, slices.AppendSeq(make([]netip.Addr, 0, len(addrs)), maps.Keys(addrs)))
+		count += len(addrs)
 	}
-	for target := range a.now.addresses {
-		if !next.addresses[target] {
-			a.proxy.Remove(target.link, target.addr)
+	for link, addrs := range a.now.addresses {
+		for addr := range addrs {
+			if !next.addresses[link][addr] {
+				a.proxy.Remove(link, addr)
+			}
 		}
 	}
 	for target := range a.now.prefixes {
@@ -160,18 +166,13 @@ func (a *aloneProxy) load() error {
 		}
 	}
 	a.now = next
-	a.log.Info("answering for", "addresses", len(next.addresses), "prefixes", len(next.prefixes), "took", time.Since(began).Round(time.Millisecond))
+	a.log.Info("answering for", "addresses", count, "prefixes", len(next.prefixes), "took", time.Since(began).Round(time.Millisecond))
 	return nil
 }
 
 type wanted struct {
-	addresses map[linkAddress]bool
+	addresses map[string]map[netip.Addr]bool // by link
 	prefixes  map[linkPrefix]bool
-}
-
-type linkAddress struct {
-	link string
-	addr netip.Addr
 }
 
 type linkPrefix struct {
@@ -181,7 +182,7 @@ type linkPrefix struct {
 
 func (a *aloneProxy) read() (wanted, error) {
 	c := a.command
-	w := wanted{make(map[linkAddress]bool), make(map[linkPrefix]bool)}
+	w := wanted{make(map[string]map[netip.Addr]bool), make(map[linkPrefix]bool)}
 	prefixes, err := parsePrefixes(c.Prefix)
 	if err != nil {
 		return w, err
@@ -197,8 +198,9 @@ func (a *aloneProxy) read() (wanted, error) {
 				return w, fmt.Errorf("read addresses: %w", err)
 			}
 		}
-		w.addresses = make(map[linkAddress]bool, bytes.Count(text, []byte("\n")))
-		if err := parseAddresses(text, prefixes, func(addr netip.Addr) { w.addresses[linkAddress{c.Interface, addr}] = true }); err != nil {
+		addrs := make(map[netip.Addr]bool, bytes.Count(text, []byte("\n")))
+		w.addresses[c.Interface] = addrs
+		if err := parseAddresses(text, prefixes, func(addr netip.Addr) { addrs[addr] = true }); err != nil {
 			return w, fmt.Errorf("addresses of %s: %w", c.Addresses, err)
 		}
 	}
@@ -216,7 +218,10 @@ func (a *aloneProxy) read() (wanted, error) {
 	}
 	for _, r := range rules {
 		if r.Prefix.IsSingleIP() {
-			w.addresses[linkAddress{r.Interface, r.Prefix.Addr()}] = true
+			if w.addresses[r.Interface] == nil {
+				w.addresses[r.Interface] = make(map[netip.Addr]bool)
+			}
+			w.addresses[r.Interface][r.Prefix.Addr()] = true
 		} else {
 			w.prefixes[linkPrefix{r.Interface, r.Prefix}] = true
 		}

@@ -38,6 +38,46 @@ func (c *Conn) Add(addr netip.Addr) error {
 	return nil
 }
 
+// AddAll is Add for many.
+func (c *Conn) AddAll(addrs []netip.Addr) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || len(addrs) == 0 {
+		return nil
+	}
+	keys, values := make([][2]uint64, len(addrs)), make([]uint8, len(addrs))
+	for i, addr := range addrs {
+		keys[i], values[i] = key(addr), present
+	}
+	_, err := c.leases.BatchUpdate(keys, values, nil)
+	if errors.Is(err, unix.E2BIG) {
+		if err = c.grow(growth * c.leases.MaxEntries()); err == nil {
+			_, err = c.leases.BatchUpdate(keys, values, nil)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("add %d addresses to link %s: %w", len(addrs), c.Name(), err)
+	}
+	return nil
+}
+
+// Reserve makes room for n addresses in all.
+func (c *Conn) Reserve(n int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	size := c.leases.MaxEntries()
+	for int(size) < n {
+		size *= growth
+	}
+	if size == c.leases.MaxEntries() {
+		return nil
+	}
+	return c.grow(size)
+}
+
 var present = uint8(1)
 
 // put adds without what reflection and allocation cost with a million leases.
