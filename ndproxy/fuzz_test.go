@@ -16,15 +16,22 @@ func FuzzDecide(f *testing.F) {
 		f.Add(b, false)
 		f.Add(append(b, 0, 0, 0, 0), false)
 		b = append([]byte(nil), b...)
+		b[54] = typeAdvertisement
+		f.Add(b, true)
+		b = append([]byte(nil), b...)
 		b[20] = 44
 		f.Add(b, true)
 	}
+	at := here
+	at.Nonces = NewNonces()
+	f.Add(probe(nil, leased, at), false)
+	f.Add(solicit(nil, leased, host, at), false)
 	f.Fuzz(func(t *testing.T, frame []byte, fix bool) {
 		if fix && len(frame) >= 58 { // past the checksum, to what lies behind it
 			fixChecksum(frame)
 		}
 		before := bytes.Clone(frame)
-		v := Decide(frame, here, set{leased: true})
+		v := Decide(frame, at, set{leased: true})
 		if !bytes.Equal(frame, before) {
 			t.Error("Decide changed the frame")
 		}
@@ -34,6 +41,9 @@ func FuzzDecide(f *testing.F) {
 		if v.Action() != Answer {
 			if v.Advertisement != (Advertisement{}) {
 				t.Errorf("verdict %v with an advertisement", v.Reason)
+			}
+			if (v.Reason == Conflict) != (v.Rival.Target == leased && v.Rival.HardwareAddr == [6]byte(frame[6:])) {
+				t.Errorf("verdict %v with rival %+v", v.Reason, v.Rival)
 			}
 			return
 		}

@@ -54,7 +54,7 @@ var subjects = []subject{
 	{"v6net, packet", allSizes, v6net("packet"), time.Second},
 	{"ndppd 0.2.5, static", allSizes, ndppd, time.Second},
 	{"kernel, proxy_delay 0", allSizes[:3], kernel("0"), time.Second},
-	{"kernel, default", allSizes[:3], kernel("80"), 2 * time.Second},
+	{"kernel, default", allSizes[:2], kernel("80"), 2 * time.Second},
 }
 
 // cell is one measurement.
@@ -64,6 +64,7 @@ type cell struct {
 	Unicast   bool
 
 	Asked, Answered    float64 // per second, in a flood for live addresses
+	PerCPU             float64 // answers for a second of processor time
 	P50, P99           time.Duration
 	Lost               int
 	FloodP50, FloodP99 time.Duration // with a flood for unknown targets besides
@@ -141,12 +142,16 @@ func (r *rig) measure(t *testing.T, c *cell, s subject, pid int) {
 		}
 		defer g.close()
 		live, unknown := g.targets(0, c.Addresses, c.Unicast), g.targets(1<<40, 1<<40, false)
+		answerer := pid
+		if strings.Contains(s.name, "eBPF") {
+			answerer = 0 // the kernel answers, not the process
+		}
 		var times []time.Duration
 		if times, c.Lost, err = g.calmest(live, nil, mostAsks, asking, s.patience); err != nil {
 			return
 		}
 		c.P50, c.P99 = quantile(times, 0.5), quantile(times, 0.99)
-		if c.Asked, c.Answered, err = g.best(live, flooding); err != nil {
+		if c.Asked, c.Answered, c.PerCPU, err = g.best(t, live, flooding, answerer); err != nil {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -189,7 +194,11 @@ func pin() (letGo func()) {
 	}
 	one.Set(0)
 	_ = unix.SchedSetaffinity(0, &one)
-	return func() { _ = unix.SchedSetaffinity(0, &before) }
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20) // as the daemons
+	return func() {
+		_ = unix.SchedSetaffinity(0, &before)
+		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 0)
+	}
 }
 
 // perPacket is the mean run time of the program while load runs.
@@ -247,7 +256,7 @@ func find(name string) (found *ebpf.Program, err error) {
 
 func run(t *testing.T, r *rig, ready string, args ...string) (pid int, took time.Duration) {
 	t.Helper()
-	cmd := r.self.Command(context.Background(), args...)
+	cmd := r.self.Command(context.Background(), append([]string{"nice", "-n", "-20"}, args...)...)
 	out, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

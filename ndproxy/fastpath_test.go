@@ -1,0 +1,153 @@
+package ndproxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var errNoMemory = errors.New("no memory")
+
+// fakeFast is a FastPath that answers nothing, and remembers what it was told.
+type fakeFast struct {
+	*fakeLink
+	leases   map[netip.Addr]bool
+	prefixes []netip.Prefix
+	attached bool
+	settled  uint64
+	fail     error // of Add
+}
+
+func (f *fakeFast) Attach(Station, Knobs) error { f.attached = true; return nil }
+func (f *fakeFast) Detach() error               { f.attached = false; return nil }
+func (f *fakeFast) Reserve(int) error           { return nil }
+
+func (f *fakeFast) Add(addr netip.Addr) error {
+	if f.fail == nil {
+		f.leases[addr] = true
+	}
+	return f.fail
+}
+
+func (f *fakeFast) AddAll(addrs []netip.Addr) error {
+	for _, addr := range addrs {
+		if err := f.Add(addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fakeFast) Remove(addr netip.Addr) error              { delete(f.leases, addr); return nil }
+func (f *fakeFast) SetPrefixes(prefixes []netip.Prefix) error { f.prefixes = prefixes; return nil }
+func (f *fakeFast) Count(count func(Reason, uint64))          { count(Solicited, f.settled) }
+
+// superviseFast is supervise with a link that has a fast path.
+func superviseFast(t *testing.T, test func(s *Supervisor, f *fakeFast)) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeFast{fakeLink: newFakeLink(), leases: map[netip.Addr]bool{}}
+		s := NewSupervisor(func(context.Context, string) (Conn, error, error) { return f, nil, nil }, Knobs{}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error)
+		go func() { ran <- s.Run(ctx) }()
+		synctest.Wait()
+		test(s, f)
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The fast path knows what the table knows, before it answers and after.
+func TestFastPathFollows(t *testing.T) {
+	superviseFast(t, func(s *Supervisor, f *fakeFast) {
+		p := netip.MustParsePrefix("2001:db8:9::/64")
+		s.AddAll("eth0", []netip.Addr{leased, unknown})
+		s.AddPrefix("eth0", p)
+		synctest.Wait()
+		s.Add("eth0", numbered(1))
+		s.Remove("eth0", unknown)
+		if !f.attached || len(f.leases) != 2 || !f.leases[leased] || !f.leases[numbered(1)] || !slices.Equal(f.prefixes, []netip.Prefix{p}) {
+			t.Errorf("attached %v, leases %v, prefixes %v", f.attached, f.leases, f.prefixes)
+		}
+		f.settled = 7
+		f.in <- multicast(leased).marshal(t) // came to the socket all the same
+		synctest.Wait()
+		if st := status(s, "eth0"); st.Path != "ebpf" || st.PathError != "" || st.Counters["solicited"] != 8 {
+			t.Errorf("status %+v, want path ebpf and 8 solicited", st)
+		}
+	})
+}
+
+// One that fails is given up: the rest is answered without it, and its counters stay.
+func TestFastPathFails(t *testing.T) {
+	superviseFast(t, func(s *Supervisor, f *fakeFast) {
+		s.Add("eth0", leased)
+		synctest.Wait()
+		f.settled, f.fail = 7, errNoMemory
+		s.Add("eth0", unknown)
+		st := status(s, "eth0")
+		if f.attached || st.Path != "packet" || st.PathError != errNoMemory.Error() || st.Error != "" || st.Counters["solicited"] != 7 {
+			t.Errorf("attached %v, status %+v", f.attached, st)
+		}
+		synctest.Wait()
+		announced(t, f.fakeLink)
+		f.in <- multicast(unknown).marshal(t)
+		synctest.Wait()
+		if len(f.out) != 1 {
+			t.Errorf("%d answers by packets, want 1", len(f.out))
+		}
+	})
+}
+
+// So is one that fails while it is filled.
+func TestFastPathFailsAtOnce(t *testing.T) {
+	superviseFast(t, func(s *Supervisor, f *fakeFast) {
+		f.fail = errNoMemory
+		s.Add("eth0", leased)
+		synctest.Wait()
+		if st := status(s, "eth0"); f.attached || st.Path != "packet" || st.PathError != errNoMemory.Error() {
+			t.Errorf("attached %v, status %+v", f.attached, st)
+		}
+	})
+}
+
+// A conflict is shown until its lease goes; a rival that changes is news again.
+func TestRivals(t *testing.T) {
+	supervise(t, func(s *Supervisor, _ *fakeHost, f *fakeLink) {
+		s.Add("eth0", leased)
+		s.Add("eth0", unknown)
+		synctest.Wait()
+		na := Station{HardwareAddr: stranger, LinkLocal: here.LinkLocal}
+		f.in <- unsolicited(leased, na).AppendFrame(nil)
+		f.in <- unsolicited(numbered(9), na).AppendFrame(nil) // none of ours
+		f.in <- unsolicited(leased, here).AppendFrame(nil)    // our own
+		synctest.Wait()
+		st := status(s, "eth0")
+		if len(st.Conflicts) != 1 || st.Conflicts[0].Address != leased || st.Conflicts[0].HardwareAddr != "02:00:00:00:00:03" {
+			t.Errorf("conflicts %v", st.Conflicts)
+		}
+		if st.Counters["conflict"] != 1 || st.Counters["advertised"] != 1 || st.Counters["own"] != 1 {
+			t.Errorf("counters %v", st.Counters)
+		}
+		s.Remove("eth0", leased)
+		if st := status(s, "eth0"); len(st.Conflicts) != 0 {
+			t.Errorf("conflicts %v without the lease", st.Conflicts)
+		}
+	})
+	var r rivals
+	for i := range uint64(2 * maxRivals) {
+		if news := r.see(numbered(i), stranger, time.Unix(0, 0)); news != (i < maxRivals) {
+			t.Fatalf("rival %d is news: %v", i, news)
+		}
+	}
+	if r.see(numbered(0), stranger, time.Unix(0, 0)) || !r.see(numbered(0), neighbor, time.Unix(0, 0)) || len(r.list()) != maxRivals {
+		t.Error("the same rival is news, another one is not, or there is no bound")
+	}
+}
