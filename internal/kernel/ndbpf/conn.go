@@ -26,7 +26,7 @@ type Conn struct {
 
 	mu       sync.Mutex
 	objects  programObjects
-	leases   *ebpf.Map
+	leases   *table
 	attached attachment // nil: not, or not any more
 	config   programConfig
 	settled  [programReasons]uint64 // once closed
@@ -54,12 +54,12 @@ func dial(ctx context.Context, link string, attach func(attachPoint, *ebpf.Progr
 	if err := load(&c.objects); err != nil {
 		return nil, err
 	}
-	if err := c.grow(minLeases); err != nil {
+	if err := c.replace(0); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %w", ErrUnavailable, err), c.objects.Close())
 	}
 	conn, err := icmp6.Dial(ctx, link)
 	if err != nil {
-		return nil, errors.Join(err, c.leases.Close(), c.objects.Close())
+		return nil, errors.Join(err, c.leases.close(), c.objects.Close())
 	}
 	c.Conn = conn
 	return c, nil
@@ -169,7 +169,7 @@ func (c *Conn) Close() error {
 	err := c.detach()
 	c.settled = c.read()
 	c.closed = true
-	return errors.Join(err, c.Conn.Close(), c.leases.Close(), c.objects.Close())
+	return errors.Join(err, c.Conn.Close(), c.leases.close(), c.objects.Close())
 }
 
 // programReasons are those of enum reason in ndproxy.c.
