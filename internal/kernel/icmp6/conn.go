@@ -48,7 +48,7 @@ func Dial(ctx context.Context, link string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := control(file, func(fd int) error {
+	if err := onDescriptor(file, func(fd int) error {
 		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
 	}); err != nil {
 		_ = file.Close()
@@ -162,7 +162,7 @@ func (c *Conn) Name() string { return c.link.name }
 
 // Filter has Read see what passes an eBPF socket filter.
 func (c *Conn) Filter(program int) error {
-	err := control(c.file, func(fd int) error {
+	err := onDescriptor(c.file, func(fd int) error {
 		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, program)
 	})
 	if err != nil {
@@ -173,7 +173,7 @@ func (c *Conn) Filter(program int) error {
 
 // Unfilter has Read see what it did before Filter.
 func (c *Conn) Unfilter() error {
-	err := control(c.file, func(fd int) error { return attach(fd, proxyFilter(c.link)) })
+	err := onDescriptor(c.file, func(fd int) error { return attach(fd, proxyFilter(c.link)) })
 	if err != nil {
 		return fmt.Errorf("packet socket on %s: %w", c.link.name, err)
 	}

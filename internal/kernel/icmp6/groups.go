@@ -83,7 +83,7 @@ func (g *groups) leave(addr netip.Addr) error {
 
 func (g *groups) set(option int, group netip.Addr) error {
 	mreq := unix.IPv6Mreq{Multiaddr: group.As16(), Interface: uint32(g.link.index)}
-	return control(g.socket, func(fd int) error {
+	return onDescriptor(g.socket, func(fd int) error {
 		return unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, option, &mreq)
 	})
 }

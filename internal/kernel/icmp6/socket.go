@@ -75,7 +75,7 @@ func receiveAll(file *os.File, link ethernetLink) error {
 	// The kernel counts the memberships of a link and drops a socket's with it
 	// (net/packet/af_packet.c packet_flush_mclist).
 	mreq := unix.PacketMreq{Ifindex: int32(link.index), Type: unix.PACKET_MR_ALLMULTI}
-	if err := control(file, func(fd int) error {
+	if err := onDescriptor(file, func(fd int) error {
 		return unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &mreq)
 	}); err != nil {
 		return fmt.Errorf("packet socket on %s: receive all multicast: %w", link.name, err)
@@ -83,8 +83,8 @@ func receiveAll(file *os.File, link ethernetLink) error {
 	return nil
 }
 
-// control calls f with the descriptor of a socket.
-func control(file *os.File, f func(fd int) error) error {
+// onDescriptor calls f with the descriptor of a socket.
+func onDescriptor(file *os.File, f func(fd int) error) error {
 	raw, err := file.SyscallConn()
 	if err != nil {
 		return err
