@@ -32,7 +32,7 @@ func findLink(ctx context.Context, name string) (ethernetLink, error) {
 
 // again is the same link as it is now, whatever its name.
 func (l ethernetLink) again(ctx context.Context) (ethernetLink, error) {
-	link, err := dump.Retry(ctx, func() (netlink.Link, error) { return netlink.LinkByIndex(l.index) })
+	link, err := ask(ctx, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByIndex(l.index) })
 	if err != nil {
 		return ethernetLink{}, fmt.Errorf("find link %s: %w", l.name, err)
 	}
@@ -94,7 +94,9 @@ func usable(a netlink.Addr) bool {
 // gateways are the next hops by which the host reaches other networks over the
 // link. To ask for one route costs the same however many the host has.
 func (l ethernetLink) gateways() []netip.Addr {
-	routes, err := netlink.RouteGetWithOptions(globalUnicast.AsSlice(), &netlink.RouteGetOptions{Oif: l.name})
+	routes, err := ask(context.Background(), func(h *netlink.Handle) ([]netlink.Route, error) {
+		return h.RouteGetWithOptions(globalUnicast.AsSlice(), &netlink.RouteGetOptions{Oif: l.name})
+	})
 	if err != nil {
 		return nil // no such route
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/kernel/rtnl"
 )
 
 // attachPoint is a link whose ingress a program is attached to.
@@ -66,17 +68,22 @@ func filterOf(index int) *netlink.BpfFilter {
 
 // attachClsact replaces a filter that a process which was killed has left.
 func attachClsact(at attachPoint, program *ebpf.Program) (attachment, error) {
+	h, err := rtnl.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
 	c := &clsactFilter{filter: filterOf(at.index), qdisc: clsactOf(at.index)}
-	if err := netlink.QdiscAdd(c.qdisc); errors.Is(err, os.ErrExist) {
+	if err := h.QdiscAdd(c.qdisc); errors.Is(err, os.ErrExist) {
 		c.qdisc = nil
 	} else if err != nil {
 		return nil, fmt.Errorf("add clsact to link %s: %w", at.name, err)
 	}
 	c.filter.Fd, c.filter.Name, c.filter.DirectAction = program.FD(), filterName, true
-	if err := netlink.FilterReplace(c.filter); err != nil {
+	if err := h.FilterReplace(c.filter); err != nil {
 		err = fmt.Errorf("attach eBPF by clsact to link %s: %w", at.name, err)
 		if c.qdisc != nil {
-			err = errors.Join(err, netlink.QdiscDel(c.qdisc))
+			err = errors.Join(err, h.QdiscDel(c.qdisc))
 		}
 		return nil, err
 	}
@@ -85,19 +92,24 @@ func attachClsact(at attachPoint, program *ebpf.Program) (attachment, error) {
 
 // Close is no error when the link has gone.
 func (c *clsactFilter) Close() error {
-	if err := netlink.FilterDel(c.filter); err != nil && !gone(err) {
+	h, err := rtnl.Open()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if err := h.FilterDel(c.filter); err != nil && !gone(err) {
 		return fmt.Errorf("remove filter: %w", err)
 	}
 	if c.qdisc == nil {
 		return nil
 	}
 	for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
-		others, err := netlink.FilterList(indexed(c.qdisc.LinkIndex), parent)
+		others, err := h.FilterList(indexed(c.qdisc.LinkIndex), parent)
 		if err != nil && !gone(err) || len(others) > 0 {
 			return err // somebody else has come to use it
 		}
 	}
-	if err := netlink.QdiscDel(c.qdisc); err != nil && !gone(err) {
+	if err := h.QdiscDel(c.qdisc); err != nil && !gone(err) {
 		return fmt.Errorf("remove clsact: %w", err)
 	}
 	return nil
@@ -114,17 +126,25 @@ func gone(err error) bool {
 // Sweep removes from a link the filter of a process that was killed, which would
 // go on answering for the leases of that time. No such filter is no error.
 func Sweep(name string) error {
-	l, err := netlink.LinkByName(name)
+	h, err := rtnl.Open()
 	if err != nil {
-		return nil //nolint:nilerr // without a link there is nothing on it
+		return err
 	}
-	filters, err := netlink.FilterList(l, netlink.HANDLE_MIN_INGRESS)
+	defer h.Close()
+	l, err := h.LinkByName(name)
+	if rtnl.IsAbsent(err) {
+		return nil // there is nothing on it
+	}
+	if err != nil {
+		return fmt.Errorf("find link %s: %w", name, err)
+	}
+	filters, err := h.FilterList(l, netlink.HANDLE_MIN_INGRESS)
 	if err != nil && !gone(err) {
 		return fmt.Errorf("list filters of link %s: %w", name, err)
 	}
 	for _, f := range filters {
 		if b, ok := f.(*netlink.BpfFilter); ok && b.Handle == filterHandle && b.Priority == filterPriority {
-			if err := netlink.FilterDel(filterOf(l.Attrs().Index)); err != nil && !gone(err) {
+			if err := h.FilterDel(filterOf(l.Attrs().Index)); err != nil && !gone(err) {
 				return fmt.Errorf("remove the filter of an earlier run from link %s: %w", name, err)
 			}
 		}
