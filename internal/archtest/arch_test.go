@@ -49,7 +49,6 @@ var fenced = []struct {
 }{
 	{"github.com/vishvananda/netlink", []string{"internal/kernel", "internal/testnet"}},
 	{"github.com/vishvananda/netns", []string{"internal/kernel", "internal/testnet"}},
-	{"github.com/cilium/ebpf", []string{"internal/kernel/ndbpf"}},
 	{"github.com/google/nftables", []string{"internal/kernel/nft"}},
 	{"github.com/mdlayher/netlink", []string{"internal/kernel"}},
 	{"github.com/cilium/ebpf", []string{"internal/kernel"}},
