@@ -21,7 +21,7 @@ all: build
 # --- the program and the plugin ----------------------------------------------
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/v6net ./cmd/v6net
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/v6net ./cmd/netavark-v6net
 
 # A folder for `docker plugin create NAME build/plugin`. The empty folders are
 # where the engine mounts things.

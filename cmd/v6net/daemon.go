@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/v6net/v6net/internal/kernel/route"
 	"github.com/v6net/v6net/internal/kernel/sysctl"
 	"github.com/v6net/v6net/internal/kernel/watch"
+	"github.com/v6net/v6net/internal/netavark"
 	"github.com/v6net/v6net/internal/ra"
 	"github.com/v6net/v6net/internal/store"
 	"github.com/v6net/v6net/ndproxy"
@@ -35,6 +37,7 @@ type daemonCommand struct {
 	State         string     `help:"The journal." default:"/var/lib/v6net/v6net.db" env:"V6NET_STATE" placeholder:"FILE"`
 	PluginSocket  string     `help:"Where Docker looks for the plugin." default:"/run/docker/plugins/v6net.sock" env:"V6NET_PLUGIN_SOCKET" placeholder:"PATH"`
 	ControlSocket string     `help:"Where v6net's own commands reach the daemon." default:"${control_socket}" env:"V6NET_CONTROL_SOCKET" placeholder:"PATH"`
+	PodmanFolder  string     `help:"Where Podman keeps its networks: those of v6net that are deleted there are removed." default:"${podman_folder}" env:"V6NET_PODMAN_NETWORKS" placeholder:"DIR"`
 	SysctlRoot    string     `help:"Where net/… can be written." default:"/proc/sys" env:"V6NET_SYSCTL_ROOT" placeholder:"DIR"`
 	Proxy         proxyFlags `embed:"" prefix:"ndproxy-" envprefix:"V6NET_NDPROXY_"`
 
@@ -114,6 +117,7 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 		Host:        host{d.routes, d.announce, d.links},
 		Proxy:       d.proxy,
 		Advertisers: d.advertisers,
+		Registry:    netavark.Networks(c.PodmanFolder),
 	})
 	return d, err
 }
@@ -156,22 +160,43 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 		return errors.Join(fmt.Errorf("start: %w", err), events.Close())
 	}
 	tasks.Go(func() error { return events.Run(ctx, d.observe(ctx)) })
-	plugin, err := driver.Listen(c.PluginSocket)
+	plugin, operator, err := c.listen()
 	if err != nil {
 		return err
-	}
-	operator, err := control.Listen(c.ControlSocket)
-	if err != nil {
-		return errors.Join(err, plugin.Close())
 	}
 	log.Info("ready", "version", version, "replay", time.Since(began).Round(time.Millisecond), "plugin", c.PluginSocket, "control", c.ControlSocket)
 	tasks.Go(func() error { return d.engine.Run(ctx) })
 	tasks.Go(func() error { return d.firewall.Watch(ctx) })
 	tasks.Go(func() error { return driver.New(d.engine, log).Serve(ctx, plugin) })
 	tasks.Go(func() error { return control.Serve(ctx, operator, d.engine, log) })
+	tasks.Go(func() error { return watchFolder(ctx, c.PodmanFolder, d.engine.RegistryChanged, log) })
+	if err := notifyReady(); err != nil {
+		log.Warn("started by systemd", "err", err)
+	}
 	<-ctx.Done()
 	log.Info("stopping; networks stay as they are")
 	return nil
+}
+
+// listen opens the sockets, or takes those that systemd has opened: calls that came
+// before this wait in them.
+func (c daemonCommand) listen() (plugin, operator net.Listener, err error) {
+	given, err := handedOver()
+	if err != nil {
+		return nil, nil, err
+	}
+	var ok bool
+	if plugin, ok = given[pluginListener]; !ok {
+		if plugin, err = driver.Listen(c.PluginSocket); err != nil {
+			return nil, nil, err
+		}
+	}
+	if operator, ok = given[controlListener]; !ok {
+		if operator, err = control.Listen(c.ControlSocket); err != nil {
+			return nil, nil, errors.Join(err, plugin.Close())
+		}
+	}
+	return plugin, operator, nil
 }
 
 // observe passes on what the kernel says.

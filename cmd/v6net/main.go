@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/v6net/v6net/internal/control"
+	"github.com/v6net/v6net/internal/netavark"
 )
 
 // version is set by the linker (see the Makefile).
@@ -43,7 +44,7 @@ func main() {
 		kong.Name("v6net"),
 		kong.Description("Real IPv6 for containers."),
 		kong.UsageOnError(),
-		kong.Vars{"control_socket": control.SocketPath},
+		kong.Vars{"control_socket": control.SocketPath, "podman_folder": netavark.Folder},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err := k.Run(); err != nil {

@@ -29,6 +29,8 @@ var ours = map[string][]string{
 	"internal/control":          {"internal/spec"},
 	"internal/engine":           {"internal/spec", "internal/firewall", "internal/prefix", "ipam"},
 	"internal/firewall":         {"internal/spec"},
+	"internal/netavark":         {"internal/spec"},
+	"internal/aardvark":         {"internal/netavark"},
 	"internal/prefix":           {"internal/spec", "ipam"},
 	"internal/ra":               {"internal/spec"},
 	"internal/store":            {"internal/spec"},
@@ -38,6 +40,7 @@ var ours = map[string][]string{
 	"internal/kernel/route":     {"internal/kernel/dump", "internal/kernel/rtnl"},
 	"internal/kernel/icmp6":     {"ndproxy", "internal/kernel/dump", "internal/kernel/rtnl", "internal/ra"},
 	"internal/kernel/ndbpf":     {"ndproxy", "internal/kernel/icmp6", "internal/kernel/rtnl"},
+	"internal/kernel/sandbox":   {"internal/kernel/dump", "internal/kernel/netns", "internal/kernel/rtnl", "internal/kernel/sysctl"},
 	"internal/testnet":          {"internal/kernel/netns"},
 	"internal/testengine":       {"internal/testnet"},
 }

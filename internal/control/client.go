@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -78,9 +79,44 @@ func (c *Client) ForgetPool(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, poolsPath+url.PathEscape(id), nil)
 }
 
-// call makes a request and decodes its answer, if one is wanted.
+// MakeNetwork has the daemon make a network with its pools. The same request again
+// answers the same network.
+func (c *Client) MakeNetwork(ctx context.Context, r spec.NetworkRequest) (spec.Network, error) {
+	var n spec.Network
+	err := c.send(ctx, makePath, r, &n)
+	return n, err
+}
+
+// Attach has the daemon make a container's attachment. The same request again
+// answers the same attachment.
+func (c *Client) Attach(ctx context.Context, r spec.AttachRequest) (spec.Attached, error) {
+	var a spec.Attached
+	err := c.send(ctx, attachPath, r, &a)
+	return a, err
+}
+
+// Detach has the daemon remove an attachment. The error matches spec.ErrNotFound
+// for an unknown one.
+func (c *Client) Detach(ctx context.Context, networkID, endpointID string) error {
+	return c.call(ctx, http.MethodDelete, networksPath+url.PathEscape(networkID)+endpointsInfix+url.PathEscape(endpointID), nil)
+}
+
+func (c *Client) send(ctx context.Context, path string, request, answer any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("encode request: %w", err)
+	}
+	return c.do(ctx, http.MethodPost, path, bytes.NewReader(body), answer)
+}
+
+// call makes a request without a body.
 func (c *Client) call(ctx context.Context, method, path string, answer any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://v6net"+path, nil)
+	return c.do(ctx, method, path, nil, answer)
+}
+
+// do makes a request and decodes its answer, if one is wanted.
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader, answer any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://v6net"+path, body)
 	if err != nil {
 		return err
 	}
@@ -91,10 +127,28 @@ func (c *Client) call(ctx context.Context, method, path string, answer any) erro
 	defer resp.Body.Close() //nolint:errcheck // read to its end, or the answer is an error anyway
 	if resp.StatusCode >= http.StatusBadRequest {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxError)) // what there is of it
-		return fmt.Errorf("the daemon answered %s: %s", resp.Status, strings.TrimSpace(string(text)))
+		return failure(resp.StatusCode, strings.TrimSpace(string(text)))
 	}
 	if answer == nil {
 		return nil
 	}
 	return json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer)
 }
+
+// failure is an error that the daemon answered.
+func failure(status int, text string) error {
+	switch status {
+	case http.StatusUnprocessableEntity: // the engine's own words
+		return errors.New(text)
+	case http.StatusNotFound:
+		return &notFound{text}
+	default:
+		return fmt.Errorf("the daemon answered %d %s: %s", status, http.StatusText(status), text)
+	}
+}
+
+// notFound carries the daemon's words.
+type notFound struct{ text string }
+
+func (e *notFound) Error() string { return "the daemon answered: " + e.text }
+func (e *notFound) Unwrap() error { return spec.ErrNotFound }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -38,6 +39,31 @@ func (e fakeEngine) DeleteNetwork(_ context.Context, id string) error {
 		}
 	}
 	return fmt.Errorf("network %s: %w", id, spec.ErrNotFound)
+}
+
+func (e fakeEngine) MakeNetwork(_ context.Context, r spec.NetworkRequest) (spec.Network, error) {
+	if r.Name == "taken" {
+		return spec.Network{}, errors.New("subnet 2001:db8::/64 overlaps network aa")
+	}
+	return spec.Network{ID: r.ID, Name: r.Name, Options: r.Options, IPv6: []spec.Subnet{{Prefix: r.IPv6[0].Pool.Prefix}}}, nil
+}
+
+func (e fakeEngine) Attach(_ context.Context, r spec.AttachRequest) (spec.Attached, error) {
+	return spec.Attached{
+		Endpoint:   spec.Endpoint{ID: r.ID, Wanted: r.Ports, IPv6: netip.PrefixFrom(r.Addresses[0], 64)},
+		Attachment: spec.Attachment{Interface: spec.SandboxName(r.ID), Gateway6: spec.LinkLocalGateway(r.Network.ID).Addr()},
+	}, nil
+}
+
+func (e fakeEngine) Detach(_ context.Context, network, id string) error {
+	for _, n := range e.Networks {
+		for _, ep := range n.Endpoints {
+			if n.ID == network && ep.ID == id {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("endpoint %s: %w", id, spec.ErrNotFound)
 }
 
 func (e fakeEngine) ForgetPool(_ context.Context, id string) error {
@@ -259,5 +285,58 @@ func TestUnknownPath(t *testing.T) {
 	defer stop()
 	if answer := ask(t, path, "POST /v1/status HTTP/1.0\r\n\r\n"); !strings.Contains(answer, "405") {
 		t.Errorf("POST: %q, want 405", answer)
+	}
+}
+
+// What a thin front end asks for arrives whole, and so does the answer.
+func TestTasks(t *testing.T) {
+	id, container := strings.Repeat("a", 64), strings.Repeat("e", 64)
+	path := filepath.Join(t.TempDir(), "v6net.sock")
+	stop := serve(t, listen(t, path), spec.Status{Networks: []spec.NetworkStatus{{Network: spec.Network{ID: id}, Endpoints: []spec.Endpoint{{ID: container}}}}})
+	defer stop()
+	client := control.NewClient(path)
+	request := spec.NetworkRequest{ID: id, Name: "web", FrontEnd: "netavark", Options: spec.DefaultOptions(),
+		IPv6: []spec.SubnetRequest{{Pool: spec.PoolRequest{V6: true, Prefix: netip.MustParsePrefix("2001:db8::/64"), Source: spec.SourceStatic}}}}
+	n, err := client.MakeNetwork(t.Context(), request)
+	want := spec.Network{ID: id, Name: "web", Options: spec.DefaultOptions(), IPv6: []spec.Subnet{{Prefix: netip.MustParsePrefix("2001:db8::/64")}}}
+	if diff := cmp.Diff(want, n, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" || err != nil {
+		t.Errorf("MakeNetwork: %v (-want +got):\n%s", err, diff)
+	}
+	a, err := client.Attach(t.Context(), spec.AttachRequest{Network: request, ID: container, Addresses: []netip.Addr{netip.MustParseAddr("2001:db8::7")},
+		Ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}})
+	wantAttached := spec.Attached{
+		Endpoint:   spec.Endpoint{ID: container, Wanted: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}, IPv6: netip.MustParsePrefix("2001:db8::7/64")},
+		Attachment: spec.Attachment{Interface: spec.SandboxName(container), Gateway6: netip.MustParseAddr("fe80::1:aaaa:aaaa:aaaa")},
+	}
+	if diff := cmp.Diff(wantAttached, a, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" || err != nil {
+		t.Errorf("Attach: %v (-want +got):\n%s", err, diff)
+	}
+	if err := client.Detach(t.Context(), id, container); err != nil {
+		t.Errorf("Detach: %v", err)
+	}
+	if err := client.Detach(t.Context(), container, id); !errors.Is(err, spec.ErrNotFound) {
+		t.Errorf("Detach of an unknown endpoint: %v, want spec.ErrNotFound", err)
+	}
+	request.Name = "taken"
+	if _, err := client.MakeNetwork(t.Context(), request); err == nil || err.Error() != "subnet 2001:db8::/64 overlaps network aa" {
+		t.Errorf("a refusal: %v, want the engine's own words", err)
+	}
+}
+
+// A daemon refuses what it does not understand of a request, and one without end.
+func TestTasksAreBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.sock")
+	stop := serve(t, listen(t, path), spec.Status{})
+	defer stop()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	for _, body := range []string{`{"id":"x","colour":"red"}`, `{"name":"` + strings.Repeat("x", 9<<20) + `"}`, `[]`, ``} {
+		resp, err := client.Post("http://v6net/v1/networks", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%.40q is answered %s, want 400", body, resp.Status)
+		}
 	}
 }

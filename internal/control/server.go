@@ -22,7 +22,14 @@ const (
 	statusPath   = "/v1/status"
 	networksPath = "/v1/networks/" // and a network's ID
 	poolsPath    = "/v1/pools/"    // and a pool's
+	makePath     = "/v1/networks"
+	attachPath   = "/v1/endpoints"
+	// A network's ID, this, and an endpoint's.
+	endpointsInfix = "/endpoints/"
 )
+
+// maxRequest holds the ports of a container that publishes all of a protocol's.
+const maxRequest = 8 << 20
 
 // Limits of the server: a client that dawdles is cut off.
 const (
@@ -38,6 +45,12 @@ type Engine interface {
 	DeleteNetwork(ctx context.Context, id string) error
 	// ForgetPool's error matches spec.ErrNotFound for an unknown pool.
 	ForgetPool(ctx context.Context, id string) error
+	// The rest serves front ends that keep no state: one call a task, each of which
+	// can be repeated, and takes itself back when it fails.
+	MakeNetwork(context.Context, spec.NetworkRequest) (spec.Network, error)
+	Attach(context.Context, spec.AttachRequest) (spec.Attached, error)
+	// Detach's error matches spec.ErrNotFound for an unknown endpoint.
+	Detach(ctx context.Context, networkID, endpointID string) error
 }
 
 // Listen opens the socket at path with its folder, for root alone. A socket
@@ -71,6 +84,13 @@ func Serve(ctx context.Context, l net.Listener, engine Engine, log *slog.Logger)
 			log.Warn("control: write answer", "err", err)
 		}
 	})
+	mux.HandleFunc("POST "+makePath, task(engine.MakeNetwork, log))
+	mux.HandleFunc("POST "+attachPath, task(engine.Attach, log))
+	mux.HandleFunc("DELETE "+networksPath+"{network}"+endpointsInfix+"{id}", func(w http.ResponseWriter, r *http.Request) {
+		removal(func(ctx context.Context, id string) error {
+			return engine.Detach(ctx, r.PathValue("network"), id)
+		})(w, r)
+	})
 	mux.HandleFunc("DELETE "+networksPath+"{id}", removal(engine.DeleteNetwork))
 	mux.HandleFunc("DELETE "+poolsPath+"{id}", removal(engine.ForgetPool))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout}
@@ -101,6 +121,30 @@ func removal(remove func(ctx context.Context, id string) error) http.HandlerFunc
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		default:
 			w.WriteHeader(http.StatusNoContent)
+		}
+	}
+}
+
+// task answers a request that is one JSON value with another. What the server does
+// not know of a request came from a newer client, and would be a promise not kept.
+func task[Request, Answer any](do func(context.Context, Request) (Answer, error), log *slog.Logger) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var request Request
+		body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+		body.DisallowUnknownFields()
+		if err := body.Decode(&request); err != nil {
+			http.Error(w, fmt.Sprintf("request (are client and daemon of one version?): %v", err), http.StatusBadRequest)
+			return
+		}
+		answer, err := do(r.Context(), request)
+		if err != nil {
+			log.Error("control: call failed", "path", r.URL.Path, "err", err)
+			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(answer); err != nil {
+			log.Warn("control: write answer", "err", err)
 		}
 	}
 }

@@ -31,6 +31,7 @@ type Config struct {
 	Host        Host
 	Proxy       Proxy
 	Advertisers Advertisers
+	Registry    Registry // nil: front ends say themselves what is gone
 }
 
 // Engine is the one owner of desired state. It is safe for concurrent use.
@@ -69,7 +70,8 @@ type Engine struct {
 
 type network struct {
 	spec.Network
-	parent string // the one named, or the interface of the IPv6 default route; empty: neither
+	made   time.Time // by MakeNetwork; zero: before this start
+	parent string    // the one named, or the interface of the IPv6 default route; empty: neither
 	mtu    int
 	// proxied is the link on which all of its prefixes is answered for; empty: none.
 	proxied string
@@ -183,6 +185,9 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 	if ep, ok := e.byLink[name]; ok {
 		if n, ok := e.networks[ep.NetworkID]; ok {
 			e.mode(n.Options).linkChanged(ctx, n, ep, up, deleted)
+			if ep.linkGone {
+				e.departed(ep)
+			}
 		}
 		return
 	}

@@ -235,6 +235,9 @@ func (e *Engine) portFree(n *network, ep *endpoint, p spec.Port, own takenPorts)
 				return fmt.Errorf("host port %d/%s is published by endpoint %s already", p.HostPort, p.Protocol, spec.ShortID(t.endpoint.ID))
 			}
 		}
+		if n.FrontEnd != "" {
+			continue // Podman keeps the host's ports occupied by itself, for as long as the container runs
+		}
 		if err := e.Host.PortFree(p.Protocol, want.HostIP, p.HostPort); err != nil {
 			return fmt.Errorf("host port %d/%s: %w", p.HostPort, p.Protocol, err)
 		}

@@ -31,6 +31,9 @@ func (e *Engine) Replay(ctx context.Context) error {
 		ep.announced = ep.Joined && !ep.linkGone // neighbours were told before the restart
 	}
 	e.reapply(ctx, e.allNetworks()...)
+	for _, n := range e.allNetworks() {
+		e.watchAbandoned(n, 0)
+	}
 	for id, p := range e.pools {
 		n := e.networkUsing(p.Prefix)
 		if p.OnLink && n != nil {
@@ -75,6 +78,7 @@ func (e *Engine) matchLinks(ctx context.Context) (map[string]struct{}, error) {
 		if ep.linkGone = ep.Joined && !ok && !elsewhere(ep); ep.linkGone {
 			ep.announced = false
 			e.setProxied(ep, "")
+			e.departed(ep)
 		}
 	}
 	return present, nil

@@ -11,7 +11,7 @@ func TestOptionsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range append(knownOptions(), poolOptions...) {
+	for _, key := range append(knownOptions(), PoolOptions...) {
 		if !strings.Contains(string(page), "`"+key+"`") {
 			t.Errorf("docs/options.md does not name the option %s", key)
 		}

@@ -3,6 +3,8 @@ package spec
 import (
 	"encoding/hex"
 	"net/netip"
+	"strconv"
+	"strings"
 )
 
 // Interface names: `v6n` and the network's ID for a bridge; a letter that is no
@@ -71,4 +73,10 @@ type Veth struct {
 type OwnedLink struct {
 	Name  string
 	Alias string
+}
+
+// InterfaceNumber is the number at the end of an interface's name, 0 for none.
+func InterfaceNumber(name string) int {
+	number, _ := strconv.Atoi(name[len(strings.TrimRight(name, "0123456789")):]) // none, or more than anybody has
+	return number
 }

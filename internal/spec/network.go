@@ -59,6 +59,10 @@ type Network struct {
 	Internal bool     `json:"internal"` // no way to or from outside the host
 	IPv4     []Subnet `json:"ipv4,omitempty"`
 	IPv6     []Subnet `json:"ipv6,omitempty"`
+
+	// Of a front end that asks by NetworkRequest.
+	Name     string `json:"name,omitempty"`
+	FrontEnd string `json:"front_end,omitempty"`
 }
 
 // Validate checks a network as it came from a front end.
@@ -173,6 +177,13 @@ type Endpoint struct {
 	Sandbox   string       `json:"sandbox,omitempty"`
 	Joined    bool         `json:"joined"`
 	Ports     []Port       `json:"ports,omitempty"` // published while the endpoint is the container's gateway
+
+	// Of a front end that asks by AttachRequest.
+	Container string `json:"container,omitempty"`
+	Name      string `json:"name,omitempty"`
+	Interface string `json:"interface,omitempty"`
+	Rank      int    `json:"rank,omitempty"`   // among the container's networks; the first has its default route
+	Wanted    []Port `json:"wanted,omitempty"` // to be published while this is the container's first network
 }
 
 // Addresses are the endpoint's own, IPv6 first.
@@ -188,10 +199,10 @@ func (e Endpoint) Addresses() []netip.Addr {
 
 // Attachment is what a container runtime needs to finish an endpoint.
 type Attachment struct {
-	Interface string     // name of the link to move into the sandbox
-	Prefix    string     // the engine names it PREFIX0, PREFIX1, …
-	Gateway4  netip.Addr // zero: none
-	Gateway6  netip.Addr // zero: none
+	Interface string     `json:"interface"` // name of the link to move into the sandbox
+	Prefix    string     `json:"prefix"`    // the engine names it PREFIX0, PREFIX1, …
+	Gateway4  netip.Addr `json:"gateway4"`  // zero: none
+	Gateway6  netip.Addr `json:"gateway6"`  // zero: none
 	// Routes are destinations on the link itself that the addresses' prefixes do not say.
-	Routes []netip.Prefix
+	Routes []netip.Prefix `json:"routes,omitempty"`
 }

@@ -84,8 +84,8 @@ var ulaRange = netip.MustParsePrefix("fc00::/7")
 // IsULA reports whether the prefix is a unique local one (RFC 4193).
 func IsULA(p netip.Prefix) bool { return ulaRange.Overlaps(p) && p.Bits() >= ulaRange.Bits() }
 
-// poolOptions are the keys of `--ipam-opt`.
-var poolOptions = []string{"source", "prefix_length", "allocation", "parent"}
+// PoolOptions are the keys of `--ipam-opt`.
+var PoolOptions = []string{"source", "prefix_length", "allocation", "parent"}
 
 // ParsePoolRequest reads what the engine's IPAM call carries: the subnet and
 // range as CIDR text (empty: none) and `--ipam-opt` keys. The error is an
@@ -155,7 +155,7 @@ func (r *PoolRequest) setOption(key, value string) error {
 	case "parent":
 		return interfaceName(&r.Parent, key, value)
 	default:
-		return &UnknownOptionError{Key: key, Known: poolOptions}
+		return &UnknownOptionError{Key: key, Known: PoolOptions}
 	}
 }
 

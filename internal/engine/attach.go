@@ -1,0 +1,376 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// MakeNetwork makes a network with its pools and gateways. The same request again
+// answers the network that is there.
+func (e *Engine) MakeNetwork(ctx context.Context, r spec.NetworkRequest) (spec.Network, error) {
+	if err := spec.CheckID("network", r.ID); err != nil {
+		return spec.Network{}, err
+	}
+	if len(r.IPv6) == 0 {
+		return spec.Network{}, fmt.Errorf("network %s: it asks for no IPv6 subnet", spec.ShortID(r.ID))
+	}
+	if known, ok, err := e.knownNetwork(r); ok || err != nil {
+		return known, err
+	}
+	e.dropPredecessor(r)
+	n := spec.Network{ID: r.ID, Name: r.Name, FrontEnd: r.FrontEnd, Options: r.Options, Internal: r.Internal}
+	var taken []string
+	steps := []step{
+		{
+			what: "pools",
+			do: func(ctx context.Context) (err error) {
+				if n.IPv6, err = e.takeSubnets(ctx, r.IPv6, &taken); err != nil {
+					return err
+				}
+				n.IPv4, err = e.takeSubnets(ctx, r.IPv4, &taken)
+				return err
+			},
+			undo: func(ctx context.Context) error {
+				var errs []error
+				for _, id := range taken {
+					if err := e.ReleasePool(ctx, id); !errors.Is(err, spec.ErrNotFound) {
+						errs = append(errs, err)
+					}
+				}
+				return errors.Join(errs...)
+			},
+		},
+		{
+			what: "network",
+			do:   func(ctx context.Context) error { return e.CreateNetwork(ctx, n) }, // takes itself back
+		},
+	}
+	if err := run(ctx, steps); err != nil {
+		return spec.Network{}, fmt.Errorf("network %s: %w", r.Name, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	made, err := e.network(r.ID)
+	if err != nil {
+		return spec.Network{}, err
+	}
+	made.made = time.Now()
+	e.watchAbandoned(made, settleTime)
+	return made.Network, nil
+}
+
+// knownNetwork is the network that was asked for before by the same request.
+func (e *Engine) knownNetwork(r spec.NetworkRequest) (spec.Network, bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n, ok := e.networks[r.ID]
+	if !ok {
+		return spec.Network{}, false, nil
+	}
+	same := n.Phase == spec.PhaseReady && n.FrontEnd == r.FrontEnd && n.Internal == r.Internal &&
+		reflect.DeepEqual(n.Options, r.Options) && areOf(n.IPv6, r.IPv6) && areOf(n.IPv4, r.IPv4)
+	if !same {
+		return spec.Network{}, false, fmt.Errorf("network %s exists already with other options or subnets", spec.ShortID(r.ID))
+	}
+	return n.Network, true, nil
+}
+
+// areOf reports whether subnets are what was asked for.
+func areOf(subnets []spec.Subnet, asked []spec.SubnetRequest) bool {
+	return slices.EqualFunc(subnets, asked, func(s spec.Subnet, r spec.SubnetRequest) bool {
+		return (!r.Pool.Prefix.IsValid() || r.Pool.Prefix == s.Prefix) && (!r.Gateway.IsValid() || r.Gateway == s.Gateway)
+	})
+}
+
+// dropPredecessor removes a network of the same name, which its front end does not
+// have any more, since names are unique there. It would keep its prefix from the
+// new one.
+func (e *Engine) dropPredecessor(r spec.NetworkRequest) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, n := range e.allNetworks() {
+		if n.FrontEnd == r.FrontEnd && n.Name == r.Name && r.Name != "" && n.ID != r.ID {
+			n.made = time.Time{}
+			if e.Registry != nil {
+				e.dropAbandoned(n.ID)
+			}
+		}
+	}
+}
+
+// takeSubnets asks for pools and the addresses of their gateways; taken grows with
+// each pool.
+func (e *Engine) takeSubnets(ctx context.Context, asked []spec.SubnetRequest, taken *[]string) ([]spec.Subnet, error) {
+	var subnets []spec.Subnet
+	for _, r := range asked {
+		pool, err := e.RequestPool(ctx, r.Pool)
+		if err != nil {
+			return nil, err
+		}
+		*taken = append(*taken, pool.ID)
+		s := spec.Subnet{Prefix: pool.Prefix}
+		if !r.NoGateway || r.Gateway.IsValid() {
+			gateway, err := e.RequestAddress(ctx, pool.ID, r.Gateway, true)
+			if err != nil {
+				return nil, fmt.Errorf("gateway: %w", err)
+			}
+			s.Gateway = gateway.Addr()
+		}
+		subnets = append(subnets, s)
+	}
+	return subnets, nil
+}
+
+// Attach makes a container's attachment with its addresses, publishes its ports if
+// this is its first network, and hands its link to the runtime. The same request
+// again answers the attachment that is there; another one for the same endpoint
+// replaces it.
+func (e *Engine) Attach(ctx context.Context, r spec.AttachRequest) (spec.Attached, error) {
+	if err := spec.CheckID("endpoint", r.ID); err != nil {
+		return spec.Attached{}, err
+	}
+	n, err := e.networkOf(ctx, r)
+	if err != nil {
+		return spec.Attached{}, err
+	}
+	fail := func(err error) (spec.Attached, error) {
+		return spec.Attached{}, fmt.Errorf("network %s: %w", n.Name, err)
+	}
+	old, err := e.Endpoint(ctx, n.ID, r.ID)
+	if err == nil && !e.isAttached(old, r) {
+		err = e.Detach(ctx, n.ID, r.ID)
+		old = spec.Endpoint{}
+	}
+	if err != nil && !errors.Is(err, spec.ErrNotFound) {
+		return fail(err)
+	}
+	if old.ID == "" {
+		if err := e.makeAttached(ctx, n, r); err != nil {
+			return fail(err)
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	entry, err := e.network(n.ID)
+	if err != nil {
+		return fail(err)
+	}
+	ep, err := e.endpoint(n.ID, r.ID)
+	if err != nil {
+		return fail(err)
+	}
+	return spec.Attached{Endpoint: ep.Endpoint, Attachment: entry.attachment(ep), Servers: entry.servers()}, nil
+}
+
+// networkOf is the network of a request. Where the daemon does not know it, its
+// journal having been lost, it is made as its front end remembers it.
+func (e *Engine) networkOf(ctx context.Context, r spec.AttachRequest) (spec.Network, error) {
+	e.mu.Lock()
+	n, err := e.network(r.Network.ID)
+	e.mu.Unlock()
+	if err == nil {
+		return n.Network, nil
+	}
+	e.Log.Info("network is unknown; making it as its container engine has it", "network", r.Network.ID, "name", r.Network.Name)
+	return e.MakeNetwork(ctx, r.Network)
+}
+
+// isAttached reports whether an endpoint is what is asked for.
+func (e *Engine) isAttached(ep spec.Endpoint, r spec.AttachRequest) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	entry, ok := e.endpoints[ep.ID]
+	if !ok || entry.linkGone || ep.Phase != spec.PhaseReady || !ep.Joined {
+		return false
+	}
+	for _, a := range r.Addresses {
+		if !slices.Contains(ep.Addresses(), a) {
+			return false
+		}
+	}
+	return ep.Sandbox == r.Sandbox && ep.Interface == r.Interface && slices.Equal(ep.Wanted, r.Ports) &&
+		(r.MAC == "" || r.MAC == ep.MAC)
+}
+
+// makeAttached makes the endpoint of a request.
+func (e *Engine) makeAttached(ctx context.Context, n spec.Network, r spec.AttachRequest) error {
+	ep := spec.Endpoint{
+		ID: r.ID, NetworkID: n.ID, MAC: r.MAC,
+		Container: r.Container, Name: r.Name, Interface: r.Interface, Rank: e.rank(r.Container, r.Interface), Wanted: r.Ports,
+	}
+	return run(ctx, []step{
+		{
+			what: "addresses",
+			do:   func(ctx context.Context) error { return e.leaseFor(ctx, n, &ep, r.Addresses) },
+			undo: func(ctx context.Context) error {
+				var errs []error
+				for _, a := range []netip.Prefix{ep.IPv6, ep.IPv4} {
+					if !a.IsValid() {
+						continue
+					}
+					if err := e.ReleaseAddress(ctx, a.Masked().String(), a.Addr()); !errors.Is(err, spec.ErrNotFound) {
+						errs = append(errs, err)
+					}
+				}
+				return errors.Join(errs...)
+			},
+		},
+		{
+			what: "endpoint",
+			do: func(ctx context.Context) error {
+				_, err := e.CreateEndpoint(ctx, ep)
+				return err
+			},
+			undo: func(ctx context.Context) error {
+				if err := e.DeleteEndpoint(ctx, n.ID, ep.ID); !errors.Is(err, spec.ErrNotFound) {
+					return err
+				}
+				return nil
+			},
+		},
+		{
+			what: "join",
+			do: func(ctx context.Context) error {
+				_, err := e.Join(ctx, n.ID, ep.ID, r.Sandbox)
+				return err
+			},
+		},
+		{
+			what: "ports",
+			do:   func(ctx context.Context) error { return e.republish(ctx, r.Container, "") },
+			undo: func(ctx context.Context) error { return e.republish(ctx, r.Container, ep.ID) },
+		},
+	})
+}
+
+// leaseFor gives an endpoint an address of each family that the network has: the
+// one asked for, or a free one.
+func (e *Engine) leaseFor(ctx context.Context, n spec.Network, ep *spec.Endpoint, asked []netip.Addr) error {
+	for _, a := range asked {
+		if !slices.ContainsFunc(n.Subnets(), func(s spec.Subnet) bool { return s.Prefix.Contains(a) }) {
+			return fmt.Errorf("address %s is in none of the network's subnets", a)
+		}
+	}
+	for _, family := range []struct {
+		subnets []spec.Subnet
+		lease   *netip.Prefix
+	}{{n.IPv6, &ep.IPv6}, {n.IPv4, &ep.IPv4}} {
+		if len(family.subnets) == 0 {
+			continue
+		}
+		subnet, want := family.subnets[0], netip.Addr{}
+		for _, s := range family.subnets {
+			for _, a := range asked {
+				if !s.Prefix.Contains(a) {
+					continue
+				}
+				if want.IsValid() {
+					return fmt.Errorf("addresses %s and %s: a container has one of each family on a network", want, a)
+				}
+				subnet, want = s, a
+			}
+		}
+		var err error
+		if *family.lease, err = e.RequestAddress(ctx, subnet.Prefix.String(), want, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// servers are the bridge's own addresses that containers reach.
+func (n *network) servers() []netip.Addr {
+	var addrs []netip.Addr
+	for _, s := range n.Subnets() {
+		if s.Gateway.IsValid() && !(n.Options.Inhibit4 && s.Gateway.Is4()) {
+			addrs = append(addrs, s.Gateway)
+		}
+	}
+	return addrs
+}
+
+// Detach removes a container's attachment with its addresses and ports; these move
+// to its next network. The error matches spec.ErrNotFound for an unknown one.
+func (e *Engine) Detach(ctx context.Context, networkID, id string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ep, err := e.endpoint(networkID, id)
+	if err != nil {
+		return err
+	}
+	if ep.err = e.dropAttached(ctx, ep); ep.err != nil {
+		e.planHeal()
+		return fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(networkID), spec.ShortID(id), ep.err)
+	}
+	e.Log.Info("endpoint deleted", "network", networkID, "endpoint", id, "container", ep.Name)
+	if n, ok := e.networks[networkID]; ok {
+		e.watchAbandoned(n, 0) // it may have waited for its last container
+	}
+	return nil
+}
+
+// dropAttached is dropEndpoint with the endpoint's leases, and with its ports moved
+// on to the container's next network. Where that fails the container goes without.
+func (e *Engine) dropAttached(ctx context.Context, ep *endpoint) error {
+	if err := e.dropEndpoint(ctx, ep); err != nil {
+		return err
+	}
+	for _, a := range []netip.Prefix{ep.IPv6, ep.IPv4} {
+		p, ours := e.pools[a.Masked().String()]
+		if !ours || !p.addrs.Leased(a.Addr()) {
+			continue
+		}
+		if err := e.Journal.DeleteLease(p.ID, a.Addr()); err != nil {
+			return err // a chore of dropEndpoint's tries again
+		}
+		delete(p.loose, a.Addr())
+		p.addrs.Release(a.Addr())
+	}
+	if err := e.republishLocked(ctx, ep.Container, ep.ID); err != nil {
+		e.Log.Error("publish ports by the container's next network", "container", ep.Container, "err", err)
+	}
+	return nil
+}
+
+// republish publishes a container's ports by its first network that has a way to
+// the outside, which is the one of its default route, and by no other: a host port
+// leads to one address. An endpoint that is about to go does not count.
+func (e *Engine) republish(ctx context.Context, container, leaving string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.republishLocked(ctx, container, leaving)
+}
+
+func (e *Engine) republishLocked(ctx context.Context, container, leaving string) error {
+	var first *endpoint
+	for _, ep := range e.ofContainer(container) {
+		n, ok := e.networks[ep.NetworkID]
+		if !ok || ep.Phase != spec.PhaseReady {
+			continue
+		}
+		if first == nil && ep.ID != leaving && !n.Internal {
+			first = ep
+			continue
+		}
+		if len(ep.Ports) > 0 {
+			if err := e.setPorts(ctx, ep, nil); err != nil {
+				return err
+			}
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	resolved, err := e.resolvePorts(e.networks[first.NetworkID], first, first.Wanted)
+	if err != nil || slices.Equal(resolved, first.Ports) {
+		return err
+	}
+	return e.setPorts(ctx, first, resolved)
+}

@@ -1,0 +1,126 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+const (
+	// absentTime is for how long a network has to be unknown to its front end
+	// before it goes: longer than a file is away that is being replaced.
+	absentTime = 3 * time.Second
+	// departTime is for how long the link of a container has to be gone before its
+	// endpoint is removed unasked: longer than a front end that is about to ask takes.
+	departTime = 10 * time.Second
+)
+
+// Registry is where front ends that do not say when a network is deleted keep
+// their networks.
+type Registry interface {
+	// Knows reports whether the network's front end still has it. An error says
+	// that this cannot be known now.
+	Knows(n spec.Network) (bool, error)
+}
+
+// RegistryChanged takes in that a front end has changed what it keeps: networks
+// that it no longer has go, if no container is on them.
+func (e *Engine) RegistryChanged() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, n := range e.allNetworks() {
+		e.watchAbandoned(n, 0)
+	}
+}
+
+// watchAbandoned has a network removed that its front end does not have from
+// after a wait on, for absentTime.
+func (e *Engine) watchAbandoned(n *network, wait time.Duration) {
+	if n.FrontEnd == "" || e.Registry == nil {
+		return
+	}
+	id := n.ID
+	e.later(wait, func() {
+		if e.isAbandoned(id) {
+			e.later(absentTime, func() { e.dropAbandoned(id) })
+		}
+	})
+}
+
+// isAbandoned reports whether a network is there, without containers, and its
+// front end has it no longer.
+func (e *Engine) isAbandoned(id string) bool {
+	n, ok := e.networks[id]
+	if !ok || n.FrontEnd == "" || n.Phase != spec.PhaseReady || len(e.byNetwork[id]) > 0 || time.Since(n.made) < settleTime {
+		return false
+	}
+	known, err := e.Registry.Knows(n.Network)
+	if err != nil {
+		e.Log.Warn("whether a network is still wanted", "network", id, "name", n.Name, "err", err)
+	}
+	return err == nil && !known
+}
+
+func (e *Engine) dropAbandoned(id string) {
+	if !e.isAbandoned(id) {
+		return
+	}
+	n := e.networks[id]
+	e.Log.Info("network removed: its container engine does not have it any more", "network", id, "name", n.Name)
+	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+	defer cancel()
+	if n.err = e.dropNetwork(ctx, n); n.err != nil {
+		e.Log.Error("remove network", "network", id, "err", n.err)
+		e.planHeal()
+	}
+}
+
+// departed has an endpoint removed whose container's end of the link is gone for
+// good, if the front end is one that may not say so: netavark calls no plugin for
+// a sandbox that has vanished.
+func (e *Engine) departed(ep *endpoint) {
+	if ep.Container == "" {
+		return
+	}
+	e.later(departTime, func() {
+		if e.endpoints[ep.ID] != ep || !ep.linkGone {
+			return
+		}
+		e.Log.Info("endpoint removed: its container's link is gone", "network", ep.NetworkID, "endpoint", ep.ID)
+		ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+		defer cancel()
+		if ep.err = e.dropAttached(ctx, ep); ep.err != nil {
+			e.Log.Error("remove endpoint", "network", ep.NetworkID, "endpoint", ep.ID, "err", ep.err)
+			e.planHeal()
+		}
+	})
+}
+
+// ofContainer are a container's endpoints, that of its first network first.
+func (e *Engine) ofContainer(container string) []*endpoint {
+	var eps []*endpoint
+	for _, ep := range e.endpoints {
+		if ep.Container == container && container != "" {
+			eps = append(eps, ep)
+		}
+	}
+	slices.SortFunc(eps, func(a, b *endpoint) int { return cmp.Compare(a.Rank, b.Rank) })
+	return eps
+}
+
+// rank is the place of a container's next endpoint: its interface's number, or the
+// first free one after that. It is the endpoint's for as long as that lives.
+func (e *Engine) rank(container, link string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	rank := spec.InterfaceNumber(link)
+	for _, ep := range e.ofContainer(container) {
+		if ep.Rank == rank {
+			rank++
+		}
+	}
+	return rank
+}
