@@ -70,9 +70,10 @@ type Engine struct {
 
 type network struct {
 	spec.Network
-	made   time.Time // by MakeNetwork; zero: before this start
-	parent string    // the one named, or the interface of the IPv6 default route; empty: neither
-	mtu    int
+	made       time.Time // by MakeNetwork; zero: before this start
+	registered bool      // the front end has been seen to have it
+	parent     string    // the one named, or the interface of the IPv6 default route; empty: neither
+	mtu        int
 	// proxied is the link on which all of its prefixes is answered for; empty: none.
 	proxied string
 	err     error // why it is degraded, its endpoints left aside

@@ -12,7 +12,7 @@ import (
 const (
 	// absentTime is for how long a network has to be unknown to its front end
 	// before it goes: longer than a file is away that is being replaced.
-	absentTime = 3 * time.Second
+	absentTime = time.Second
 	// departTime is for how long the link of a container has to be gone before its
 	// endpoint is removed unasked: longer than a front end that is about to ask takes.
 	departTime = 10 * time.Second
@@ -54,14 +54,19 @@ func (e *Engine) watchAbandoned(n *network, wait time.Duration) {
 // front end has it no longer.
 func (e *Engine) isAbandoned(id string) bool {
 	n, ok := e.networks[id]
-	if !ok || n.FrontEnd == "" || n.Phase != spec.PhaseReady || len(e.byNetwork[id]) > 0 || time.Since(n.made) < settleTime {
+	if !ok || n.FrontEnd == "" || n.Phase != spec.PhaseReady {
 		return false
 	}
 	known, err := e.Registry.Knows(n.Network)
 	if err != nil {
 		e.Log.Warn("whether a network is still wanted", "network", id, "name", n.Name, "err", err)
+		return false
 	}
-	return err == nil && !known
+	n.registered = n.registered || known
+	if !n.registered && time.Since(n.made) < settleTime {
+		return false // the front end writes it down when it has our answer
+	}
+	return !known && len(e.byNetwork[id]) == 0
 }
 
 func (e *Engine) dropAbandoned(id string) {

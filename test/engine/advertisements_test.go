@@ -141,7 +141,7 @@ func testAdvertisedUpstream(t *testing.T, l *lab) {
 // bridge is the name of a network's bridge.
 func (l *lab) bridge(t *testing.T, network string) string {
 	t.Helper()
-	return "v6n" + l.docker(t, "network", "inspect", "-f", "{{.Id}}", network)[:12]
+	return "v6n" + l.networkID(t, network)[:12]
 }
 
 // A network that is not the container's way out stays so, and becomes it without

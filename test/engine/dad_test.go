@@ -28,7 +28,7 @@ func testDAD(t *testing.T, l *lab) {
 
 	// Asked for by name, too.
 	defer l.discard(t, "rm", "-f", "clash")
-	out, err := l.engine.Try(t.Context(), "run", "-d", "--name", "clash", "--network", "net", "--ip6", theirs, l.image)
+	out, err := l.cli.Try(t.Context(), "run", "-d", "--name", "clash", "--network", "net", "--ip6", theirs, l.image)
 	if err == nil || !strings.Contains(out, theirs+" on eth0 is in use by another host") {
 		t.Errorf("docker run with a neighbour's address: %v: %s", err, out)
 	}

@@ -13,22 +13,31 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// docker runs the engine's CLI.
+// docker runs the engine's CLI, which is podman where that is the engine.
 func (l *lab) docker(t *testing.T, args ...string) string {
 	t.Helper()
-	return l.engine.CLI(t, args...)
+	return l.cli.CLI(t, args...)
 }
 
 // network makes a network of v6net until the end of the test.
 func (l *lab) network(t *testing.T, name string, args ...string) {
 	t.Helper()
+	if l.podman != nil {
+		l.anyNetwork(t, name, append([]string{"-d", "v6net", "--ipv6"}, podmanOptions(args)...)...)
+		return
+	}
 	l.anyNetwork(t, name, append([]string{"-d", pluginName, "--ipam-driver", pluginName, "--ipv6"}, args...)...)
 }
 
 // anyNetwork makes a network of any driver until the end of the test.
 func (l *lab) anyNetwork(t *testing.T, name string, args ...string) {
 	t.Helper()
-	t.Cleanup(func() { l.discard(t, "network", "rm", name) })
+	t.Cleanup(func() {
+		l.discard(t, "network", "rm", name)
+		if l.podman != nil { // which does not tell
+			eventually(t, "removal of network "+name, func() bool { return !l.hasNetwork(context.Background(), t, name) })
+		}
+	})
 	l.docker(t, append(append([]string{"network", "create"}, args...), name)...)
 }
 
@@ -50,7 +59,7 @@ func (l *lab) containerWith(t *testing.T, name string, command []string, args ..
 // discard removes something at the end of a test, if the test has not.
 func (l *lab) discard(t *testing.T, args ...string) {
 	t.Helper()
-	out, err := l.engine.Try(context.Background(), args...)
+	out, err := l.cli.Try(context.Background(), args...)
 	if err != nil && !strings.Contains(strings.ToLower(out), "no such") && !strings.Contains(out, "not found") {
 		t.Error(err)
 	}
@@ -59,7 +68,7 @@ func (l *lab) discard(t *testing.T, args ...string) {
 // inspect is one value of a container, as a template of `docker inspect` gives it.
 func (l *lab) inspect(t *testing.T, container, template string) string {
 	t.Helper()
-	return l.engine.Inspect(t, container, template)
+	return l.cli.Inspect(t, container, template)
 }
 
 // ipv6 and ipv4 are a container's addresses on a network, empty if it is not there.
@@ -118,7 +127,7 @@ func (l *lab) status(t *testing.T) spec.Status {
 // subnet is the IPv6 subnet of a network, as v6net has it.
 func (l *lab) subnet(t *testing.T, network string) spec.Subnet {
 	t.Helper()
-	id := l.docker(t, "network", "inspect", "-f", "{{.Id}}", network)
+	id := l.networkID(t, network)
 	for _, n := range l.status(t).Networks {
 		if n.ID == id {
 			return n.IPv6[0]
@@ -128,17 +137,33 @@ func (l *lab) subnet(t *testing.T, network string) spec.Subnet {
 	return spec.Subnet{}
 }
 
-// onEngine is a program where the engine runs: on its host, with its files.
-func (l *lab) onEngine(t *testing.T, args ...string) *exec.Cmd {
+// networkID is a network's ID.
+func (l *lab) networkID(t *testing.T, network string) string {
 	t.Helper()
-	return l.host.Command(t.Context(), append([]string{"nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", l.engine.PID()), "--"}, args...)...)
+	format := "{{.Id}}"
+	if l.podman != nil {
+		format = "{{.ID}}"
+	}
+	return l.docker(t, "network", "inspect", "-f", format, network)
+}
+
+// onEngine is a program where the engine runs: on its host, with its files.
+func (l *lab) onEngine(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	files := ""
+	if l.podman != nil {
+		files = l.podman.Root()
+	} else {
+		files = fmt.Sprintf("/proc/%d/ns/mnt", l.engine.PID())
+	}
+	return l.host.Command(ctx, append([]string{"nsenter", "--mount=" + files, "--"}, args...)...)
 }
 
 // v6net runs v6net's own program as the operator does: it finds the plugin's
 // daemon by itself.
 func (l *lab) v6net(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := l.onEngine(t, append([]string{program(t)}, args...)...).CombinedOutput()
+	out, err := l.onEngine(t.Context(), t, append([]string{program(t)}, args...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("v6net %s: %v\n%s", strings.Join(args, " "), err, out)
 	}

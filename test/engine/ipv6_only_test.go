@@ -11,7 +11,7 @@ import (
 // others have of IPv6. An engine that knows no such networks says so.
 func testIPv6Only(t *testing.T, l *lab) {
 	if !l.engine.IPv6Only() {
-		out, err := l.engine.Try(t.Context(), "network", "create", "-d", pluginName, "--ipam-driver", pluginName, "--ipv4=false", "--ipv6", "net-a")
+		out, err := l.cli.Try(t.Context(), "network", "create", "-d", pluginName, "--ipam-driver", pluginName, "--ipv4=false", "--ipv6", "net-a")
 		if err == nil || !strings.Contains(out, "unknown flag: --ipv4") {
 			t.Errorf("this engine is not known to make networks without IPv4, but: %v: %s", err, out)
 		}

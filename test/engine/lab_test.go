@@ -29,7 +29,16 @@ type lab struct {
 	host, up, far *testnet.Host
 
 	engine *testengine.Engine // of startEngine
+	podman *testengine.Podman // of startPodman; one of the two is nil
+	cli    commands           // of the one that is not
 	image  string             // what containers are made of: testengine.Engine.Image
+}
+
+// commands are what Docker and Podman have alike.
+type commands interface {
+	CLI(t testing.TB, args ...string) string
+	Try(ctx context.Context, args ...string) (string, error)
+	Inspect(t testing.TB, container, format string) string
 }
 
 // Addresses of the lab.
@@ -85,7 +94,7 @@ func (l *lab) startEngine(t *testing.T, options testengine.Options) {
 	t.Helper()
 	options.Host = l.host
 	l.engine = testengine.Start(t, options)
-	l.image = l.engine.Image(t)
+	l.cli, l.image = l.engine, l.engine.Image(t)
 }
 
 // installPlugin makes and enables the managed plugin that `make plugin` built.

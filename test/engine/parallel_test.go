@@ -23,7 +23,7 @@ func testParallel(t *testing.T, l *lab) {
 		t.Cleanup(func() { l.discard(t, "rm", "-f", name) })
 	}
 	allAtOnce(t, names, func(ctx context.Context, name string) error {
-		_, err := l.engine.Try(ctx, "run", "-d", "--name", name, "--network", "crowd", l.image)
+		_, err := l.cli.Try(ctx, "run", "-d", "--name", name, "--network", "crowd", l.image)
 		return err
 	})
 	addresses := strings.Fields(l.docker(t, "network", "inspect", "-f", "{{range .Containers}}{{.IPv6Address}} {{end}}", "crowd"))
@@ -35,7 +35,7 @@ func testParallel(t *testing.T, l *lab) {
 		mustFetch(t, l.host, bracket(netip.MustParsePrefix(address).Addr().String()))
 	}
 	allAtOnce(t, names, func(ctx context.Context, name string) error {
-		_, err := l.engine.Try(ctx, "rm", "-f", name)
+		_, err := l.cli.Try(ctx, "rm", "-f", name)
 		return err
 	})
 	if status := l.status(t); len(status.Networks) != 1 || len(status.Networks[0].Endpoints) != 0 {

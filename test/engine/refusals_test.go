@@ -68,7 +68,7 @@ func testRefusals(t *testing.T, l *lab) {
 		{"port where nobody may enter", run("--network", "egress", "-p", "8082:80"), []string{"inbound=none"}},
 	} {
 		l.traceless(t, tc.name, func(t *testing.T) {
-			out, err := l.engine.Try(t.Context(), tc.command...)
+			out, err := l.cli.Try(t.Context(), tc.command...)
 			if err == nil {
 				t.Errorf("docker %s is not refused", strings.Join(tc.command, " "))
 			}
@@ -93,7 +93,7 @@ func testRefusals(t *testing.T, l *lab) {
 		"2001:db8:2:1::1":  "already leased", // by the gateway
 		"2001:db8:2:9::77": "",               // outside; newer engines say so themselves
 	} {
-		out, err := l.engine.Try(t.Context(), run("--network", "base", "--ip6", address)...)
+		out, err := l.cli.Try(t.Context(), run("--network", "base", "--ip6", address)...)
 		if err == nil || !strings.Contains(out, address) || !strings.Contains(out, want) {
 			t.Errorf("address %s: %v, want %q", address, err, want)
 		}

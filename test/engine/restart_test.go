@@ -62,7 +62,7 @@ func (l *lab) awaitPlugin(t *testing.T, before string) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		out, err := l.host.Command(t.Context(), "pidof", "v6net").Output()
-		if now := strings.TrimSpace(string(out)); err == nil && now != before && l.onEngine(t, program(t), "status").Run() == nil {
+		if now := strings.TrimSpace(string(out)); err == nil && now != before && l.onEngine(t.Context(), t, program(t), "status").Run() == nil {
 			return
 		}
 	}
