@@ -16,6 +16,9 @@ const (
 	optionIPv4 = "ipv4"
 )
 
+// optionInterface is an option for Docker that cannot be kept here.
+const optionInterface = "com.docker.network.container_iface_prefix"
+
 // aliases are names of Podman's for options of ours: its Docker-compatible API
 // passes the MTU on under its own.
 var aliases = map[string]string{"mtu": "com.docker.network.driver.mtu"}
@@ -46,6 +49,8 @@ func parseOptions(raw map[string]string) (options, error) {
 				o.ipv4 = value
 			}
 			o.dns = o.dns || key == optionDNS && value == "on"
+		case key == optionInterface:
+			return options{}, fmt.Errorf("option %s: Podman names a container's interfaces itself (podman run --network NAME:interface_name=…)", key)
 		case key == "parent": // of the network, and of the pool that is a part of its prefix
 			network[key], o.pool[key] = value, value
 		case slices.Contains(spec.PoolOptions, key):

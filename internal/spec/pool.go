@@ -47,13 +47,13 @@ const (
 
 // PoolRequest asks for a pool: one that the user named, or one that v6net finds.
 type PoolRequest struct {
-	V6         bool
-	Prefix     netip.Prefix // zero: find one
-	Range      netip.Prefix // --ip-range: allocate only here; zero: the whole prefix
-	Source     Source
-	Parent     string // empty: interface of the IPv6 default route
-	Bits       int    // prefix_length; 0: the source's own
-	Allocation Allocation
+	V6         bool         `json:"v6"`
+	Prefix     netip.Prefix `json:"prefix"` // zero: find one
+	Range      netip.Prefix `json:"range"`  // --ip-range: allocate only here; zero: the whole prefix
+	Source     Source       `json:"source"`
+	Parent     string       `json:"parent,omitempty"`        // empty: interface of the IPv6 default route
+	Bits       int          `json:"prefix_length,omitempty"` // 0: the source's own
+	Allocation Allocation   `json:"allocation"`
 }
 
 // Pool is the part of a prefix that one network uses.

@@ -14,6 +14,12 @@ func TestPodman(t *testing.T) {
 			test func(t *testing.T, l *lab)
 		}{
 			{"main path", testMainPath},
+			{"sources", testSources},
+			{"options", testOptions},
+			{"duplicate addresses", testDAD},
+			{"several networks", testSeveralNetworks},
+			{"advertisements", testAdvertisements},
+			{"parallel", testParallel},
 		} {
 			l.traceless(t, part.name, func(t *testing.T) { part.test(t, l) })
 		}
