@@ -49,7 +49,9 @@ type podmanDaemon struct {
 	lab     *lab
 	program string
 	log     string
-	running *exec.Cmd // nil while stopped
+
+	handOver []*os.File // sockets, as systemd hands them over
+	running  *exec.Cmd  // nil while stopped
 }
 
 // start starts the daemon and waits until it serves.
@@ -61,7 +63,12 @@ func (d *podmanDaemon) start(t *testing.T, args ...string) {
 	}
 	defer func() { _ = log.Close() }()
 	// Not t.Context: that ends before the cleanup, which removes networks.
-	d.running = d.lab.podman.Command(context.Background(), "/", append([]string{d.program, "daemon"}, args...)...)
+	command := append([]string{d.program, "daemon"}, args...)
+	if len(d.handOver) > 0 {
+		command = append([]string{"sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=control exec "$@"`, "sh"}, command...)
+	}
+	d.running = d.lab.podman.Command(context.Background(), "/", command...)
+	d.running.ExtraFiles = d.handOver
 	d.running.Stdout, d.running.Stderr = log, log
 	if err := d.running.Start(); err != nil {
 		t.Fatal(err)
