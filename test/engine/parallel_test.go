@@ -5,9 +5,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 )
@@ -26,13 +24,16 @@ func testParallel(t *testing.T, l *lab) {
 		_, err := l.cli.Try(ctx, "run", "-d", "--name", name, "--network", "crowd", l.image)
 		return err
 	})
-	addresses := strings.Fields(l.docker(t, "network", "inspect", "-f", "{{range .Containers}}{{.IPv6Address}} {{end}}", "crowd"))
+	var addresses []string
+	for _, name := range names {
+		addresses = append(addresses, l.ipv6(t, name, "crowd"))
+	}
 	slices.Sort(addresses)
 	if distinct := len(slices.Compact(slices.Clone(addresses))); distinct != count {
 		t.Errorf("%d containers have %d addresses: %q", count, distinct, addresses)
 	}
 	for _, address := range addresses {
-		mustFetch(t, l.host, bracket(netip.MustParsePrefix(address).Addr().String()))
+		mustFetch(t, l.host, bracket(address))
 	}
 	allAtOnce(t, names, func(ctx context.Context, name string) error {
 		_, err := l.cli.Try(ctx, "rm", "-f", name)

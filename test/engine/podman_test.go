@@ -42,6 +42,7 @@ func TestPodman(t *testing.T) {
 			test func(t *testing.T, l *lab, d *podmanDaemon)
 		}{
 			{"several networks", testPodmanNetworks},
+			{"advertisements", testPodmanAdvertisements},
 			{"reload", testPodmanReload},
 			{"names", testPodmanNames},
 			{"host-local", testPodmanHostLocal},
@@ -87,6 +88,16 @@ func testPodmanNetworks(t *testing.T, l *lab, _ *podmanDaemon) {
 		t.Errorf("after connect the container has\n%s", links)
 	}
 	mustFetch(t, l.far, hostIPv4+":8080")
+}
+
+// Router advertisements are for what the engine has not set, as with Docker.
+func testPodmanAdvertisements(t *testing.T, l *lab, _ *podmanDaemon) {
+	t.Run("auto", func(t *testing.T) { testAdvertisedAuto(t, l) })
+	t.Run("SLAAC", func(t *testing.T) { testAdvertisedSLAAC(t, l) })
+	t.Run("nested host", func(t *testing.T) {
+		serveClientAddress(t, l.far)
+		testAdvertisedOn(t, l)
+	})
 }
 
 // `podman network reload` takes all away and makes it again, as it was.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -171,18 +172,19 @@ func find(ctx context.Context, h *netlink.Handle, alias string) (netlink.Link, e
 	return nil, fmt.Errorf("no link with alias %q is here", alias)
 }
 
-// settings: IPv6 is on, whatever new links of this machine get, and the
-// link-local address is not probed either.
+// settings: IPv6 is on, whatever new links of this machine get, the link-local
+// address is not probed either, and no advertised default route comes beside ours.
 func settings(ctx context.Context, want Link) error {
 	params := sysctl.New("")
-	v6 := false
-	for _, a := range want.Addresses {
-		v6 = v6 || a.Addr().Is6()
-	}
-	if !v6 {
+	if !slices.ContainsFunc(want.Addresses, func(a netip.Prefix) bool { return a.Addr().Is6() }) {
 		return nil
 	}
-	for _, s := range []struct{ key, value string }{{"disable_ipv6", "0"}, {"accept_dad", "0"}} {
+	type setting struct{ key, value string }
+	all := []setting{{"disable_ipv6", "0"}, {"accept_dad", "0"}}
+	if slices.ContainsFunc(want.Routes, func(r Route) bool { return r.Destination.Addr().Is6() && r.Destination.Bits() == 0 }) {
+		all = append(all, setting{"accept_ra_defrtr", "0"})
+	}
+	for _, s := range all {
 		if err := params.Set(ctx, "net/ipv6/conf/"+want.Rename+"/"+s.key, s.value); err != nil {
 			return err
 		}
