@@ -21,8 +21,9 @@ import (
 // libnetwork's order, with libnetwork's roll-backs.
 type host struct {
 	*world
-	engine  *engine.Engine
-	journal engine.Journal
+	engine   *engine.Engine
+	journal  engine.Journal
+	registry engine.Registry // nil: none
 }
 
 func newHost(t testing.TB) *host {
@@ -76,6 +77,7 @@ func (h *host) start(ctx context.Context) error {
 		Host:        fakeHost{h.world},
 		Proxy:       fakeProxy{h.world},
 		Advertisers: fakeAdvertisers{h.world},
+		Registry:    h.registry,
 	})
 	if err != nil {
 		return err

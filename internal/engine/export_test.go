@@ -15,4 +15,6 @@ func (e *Engine) SendAnnouncements(ctx context.Context) { e.sendAnnouncements(ct
 const (
 	SettleTime = settleTime
 	RestTime   = restTime
+	AbsentTime = absentTime
+	DepartTime = departTime
 )

@@ -26,7 +26,7 @@ func TestNetworks(t *testing.T) {
 			{"advertisements", testAdvertisements},
 			{"macvlan", testMacvlan},
 			{"ipvlan", testIPvlan},
-			{"compose", testCompose},
+			{"examples", testExamples},
 			{"parallel", testParallel},
 		} {
 			l.traceless(t, part.name, func(t *testing.T) { part.test(t, l) })

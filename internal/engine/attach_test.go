@@ -1,0 +1,307 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/v6net/v6net/internal/engine"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// registry is what a front end has, by name of network.
+type registry struct {
+	ids map[string]string
+	err error
+}
+
+func (r *registry) Knows(n spec.Network) (bool, error) { return r.ids[n.Name] == n.ID, r.err }
+
+// request is a network as a front end without state asks for it.
+func request(n int, name string, pools ...spec.PoolRequest) spec.NetworkRequest {
+	r := spec.NetworkRequest{ID: netID(n), Name: name, FrontEnd: "netavark", Options: spec.DefaultOptions()}
+	for _, p := range pools {
+		if p.V6 {
+			r.IPv6 = append(r.IPv6, spec.SubnetRequest{Pool: p})
+		} else {
+			r.IPv4 = append(r.IPv4, spec.SubnetRequest{Pool: p})
+		}
+	}
+	return r
+}
+
+func attach(n, id int, link string, ports ...spec.Port) spec.AttachRequest {
+	return spec.AttachRequest{Network: request(n, "net", ula6(), auto4()), ID: epID(id), Container: "c0ffee", Name: "web", Interface: link, Sandbox: "/run/netns/web", Ports: ports}
+}
+
+// at is the request with addresses of the user's choice.
+func at(r spec.AttachRequest, addrs ...string) spec.AttachRequest {
+	for _, a := range addrs {
+		r.Addresses = append(r.Addresses, ip(a))
+	}
+	return r
+}
+
+var web = spec.Port{Protocol: "tcp", Port: 80, HostPort: 8080}
+
+// A front end's whole life in four calls, each of which may be repeated. It leaves
+// nothing.
+func TestAttach(t *testing.T) {
+	h := newHost(t)
+	empty := h.snapshot()
+	n, err := h.engine.MakeNetwork(t.Context(), request(1, "net", auto6(), auto4()))
+	must(t, err)
+	if n.IPv6[0].Source != spec.SourceParent || !n.IPv6[0].Gateway.IsValid() || !n.IPv4[0].Gateway.IsValid() {
+		t.Errorf("the network has %+v", n)
+	}
+	again, err := h.engine.MakeNetwork(t.Context(), request(1, "net", auto6(), auto4()))
+	must(t, err)
+	if diff := cmp.Diff(n.Subnets()[0].Prefix.String(), again.Subnets()[0].Prefix.String()); diff != "" {
+		t.Error(diff)
+	}
+	other := request(1, "net", static("2001:db8:7::/64"))
+	if _, err := h.engine.MakeNetwork(t.Context(), other); err == nil || !strings.Contains(err.Error(), "exists already with other options or subnets") {
+		t.Errorf("another network of the same ID: %v", err)
+	}
+	made := h.snapshot()
+
+	ask := attach(1, 1, "eth0", web)
+	ask.Network = request(1, "net", auto6(), auto4())
+	first, err := h.engine.Attach(t.Context(), ask)
+	must(t, err)
+	repeated, err := h.engine.Attach(t.Context(), ask)
+	must(t, err)
+	if first.Endpoint.IPv6 != repeated.Endpoint.IPv6 || first.Attachment != repeated.Attachment || !slices.Equal(first.Endpoint.Ports, []spec.Port{web}) {
+		t.Errorf("repeated, %+v is %+v", first, repeated)
+	}
+	if first.Attachment.Gateway6 != spec.LinkLocalGateway(n.ID).Addr() || !slices.Equal(first.Servers, []netip.Addr{n.IPv6[0].Gateway, n.IPv4[0].Gateway}) {
+		t.Errorf("the container gets %+v", first)
+	}
+	ask.Sandbox = "/run/netns/next" // it was started again, with no word of its end
+	ask.Addresses = []netip.Addr{n.IPv6[0].Gateway.Next().Next().Next()}
+	replaced, err := h.engine.Attach(t.Context(), ask)
+	must(t, err)
+	if replaced.Endpoint.IPv6.Addr() != ask.Addresses[0] || replaced.Endpoint.Sandbox != ask.Sandbox {
+		t.Errorf("in another sandbox, with a static address, it is %+v", replaced.Endpoint)
+	}
+	must(t, h.engine.Detach(t.Context(), n.ID, epID(1)))
+	if err := h.engine.Detach(t.Context(), n.ID, epID(1)); !errors.Is(err, spec.ErrNotFound) {
+		t.Errorf("detached twice: %v, want spec.ErrNotFound", err)
+	}
+	sameWorld(t, "attached and detached", made, h.snapshot())
+	must(t, h.engine.DeleteNetwork(t.Context(), n.ID))
+	sameWorld(t, "made and deleted", empty, h.snapshot())
+}
+
+// What goes wrong in a call leaves nothing behind, and goes well when it is repeated.
+func TestAttachFaults(t *testing.T) {
+	calls := []struct {
+		name string
+		do   func(ctx context.Context, h *host) error
+	}{
+		{"MakeNetwork", func(ctx context.Context, h *host) error {
+			_, err := h.engine.MakeNetwork(ctx, request(1, "net", static("2001:db8:7::/64"), static("10.7.0.0/24")))
+			return err
+		}},
+		{"MakeNetwork, the second", func(ctx context.Context, h *host) error {
+			_, err := h.engine.MakeNetwork(ctx, request(2, "other", static("2001:db8:8::/64"), static("10.8.0.0/24")))
+			return err
+		}},
+		{"Attach", func(ctx context.Context, h *host) error {
+			_, err := h.engine.Attach(ctx, at(attach(1, 1, "eth0", web), "2001:db8:7::9", "10.7.0.9"))
+			return err
+		}},
+		{"Attach to the second", func(ctx context.Context, h *host) error {
+			_, err := h.engine.Attach(ctx, at(attach(2, 2, "eth1", web), "2001:db8:8::9", "10.8.0.9"))
+			return err
+		}},
+	}
+	for i, c := range calls {
+		t.Run(c.name, func(t *testing.T) {
+			half := func() *host {
+				h := newHost(t)
+				for _, before := range calls[:i] {
+					must(t, before.do(t.Context(), h))
+				}
+				h.disarm()
+				return h
+			}
+			done := half()
+			must(t, c.do(t.Context(), done))
+			n, after := len(done.calls), done.snapshot()
+			for k := range n {
+				for _, m := range []mode{failBefore, failAfter, callerGone} {
+					h := half()
+					before := h.snapshot()
+					ctx, cancel := context.WithCancel(t.Context())
+					h.arm(fault{at: k + 1, mode: m, cancel: cancel})
+					err := c.do(ctx, h)
+					cancel()
+					what := "call " + h.calls[k] + " " + string(m)
+					h.disarm()
+					if err != nil {
+						sameWorld(t, what+": something was left behind", before, h.snapshot())
+						if err := c.do(t.Context(), h); err != nil {
+							t.Errorf("%s: the second try: %v", what, err)
+						}
+					}
+					sameWorld(t, what+": in the end", after, h.snapshot())
+					if t.Failed() {
+						return
+					}
+				}
+			}
+		})
+	}
+}
+
+// A container's ports are published by its first network with a way out, and move on
+// when that is taken away.
+func TestPortsFollowTheFirstNetwork(t *testing.T) {
+	h := newHost(t)
+	for i, name := range []string{"a", "b", "inside"} {
+		r := request(i+1, name, ula6(), auto4())
+		r.Internal = name == "inside"
+		_, err := h.engine.MakeNetwork(t.Context(), r)
+		must(t, err)
+	}
+	publishing := func() (networks []string) {
+		for _, n := range h.engine.Status(t.Context()).Networks {
+			for _, ep := range n.Endpoints {
+				if len(ep.Ports) > 0 {
+					networks = append(networks, n.Name)
+				}
+			}
+		}
+		return networks
+	}
+	for _, step := range []struct {
+		network int
+		link    string // empty: detach
+		want    []string
+	}{
+		{3, "eth0", nil}, {2, "eth2", []string{"b"}}, {1, "eth1", []string{"a"}}, {1, "", []string{"b"}}, {1, "eth3", []string{"b"}}, {2, "", []string{"a"}}, {1, "", nil},
+	} {
+		if step.link == "" {
+			must(t, h.engine.Detach(t.Context(), netID(step.network), epID(step.network)))
+		} else {
+			_, err := h.engine.Attach(t.Context(), attach(step.network, step.network, step.link, web))
+			must(t, err)
+		}
+		if got := publishing(); !slices.Equal(got, step.want) {
+			t.Errorf("after network %d has %q: ports are published by %q, want %q", step.network, step.link, got, step.want)
+		}
+	}
+	ranked := attach(1, 1, "data", web)
+	one, err := h.engine.Attach(t.Context(), ranked)
+	must(t, err)
+	two, err := h.engine.Attach(t.Context(), attach(2, 2, "log", web))
+	must(t, err)
+	if one.Endpoint.Rank == two.Endpoint.Rank {
+		t.Errorf("two networks of a container have rank %d", one.Endpoint.Rank)
+	}
+}
+
+// A network that the daemon does not know is made as its front end remembers it.
+func TestAttachToAForgottenNetwork(t *testing.T) {
+	h := newHost(t)
+	ask := attach(1, 1, "eth0")
+	ask.Network = request(1, "net", static("2001:db8:7::/64"))
+	a, err := h.engine.Attach(t.Context(), ask)
+	must(t, err)
+	if !pfx("2001:db8:7::/64").Contains(a.Endpoint.IPv6.Addr()) || a.Endpoint.IPv4.IsValid() {
+		t.Errorf("the endpoint is %+v", a.Endpoint)
+	}
+}
+
+// A network goes with its front end's record, if there are no containers on it, and
+// if the record does not come back at once. Others never do.
+func TestAbandonedNetworks(t *testing.T) {
+	h := newHost(t)
+	known := &registry{ids: map[string]string{}}
+	h.registry = known
+	h.restart(t)
+	docker, err := h.createNetwork(t.Context(), dual(9))
+	must(t, err)
+	make := func() {
+		t.Helper()
+		_, err := h.engine.MakeNetwork(t.Context(), request(1, "net", ula6()))
+		must(t, err)
+	}
+	there := func() bool {
+		return slices.ContainsFunc(h.engine.Status(t.Context()).Networks, func(n spec.NetworkStatus) bool { return n.ID == netID(1) })
+	}
+	pass := func(d time.Duration) { h.engine.DoChores(t.Context(), time.Now().Add(d)) }
+	for _, tc := range []struct {
+		name string
+		do   func()
+		want bool
+	}{
+		{"not written down yet", func() { h.engine.RegistryChanged(); pass(2 * engine.AbsentTime) }, true},
+		{"written down", func() { known.ids["net"] = netID(1); h.engine.RegistryChanged(); pass(2 * engine.AbsentTime) }, true},
+		{"away for a moment", func() {
+			delete(known.ids, "net")
+			h.engine.RegistryChanged()
+			pass(0)
+			known.ids["net"] = netID(1)
+			pass(2 * engine.AbsentTime)
+		}, true},
+		{"cannot be known", func() {
+			known.err = errors.New("no such folder")
+			h.engine.RegistryChanged()
+			pass(2 * engine.AbsentTime)
+			known.err = nil
+		}, true},
+		{"away, with a container", func() {
+			_, err := h.engine.Attach(t.Context(), attach(1, 1, "eth0"))
+			must(t, err)
+			delete(known.ids, "net")
+			h.engine.RegistryChanged()
+			pass(2 * engine.AbsentTime)
+		}, true},
+		{"away, the container gone", func() { must(t, h.engine.Detach(t.Context(), netID(1), epID(1))); pass(2 * engine.AbsentTime) }, false},
+		{"away at a start", func() { make(); h.restart(t); pass(2 * engine.AbsentTime) }, false},
+		{"never written down", func() { make(); pass(engine.SettleTime / 2); pass(2 * engine.SettleTime) }, true}, // pass does not make it older
+		{"its name in new hands", func() {
+			known.ids["net"] = netID(2)
+			_, err := h.engine.MakeNetwork(t.Context(), request(2, "net", ula6()))
+			must(t, err)
+		}, false},
+	} {
+		if !there() {
+			make()
+		}
+		tc.do()
+		if there() != tc.want {
+			t.Errorf("%s: the network is there: %t, want %t", tc.name, there(), tc.want)
+		}
+	}
+	if !slices.ContainsFunc(h.engine.Status(t.Context()).Networks, func(n spec.NetworkStatus) bool { return n.ID == docker.ID }) {
+		t.Error("a network of Docker's is gone")
+	}
+}
+
+// A container's link that vanishes takes the endpoint along: netavark says nothing
+// for a sandbox that is gone.
+func TestDepartedContainer(t *testing.T) {
+	h := newHost(t)
+	_, err := h.engine.MakeNetwork(t.Context(), request(1, "net", ula6(), auto4()))
+	must(t, err)
+	before := h.snapshot()
+	_, err = h.engine.Attach(t.Context(), attach(1, 1, "eth0", web))
+	must(t, err)
+	h.moveIn(epID(1))
+	h.dropLink(spec.VethName(epID(1)))
+	h.engine.LinkChanged(t.Context(), spec.VethName(epID(1)), false, true)
+	if eps := h.engine.Status(t.Context()).Networks[0].Endpoints; len(eps) != 1 {
+		t.Errorf("the endpoint is gone at once: its front end may be about to say so")
+	}
+	h.engine.DoChores(t.Context(), time.Now().Add(engine.DepartTime))
+	sameWorld(t, "departed", before, h.snapshot())
+}
