@@ -20,6 +20,7 @@ import (
 
 	"github.com/v6net/v6net/internal/kernel/dump"
 	"github.com/v6net/v6net/internal/kernel/netns"
+	"github.com/v6net/v6net/internal/kernel/rtnl"
 	"github.com/v6net/v6net/internal/kernel/sysctl"
 )
 
@@ -41,7 +42,8 @@ type Route struct {
 	Metric      int
 }
 
-// replyTimeout bounds the wait for a reply of the kernel's.
+// replyTimeout bounds the wait for a reply of the kernel's: the runtime holds a lock
+// of the whole host's meanwhile.
 const replyTimeout = time.Second
 
 // Furnish moves a link of the calling thread's network namespace into the one at
@@ -74,9 +76,9 @@ func Furnish(ctx context.Context, path string, want Link) (mac net.HardwareAddr,
 }
 
 func handle() (*netlink.Handle, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	h, err := rtnl.Open()
 	if err != nil {
-		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
+		return nil, err
 	}
 	if err := h.SetSocketTimeout(replyTimeout); err != nil {
 		h.Close()
@@ -94,7 +96,7 @@ func move(path string, want Link) error {
 	}
 	defer h.Close()
 	l, err := h.LinkByName(want.Name)
-	if absent := (netlink.LinkNotFoundError{}); errors.As(err, &absent) {
+	if rtnl.IsAbsent(err) {
 		return nil // moved before
 	}
 	if err != nil {
