@@ -30,7 +30,7 @@ func run() int {
 		Version:  version,
 		Daemon:   daemon,
 		Sandbox:  furnisher{},
-		Names:    aardvark.Server{Folder: aardvark.DefaultFolder},
+		Names:    aardvark.New(),
 		Rootless: rootless(),
 	}
 	if err := plugin.Run(ctx, os.Args[1:], os.Stdin, os.Stdout); err != nil {

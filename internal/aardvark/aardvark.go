@@ -38,11 +38,19 @@ const (
 	startTime = time.Second
 )
 
-// programs is where distributions have the server, as netavark's helper folders.
-var programs = []string{"/usr/local/libexec/podman", "/usr/libexec/podman", "/usr/local/lib/podman", "/usr/lib/podman", "/usr/bin"}
-
 // Server is the name server of a folder.
-type Server struct{ Folder string }
+type Server struct {
+	Folder   string
+	Programs []string // folders in which the program may be
+}
+
+// New is the server of v6net's containers.
+func New() Server {
+	return Server{
+		Folder:   DefaultFolder,
+		Programs: []string{"/usr/local/libexec/podman", "/usr/libexec/podman", "/usr/local/lib/podman", "/usr/lib/podman", "/usr/bin"},
+	}
+}
 
 // Add implements netavark.Names. A container that is there already is replaced.
 func (s Server) Add(ctx context.Context, n netavark.NamedNetwork, c netavark.NamedContainer) error {
@@ -207,7 +215,7 @@ func (s Server) running() (pid int, ok bool) {
 // start starts the server in the background. Where systemd runs it gets a scope of
 // its own, as netavark's has: it must not end with the unit of the first container.
 func (s Server) start(ctx context.Context) error {
-	path, err := find()
+	path, err := s.find()
 	if err != nil {
 		return err
 	}
@@ -234,12 +242,12 @@ func (s Server) start(ctx context.Context) error {
 	return nil
 }
 
-func find() (string, error) {
-	for _, folder := range programs {
+func (s Server) find() (string, error) {
+	for _, folder := range s.Programs {
 		path := filepath.Join(folder, program)
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("option dns=on needs %s, which is in none of %s (install Podman's package %s, or make the network without dns=on)", program, strings.Join(programs, ", "), program)
+	return "", fmt.Errorf("option dns=on needs %s, which is in none of %s (install Podman's package %s, or make the network without dns=on)", program, strings.Join(s.Programs, ", "), program)
 }

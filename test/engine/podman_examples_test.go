@@ -65,11 +65,17 @@ func testPodmanCompose(t *testing.T, l *lab, program ...string) {
 			return !l.hasNetwork(context.Background(), t, "example_front") && !l.hasNetwork(context.Background(), t, "example_back")
 		})
 	})
-	if out, err := compose(t.Context(), "up", "-d"); err != nil {
+	out, err := compose(t.Context(), "up", "-d")
+	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	container := func(service string) string {
-		return strings.Fields(l.docker(t, "ps", "-q", "--filter", "label=com.docker.compose.service="+service))[0]
+		t.Helper()
+		ids := strings.Fields(l.docker(t, "ps", "-q", "--filter", "label=com.docker.compose.service="+service))
+		if len(ids) != 1 {
+			t.Fatalf("service %s has the containers %q, want one:\n%s\n%s", service, ids, out, l.docker(t, "ps", "-a"))
+		}
+		return ids[0]
 	}
 	web, db := container("web"), container("db")
 	mustFetch(t, l.far, bracket(l.ipv6(t, web, "example_front")))

@@ -176,6 +176,14 @@ func testPodmanRefusals(t *testing.T, l *lab, _ *podmanDaemon) {
 	l.network(t, "net", "--subnet", "2001:db8:2:1::/64", "--subnet", "10.79.0.0/24")
 	l.network(t, "egress", "--subnet", "2001:db8:2:2::/64", "-o", "inbound=none")
 	l.container(t, "web", "--network", "net", "--ip6", "2001:db8:2:1::77", "-p", "8080:80")
+	var busy net.Listener
+	l.host.Do(t, func() {
+		var err error
+		if busy, err = net.Listen("tcp", ":8081"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	defer func() { _ = busy.Close() }()
 	create := func(args ...string) []string {
 		return append(append([]string{"network", "create", "-d", "v6net"}, args...), "refused")
 	}
@@ -197,6 +205,7 @@ func testPodmanRefusals(t *testing.T, l *lab, _ *podmanDaemon) {
 		{"an address outside", run("--network", "net", "--ip6", "2001:db8:9::1"), "is in none of the network's subnets"},
 		{"a port with inbound=none", run("--network", "egress", "-p", "80"), "inbound=none: no port can be published"},
 		{"a port that is published", run("--network", "net", "-p", "8080:80"), "8080"},
+		{"a port of a program of the host's", run("--network", "net", "-p", "8081:80"), "address already in use"},
 		{"an option of the container's", run("--network", "net:colour=red"), "colour"},
 	} {
 		l.traceless(t, tc.name, func(t *testing.T) {
