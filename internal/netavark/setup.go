@@ -44,7 +44,7 @@ func (p *Plugin) setup(ctx context.Context, c call, sandbox string) (answer any,
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.undo(ctx, daemon, c, o))
+			err = errors.Join(err, p.undo(ctx, daemon, c))
 		}
 	}()
 	attached, err := daemon.Attach(ctx, request)
@@ -71,34 +71,27 @@ func (p *Plugin) setup(ctx context.Context, c call, sandbox string) (answer any,
 }
 
 // undo takes a setup back that failed, though its time may be up.
-func (p *Plugin) undo(ctx context.Context, daemon Daemon, c call, o options) error {
+func (p *Plugin) undo(ctx context.Context, daemon Daemon, c call) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
-	if err := p.release(ctx, daemon, c, o); err != nil {
+	if err := p.release(ctx, daemon, c); err != nil {
 		return fmt.Errorf("undo: %w", err)
 	}
 	return nil
 }
 
-// teardown detaches a container. One that is not attached is no error, and whether
-// its network namespace is there still does not matter.
+// teardown detaches a container. One that is not attached is no error, and neither
+// its network namespace nor the network's options matter, whatever has become of them.
 func (p *Plugin) teardown(ctx context.Context, c call) error {
-	o, err := parseOptions(c.Network.Options)
-	if err != nil {
-		return err
-	}
 	daemon, err := p.Daemon()
 	if err != nil {
 		return err
 	}
-	return p.release(ctx, daemon, c, o)
+	return p.release(ctx, daemon, c)
 }
 
-func (p *Plugin) release(ctx context.Context, daemon Daemon, c call, o options) error {
-	var errs []error
-	if o.dns {
-		errs = append(errs, p.Names.Remove(ctx, c.Network.Name, c.ContainerID))
-	}
+func (p *Plugin) release(ctx context.Context, daemon Daemon, c call) error {
+	errs := []error{p.Names.Remove(ctx, c.Network.Name, c.ContainerID)}
 	if err := daemon.Detach(ctx, c.Network.ID, endpointID(c)); !errors.Is(err, spec.ErrNotFound) {
 		errs = append(errs, err)
 	}
@@ -119,6 +112,10 @@ func attachRequest(c call, o options, sandbox string) (spec.AttachRequest, error
 	}
 	for i, a := range r.Addresses {
 		r.Addresses[i] = a.Unmap()
+	}
+	// The prefix has been found, if the user left that to v6net.
+	for _, done := range []string{"source", "prefix_length"} {
+		delete(o.pool, done)
 	}
 	var err error
 	if r.Network, err = networkRequest(c.Network, o); err != nil {

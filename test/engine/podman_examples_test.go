@@ -114,7 +114,7 @@ func testQuadlet(t *testing.T, l *lab) {
 	for line := range strings.Lines(out) {
 		if command, ok := strings.CutPrefix(strings.TrimSpace(line), "ExecStart="); ok {
 			// There is no systemd here whose cgroup could be split.
-			commands = append(commands, strings.ReplaceAll(command, "--cgroups=split", "--cgroups=disabled"))
+			commands = append(commands, strings.NewReplacer("--cgroups=split", "--cgroups=disabled", "%t/%N", "/run/web").Replace(command))
 		}
 	}
 	if len(commands) != 2 || !strings.Contains(commands[0], "network create") {
