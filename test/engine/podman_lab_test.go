@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -142,6 +141,3 @@ func (l *lab) hasNetwork(ctx context.Context, t *testing.T, name string) bool {
 	}
 	return slices.ContainsFunc(status.Networks, func(n spec.NetworkStatus) bool { return n.Name == name })
 }
-
-// oneLine is a text without its columns and lines.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/v6net/v6net/internal/spec"
 )
 
 // Podman, by the same cases as Docker.
@@ -343,7 +341,7 @@ func testPodmanActivation(t *testing.T, l *lab, d *podmanDaemon) {
 	if err := <-waiting; err != nil {
 		t.Errorf("a call from before the start: %v", err)
 	}
-	var n spec.Status = l.status(t)
+	n := l.status(t)
 	if len(n.Networks) != 0 {
 		t.Errorf("networks %+v, want none", n.Networks)
 	}
