@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -32,7 +33,7 @@ type peers struct {
 func (p *peers) note(what string, values ...any) error {
 	fmt.Fprintf(&p.asked, "%s\n", what)
 	for _, v := range values {
-		text, err := json.MarshalIndent(v, "", "  ")
+		text, err := json.MarshalIndent(withoutDefaults(v), "", "  ")
 		if err != nil {
 			panic(err) // they are plain values
 		}
@@ -42,6 +43,40 @@ func (p *peers) note(what string, values ...any) error {
 		return fmt.Errorf("%s fails", verb)
 	}
 	return nil
+}
+
+// withoutDefaults leaves out of a request what options are by default: new ones are
+// none of these calls' business.
+func withoutDefaults(request any) any {
+	if attach, ok := request.(spec.AttachRequest); ok {
+		return struct {
+			spec.AttachRequest
+			Network any `json:"network"`
+		}{attach, withoutDefaults(attach.Network)}
+	}
+	network, ok := request.(spec.NetworkRequest)
+	if !ok {
+		return request
+	}
+	given, defaults := map[string]any{}, map[string]any{}
+	for options, into := range map[*spec.Options]*map[string]any{&network.Options: &given, new(spec.DefaultOptions()): &defaults} {
+		text, err := json.Marshal(options)
+		if err == nil {
+			err = json.Unmarshal(text, into)
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	for key, value := range defaults {
+		if reflect.DeepEqual(given[key], value) {
+			delete(given, key)
+		}
+	}
+	return struct {
+		spec.NetworkRequest
+		Options any `json:"options"`
+	}{network, given}
 }
 
 // MakeNetwork chooses what a daemon on a host with 2001:db8:1::/64 might.
@@ -168,6 +203,21 @@ func indented(t *testing.T, text []byte) string {
 		t.Fatalf("%v: %s", err, text)
 	}
 	return out.String()
+}
+
+// Whatever options there are to come, all of them are named.
+func TestUnknownOption(t *testing.T) {
+	p := &peers{}
+	plugin := netavark.Plugin{Daemon: func() (netavark.Daemon, error) { return p, nil }, Sandbox: p, Names: p}
+	err := plugin.Run(t.Context(), []string{"create"}, strings.NewReader(`{"name":"web","id":"`+strings.Repeat("a", 64)+`","options":{"isolation":"yes"}}`), io.Discard)
+	if err == nil || !strings.HasPrefix(err.Error(), `unknown option "isolation" (known: `) {
+		t.Fatalf("create = %v", err)
+	}
+	for _, known := range []string{"mode", "inbound", "source", "allocation", "dns", "ipv4"} {
+		if !strings.Contains(err.Error(), " "+known) {
+			t.Errorf("%v does not name %s", err, known)
+		}
+	}
 }
 
 func TestInputIsBounded(t *testing.T) {
