@@ -74,8 +74,12 @@ func (e *Engine) knownNetwork(r spec.NetworkRequest) (spec.Network, bool, error)
 	if !ok {
 		return spec.Network{}, false, nil
 	}
+	options := n.Options
+	if r.Options.Parent == "" {
+		options.Parent = "" // it may have been settled
+	}
 	same := n.Phase == spec.PhaseReady && n.FrontEnd == r.FrontEnd && n.Internal == r.Internal &&
-		reflect.DeepEqual(n.Options, r.Options) && areOf(n.IPv6, r.IPv6) && areOf(n.IPv4, r.IPv4)
+		reflect.DeepEqual(options, r.Options) && areOf(n.IPv6, r.IPv6) && areOf(n.IPv4, r.IPv4)
 	if !same {
 		return spec.Network{}, false, fmt.Errorf("network %s exists already with other options or subnets", spec.ShortID(r.ID))
 	}
@@ -151,22 +155,20 @@ func (e *Engine) Attach(ctx context.Context, r spec.AttachRequest) (spec.Attache
 	if err != nil && !errors.Is(err, spec.ErrNotFound) {
 		return fail(err)
 	}
+	var attachment spec.Attachment
 	if old.ID == "" {
-		if err := e.makeAttached(ctx, n, r); err != nil {
-			return fail(err)
-		}
+		attachment, err = e.makeAttached(ctx, n, r)
+	} else {
+		attachment, err = e.Join(ctx, n.ID, r.ID, r.Sandbox)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	entry, err := e.network(n.ID)
 	if err != nil {
 		return fail(err)
 	}
-	ep, err := e.endpoint(n.ID, r.ID)
+	ep, err := e.Endpoint(ctx, n.ID, r.ID)
 	if err != nil {
 		return fail(err)
 	}
-	return spec.Attached{Endpoint: ep.Endpoint, Attachment: entry.attachment(ep), Servers: entry.servers()}, nil
+	return spec.Attached{Endpoint: ep, Attachment: attachment, Servers: servers(n)}, nil
 }
 
 // networkOf is the network of a request. Where the daemon does not know it, its
@@ -200,12 +202,12 @@ func (e *Engine) isAttached(ep spec.Endpoint, r spec.AttachRequest) bool {
 }
 
 // makeAttached makes the endpoint of a request.
-func (e *Engine) makeAttached(ctx context.Context, n spec.Network, r spec.AttachRequest) error {
+func (e *Engine) makeAttached(ctx context.Context, n spec.Network, r spec.AttachRequest) (attachment spec.Attachment, err error) {
 	ep := spec.Endpoint{
 		ID: r.ID, NetworkID: n.ID, MAC: r.MAC,
 		Container: r.Container, Name: r.Name, Interface: r.Interface, Rank: e.rank(r.Container, r.Interface), Wanted: r.Ports,
 	}
-	return run(ctx, []step{
+	err = run(ctx, []step{
 		{
 			what: "addresses",
 			do:   func(ctx context.Context) error { return e.leaseFor(ctx, n, &ep, r.Addresses) },
@@ -237,8 +239,8 @@ func (e *Engine) makeAttached(ctx context.Context, n spec.Network, r spec.Attach
 		},
 		{
 			what: "join",
-			do: func(ctx context.Context) error {
-				_, err := e.Join(ctx, n.ID, ep.ID, r.Sandbox)
+			do: func(ctx context.Context) (err error) {
+				attachment, err = e.Join(ctx, n.ID, ep.ID, r.Sandbox)
 				return err
 			},
 		},
@@ -248,6 +250,7 @@ func (e *Engine) makeAttached(ctx context.Context, n spec.Network, r spec.Attach
 			undo: func(ctx context.Context) error { return e.republish(ctx, r.Container, ep.ID) },
 		},
 	})
+	return attachment, err
 }
 
 // leaseFor gives an endpoint an address of each family that the network has: the
@@ -285,9 +288,12 @@ func (e *Engine) leaseFor(ctx context.Context, n spec.Network, ep *spec.Endpoint
 	return nil
 }
 
-// servers are the bridge's own addresses that containers reach.
-func (n *network) servers() []netip.Addr {
+// servers are the bridge's own addresses that containers reach; none without a bridge.
+func servers(n spec.Network) []netip.Addr {
 	var addrs []netip.Addr
+	if n.Options.Mode != spec.ModeBridge {
+		return nil
+	}
 	for _, s := range n.Subnets() {
 		if s.Gateway.IsValid() && !(n.Options.Inhibit4 && s.Gateway.Is4()) {
 			addrs = append(addrs, s.Gateway)
