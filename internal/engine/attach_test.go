@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -77,7 +78,7 @@ func TestAttach(t *testing.T) {
 	must(t, err)
 	repeated, err := h.engine.Attach(t.Context(), ask)
 	must(t, err)
-	if first.Endpoint.IPv6 != repeated.Endpoint.IPv6 || first.Attachment != repeated.Attachment || !slices.Equal(first.Endpoint.Ports, []spec.Port{web}) {
+	if first.Endpoint.IPv6 != repeated.Endpoint.IPv6 || !reflect.DeepEqual(first.Attachment, repeated.Attachment) || !slices.Equal(first.Endpoint.Ports, []spec.Port{web}) {
 		t.Errorf("repeated, %+v is %+v", first, repeated)
 	}
 	if first.Attachment.Gateway6 != spec.LinkLocalGateway(n.ID).Addr() || !slices.Equal(first.Servers, []netip.Addr{n.IPv6[0].Gateway, n.IPv4[0].Gateway}) {

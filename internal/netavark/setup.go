@@ -161,6 +161,7 @@ func ports(mappings []portMapping) ([]spec.Port, error) {
 func linkOf(c call, a spec.Attached) (Link, error) {
 	l := Link{
 		Name: a.Attachment.Interface, Alias: spec.EndpointAlias(a.Endpoint.ID), Rename: c.Options.Interface,
+		OnLink: a.Attachment.Routes,
 	}
 	for _, p := range []netip.Prefix{a.Endpoint.IPv6, a.Endpoint.IPv4} {
 		if p.IsValid() {
