@@ -44,14 +44,25 @@ func TestWatchFolder(t *testing.T) {
 			}
 		}
 	}
-	write := func() error { return os.WriteFile(filepath.Join(folder, "web.json"), []byte("{}"), 0o644) }
-	for range 2 {
+	write := func() error {
 		if err := os.MkdirAll(folder, 0o755); err != nil {
-			t.Fatal(err)
+			return err
 		}
+		return os.WriteFile(filepath.Join(folder, "web.json"), []byte("{}"), 0o644)
+	}
+	// What is removed was made just before: the watch may have come after the last time.
+	remove := func(path string) func() error {
+		return func() error {
+			if err := write(); err != nil {
+				return err
+			}
+			return os.RemoveAll(path)
+		}
+	}
+	for range 2 {
 		notice("a file that is written", write)
-		notice("a file that is removed", func() error { return os.RemoveAll(filepath.Join(folder, "web.json")) })
-		notice("the end of the folder", func() error { return os.RemoveAll(filepath.Join(top, "containers")) })
+		notice("a file that is removed", remove(filepath.Join(folder, "web.json")))
+		notice("the end of the folder", remove(filepath.Join(top, "containers")))
 	}
 	cancel()
 	if err := <-ended; err != nil {
