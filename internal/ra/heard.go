@@ -21,7 +21,8 @@ const (
 	// said it again three times.
 	silence = 3 * defaultInterval
 	// A prefix of which a router said that it has ended, or let it end, is known as
-	// ended for as long as a host may go on with it (RFC 4862 §5.5.3 e).
+	// ended while the router is there, and then for as long as a host may go on with
+	// it (RFC 4862 §5.5.3 e).
 	remembrance = 2 * time.Hour
 )
 
@@ -147,7 +148,8 @@ func (h *heard) take(now time.Time, a spec.Advertisement) {
 	}
 	for _, p := range a.Prefixes {
 		key := p.Prefix.Masked()
-		if _, known := h.prefixes[key]; !known && (len(h.prefixes) >= maxItems || p.Valid == 0) {
+		// One that ends at once is kept, known before or not: a pool may be a part of it.
+		if _, known := h.prefixes[key]; !known && len(h.prefixes) >= maxItems && !h.dropEnded(now) {
 			continue
 		}
 		h.prefixes[key] = item[spec.AdvertisedPrefix]{said: p, ends: ends(now, p.Valid), preferred: ends(now, min(p.Preferred, p.Valid))}
@@ -166,6 +168,25 @@ func (h *heard) take(now time.Time, a spec.Advertisement) {
 	}
 }
 
+// dropEnded makes room for a prefix, and drops the one for it that ended first.
+func (h *heard) dropEnded(now time.Time) bool {
+	var first netip.Prefix
+	for key, p := range h.prefixes {
+		if !now.Before(p.ends) && (!first.IsValid() || p.ends.Before(h.prefixes[first].ends)) {
+			first = key
+		}
+	}
+	delete(h.prefixes, first)
+	return first.IsValid()
+}
+
+// forgets is when a prefix is forgotten. One that has ended is known as such while
+// its router is there, which says no more of it: to be bounded by nothing, what is
+// a part of it would come back.
+func (h *heard) forgets(p item[spec.AdvertisedPrefix]) time.Time {
+	return later(p.ends, h.lifetime).Add(remembrance)
+}
+
 // defaults reports whether hosts use it as a default router.
 func (h *heard) defaults(now time.Time) bool { return now.Before(h.lifetime) }
 
@@ -176,7 +197,7 @@ func (h *heard) expire(now time.Time) (next, last time.Time) {
 	}
 	for key, p := range h.prefixes {
 		switch {
-		case !now.Before(p.ends.Add(remembrance)):
+		case !now.Before(h.forgets(p)):
 			delete(h.prefixes, key)
 		case now.Before(p.ends):
 			next, last = earlier(next, p.ends), later(last, p.ends)
@@ -184,7 +205,7 @@ func (h *heard) expire(now time.Time) (next, last time.Time) {
 				next = earlier(next, p.preferred)
 			}
 		default:
-			next = earlier(next, p.ends.Add(remembrance))
+			next = earlier(next, h.forgets(p))
 		}
 	}
 	next, last = h.routes.expire(now, next, last)
@@ -197,7 +218,7 @@ func (h *heard) expire(now time.Time) (next, last time.Time) {
 func (h *heard) end(now time.Time) time.Time {
 	_, last := h.expire(now)
 	for _, p := range h.prefixes {
-		last = later(last, p.ends.Add(remembrance))
+		last = later(last, h.forgets(p))
 	}
 	if h.header.MTU != 0 || h.header.HopLimit != 0 || h.header.Managed || h.header.Other {
 		last = later(last, h.at.Add(silence))

@@ -128,3 +128,30 @@ func TestHeardIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// What has ended gives way to what has not.
+func TestEndedPrefixesGiveWay(t *testing.T) {
+	listened(t, func(t *testing.T, l *lab) {
+		a := spec.Advertisement{RouterLifetime: 9000}
+		numbered := func(from, n int, lifetime spec.Seconds) (all []spec.AdvertisedPrefix) {
+			for i := range n {
+				p := netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 7: byte(from + i)}), 64)
+				all = append(all, spec.AdvertisedPrefix{Prefix: p, Valid: lifetime})
+			}
+			return all
+		}
+		a.Prefixes = append(numbered(0, 1, 0), numbered(1, maxItems-1, 100)...)
+		l.advertise(l.link, "fe80::9", a)
+		a.Prefixes = numbered(100, 2, 100)
+		l.advertise(l.link, "fe80::9", a)
+		got := l.status().Routers[0].Prefixes
+		if len(got) != maxItems || got[0].Prefix != numbered(1, 1, 0)[0].Prefix || got[len(got)-1].Prefix != numbered(100, 1, 0)[0].Prefix {
+			t.Errorf("%d prefixes %+v, want the one that had ended replaced, and no other", len(got), got)
+		}
+		time.Sleep(5 * time.Hour) // no default router any more for 2 h
+		l.advertise(l.link, "fe80::9", spec.Advertisement{RouterLifetime: 9000})
+		if got := l.status().Routers[0].Prefixes; len(got) != 0 {
+			t.Errorf("%d prefixes that ended before the router was away are kept", len(got))
+		}
+	})
+}

@@ -209,3 +209,40 @@ func TestUpstreamThatFlaps(t *testing.T) {
 		}
 	})
 }
+
+// RFC 9096 §3.3: a prefix that the router let end does not come back while the
+// router is there, be it that the router says no more of it, or that it had
+// withdrawn the prefix before this host listened.
+func TestEndedPrefixDoesNotComeBack(t *testing.T) {
+	renumbered := provider()
+	renumbered.Prefixes[0].Prefix = prefix("2001:db8:7::/48")
+	withdrawn := renumbered
+	withdrawn.Prefixes = append(final(provider()).Prefixes, renumbered.Prefixes...)
+	for _, tc := range []struct {
+		name  string
+		first spec.Advertisement
+		then  spec.Advertisement
+	}{
+		{"the router says the new one alone", provider(), renumbered},
+		{"a daemon starts while the router withdraws it", withdrawn, renumbered},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t)
+				defer l.stop()
+				l.Listen([]string{"eth0"})
+				l.Advertise(repeating())
+				l.advertise(l.up, "fe80::9", tc.first)
+				for range 6 * 6 {
+					l.advertise(l.up, "fe80::9", tc.then)
+					l.after(10 * time.Minute)
+				}
+				l.solicit("fe80::5")
+				all := l.after(time.Second)
+				if len(all) == 0 || all[len(all)-1].Prefixes[0].Valid != 0 || all[len(all)-1].Prefixes[0].Preferred != 0 {
+					t.Errorf("after 6 h %+v, want the prefix that has ended upstream with lifetimes of 0", all)
+				}
+			})
+		})
+	}
+}
