@@ -17,8 +17,8 @@ const (
 
 // Times for which routers and what they say are kept in mind.
 const (
-	// A router that gives nothing a lifetime has said it until somebody would have
-	// said it again three times.
+	// What a router says without a lifetime holds until it would have said it again
+	// three times, and of one that is no default router nothing holds for longer.
 	silence = 3 * defaultInterval
 	// A prefix of which a router said that it has ended, or let it end, is known as
 	// ended while the router is there, and then for as long as a host may go on with
@@ -115,9 +115,6 @@ func (r routers) hear(now time.Time, source netip.Addr, d Decoded) {
 	r.expire(now)
 	h, known := r[source]
 	if !known {
-		if len(r) >= maxRouters {
-			return
-		}
 		h = &heard{
 			prefixes: items[netip.Prefix, spec.AdvertisedPrefix]{}, routes: items[netip.Prefix, spec.AdvertisedRoute]{},
 			dns: items[netip.Addr, spec.Lasting[netip.Addr]]{}, search: items[string, spec.Lasting[string]]{}, pref64: items[netip.Prefix, spec.Lasting[netip.Prefix]]{},
@@ -129,6 +126,25 @@ func (r routers) hear(now time.Time, source netip.Addr, d Decoded) {
 	if h.end(now).IsZero() {
 		delete(r, source)
 	}
+	if len(r) > maxRouters {
+		delete(r, r.least(now))
+	}
+}
+
+// least is the router that is missed least: one that is no default router, and of
+// those the one that was heard longest ago. Whoever sends under many addresses
+// keeps no other router out for longer than until that one is heard again.
+func (r routers) least(now time.Time) netip.Addr {
+	first := slices.MinFunc(r.sorted(), func(a, b *heard) int {
+		if a.defaults(now) != b.defaults(now) {
+			if b.defaults(now) {
+				return -1
+			}
+			return 1
+		}
+		return a.at.Compare(b.at)
+	})
+	return first.header.Source
 }
 
 // take adds an advertisement to what is known.
@@ -214,7 +230,18 @@ func (h *heard) expire(now time.Time) (next, last time.Time) {
 	return h.pref64.expire(now, next, last)
 }
 
-// end is when nothing that it has said holds any longer; zero: it has said that already.
+// forgotten is when all that it has said is dropped, whatever lifetimes that has:
+// when it has been silent for long, and a default router only when it is none any
+// more and what it let end need not be known.
+func (h *heard) forgotten() time.Time {
+	at := h.at.Add(silence)
+	if h.was {
+		at = later(at, h.lifetime.Add(remembrance))
+	}
+	return at
+}
+
+// end is when it is dropped; zero: now, since it has said nothing that holds.
 func (h *heard) end(now time.Time) time.Time {
 	_, last := h.expire(now)
 	for _, p := range h.prefixes {
@@ -223,10 +250,26 @@ func (h *heard) end(now time.Time) time.Time {
 	if h.header.MTU != 0 || h.header.HopLimit != 0 || h.header.Managed || h.header.Other {
 		last = later(last, h.at.Add(silence))
 	}
-	if !now.Before(last) {
+	if !now.Before(last) || !now.Before(h.forgotten()) {
 		return time.Time{}
 	}
-	return last
+	return earlier(last, h.forgotten())
+}
+
+// doubt is when it should be asked whether it is still there: some time before it
+// is a default router no more, or before nothing else that it has said holds. Zero:
+// never.
+func (h *heard) doubt(now time.Time) time.Time {
+	_, last := h.expire(now)
+	switch {
+	case last.IsZero() || h.asked:
+		return time.Time{}
+	case h.defaults(now):
+		last = h.lifetime
+	default:
+		last = earlier(last, h.forgotten())
+	}
+	return later(h.at, last.Add(-listenFirst))
 }
 
 // expire forgets what has ended, and routers that have said nothing else. It
@@ -246,12 +289,11 @@ func (r routers) expire(now time.Time) (next time.Time) {
 	return next
 }
 
-// doubtful is when a router should be asked whether it is still there: some time
-// before the last of what it has said ends. Zero: never.
+// doubtful is when a router should be asked whether it is still there. Zero: never.
 func (r routers) doubtful(now time.Time) (at time.Time) {
 	for _, h := range r {
-		if _, last := h.expire(now); !last.IsZero() && !h.asked {
-			at = earlier(at, later(h.at, last.Add(-listenFirst)))
+		if doubt := h.doubt(now); !doubt.IsZero() {
+			at = earlier(at, doubt)
 		}
 	}
 	return at
@@ -260,7 +302,7 @@ func (r routers) doubtful(now time.Time) (at time.Time) {
 // ask marks those that are doubtful by now.
 func (r routers) ask(now time.Time) {
 	for _, h := range r {
-		if _, last := h.expire(now); !last.IsZero() && !last.After(now.Add(listenFirst)) {
+		if doubt := h.doubt(now); !doubt.IsZero() && !now.Before(doubt) {
 			h.asked = true
 		}
 	}

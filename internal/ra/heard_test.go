@@ -1,6 +1,7 @@
 package ra
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -152,6 +153,67 @@ func TestEndedPrefixesGiveWay(t *testing.T) {
 		l.advertise(l.link, "fe80::9", spec.Advertisement{RouterLifetime: 9000})
 		if got := l.status().Routers[0].Prefixes; len(got) != 0 {
 			t.Errorf("%d prefixes that ended before the router was away are kept", len(got))
+		}
+	})
+}
+
+// Whoever sends under many addresses does not have us deaf: a default router gets
+// in, and is not driven out by those that are none.
+func TestManyRouters(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		lifetime spec.Seconds // of the spoofed ones
+	}{{"none is a default router", 0}, {"all are", 9000}} {
+		t.Run(tc.name, func(t *testing.T) {
+			listened(t, func(t *testing.T, l *lab) {
+				lasting := spec.Advertisement{RouterLifetime: tc.lifetime, MTU: 1400,
+					Prefixes: []spec.AdvertisedPrefix{{Prefix: prefix("2001:db8::/64"), Valid: spec.Infinity, Preferred: spec.Infinity}},
+					Routes:   []spec.AdvertisedRoute{{Prefix: prefix("2001:db8::/64"), Lifetime: spec.Infinity}}}
+				spoof := func() {
+					for i := range 1000 {
+						l.advertise(l.link, fmt.Sprintf("fe80::9:%x", i), lasting)
+						time.Sleep(time.Millisecond)
+					}
+				}
+				spoof()
+				l.advertise(l.link, "fe80::8", spec.Advertisement{RouterLifetime: 1800})
+				if n := len(l.status().Routers); n != maxRouters || l.status().Routers[0].Source != addr("fe80::8") {
+					t.Errorf("%d routers are kept, want %d, and the one that came last among them", n, maxRouters)
+				}
+				if lasting.RouterLifetime == 0 {
+					spoof()
+					if s := l.status(); s.Routers[0].Source != addr("fe80::8") {
+						t.Errorf("a default router gave way to %s, which is none", s.Routers[0].Source)
+					}
+				}
+				time.Sleep(5 * time.Hour) // the longest lifetime, and 2 h
+				if n := len(l.status().Routers); n != 0 {
+					t.Errorf("%d routers are kept of which nothing is heard any more", n)
+				}
+			})
+		})
+	}
+}
+
+// One that gives all it says no end is asked, too, before it is forgotten.
+func TestRouterWithoutAnEndIsAsked(t *testing.T) {
+	listened(t, func(t *testing.T, l *lab) {
+		a := spec.Advertisement{Routes: []spec.AdvertisedRoute{{Prefix: prefix("2001:db8::/64"), Lifetime: spec.Infinity}}}
+		l.advertise(l.link, "fe80::9", a)
+		time.Sleep(silence - 13*time.Second)
+		l.asked()
+		time.Sleep(12 * time.Second)
+		if n := l.asked(); n != maxSolicitations || len(l.status().Routers) != 1 {
+			t.Errorf("%d solicitations before it is dropped, want %d, and the router still known: %d", n, maxSolicitations, len(l.status().Routers))
+		}
+		l.advertise(l.link, "fe80::9", a)
+		time.Sleep(time.Minute)
+		if len(l.status().Routers) != 1 {
+			t.Error("it has answered, and is dropped")
+		}
+		time.Sleep(silence)
+		if len(l.status().Routers) != 0 {
+			t.Error("it is silent, and is not dropped")
 		}
 	})
 }
