@@ -9,7 +9,8 @@ type Conn interface {
 	Read(b []byte) (Received, error)
 
 	// Write sends an ICMPv6 message with hop limit 255 from Source, and fills in
-	// its checksum. An error is about this message only.
+	// its checksum. Of multicast ones the host's own sockets hear solicitations,
+	// ours among them, but no advertisement. An error is about this message only.
 	Write(b []byte, to netip.Addr) error
 
 	// Source is the link-local address that messages come from.

@@ -79,6 +79,7 @@ type link struct {
 	known    upstream  // what other links know of this one's routers
 	unknown  bool      // that may have changed
 	ends     time.Time // when something that the routers have said will end
+	occupied time.Time // until then another program of this host is a default router by our own address
 }
 
 // hub is how links learn of each other.
@@ -418,6 +419,9 @@ func (l *link) forget(now time.Time) {
 	l.mu.Lock()
 	ended := !l.ends.IsZero() && !now.Before(l.ends)
 	l.ends = l.routers.expire(now)
+	if now.Before(l.occupied) {
+		l.ends = earlier(l.ends, l.occupied)
+	}
 	if l.asks() {
 		if at := l.routers.doubtful(now); !at.IsZero() && !now.Before(later(at, l.doubted.Add(minBetweenDoubts))) {
 			l.routers.ask(now)
@@ -455,6 +459,9 @@ func (l *link) solicit(conn Conn) error {
 // hear takes in a message of the link.
 func (l *link) hear(m message) {
 	v := Judge(m.bytes, m.Received)
+	if m.Source == l.station.source && v == Solicited {
+		return // our own question
+	}
 	l.count(string(v))
 	now := time.Now()
 	switch v {
@@ -467,14 +474,16 @@ func (l *link) hear(m message) {
 			l.schedule.solicited(now, m.Source)
 		}
 	case Heard:
-		if m.Source == l.station.source {
+		d := Decode(m.bytes)
+		l.unknown = true
+		if m.Source == l.station.source { // but not by us: see Conn.Write
+			l.occupied = ends(now, d.RouterLifetime)
+			l.reconsider()
 			return
 		}
-		d := Decode(m.bytes)
 		l.mu.Lock()
 		l.routers.hear(now, m.Source, d)
 		l.mu.Unlock()
-		l.unknown = true
 		if d.RouterLifetime > 0 {
 			l.schedule.solicitations = 0 // RFC 4861 §6.3.7: the question has been answered
 		}

@@ -26,6 +26,9 @@ func (l *link) compose(now time.Time) (spec.Advertisement, []string) {
 	defer l.mu.Unlock()
 	l.routers.expire(now)
 	announces := announcesOnly(a)
+	if announces && now.Before(l.occupied) {
+		return spec.Advertisement{Link: l.name}, []string{fmt.Sprintf("no route is announced: another program of this host advertises %s as a default router, and an advertisement of ours would take that back", l.station.source)}
+	}
 	a = l.routers.follow(now, a)
 	notes := l.routers.disagreements(now, a)
 	a, taken := l.routers.yield(now, a, l.claims)
@@ -109,7 +112,7 @@ func (l *link) farewell(conn Conn) {
 	a.DNS = lapsed(now, l.lastAt, l.last.DNS, a.DNS)
 	a.Search = lapsed(now, l.lastAt, l.last.Search, a.Search)
 	a.PREF64 = lapsed(now, l.lastAt, l.last.PREF64, a.PREF64)
-	if announces && len(a.Routes) == 0 || silent(a) {
+	if announces && (len(a.Routes) == 0 || now.Before(l.occupied)) || silent(a) {
 		l.schedule.finals = 0
 		return
 	}

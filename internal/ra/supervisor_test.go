@@ -749,3 +749,56 @@ func TestListen(t *testing.T) {
 		}
 	})
 }
+
+// RFC 4861 §6.3.4: an advertisement with router lifetime 0 takes the default route
+// by its sender away, also one that another program of this host advertises.
+func TestAnotherDaemonOfThisHost(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		first bool // it is heard before anything is announced
+	}{{"it was there before", true}, {"it comes later", false}} {
+		t.Run(tc.name, func(t *testing.T) {
+			timing(t, func(t *testing.T, l *lab) { // fe80::1
+				theirs := spec.Advertisement{RouterLifetime: 1800, Managed: true}
+				l.Listen([]string{"br0"})
+				l.Advertise(announced())
+				if tc.first {
+					time.Sleep(time.Second)
+				} else {
+					l.after(time.Minute)
+				}
+				l.advertise(l.link, "fe80::1", theirs)
+				l.solicit("fe80::5")
+				if all := l.after(25 * time.Minute); len(all) != 0 {
+					t.Fatalf("%+v, want nothing beside another default router of this very address", all)
+				}
+				if s := l.status(); len(s.Notes) != 1 || !strings.Contains(s.Notes[0], "another program of this host") || len(s.Routers) != 0 {
+					t.Errorf("notes %q, routers %+v, want why nothing is announced", s.Notes, s.Routers)
+				}
+				l.advertise(l.link, "fe80::1", theirs)
+				l.Withdraw(t.Context(), "br0")
+				if all := l.after(time.Minute); len(all) != 0 {
+					t.Errorf("the farewell %+v takes the default route away", all)
+				}
+				// It has gone without a word.
+				l.Advertise(announced())
+				if all := l.after(28 * time.Minute); len(all) != 0 {
+					t.Errorf("%+v, and its lifetime has not ended", all)
+				}
+				if all := l.after(2 * time.Minute); len(all) == 0 || len(all[0].Routes) != 2 {
+					t.Errorf("with the other gone %+v, want the routes announced", all)
+				}
+				if notes := l.status().Notes; len(notes) != 0 {
+					t.Errorf("notes %q", notes)
+				}
+				// It comes again, and ends as it should.
+				l.advertise(l.link, "fe80::1", theirs)
+				l.after(time.Minute)
+				l.advertise(l.link, "fe80::1", final(theirs))
+				if all := l.after(20 * time.Second); len(all) == 0 || len(all[0].Routes) != 2 {
+					t.Errorf("after its farewell %+v, want the routes announced", all)
+				}
+			})
+		})
+	}
+}

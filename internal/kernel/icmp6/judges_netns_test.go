@@ -157,6 +157,47 @@ func TestYieldsToRadvd(t *testing.T) {
 	}
 }
 
+// A radvd on this very host and link is asked before anything is announced, and
+// its default route is not taken back by an advertisement of ours.
+func TestKeepsQuietBesideRadvd(t *testing.T) {
+	l := newRouterLab(t)
+	l.attach(t, false)
+	config := filepath.Join(t.TempDir(), "radvd.conf")
+	err := os.WriteFile(config, []byte(`interface br0 {
+		AdvSendAdvert on;
+		AdvDefaultLifetime 1800;
+	};`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out lockedBuffer
+	radvd := l.self.Command(t.Context(), "radvd", "-C", config, "-n", "-m", "stderr", "-u", "root", "-p", config+".pid")
+	radvd.Stderr = &out
+	if err := radvd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer stop(radvd)
+	eventually(t, "radvd's default route", func() bool { return strings.Contains(l.routes(t), "proto ra") })
+	time.Sleep(time.Second) // what it sends by itself comes again within 16 s
+
+	l.advertisers.Advertise(spec.Advertisement{Link: "br0", Routes: []spec.AdvertisedRoute{
+		{Prefix: netip.MustParsePrefix("2001:db8:3::/48"), Lifetime: 1800},
+	}})
+	within(t, 3*time.Second, "why nothing is announced", func() bool {
+		notes := l.advertisers.Status()[0].Notes
+		return len(notes) == 1 && strings.Contains(notes[0], "another program of this host")
+	})
+	time.Sleep(15 * time.Second) // the others have been listened for
+	if s := l.advertisers.Status()[0]; !s.Sent.IsZero() || s.Counters["sent_multicast"] != 0 || s.Counters[string(ra.Solicited)] != 0 {
+		t.Errorf("status %+v, radvd says\n%s", s, out.String())
+	}
+	l.advertisers.Withdraw(t.Context(), "br0")
+	time.Sleep(200 * time.Millisecond)
+	if got := l.routes(t); !strings.Contains(got, "proto ra") {
+		t.Errorf("default route %q, want radvd's still", got)
+	}
+}
+
 // radvdump reads from the wire what it would take as a configuration.
 func TestRadvdumpReadsOurs(t *testing.T) {
 	l := newRouterLab(t)

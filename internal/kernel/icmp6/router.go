@@ -80,8 +80,6 @@ func (c *RouterConn) configure() error {
 		c.conn.SetHopLimit(hopLimit),
 		c.conn.SetMulticastHopLimit(hopLimit),
 		c.conn.SetMulticastInterface(device),
-		// The host's own daemons are not to take us for another router.
-		c.conn.SetMulticastLoopback(false),
 		c.conn.JoinGroup(device, &net.IPAddr{IP: allRouters.AsSlice()}),
 		// The kernel is a member itself; the socket must be, too, since it is bound.
 		c.conn.JoinGroup(device, &net.IPAddr{IP: allNodes.AsSlice()}),
@@ -148,8 +146,15 @@ func control(oob []byte) (r ra.Received, ok bool) {
 	return r, ok
 }
 
-// Write sends a message; the kernel fills in its checksum.
+// Write sends a message; the kernel fills in its checksum. The host's own daemons
+// are not to take us for another router, but are asked as others are. It is not
+// called by two at once.
 func (c *RouterConn) Write(b []byte, to netip.Addr) error {
+	if to.IsMulticast() {
+		if err := c.conn.SetMulticastLoopback(to == allRouters); err != nil {
+			return err
+		}
+	}
 	// By the link's index and not by a zone: to look that up, package socket would
 	// list the host's links for every message.
 	_, err := c.conn.WriteTo(b, &ipv6.ControlMessage{IfIndex: c.link.index}, &net.IPAddr{IP: to.AsSlice()})
