@@ -173,6 +173,9 @@ func TestInheritedAdvertisementIsTakenBackByName(t *testing.T) {
 	if !slices.Equal(h.farewells, []string{"eth0"}) {
 		t.Fatalf("farewells on %v, want eth0", h.farewells)
 	}
+	if diff := cmp.Diff(before, h.inherited["eth0"], equateNetip); diff != "" {
+		t.Errorf("handed over to those who take it back (-want +got):\n%s", diff)
+	}
 	a := h.takenBack["eth0"]
 	if len(a.Routes) != 1 || a.Routes[0].Prefix != before.Routes[0].Prefix || a.Routes[0].Lifetime != 0 || a.Routes[0].Until.IsZero() || len(a.DNS) != 1 || a.DNS[0].Lifetime != 0 {
 		t.Errorf("taken back %+v, want the route and the server by name", a)

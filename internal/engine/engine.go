@@ -121,6 +121,7 @@ func New(c Config) (*Engine, error) {
 	e.sysctls = state.Sysctls
 	for _, a := range state.Advertised {
 		e.advertised[a.Link], e.inherited[a.Link] = a, true
+		e.Advertisers.Inherit(a)
 	}
 	for _, n := range state.Networks {
 		e.networks[n.ID] = &network{Network: n}

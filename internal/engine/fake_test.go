@@ -55,6 +55,7 @@ type world struct {
 	listened   []string                      // links whose routers are heard
 	farewells  []string                      // links on which all was taken back, in order
 	takenBack  map[string]spec.Advertisement // by link, what that was
+	inherited  map[string]spec.Advertisement // by link, of an earlier daemon
 
 	missing map[string]bool         // kinds of link that the kernel lacks, or the "guard"
 	routers map[string][]netip.Addr // next hops of default routes, by link
@@ -171,6 +172,7 @@ func newWorld() *world {
 		proxied:       map[string]bool{},
 		advertised:    map[string]spec.Advertisement{},
 		takenBack:     map[string]spec.Advertisement{},
+		inherited:     map[string]spec.Advertisement{},
 	}
 	w.missing = map[string]bool{}
 	w.routers = map[string][]netip.Addr{"eth0": {ip("fe80::99"), ip("192.0.2.1")}}
@@ -200,7 +202,7 @@ func (w *world) clone() *world {
 		boot: w.boot, booted: w.booted, othersForward: w.othersForward,
 		defaultParent: w.defaultParent, default4: w.default4, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
 		missing: w.missing, routers: w.routers,
-		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{}, advertised: map[string]spec.Advertisement{}, takenBack: map[string]spec.Advertisement{},
+		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{}, advertised: map[string]spec.Advertisement{}, takenBack: map[string]spec.Advertisement{}, inherited: map[string]spec.Advertisement{},
 	}
 }
 
@@ -949,6 +951,12 @@ func (p fakeProxy) LinkChanged(string) {}
 func (p fakeProxy) Status() []spec.ProxyStatus { return nil }
 
 type fakeAdvertisers struct{ *world }
+
+func (f fakeAdvertisers) Inherit(a spec.Advertisement) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.inherited[a.Link] = a
+}
 
 func (f fakeAdvertisers) Advertise(a spec.Advertisement) {
 	f.mu.Lock()

@@ -114,6 +114,8 @@ type Proxy interface {
 
 // Advertisers advertise the host as a router on links (internal/ra).
 type Advertisers interface {
+	// Inherit says what an earlier daemon has told a link, before anything is said there.
+	Inherit(spec.Advertisement)
 	// Advertise says this on its link from now on; the same again is no change.
 	Advertise(spec.Advertisement)
 	// Withdraw takes back what was said on a link, at once where that may be.

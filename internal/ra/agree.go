@@ -49,6 +49,16 @@ type claims struct {
 	told   map[netip.Prefix]time.Time // until when hosts may use them by us
 }
 
+// inherit takes over what an earlier daemon told. When it last did is not known:
+// just now, at the latest.
+func (c *claims) inherit(now time.Time, routes []spec.AdvertisedRoute) {
+	for _, r := range routes {
+		if r.Lifetime > 0 {
+			c.told[r.Prefix] = ends(now, r.Lifetime)
+		}
+	}
+}
+
 // yield leaves out routes that another router announces, and says so: any that
 // was there before us, and of those that have begun at the same time a default
 // router and the lowest address. Each host that decides so comes to the same,

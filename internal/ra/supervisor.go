@@ -27,14 +27,15 @@ type Supervisor struct {
 
 	mu      sync.Mutex
 	links   map[string]*link
-	heardOn map[string]bool // links that are listened on, whatever is said there
-	start   func(*link)     // nil while Run does not run
-	over    bool            // Run has ended
+	heardOn map[string]bool               // links that are listened on, whatever is said there
+	told    map[string]spec.Advertisement // what an earlier daemon said on links that this one does not know yet
+	start   func(*link)                   // nil while Run does not run
+	over    bool                          // Run has ended
 }
 
 // NewSupervisor makes a Supervisor that opens links by dial.
 func NewSupervisor(dial func(ctx context.Context, link string, source netip.Addr) (Conn, error), log *slog.Logger) *Supervisor {
-	return &Supervisor{dial: dial, log: log, links: make(map[string]*link)}
+	return &Supervisor{dial: dial, log: log, links: make(map[string]*link), told: make(map[string]spec.Advertisement)}
 }
 
 // Run advertises until ctx ends, waits for everything it started, and returns
@@ -80,6 +81,14 @@ func (s *Supervisor) ended(ctx context.Context, l *link) (wanted bool) {
 	return false
 }
 
+// Inherit says what an earlier daemon has told a link at last. It comes before
+// everything else of that link.
+func (s *Supervisor) Inherit(a spec.Advertisement) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told[a.Link] = a
+}
+
 // Advertise says a on its link from now on, in place of what was said there
 // before. It does not wait for the link. The same again is no change.
 func (s *Supervisor) Advertise(a spec.Advertisement) {
@@ -94,6 +103,8 @@ func (s *Supervisor) Advertise(a spec.Advertisement) {
 
 func (s *Supervisor) add(a spec.Advertisement) {
 	l := newLink(a, s.log, s)
+	l.claims.inherit(time.Now(), s.told[a.Link].Routes)
+	delete(s.told, a.Link)
 	s.links[a.Link] = l
 	if s.start != nil {
 		s.start(l)

@@ -802,3 +802,41 @@ func TestAnotherDaemonOfThisHost(t *testing.T) {
 		})
 	}
 }
+
+// What an earlier daemon told is taken back, also before this one has said anything:
+// with the network that goes, or when another router announces it.
+func TestInheritedRoutesAreTakenBack(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		then func(t *testing.T, l *lab)
+	}{
+		{"the network goes", func(t *testing.T, l *lab) { l.Withdraw(t.Context(), "br0") }},
+		{"another router announces it", func(_ *testing.T, l *lab) { l.advertise(l.link, "fe80::9", announced()) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t)
+				defer l.stop()
+				l.Inherit(announced())
+				l.Advertise(announced())
+				l.Listen([]string{"br0"})
+				time.Sleep(time.Second)
+				l.advertised()
+				tc.then(t, l)
+				all := l.after(time.Minute)
+				if len(all) != 3 {
+					t.Fatalf("%+v, want it said three times", all)
+				}
+				for _, s := range all {
+					if len(s.Routes) != 2 || s.Routes[0].Lifetime != 0 || s.Routes[1].Lifetime != 0 {
+						t.Errorf("after %v %+v, want both routes taken back", s.at, s.Routes)
+					}
+				}
+				all = l.after(time.Hour)
+				if len(all) > 0 && len(all[len(all)-1].Routes) > 0 && all[len(all)-1].Routes[0].Lifetime == 0 {
+					t.Errorf("after their lifetime %+v", all[len(all)-1].Routes)
+				}
+			})
+		})
+	}
+}
