@@ -163,12 +163,15 @@ func (l *link) leave() {
 }
 
 // abandoned reports whether the link is to be left, now that there is nobody to
-// whom something could be taken back.
+// whom something could be taken back. Nobody waits for that any longer; on a link
+// that is not left it is done when that is there again.
 func (l *link) abandoned() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.parting != nil {
 		l.parting.begin()
+	}
+	if l.leaving {
 		l.parting = nil
 	}
 	return l.leaving

@@ -840,3 +840,42 @@ func TestInheritedRoutesAreTakenBack(t *testing.T) {
 		})
 	}
 }
+
+// What cannot be taken back, since the link is away, is when it is there again, if
+// somebody may still use it by then.
+func TestFarewellOnALinkThatIsAway(t *testing.T) {
+	for _, tc := range []struct {
+		away time.Duration
+		want int
+	}{{time.Minute, maxFinal}, {31 * time.Minute, 0}} {
+		t.Run(tc.away.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t)
+				defer l.stop()
+				l.Listen([]string{"br0"})
+				l.Advertise(announced())
+				l.after(time.Minute)
+				l.change(func(f *fakeLink) { f.gone = true; _ = f.conn.Close() })
+				began := time.Now()
+				l.Withdraw(t.Context(), "br0")
+				if took := time.Since(began); took != 0 {
+					t.Errorf("it is waited for %v, and there is nobody to hear it", took)
+				}
+				time.Sleep(tc.away)
+				l.change(func(f *fakeLink) { f.gone = false })
+				all := append(l.advertised(), l.after(time.Minute)...)
+				if len(all) != tc.want {
+					t.Fatalf("%+v, want %d final advertisements", all, tc.want)
+				}
+				for _, s := range all {
+					if len(s.Routes) != 2 || s.Routes[0].Lifetime != 0 {
+						t.Errorf("final %+v", s)
+					}
+				}
+				if s := l.status(); s.Error != "" || len(s.Routes) != 0 || !s.Sent.IsZero() {
+					t.Errorf("afterwards the status is %+v", s)
+				}
+			})
+		})
+	}
+}
