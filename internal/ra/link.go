@@ -142,7 +142,7 @@ func (l *link) part(leave bool) *parting {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.parting = &parting{advertisement: l.wanted, begun: make(chan struct{})}
-	l.wanted, l.leaving = spec.Advertisement{Link: l.name}, leave
+	l.wanted, l.leaving, l.notes = spec.Advertisement{Link: l.name}, leave, nil
 	signal(l.updated)
 	return l.parting
 }
@@ -341,6 +341,9 @@ func (l *link) renew(conn Conn) {
 	l.mu.Lock()
 	says, announces, parts := !silent(l.wanted), announcesOnly(l.wanted), l.parting
 	l.schedule.least, l.schedule.most = intervals(l.wanted)
+	if !says && parts == nil {
+		l.forgetSaid()
+	}
 	l.mu.Unlock()
 	if parts != nil {
 		if l.saying != parts {
@@ -406,11 +409,17 @@ func (l *link) due(conn Conn) bool {
 			l.parting = nil
 		}
 		l.saying = nil
-		l.last, l.lastAt, l.told, l.toldAt = spec.Advertisement{}, time.Time{}, spec.Advertisement{}, time.Time{}
-		clear(l.claims.ours)
+		l.forgetSaid()
 		clear(l.claims.told)
 	}
 	return l.leaving && l.parting == nil
+}
+
+// forgetSaid is where nothing is said any more. What could not be taken back is
+// still known. The caller holds mu.
+func (l *link) forgetSaid() {
+	l.last, l.lastAt, l.told, l.toldAt, l.notes = spec.Advertisement{}, time.Time{}, spec.Advertisement{}, time.Time{}, nil
+	clear(l.claims.ours)
 }
 
 // forget drops what other routers have said and what has ended, after it has

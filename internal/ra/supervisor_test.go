@@ -879,3 +879,39 @@ func TestFarewellOnALinkThatIsAway(t *testing.T) {
 		})
 	}
 }
+
+// A parent that is listened on alone says nothing, and nothing is wrong with that.
+func TestNothingIsShownOfWhatIsSaidNoMore(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		t.Run(fmt.Sprintf("away=%t", away), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t)
+				defer l.stop()
+				l.Listen([]string{"br0"})
+				l.Advertise(announced())
+				time.Sleep(time.Second)
+				l.advertise(l.link, "fe80::9", spec.Advertisement{RouterLifetime: 9000, Routes: announced().Routes[1:]})
+				l.after(time.Minute)
+				if s := l.status(); len(s.Notes) != 1 || len(s.Routes) != 1 {
+					t.Fatalf("status %+v", s)
+				}
+				if away {
+					l.change(func(f *fakeLink) { f.gone = true; _ = f.conn.Close() })
+					l.Listen(nil)
+					l.Withdraw(t.Context(), "br0")
+					l.Listen([]string{"br0"})
+					l.change(func(f *fakeLink) { f.gone = false })
+				} else {
+					l.Withdraw(t.Context(), "br0")
+				}
+				if s := l.status(); len(s.Notes) != 0 || len(s.Routes) != 0 || !s.Sent.IsZero() {
+					t.Errorf("at once: notes %q, routes %+v, sent %v", s.Notes, s.Routes, s.Sent)
+				}
+				l.after(time.Minute)
+				if s := l.status(); len(s.Notes) != 0 || len(s.Routes) != 0 || !s.Sent.IsZero() {
+					t.Errorf("later: notes %q, routes %+v, sent %v", s.Notes, s.Routes, s.Sent)
+				}
+			})
+		})
+	}
+}
