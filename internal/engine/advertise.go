@@ -117,7 +117,9 @@ func (n *network) advertisement() spec.Advertisement {
 		HopLimit: advertisedHopLimit,
 		MTU:      n.mtu,
 		DNS:      lasting(o.DNS...), Search: lasting(o.Search...), CaptivePortal: o.CaptivePortal,
-		Upstream: n.parent, Repeat: n.parent != "" && !o.NoUpstream,
+	}
+	if !o.NoUpstream {
+		a.Upstream = n.parent
 	}
 	if o.PREF64.IsValid() {
 		a.PREF64 = lasting(o.PREF64)
@@ -138,7 +140,7 @@ func (n *network) advertisement() spec.Advertisement {
 			Autonomous: n.autonomous(s),
 			Valid:      validLimit,
 			Preferred:  preferredLimit,
-			Upstream:   s.OnLink && n.parent != "",
+			Upstream:   s.OnLink && a.Upstream != "",
 		})
 	}
 	return a

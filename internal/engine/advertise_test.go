@@ -49,10 +49,12 @@ func TestAdvertisements(t *testing.T) {
 			want: func(a *spec.Advertisement) {
 				a.Prefixes[0].Prefix, a.Prefixes[0].Upstream = pfx("2001:db8:1:0:789a::/80"), true
 			}},
-		{name: "nothing of the parent's routers", recipe: recipe{options: func(o *spec.Options) { o.Advertise.NoUpstream = true }},
-			want: func(a *spec.Advertisement) { a.Repeat = false }},
+		{name: "nothing of the parent's routers", recipe: recipe{pools: []spec.PoolRequest{auto6()}, options: func(o *spec.Options) { o.Advertise.NoUpstream = true }},
+			want: func(a *spec.Advertisement) {
+				a.Upstream, a.Prefixes[0].Prefix = "", pfx("2001:db8:1:0:789a::/80")
+			}},
 		{name: "an internal network has no parent", recipe: recipe{internal: true},
-			want: func(a *spec.Advertisement) { a.Upstream, a.Repeat = "", false }},
+			want: func(a *spec.Advertisement) { a.Upstream = "" }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHost(t)
@@ -64,7 +66,7 @@ func TestAdvertisements(t *testing.T) {
 			must(t, err)
 			want := map[string]spec.Advertisement{}
 			if !tc.nothing {
-				a := spec.Advertisement{Link: n.Bridge(), Source: spec.LinkLocalGateway(n.ID).Addr(), HopLimit: 64, MTU: 1500, Upstream: "eth0", Repeat: true,
+				a := spec.Advertisement{Link: n.Bridge(), Source: spec.LinkLocalGateway(n.ID).Addr(), HopLimit: 64, MTU: 1500, Upstream: "eth0",
 					Prefixes: []spec.AdvertisedPrefix{{Prefix: pfx("2001:db8:ff::/64"), OnLink: true, Valid: 5400, Preferred: 2700}}}
 				if tc.want != nil {
 					tc.want(&a)

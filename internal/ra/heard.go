@@ -163,12 +163,15 @@ func (h *heard) take(now time.Time, a spec.Advertisement) {
 		h.header.CaptivePortal = before.CaptivePortal
 	}
 	for _, p := range a.Prefixes {
+		if p.Preferred > p.Valid { // RFC 4862 §5.5.3 c: to be ignored
+			continue
+		}
 		key := p.Prefix.Masked()
 		// One that ends at once is kept, known before or not: a pool may be a part of it.
 		if _, known := h.prefixes[key]; !known && len(h.prefixes) >= maxItems && !h.dropEnded(now) {
 			continue
 		}
-		h.prefixes[key] = item[spec.AdvertisedPrefix]{said: p, ends: ends(now, p.Valid), preferred: ends(now, min(p.Preferred, p.Valid))}
+		h.prefixes[key] = item[spec.AdvertisedPrefix]{said: p, ends: ends(now, p.Valid), preferred: ends(now, p.Preferred)}
 	}
 	for _, x := range a.Routes {
 		h.routes.put(now, x.Prefix, x, x.Lifetime)
@@ -334,7 +337,7 @@ func (r routers) status(now time.Time) []spec.HeardRouter {
 // remaining is a prefix with the lifetimes that are left.
 func remaining(now time.Time, p item[spec.AdvertisedPrefix]) spec.AdvertisedPrefix {
 	said := p.said
-	said.Valid, said.Preferred = left(now, p.ends, said.Valid), left(now, p.preferred, min(said.Preferred, said.Valid))
+	said.Valid, said.Preferred = left(now, p.ends, said.Valid), left(now, p.preferred, said.Preferred)
 	return said
 }
 

@@ -289,7 +289,7 @@ func FuzzJudge(f *testing.F) {
 		r.hear(now, source, d)
 		r.yield(now, everything(), claims{})
 		r.disagreements(now, everything())
-		again := r.upstream(now).apply(spec.Advertisement{Link: "br0", Repeat: true, MTU: 1500})
+		again := r.upstream(now).apply(spec.Advertisement{Link: "br0", MTU: 1500})
 		if _, err := marshal(again, mac); err != nil {
 			t.Errorf("what was heard cannot be repeated: %v", err)
 		}

@@ -102,23 +102,24 @@ func (u upstream) apply(a spec.Advertisement) spec.Advertisement {
 		}
 		a.Prefixes = append(a.Prefixes, p)
 	}
-	if a.Repeat {
-		a.DNS, a.Search, a.PREF64 = repeated(a.DNS, u.dns), repeated(a.Search, u.search), repeated(a.PREF64, u.pref64)
-	}
+	a.DNS, a.Search, a.PREF64 = repeated(a.DNS, u.dns), repeated(a.Search, u.search), repeated(a.PREF64, u.pref64)
 	return a
 }
 
-// bound are the lifetimes of a prefix: no longer than those of the one that it
-// is a part of. Where no router advertises such a one, nothing bounds them.
+// bound are the lifetimes of a prefix: no longer than those of the ones that it is
+// a part of, of which the longest count: while one is valid, so is what is in it.
+// Where no router advertises such a one, nothing bounds them.
 func (u upstream) bound(p spec.AdvertisedPrefix) (valid, preferred spec.Seconds) {
-	valid, preferred = p.Valid, p.Preferred
-	bits := -1
+	bounded := false
 	for _, whole := range u.prefixes {
-		if w := whole.Prefix.Masked(); w.Bits() > bits && w.Bits() <= p.Prefix.Bits() && w.Contains(p.Prefix.Addr()) {
-			bits, valid, preferred = w.Bits(), min(p.Valid, whole.Valid), min(p.Preferred, whole.Preferred)
+		if w := whole.Prefix.Masked(); w.Bits() <= p.Prefix.Bits() && w.Contains(p.Prefix.Addr()) {
+			bounded, valid, preferred = true, max(valid, whole.Valid), max(preferred, whole.Preferred)
 		}
 	}
-	return valid, preferred
+	if !bounded {
+		return p.Valid, p.Preferred
+	}
+	return min(p.Valid, valid), min(p.Preferred, preferred)
 }
 
 // repeated is our own, or else what is heard upstream.

@@ -25,7 +25,7 @@ func provider() spec.Advertisement {
 // repeating is what a network says whose parent is eth0.
 func repeating() spec.Advertisement {
 	a := web()
-	a.Upstream, a.Repeat, a.Prefixes[0].Upstream = "eth0", true, true
+	a.Upstream, a.Prefixes[0].Upstream = "eth0", true
 	return a
 }
 
@@ -144,8 +144,10 @@ func TestUpstreamEnds(t *testing.T) {
 func TestUpstreamIsNotRepeated(t *testing.T) {
 	own := repeating()
 	own.DNS = lasting([]netip.Addr{addr("2001:db8:2:1::53")}, time.Hour)
-	off := repeating()
-	off.Repeat = false
+	wide := provider()
+	wide.Prefixes = append(wide.Prefixes, spec.AdvertisedPrefix{Prefix: prefix("2001:db8:2:1::/64")})
+	wrong := provider()
+	wrong.Prefixes[0].Preferred = wrong.Prefixes[0].Valid + 1
 	router := provider()
 	router.RouterLifetime = 0
 	other := provider()
@@ -159,8 +161,11 @@ func TestUpstreamIsNotRepeated(t *testing.T) {
 		{"ra.dns is set", own, provider(), func(got spec.Advertisement) bool {
 			return len(got.DNS) == 1 && got.DNS[0].Value == addr("2001:db8:2:1::53") && len(got.Search) == 1 && len(got.PREF64) == 1
 		}},
-		{"ra.upstream=off", off, provider(), func(got spec.Advertisement) bool {
-			return len(got.DNS)+len(got.Search)+len(got.PREF64) == 0 && got.MTU == 1492 && got.Prefixes[0].Valid < 5400
+		{"two prefixes that it is a part of: the longest lifetimes count", repeating(), wide, func(got spec.Advertisement) bool {
+			return got.Prefixes[0].Valid == 3600 && got.Prefixes[0].Preferred == 600
+		}},
+		{"a prefix that is preferred for longer than valid (RFC 4862 §5.5.3 c)", repeating(), wrong, func(got spec.Advertisement) bool {
+			return got.Prefixes[0].Valid == 5400 && got.Prefixes[0].Preferred == 2700
 		}},
 		{"by who is no default router", repeating(), router, func(got spec.Advertisement) bool {
 			return len(got.DNS)+len(got.Search)+len(got.PREF64) == 0 && got.MTU == 1500 && got.Prefixes[0].Valid == 5400

@@ -45,11 +45,9 @@ type Advertisement struct {
 	CaptivePortal  string                  `json:"captive_portal,omitempty"` // RFC 8910 §2.3
 
 	// Upstream is the link whose routers know more: the MTU is never larger than
-	// theirs. Empty: none.
+	// theirs, and their DNS servers, search domains and NAT64 prefixes are said
+	// here, too, each kind where there is none of our own. Empty: none.
 	Upstream string `json:"upstream,omitempty"`
-	// Repeat has their DNS servers, search domains and NAT64 prefixes said here,
-	// too, each kind where there is none of our own.
-	Repeat bool `json:"repeat,omitempty"`
 }
 
 // Lasting is something that is advertised with a lifetime of its own.

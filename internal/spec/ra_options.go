@@ -18,7 +18,7 @@ type RAOptions struct {
 	Autonomous    bool         `json:"autonomous,omitempty"`  // /64 pools are for SLAAC too
 	Lifetime      *Seconds     `json:"lifetime,omitempty"`    // as a default router; nil: what RA says
 	Announce      bool         `json:"announce,omitempty"`    // tell the parent link where the pools are
-	NoUpstream    bool         `json:"no_upstream,omitempty"` // do not repeat what the parent's routers say of DNS and NAT64
+	NoUpstream    bool         `json:"no_upstream,omitempty"` // nothing is taken from the parent's routers
 }
 
 // Bounds that keep each option in one packet of the smallest MTU: an advertisement
