@@ -96,14 +96,32 @@ func (e *Engine) advertisements() (wanted map[string]spec.Advertisement, kept ma
 		case n.Options.RA != spec.SwitchOff:
 			wanted[n.Bridge()] = n.advertisement()
 		}
-		if routes := n.announcedRoutes(); len(routes) > 0 && n.parent != "" {
-			a := wanted[n.parent]
-			a.Link = n.parent
-			a.Routes = append(a.Routes, routes...)
-			wanted[n.parent] = a
+		for _, route := range n.announcedRoutes() {
+			for _, link := range e.announcedOn(n, route) {
+				a := wanted[link]
+				a.Link = link
+				a.Routes = append(a.Routes, route)
+				wanted[link] = a
+			}
 		}
 	}
 	return wanted, kept
+}
+
+// announcedOn are the links that are told a network's route: its parent. While
+// there is none, since the default route is away for a moment or for good, it is
+// those that were told before: they reach the network as they did.
+func (e *Engine) announcedOn(n *network, route spec.AdvertisedRoute) []string {
+	if n.parent != "" {
+		return []string{n.parent}
+	}
+	var links []string
+	for _, link := range sortedIDs(e.advertised) {
+		if slices.Contains(e.advertised[link].Routes, route) {
+			links = append(links, link)
+		}
+	}
+	return links
 }
 
 // advertisement is what a network's containers are told. Docker has given them

@@ -248,3 +248,33 @@ func TestRenumberingIsRemembered(t *testing.T) {
 		t.Errorf("after 90 min %+v is advertised, want the new prefix alone", prefixes)
 	}
 }
+
+// A default route that is away for a moment takes no announced route back; one that
+// is on another link then does.
+func TestAnnouncedRoutesOutliveTheDefaultRoute(t *testing.T) {
+	ctx := t.Context()
+	h := newHost(t)
+	announce := func(o *spec.Options) { o.Advertise.Announce = true }
+	_, err := h.createNetwork(ctx, recipe{id: netID(1), pools: []spec.PoolRequest{static("2001:db8:ff::/64")}, options: announce})
+	must(t, err)
+	before := h.advertised["eth0"]
+	move := func(parent string) {
+		h.world.mu.Lock()
+		h.world.defaultParent = parent
+		h.world.mu.Unlock()
+		must(t, h.start(ctx))
+	}
+	move("")
+	if diff := cmp.Diff(before, h.advertised["eth0"], equateNetip); diff != "" || len(h.farewells) != 0 {
+		t.Errorf("without a default route: farewells on %v, and eth0 is told (-before +now):\n%s", h.farewells, diff)
+	}
+	move("eth0")
+	if diff := cmp.Diff(before, h.advertised["eth0"], equateNetip); diff != "" || len(h.farewells) != 0 {
+		t.Errorf("with it again: farewells on %v, and eth0 is told (-before +now):\n%s", h.farewells, diff)
+	}
+	move("")
+	move("eth1")
+	if !slices.Equal(h.farewells, []string{"eth0"}) || len(h.advertised["eth1"].Routes) != 1 {
+		t.Errorf("on another link: farewells on %v, and it is told %+v", h.farewells, h.advertised["eth1"].Routes)
+	}
+}
