@@ -122,10 +122,14 @@ func TestHeardIsBounded(t *testing.T) {
 			a.Prefixes = append(a.Prefixes, spec.AdvertisedPrefix{Prefix: p, Valid: 100})
 			a.Routes = append(a.Routes, spec.AdvertisedRoute{Prefix: p, Lifetime: 100})
 			a.DNS = append(a.DNS, spec.Lasting[netip.Addr]{Value: p.Addr(), Lifetime: 100})
+			a.Search = append(a.Search, spec.Lasting[string]{Value: fmt.Sprintf("d%d.example", i), Lifetime: 100})
+			a.PREF64 = append(a.PREF64, spec.Lasting[netip.Prefix]{Value: netip.PrefixFrom(p.Addr(), 96), Lifetime: 100})
 		}
 		l.advertise(l.link, "fe80::9", a)
 		if r := l.status().Routers[0]; len(r.Prefixes) != maxItems || len(r.Routes) != maxItems || len(r.DNS) != maxItems {
 			t.Errorf("%d prefixes, %d routes, %d servers are kept, want %d of each", len(r.Prefixes), len(r.Routes), len(r.DNS), maxItems)
+		} else if len(r.Search) != maxItems || len(r.PREF64) != maxItems {
+			t.Errorf("%d search domains, %d NAT64 prefixes are kept, want %d of each", len(r.Search), len(r.PREF64), maxItems)
 		}
 	})
 }

@@ -271,6 +271,7 @@ func FuzzJudge(f *testing.F) {
 	f.Add(one(f, everything()), true)
 	f.Add(one(f, final(everything())), false)
 	f.Add([]byte{133, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 1}, false)
+	known := Decode(one(f, everything()))
 	f.Fuzz(func(t *testing.T, b []byte, unspecified bool) {
 		source := addr("fe80::5")
 		if unspecified {
@@ -285,10 +286,38 @@ func FuzzJudge(f *testing.F) {
 		}
 		now := time.Now()
 		d := Decode(b)
+		// Into an empty table, into one that knows this router, others, and as many as
+		// it can, each a minute after the one before.
+		full := routers{}
+		for i := range maxRouters - 1 {
+			full.hear(now, netip.AddrFrom16([16]byte{0xfe, 0x80, 15: byte(i)}), known)
+		}
 		r := routers{}
-		r.hear(now, source, d)
-		r.yield(now, everything(), claims{})
-		r.disagreements(now, everything())
+		for _, all := range []routers{r, full} {
+			for i, from := range []netip.Addr{source, source, addr("fe80::107"), addr("fe80::108")} {
+				said := d
+				if i == 1 {
+					said.Advertisement = final(d.Advertisement)
+				}
+				now = now.Add(time.Minute)
+				all.hear(now, from, said)
+				if len(all) > maxRouters {
+					t.Errorf("%d routers are kept", len(all))
+				}
+				all.yield(now, everything(), claims{})
+				all.disagreements(now, everything())
+				all.doubtful(now)
+				all.status(now)
+				for _, h := range all {
+					if len(h.prefixes) > maxItems || len(h.routes) > maxItems || len(h.dns) > maxItems || len(h.search) > maxItems || len(h.pref64) > maxItems {
+						t.Errorf("more than %d of a kind is kept of a router", maxItems)
+					}
+				}
+				if next := all.expire(now); !next.IsZero() && !next.After(now) {
+					t.Errorf("what ends at %v is there at %v", next, now)
+				}
+			}
+		}
 		again := r.upstream(now).apply(spec.Advertisement{Link: "br0", MTU: 1500})
 		if _, err := marshal(again, mac); err != nil {
 			t.Errorf("what was heard cannot be repeated: %v", err)

@@ -294,11 +294,22 @@ func TestRunStartsWhatWasAskedBefore(t *testing.T) {
 		l := newLab(t)
 		l.stop()
 		s := NewSupervisor(l.dial, l.log)
+		s.Listen([]string{"eth0"})
+		s.Advertise(spec.Advertisement{Link: "br0", MTU: 1280})
 		s.Advertise(web())
-		s.Advertise(web())
-		s.Withdraw(t.Context(), "br0")
-		if got := s.Status(); len(got) != 0 {
-			t.Errorf("status %+v", got)
+		time.Sleep(time.Minute)
+		if all := l.advertised(); len(all) != 0 || l.link.dials != 0 || l.up.dials != 0 {
+			t.Errorf("before Run %+v is sent, and links are dialed %d times", all, l.link.dials+l.up.dials)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- s.Run(ctx) }()
+		if all := l.after(time.Second); len(all) != 1 || all[0].MTU != 1500 || len(all[0].Prefixes) != 1 || l.link.dials != 1 || l.up.dials != 1 {
+			t.Errorf("with Run %+v is sent, and links are dialed %d and %d times, want what was asked for last, and both links open", all, l.link.dials, l.up.dials)
+		}
+		stop()
+		if err := <-ran; err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -447,6 +458,9 @@ func TestConflictIsResolved(t *testing.T) {
 							t.Errorf("after %v: %+v, want it withdrawn: %t", s.at, r, tc.yields)
 						}
 					}
+				}
+				if tc.yields && len(all[0].Routes) != 2 {
+					t.Errorf("%+v, want both routes withdrawn by name", all[0].Routes)
 				}
 				if first := all[0].at; tc.yields && first > 80*time.Second {
 					t.Errorf("withdrawn after %v, want soon", first)
