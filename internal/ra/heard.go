@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/v6net/v6net/internal/spec"
@@ -159,7 +160,7 @@ func (h *heard) take(now time.Time, a spec.Advertisement) {
 	if a.MTU == 0 {
 		h.header.MTU = before.MTU
 	}
-	if a.CaptivePortal == "" {
+	if a.CaptivePortal == "" || !visible(a.CaptivePortal) {
 		h.header.CaptivePortal = before.CaptivePortal
 	}
 	for _, p := range a.Prefixes {
@@ -180,11 +181,21 @@ func (h *heard) take(now time.Time, a spec.Advertisement) {
 		h.dns.put(now, x.Value, x, x.Lifetime)
 	}
 	for _, x := range a.Search {
+		if !visible(x.Value) {
+			continue
+		}
 		h.search.put(now, x.Value, x, x.Lifetime)
 	}
 	for _, x := range a.PREF64 {
 		h.pref64.put(now, x.Value, x, x.Lifetime)
 	}
+}
+
+// visible reports whether text from the wire is ASCII that a terminal shows, as
+// every host name and URI is (RFC 8106 §5.2, RFC 3986): it is kept and shown
+// elsewhere, where nobody expects more.
+func visible(text string) bool {
+	return !strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
 // dropEnded makes room for a prefix, and drops the one for it that ended first.

@@ -221,3 +221,22 @@ func TestRouterWithoutAnEndIsAsked(t *testing.T) {
 		}
 	})
 }
+
+// Text from the wire that may do something to a terminal is not kept.
+func TestControlCharactersAreNotKept(t *testing.T) {
+	listened(t, func(t *testing.T, l *lab) {
+		var search []string
+		for _, bad := range []string{"\x1b[2J", "\u009b2J", "\x7f", "\x9b", "\u202e", "a\nb"} {
+			search = append(search, bad+".example")
+			l.advertise(l.link, "fe80::9", spec.Advertisement{RouterLifetime: 1800, CaptivePortal: "https://p.example/" + bad})
+		}
+		l.advertise(l.link, "fe80::9", spec.Advertisement{RouterLifetime: 1800, Search: lasting(append(search, "example.org"), time.Minute)})
+		if r := l.status().Routers[0]; len(r.Search) != 1 || r.Search[0].Value != "example.org" || r.CaptivePortal != "" {
+			t.Errorf("search domains %+q, captive portal %q, want what can be shown", fmt.Sprint(r.Search), r.CaptivePortal)
+		}
+		l.advertise(l.link, "fe80::9", spec.Advertisement{CaptivePortal: "https://p.example/"})
+		if r := l.status().Routers[0]; r.CaptivePortal != "https://p.example/" {
+			t.Errorf("captive portal %q", r.CaptivePortal)
+		}
+	})
+}
