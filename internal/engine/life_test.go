@@ -69,7 +69,7 @@ func TestLifeOfANetwork(t *testing.T) {
 	}
 	want.Ruleset = ruleset(t, config())
 	want.Advertised = map[string]string{bridge: `{"link":"` + bridge + `","source":"` + nextHop + `","router_lifetime":0,"hop_limit":64,"mtu":1500,` +
-		`"prefixes":[{"prefix":"` + onLinkPool + `","on_link":true,"autonomous":false,"valid":5400,"preferred":2700,"upstream":true}],"upstream":"eth0","repeat":true}`}
+		`"prefixes":[{"prefix":"` + onLinkPool + `","on_link":true,"autonomous":false,"valid":5400,"preferred":2700,"upstream":true}],"upstream":"eth0"}`}
 	sameWorld(t, "after create", want, h.snapshot())
 
 	a := &attachment{id: epID(1)}
