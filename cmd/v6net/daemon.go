@@ -20,6 +20,7 @@ import (
 	"github.com/v6net/v6net/internal/kernel/link"
 	"github.com/v6net/v6net/internal/kernel/netns"
 	"github.com/v6net/v6net/internal/kernel/nft"
+	"github.com/v6net/v6net/internal/kernel/raguard"
 	"github.com/v6net/v6net/internal/kernel/route"
 	"github.com/v6net/v6net/internal/kernel/sysctl"
 	"github.com/v6net/v6net/internal/kernel/watch"
@@ -80,6 +81,7 @@ type daemon struct {
 	links       *link.Handle
 	routes      *route.Handle
 	announce    *icmp6.Announcer
+	guard       raguard.Guard
 }
 
 func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, err error) {
@@ -110,7 +112,7 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 		BootID:      strings.TrimSpace(string(boot)),
 		Log:         log,
 		Journal:     journal,
-		Links:       kernelLinks{d.links},
+		Links:       kernelLinks{d.links, &d.guard},
 		Sysctls:     sysctl.New(c.SysctlRoot),
 		Firewall:    d.firewall,
 		Conntrack:   conntrack.Table{},
@@ -134,6 +136,7 @@ func (d *daemon) close() error {
 	if d.announce != nil {
 		errs = append(errs, d.announce.Close())
 	}
+	errs = append(errs, d.guard.Close())
 	if d.firewall != nil {
 		errs = append(errs, d.firewall.Close())
 	}

@@ -42,8 +42,11 @@ func (host) PortFree(protocol string, addr netip.Addr, p uint16) error {
 	return port.Free(protocol, addr, p)
 }
 
-// kernelLinks adds to a link handle what the engine asks of a link it does not own.
-type kernelLinks struct{ *link.Handle }
+// kernelLinks adds to a link handle what the engine asks of links beyond their making.
+type kernelLinks struct {
+	*link.Handle
+	guard *raguard.Guard
+}
 
 // MTU is a link's, in bytes.
 func (l kernelLinks) MTU(ctx context.Context, name string) (int, error) {
@@ -52,7 +55,9 @@ func (l kernelLinks) MTU(ctx context.Context, name string) (int, error) {
 }
 
 // BlockRA keeps router advertisements from a link.
-func (kernelLinks) BlockRA(ctx context.Context, name string) error { return raguard.Attach(ctx, name) }
+func (l kernelLinks) BlockRA(ctx context.Context, name string) error {
+	return l.guard.Attach(ctx, name)
+}
 
 // dialRouter opens a link for router advertisements.
 func dialRouter(ctx context.Context, link string, source netip.Addr) (ra.Conn, error) {

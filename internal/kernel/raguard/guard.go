@@ -12,24 +12,33 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // ErrUnsupported says that this kernel, or this process's privileges, do not
 // allow a guard.
 var ErrUnsupported = errors.New("router advertisements cannot be kept away here: that takes Linux 6.6 or newer and CAP_BPF")
 
-// programName tells the guard from other programs at the same place; the kernel
-// has room for 15 characters.
-const programName = "v6net_ra_guard"
+// Guard is the program, which is loaded once and attached to every link. The
+// kernel refuses to attach one program to a link twice, which is how a link that
+// has the guard is told: to look at programs by their IDs would take
+// CAP_SYS_ADMIN. So a link that another process has guarded, the daemon before
+// this one, has one more guard afterwards; that is a link whose container was
+// about to start when the daemon ended.
+type Guard struct {
+	mu      sync.Mutex
+	program *ebpf.Program
+}
 
 // Attach puts the guard on a link of this thread's network namespace, if it is
 // not there. It stays until the link is deleted. The error matches
 // [ErrUnsupported] where that cannot be.
-func Attach(ctx context.Context, name string) error {
+func (g *Guard) Attach(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("RA guard on %s: %w", name, err)
 	}
@@ -37,41 +46,37 @@ func Attach(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("RA guard on %s: %w", name, err)
 	}
-	if present, err := isGuarded(device.Index); err != nil || present {
-		return err
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.program == nil {
+		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+			Name: "v6net_ra_guard", Type: ebpf.SchedCLS, License: "Dual BSD/GPL", Instructions: guard(),
+		})
+		if err != nil {
+			return fmt.Errorf("RA guard on %s: %w: load program: %w", name, ErrUnsupported, err)
+		}
+		g.program = program
 	}
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: programName, Type: ebpf.SchedCLS, License: "Dual BSD/GPL", Instructions: guard(),
-	})
-	if err != nil {
-		return fmt.Errorf("RA guard on %s: %w: load program: %w", name, ErrUnsupported, err)
-	}
-	// The link holds the program from then on.
-	defer func() { _ = program.Close() }()
-	err = link.RawAttachProgram(link.RawAttachProgramOptions{Target: device.Index, Program: program, Attach: ebpf.AttachTCXIngress})
-	if err != nil {
+	err = link.RawAttachProgram(link.RawAttachProgramOptions{Target: device.Index, Program: g.program, Attach: ebpf.AttachTCXIngress})
+	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("RA guard on %s: %w: %w", name, ErrUnsupported, err)
 	}
 	return nil
 }
 
-func isGuarded(index int) (bool, error) {
-	attached, err := link.QueryPrograms(link.QueryOptions{Target: index, Attach: ebpf.AttachTCXIngress})
+// Close gives the program back. The links that have it keep it.
+func (g *Guard) Close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.program == nil {
+		return nil
+	}
+	err := g.program.Close()
+	g.program = nil
 	if err != nil {
-		return false, fmt.Errorf("RA guard: %w: programs of link %d: %w", ErrUnsupported, index, err)
+		return fmt.Errorf("close RA guard: %w", err)
 	}
-	for _, p := range attached.Programs {
-		program, err := ebpf.NewProgramFromID(p.ID)
-		if err != nil {
-			continue // unloaded since, or not for us to see: so not ours
-		}
-		info, err := program.Info()
-		_ = program.Close()
-		if err == nil && info.Name == programName {
-			return true, nil
-		}
-	}
-	return false, nil
+	return nil
 }
 
 // Offsets in an Ethernet frame with an IPv6 packet, and what is looked for there.

@@ -4,12 +4,14 @@ package raguard_test
 
 import (
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/kernel/raguard"
 	"github.com/v6net/v6net/internal/testnet"
@@ -43,13 +45,8 @@ func TestGuard(t *testing.T) {
 		containers[name] = c
 		self.Run(t, "ip", "link", "add", "mv0", "link", "eth0", "type", "macvlan", "mode", "bridge")
 		if name == "guarded" {
-			for range 2 { // the second time is no change
-				if err := raguard.Attach(t.Context(), "mv0"); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if got := programs(t, "mv0"); got != 1 {
-				t.Errorf("the guard is there %d times, want once", got)
+			if err := open(t).Attach(t.Context(), "mv0"); err != nil {
+				t.Fatal(err)
 			}
 		}
 		self.Run(t, "ip", "link", "set", "mv0", "netns", name, "name", "eth0")
@@ -85,6 +82,63 @@ func TestGuard(t *testing.T) {
 	}
 	if routes := containers["guarded"].Run(t, "ip", "-6", "route", "show", "default"); routes != "" {
 		t.Errorf("the guarded container has a default route: %s", routes)
+	}
+}
+
+// With the plugin's capabilities alone a link gets the guard once, however often
+// it is asked for, and once more for each daemon that finds it.
+func TestAttachTwice(t *testing.T) {
+	self, wire := testnet.Self(t), testnet.New(t, "wire")
+	testnet.Connect(t, self, "eth0", wire, "eth0")
+	self.Run(t, "ip", "link", "add", "mv0", "link", "eth0", "type", "macvlan", "mode", "bridge")
+	for daemon := range 2 {
+		g := open(t)
+		asPlugin(t, func() error {
+			for range 3 {
+				if err := g.Attach(t.Context(), "mv0"); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if got := programs(t, "mv0"); got != daemon+1 {
+			t.Errorf("the guard is there %d times, want %d", got, daemon+1)
+		}
+	}
+}
+
+func open(t *testing.T) *raguard.Guard {
+	t.Helper()
+	g := new(raguard.Guard)
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+// asPlugin calls f on a thread that has the capabilities in config.json and no
+// others, and ends with f.
+func asPlugin(t *testing.T, f func() error) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good
+		const allowed uint64 = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW | 1<<unix.CAP_BPF
+		data := [2]unix.CapUserData{}
+		for i := range data {
+			set := uint32(allowed >> (32 * i))
+			data[i] = unix.CapUserData{Effective: set, Permitted: set}
+		}
+		err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
 	}
 }
 
