@@ -8,8 +8,10 @@ import (
 	"net/netip"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/v6net/v6net/internal/kernel/link"
 	"github.com/v6net/v6net/internal/spec"
@@ -246,4 +248,94 @@ func TestPairIsAParentWithCarrier(t *testing.T) {
 	if err := h.EnsureChild(t.Context(), want); err != nil {
 		t.Error(err)
 	}
+}
+
+// sendToHost has scapy send, in a container on a cable, what would reach the
+// host were it not sealed: to the hardware addresses given, and to all.
+const sendToHost = `
+from scapy.all import *
+import sys
+for mac in ["ff:ff:ff:ff:ff:ff", "01:80:c2:00:00:0e"] + sys.argv[1:]:
+    e = Ether(dst=mac)
+    sendp([
+        e/ARP(op=1, psrc="198.51.100.2", pdst="192.0.2.1"),
+        e/IP(src="198.51.100.2", dst="192.0.2.1")/ICMP(),
+        e/IP(src="0.0.0.0", dst="255.255.255.255")/UDP(sport=68, dport=67)/b"hello",
+        e/IPv6(src="2001:db8:9::2", dst="2001:db8:1::1")/ICMPv6EchoRequest(),
+    ], iface="eth0", verbose=False)
+`
+
+// A container on a cable does not reach the host by it, whatever it sends: not
+// an address that the host has elsewhere, nor who takes broadcasts.
+func TestPairIsSealed(t *testing.T) {
+	h, self := open(t)
+	for range 2 {
+		if err := h.EnsurePair(t.Context(), networkID, 1500); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self.Run(t, "ip", "address", "add", "192.0.2.1/32", "dev", "lo")
+	self.Run(t, "ip", "address", "add", "2001:db8:1::1/128", "dev", "lo", "nodad")
+	t.Cleanup(func() {
+		if err := self.Command(context.Background(), "ip", "address", "flush", "dev", "lo", "scope", "global").Run(); err != nil {
+			t.Error(err)
+		}
+	})
+	near, far := spec.PairName(networkID), spec.PairPeerName(networkID)
+	var macs []string
+	for _, end := range []string{near, far} {
+		self.Sysctl(t, "net/ipv4/conf/"+end+"/rp_filter", "0")
+		macs = append(macs, show(t, self, end).MAC)
+	}
+	self.Sysctl(t, "net/ipv4/conf/all/rp_filter", "0")
+
+	want := wantedMacvlan(spec.MacvlanBridge)
+	want.Parent = near
+	if err := h.EnsureChild(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	c := testnet.New(t, "c")
+	self.Run(t, "ip", "link", "set", want.Name, "netns", c.Name(), "name", "eth0")
+	c.Run(t, "ip", "link", "set", "eth0", "up")
+
+	before := received(t, self)
+	c.Run(t, append([]string{"/usr/bin/python3", "-c", sendToHost}, macs...)...)
+	// All of them have come out, where they are counted.
+	const frames = 4 * 4
+	for deadline := time.Now().Add(20 * time.Second); dropped(t, self, far) < frames; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the far end dropped %d frames, want %d", dropped(t, self, far), frames)
+		}
+	}
+	if after := received(t, self); after != before {
+		t.Errorf("the host received\n%s\nwhere it had received\n%s", after, before)
+	}
+}
+
+// dropped counts the packets that a link's ingress filters dropped.
+func dropped(t *testing.T, h *testnet.Host, link string) int {
+	t.Helper()
+	out := h.Run(t, "tc", "-s", "qdisc", "show", "dev", link, "ingress")
+	_, count, found := strings.Cut(out, "(dropped ")
+	if !found {
+		return 0
+	}
+	count, _, _ = strings.Cut(count, ",")
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	return n
+}
+
+// received counts what IP, ARP's table and IPv6 of a host have taken in.
+func received(t *testing.T, h *testnet.Host) string {
+	t.Helper()
+	var counts []string
+	for _, counter := range strings.Split(h.Run(t, "nstat", "-asz", "IpInReceives", "Ip6InReceives"), "\n") {
+		if fields := strings.Fields(counter); len(fields) > 1 && strings.HasSuffix(fields[0], "InReceives") {
+			counts = append(counts, fields[0]+" "+fields[1])
+		}
+	}
+	return strings.Join(counts, " ") + " " + h.Run(t, "ip", "neigh", "show")
 }

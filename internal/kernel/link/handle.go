@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"io/fs"
 
+	mdlayher "github.com/mdlayher/netlink"
 	"github.com/v6net/v6net/internal/kernel/rtnl"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -24,7 +26,10 @@ var (
 
 // Handle reads and changes the links of one network namespace. Its methods may
 // be called from any goroutine.
-type Handle struct{ netlink *netlink.Handle }
+type Handle struct {
+	netlink *netlink.Handle
+	filters *mdlayher.Conn // for what the library of the other cannot say
+}
 
 // New opens a handle on the network namespace of the calling thread.
 func New() (*Handle, error) {
@@ -32,11 +37,19 @@ func New() (*Handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Handle{h}, nil
+	filters, err := mdlayher.Dial(unix.NETLINK_ROUTE, nil)
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("open rtnetlink socket for filters: %w", err)
+	}
+	return &Handle{h, filters}, nil
 }
 
-// Close releases the handle's socket, after the last call.
-func (h *Handle) Close() { h.netlink.Close() }
+// Close closes the handle's sockets, after the last call.
+func (h *Handle) Close() {
+	h.netlink.Close()
+	_ = h.filters.Close()
+}
 
 // find reads one link by name. The error matches [ErrNotFound].
 func (h *Handle) find(name string) (netlink.Link, error) {

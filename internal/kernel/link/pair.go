@@ -13,6 +13,10 @@ import (
 // address. One end is the parent of an internal network: unlike a dummy link,
 // a kernel with bridge networks has the means for it, and unlike a bridge
 // without ports it has a carrier.
+//
+// What a container sends to others than its like comes out at the other end,
+// and with ipvlan what it sends to the parent's own hardware address at the
+// parent: both are in this host's own stack, which is not to see any of it.
 func (h *Handle) EnsurePair(ctx context.Context, networkID string, mtu int) (err error) {
 	name, alias := spec.PairName(networkID), spec.NetworkAlias(networkID)
 	if err := ctx.Err(); err != nil {
@@ -43,6 +47,9 @@ func (h *Handle) EnsurePair(ctx context.Context, networkID string, mtu int) (err
 		}
 		if err := h.netlink.LinkSetIP6AddrGenMode(end, addrGenModeNone); err != nil {
 			return fmt.Errorf("turn off address generation of %s: %w", end.Attrs().Name, err)
+		}
+		if err := h.seal(end); err != nil {
+			return err
 		}
 		if err := h.setUp(end); err != nil {
 			return err
