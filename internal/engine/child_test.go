@@ -225,6 +225,9 @@ func TestHostAccess(t *testing.T) {
 			if h.sysctls["net/ipv6/conf/"+shim+"/accept_ra"] != "0" {
 				t.Error("the host takes advertisements on the shim")
 			}
+			if conf := "net/ipv4/conf/" + shim; h.sysctls[conf+"/arp_ignore"] != "1" || h.sysctls[conf+"/arp_announce"] != "2" {
+				t.Error("the shim answers or asks for addresses that are the parent's")
+			}
 			h.restart(t)
 			h.consistent(t, "running")
 			must(t, h.stop(t.Context(), *a))

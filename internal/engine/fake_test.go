@@ -378,6 +378,8 @@ func (w *world) defaults(link string) map[string]string {
 		"net/ipv6/conf/" + link + "/accept_dad":     "1",
 		"net/ipv6/conf/" + link + "/forwarding":     w.sysctls["net/ipv6/conf/default/forwarding"],
 		"net/ipv4/conf/" + link + "/route_localnet": "0",
+		"net/ipv4/conf/" + link + "/arp_ignore":     "0",
+		"net/ipv4/conf/" + link + "/arp_announce":   "0",
 	}
 }
 

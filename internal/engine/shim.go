@@ -29,12 +29,20 @@ func (m onParent) applyShim(ctx context.Context, n *network) error {
 			shim.Addresses = append(shim.Addresses, netip.PrefixFrom(s.Host, s.Host.BitLen()))
 		}
 	}
-	// Down until it takes no advertisements: those are for the parent.
+	// Down until it is set up: it is beside the parent on one link.
 	if err := m.Links.EnsureChild(ctx, shim); err != nil {
 		return err
 	}
-	if err := m.Sysctls.Set(ctx, "net/ipv6/conf/"+shim.Name+"/accept_ra", "0"); err != nil {
-		return err
+	for _, s := range []setting{
+		{"net/ipv6/conf/" + shim.Name + "/accept_ra", "0"}, // advertisements are for the parent
+		// ARP answers for the parent's addresses, too, on any link where it is asked,
+		// and asks in the name of any; neighbor discovery does neither (ndisc_recv_ns).
+		{"net/ipv4/conf/" + shim.Name + "/arp_ignore", "1"},
+		{"net/ipv4/conf/" + shim.Name + "/arp_announce", "2"},
+	} {
+		if err := m.Sysctls.Set(ctx, s.key, s.value); err != nil {
+			return err
+		}
 	}
 	shim.Up = true
 	return m.Links.EnsureChild(ctx, shim)

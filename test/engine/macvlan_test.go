@@ -188,11 +188,23 @@ func testHostAccess(t *testing.T, l *lab, options ...string) {
 		}
 	}
 	mustFetch(t, l.host, l.ipv4(t, "web", "net"))
+	mustAnswerAlone(t, l.up, hostIPv4, macOn(t, l.host, "eth0"))
 	l.docker(t, "rm", "-f", "web")
 	mustNotFetch(t, l.host, bracket(address))
 	mustFetch(t, l.host, bracket(l.ipv6(t, "other", "net")))
 	l.docker(t, "rm", "-f", "other")
 	mustEqual(t, "after the last container", before, hostState(t, l.host))
+}
+
+// mustAnswerAlone checks that ARP has one answer on the link for an address, and
+// that by mac. A second one would make hosts go back and forth.
+func mustAnswerAlone(t *testing.T, from *testnet.Host, address, mac string) {
+	t.Helper()
+	const requests = 3
+	out := from.Run(t, "busybox", "arping", "-c", fmt.Sprint(requests), "-I", "lan0", address)
+	if all, by := strings.Count(out, "reply from"), strings.Count(out, mac); all == 0 || by != all || all > requests {
+		t.Errorf("%s does not answer alone for %s:\n%s", mac, address, out)
+	}
 }
 
 // advertise has the router say on lan1 that hosts make addresses of a prefix.
