@@ -4,6 +4,8 @@ package link_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -119,7 +121,21 @@ func TestEnsureVLAN(t *testing.T) {
 	if _, err := h.EnsureVLAN(t.Context(), "eth0.50", true); err != nil || show(t, self, "eth0.50").MTU != 1500 {
 		t.Errorf("MTU %d (%v), want the parent's", show(t, self, "eth0.50").MTU, err)
 	}
-	// Killed between its creation and its alias.
+	// Killed between its creation and its alias: it has the mark's hardware address yet.
+	mark := sha256.Sum256([]byte(spec.VLANAlias("eth0.50")))
+	mark[0] = mark[0]&^1 | 2
+	interrupt := func() {
+		self.Run(t, "ip", "link", "set", "eth0.50", "alias", "")
+		self.Run(t, "ip", "link", "set", "eth0.50", "address", net.HardwareAddr(mark[:6]).String())
+	}
+	interrupt()
+	if ours, err := h.EnsureVLAN(t.Context(), "eth0.50", true); err != nil || !ours {
+		t.Errorf("after an interrupted creation: ours %t, %v", ours, err)
+	}
+	if s := show(t, self, "eth0.50"); s.Alias != spec.VLANAlias("eth0.50") || s.MAC != show(t, self, "eth0").MAC {
+		t.Errorf("%+v, want the alias and the parent's hardware address", s)
+	}
+	interrupt()
 	if err := h.Remove(t.Context(), "eth0.50", spec.VLANAlias("eth0.50")); err != nil || exists(self, "eth0.50") {
 		t.Errorf("remove: %v", err)
 	}
