@@ -189,7 +189,7 @@ type Child struct {
 type Parent struct {
 	MTU      int
 	MAC      string
-	Up       bool
+	Up       bool // and with carrier
 	Ethernet bool
 	Wireless bool
 	Loopback bool

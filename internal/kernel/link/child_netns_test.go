@@ -339,3 +339,26 @@ func received(t *testing.T, h *testnet.Host) string {
 	}
 	return strings.Join(counts, " ") + " " + h.Run(t, "ip", "neigh", "show")
 }
+
+// Up is what the watch says of links, too: with carrier. A parent that gets its
+// carrier later has come up, and what is on it is announced.
+func TestParentIsUpWithCarrier(t *testing.T) {
+	h, _, wire := onCable(t)
+	for _, step := range []struct {
+		other string
+		want  bool
+	}{{"up", true}, {"down", false}, {"up", true}} {
+		wire.Run(t, "ip", "link", "set", "eth0", step.other)
+		// The kernel notices a carrier in a work queue (linkwatch), and tells then.
+		var p spec.Parent
+		var err error
+		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+			if p, err = h.Parent(t.Context(), "eth0"); err != nil || p.Up == step.want {
+				break
+			}
+		}
+		if err != nil || p.Up != step.want {
+			t.Errorf("with the other end %s: %+v (%v), want up: %t", step.other, p, err, step.want)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/v6net/v6net/internal/spec"
+	"golang.org/x/sys/unix"
 )
 
 // wirelessMark is what cfg80211 puts into the folder of a wireless link.
@@ -24,9 +25,10 @@ func (h *Handle) Parent(ctx context.Context, name string) (spec.Parent, error) {
 		return spec.Parent{}, err
 	}
 	a := l.Attrs()
+	const usable = unix.IFF_UP | unix.IFF_LOWER_UP
 	p := spec.Parent{
 		MTU: a.MTU, MAC: a.HardwareAddr.String(), Alias: a.Alias,
-		Up:       a.Flags&net.FlagUp != 0,
+		Up:       a.RawFlags&usable == usable,
 		Loopback: a.Flags&net.FlagLoopback != 0,
 		Ethernet: a.EncapType == "ether",
 		Wireless: isWireless("/sys/class/net", name),
