@@ -79,20 +79,29 @@ func (g *Guard) Close() error {
 	return nil
 }
 
-// Offsets in an Ethernet frame with an IPv6 packet, and what is looked for there.
+// Offsets in an Ethernet frame and in the IPv6 packet there, and what is looked for.
 const (
 	offsetEtherType  = 12
-	offsetNextHeader = 20
-	offsetPayload    = 54
+	offsetNextHeader = 8 // behind the EtherType
+	offsetPayload    = 42
 	etherTypeIPv6    = 0x86dd
+	etherType8021Q   = 0x8100
+	etherType8021AD  = 0x88a8
+	maskVID          = 0x0fff // IEEE 802.1Q §9.6
 	icmpv6           = 58
 	advertisement    = 134 // RFC 4861 §4.2
 )
 
 // extensions is how many extension headers are looked behind (RFC 7113 §3: a
-// guard that does not look behind them is passed by whoever sends one).
-// Fragments are left to the kernel, which drops such advertisements (RFC 6980).
-const extensions = 4
+// guard that does not look behind them is passed by whoever sends one), and tags
+// is how many VLAN tags without a VLAN: to the kernel a frame with any number of
+// them is one without (__netif_receive_skb_core). More of either has no use, and
+// does not pass. Fragments are left to the kernel, which drops such
+// advertisements (RFC 6980).
+const (
+	extensions = 4
+	tags       = 4
+)
 
 // What tcx makes of a packet (include/uapi/linux/bpf.h).
 const (
@@ -104,17 +113,36 @@ const (
 // beyond the packet's end ends the program with 0, TCX_PASS.
 func guard() asm.Instructions {
 	p := asm.Instructions{
-		asm.Mov.Reg(asm.R6, asm.R1), // as LoadAbs and LoadInd want it
-		asm.LoadAbs(offsetEtherType, asm.Half),
-		asm.JNE.Imm(asm.R0, etherTypeIPv6, "pass"),
-		asm.LoadAbs(offsetNextHeader, asm.Byte),
-		asm.Mov.Reg(asm.R7, asm.R0), // R7: kind of the header at R8
-		asm.Mov.Imm(asm.R8, offsetPayload),
+		asm.Mov.Reg(asm.R6, asm.R1), // as LoadInd wants it
+		asm.Mov.Imm(asm.R8, offsetEtherType),
 	}
-	for i := range extensions {
-		here, ext := fmt.Sprint("header", i), fmt.Sprint("extension", i)
+	for i := range tags {
+		tag := fmt.Sprint("tag", i)
 		p = append(p,
-			asm.JEq.Imm(asm.R7, icmpv6, "icmpv6").WithSymbol(here),
+			asm.LoadInd(asm.R0, asm.R8, 0, asm.Half), // R8: where the EtherType is
+			asm.JEq.Imm(asm.R0, etherTypeIPv6, "ipv6"),
+			asm.JEq.Imm(asm.R0, etherType8021Q, tag),
+			asm.JNE.Imm(asm.R0, etherType8021AD, "pass"),
+			asm.LoadInd(asm.R0, asm.R8, 2, asm.Half).WithSymbol(tag),
+			asm.And.Imm(asm.R0, maskVID),
+			asm.JNE.Imm(asm.R0, 0, "pass"), // another link's
+			asm.Add.Imm(asm.R8, 4),
+		)
+	}
+	p = append(p,
+		asm.LoadInd(asm.R0, asm.R8, 0, asm.Half),
+		asm.JEq.Imm(asm.R0, etherTypeIPv6, "ipv6"),
+		asm.JEq.Imm(asm.R0, etherType8021Q, "drop"),
+		asm.JEq.Imm(asm.R0, etherType8021AD, "drop"),
+		asm.Ja.Label("pass"),
+		asm.LoadInd(asm.R0, asm.R8, offsetNextHeader, asm.Byte).WithSymbol("ipv6"),
+		asm.Mov.Reg(asm.R7, asm.R0), // R7: kind of the header at R8
+		asm.Add.Imm(asm.R8, offsetPayload),
+	)
+	for i := range extensions {
+		ext := fmt.Sprint("extension", i)
+		p = append(p,
+			asm.JEq.Imm(asm.R7, icmpv6, "icmpv6"),
 			asm.JEq.Imm(asm.R7, 0, ext),     // hop-by-hop options
 			asm.JEq.Imm(asm.R7, 43, ext),    // routing
 			asm.JNE.Imm(asm.R7, 60, "pass"), // destination options
@@ -127,10 +155,13 @@ func guard() asm.Instructions {
 		)
 	}
 	return append(p,
+		asm.JEq.Imm(asm.R7, 0, "drop"),
+		asm.JEq.Imm(asm.R7, 43, "drop"),
+		asm.JEq.Imm(asm.R7, 60, "drop"),
 		asm.JNE.Imm(asm.R7, icmpv6, "pass"),
 		asm.LoadInd(asm.R0, asm.R8, 0, asm.Byte).WithSymbol("icmpv6"),
 		asm.JNE.Imm(asm.R0, advertisement, "pass"),
-		asm.Mov.Imm(asm.R0, tcxDrop),
+		asm.Mov.Imm(asm.R0, tcxDrop).WithSymbol("drop"),
 		asm.Return(),
 		asm.Mov.Imm(asm.R0, tcxNext).WithSymbol("pass"),
 		asm.Return(),

@@ -3,6 +3,7 @@
 package raguard_test
 
 import (
+	"fmt"
 	"net"
 	"runtime"
 	"strings"
@@ -20,15 +21,18 @@ import (
 func TestMain(m *testing.M) { testnet.Main(m) }
 
 // sendAdvertisement has scapy send a router advertisement with a prefix, behind
-// the given extension headers, and then a ping.
+// what is given: VLAN tags without a VLAN, extension headers.
 const sendAdvertisement = `
 from scapy.all import *
 import sys
-ip = Ether(dst="33:33:00:00:00:01")/IPv6(src=sys.argv[1], dst="ff02::1", hlim=255)
-ra = ICMPv6ND_RA(routerlifetime=1800)/ICMPv6NDOptPrefixInfo(prefix="2001:db8:bad::", prefixlen=64)
-headers = {"none": [], "hop": [IPv6ExtHdrHopByHop()], "dest": [IPv6ExtHdrDestOpt()], "both": [IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt()]}[sys.argv[2]]
-packet = ip
-for h in headers: packet = packet/h
+local, prefix, *before = sys.argv[1:]
+packet, layers = Ether(dst="33:33:00:00:00:01"), [
+    {"tag": Dot1Q(vlan=0), "service-tag": Dot1AD(vlan=0)}[b] for b in before if "tag" in b
+] + [IPv6(src=local, dst="ff02::1", hlim=255)] + [
+    {"hop": IPv6ExtHdrHopByHop(), "dest": IPv6ExtHdrDestOpt()}[b] for b in before if "tag" not in b
+]
+for layer in layers: packet = packet/layer
+ra = ICMPv6ND_RA(routerlifetime=1800)/ICMPv6NDOptPrefixInfo(prefix=prefix, prefixlen=64)
 sendp(packet/ra, iface="eth0", verbose=False)
 `
 
@@ -64,20 +68,25 @@ func TestGuard(t *testing.T) {
 			local, _, _ = strings.Cut(field, "/")
 		}
 	}
-	took := func(c *testnet.Host) bool {
-		return strings.Contains(c.Run(t, "ip", "addr", "show", "dev", "eth0"), "2001:db8:bad:")
+	took := func(c *testnet.Host, prefix string) bool {
+		return strings.Contains(c.Run(t, "ip", "addr", "show", "dev", "eth0"), prefix)
 	}
-	for _, headers := range []string{"none", "hop", "dest", "both"} {
-		wire.Run(t, "/usr/bin/python3", "-c", sendAdvertisement, local, headers)
-		for deadline := time.Now().Add(20 * time.Second); !took(containers["open"]) && headers == "none"; time.Sleep(10 * time.Millisecond) {
+	for i, before := range []string{
+		"", "hop", "dest", "hop dest", "dest dest dest", "dest dest dest dest dest", "hop dest dest dest dest dest",
+		"tag", "tag tag", "service-tag tag", "tag tag tag tag tag tag", "tag tag hop dest",
+	} {
+		prefix := fmt.Sprintf("2001:db8:bad:%x:", i+1)
+		wire.Run(t, append([]string{"/usr/bin/python3", "-c", sendAdvertisement, local, prefix + ":"}, strings.Fields(before)...)...)
+		for deadline := time.Now().Add(20 * time.Second); !took(containers["open"], prefix); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatal("the open container takes no advertisement: the test would prove nothing")
+				t.Fatalf("behind %q the open container takes no advertisement: the test would prove nothing", before)
 			}
 		}
-		// Whatever was sent before has arrived when this is answered.
-		wire.Run(t, "ping", "-c", "1", "-W", "5", "2001:db8:1::8")
-		if took(containers["guarded"]) {
-			t.Errorf("an advertisement got in behind extension headers: %s", headers)
+		// This takes the way of the advertisement, behind it: it is for a group, of
+		// which the guarded container is the one member.
+		wire.Run(t, "ping", "-c", "1", "-W", "10", "ff02::1:ff00:8%eth0")
+		if took(containers["guarded"], prefix) {
+			t.Errorf("an advertisement got in behind %q", before)
 		}
 	}
 	if routes := containers["guarded"].Run(t, "ip", "-6", "route", "show", "default"); routes != "" {
