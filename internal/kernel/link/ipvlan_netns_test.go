@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,61 @@ func TestIPvlanCarriesTraffic(t *testing.T) {
 			reaches(t, self, "2001:db8:1:0:5::2")
 			reaches(t, c, "2001:db8:1:0:5::1")
 		})
+	}
+}
+
+// With ipvlan a container has the parent's hardware address, and what it sends to
+// that is the parent's, where no other container has the IP address.
+func TestIPvlanOnPairIsSealed(t *testing.T) {
+	h, self := open(t)
+	if err := h.EnsurePair(t.Context(), networkID, 1500); err != nil {
+		t.Fatal(err)
+	}
+	near := spec.PairName(networkID)
+	want := wantedIPvlan(spec.IPvlanL2, spec.IPvlanBridge)
+	want.Parent = near
+	if err := h.EnsureChild(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	for _, conf := range []string{"all", near} {
+		self.Sysctl(t, "net/ipv4/conf/"+conf+"/rp_filter", "0")
+	}
+	self.Run(t, "ip", "address", "add", "192.0.2.1/32", "dev", "lo")
+	t.Cleanup(func() {
+		if err := self.Command(context.Background(), "ip", "address", "del", "192.0.2.1/32", "dev", "lo").Run(); err != nil {
+			t.Error(err)
+		}
+	})
+	c := testnet.New(t, "c")
+	self.Run(t, "ip", "link", "set", want.Name, "netns", c.Name(), "name", "eth0")
+	c.Run(t, "ip", "link", "set", "eth0", "up")
+	c.Run(t, "ip", "address", "add", "192.0.2.2/24", "dev", "eth0")
+	c.Run(t, "ip", "neigh", "add", "192.0.2.1", "lladdr", show(t, self, near).MAC, "dev", "eth0")
+
+	before := received(t, self)
+	if out, err := c.Command(t.Context(), "ping", "-c", "1", "-W", "2", "192.0.2.1").CombinedOutput(); err == nil {
+		t.Errorf("the host answers:\n%s", out)
+	}
+	if got := dropped(t, self, near); got == 0 {
+		t.Error("the parent dropped nothing: the test would prove nothing")
+	}
+	if after := received(t, self); after != before {
+		t.Errorf("the host received\n%s\nwhere it had received\n%s", after, before)
+	}
+}
+
+// Containers on ipvlan have the parent's MTU at any time.
+func TestIPvlanFollowsMTU(t *testing.T) {
+	h, self, _ := onCable(t)
+	want := wantedIPvlan(spec.IPvlanL2, spec.IPvlanBridge)
+	if err := h.EnsureChild(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	for _, mtu := range []int{1400, 1500} {
+		self.Run(t, "ip", "link", "set", "eth0", "mtu", strconv.Itoa(mtu))
+		if got := show(t, self, want.Name).MTU; got != mtu {
+			t.Errorf("MTU %d, want the parent's %d", got, mtu)
+		}
 	}
 }
 
