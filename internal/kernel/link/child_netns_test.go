@@ -298,6 +298,8 @@ func TestPairIsSealed(t *testing.T) {
 	self.Run(t, "ip", "link", "set", want.Name, "netns", c.Name(), "name", "eth0")
 	c.Run(t, "ip", "link", "set", "eth0", "up")
 
+	mustReachBeside(t, h, self, c, want)
+
 	before := received(t, self)
 	c.Run(t, append([]string{"/usr/bin/python3", "-c", sendToHost}, macs...)...)
 	// All of them have come out, where they are counted.
@@ -310,6 +312,25 @@ func TestPairIsSealed(t *testing.T) {
 	if after := received(t, self); after != before {
 		t.Errorf("the host received\n%s\nwhere it had received\n%s", after, before)
 	}
+}
+
+// mustReachBeside checks that a container reaches another on the same parent.
+func mustReachBeside(t *testing.T, h *link.Handle, self, c *testnet.Host, child spec.Child) {
+	t.Helper()
+	id := "5" + endpointID[1:]
+	child.Name, child.Alias = spec.SandboxName(id), spec.EndpointAlias(id)
+	if child.MAC != "" {
+		child.MAC = "02:42:ac:1e:00:03"
+	}
+	if err := h.EnsureChild(t.Context(), child); err != nil {
+		t.Fatal(err)
+	}
+	other := testnet.New(t, "other")
+	self.Run(t, "ip", "link", "set", child.Name, "netns", other.Name(), "name", "eth0")
+	other.Run(t, "ip", "link", "set", "eth0", "up")
+	other.Run(t, "ip", "address", "add", "2001:db8:9::3/64", "dev", "eth0", "nodad")
+	c.Run(t, "ip", "address", "add", "2001:db8:9::2/64", "dev", "eth0", "nodad")
+	c.Run(t, "ping", "-c", "1", "-W", "20", "2001:db8:9::3")
 }
 
 // dropped counts the packets that a link's ingress filters dropped.

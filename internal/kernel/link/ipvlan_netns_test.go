@@ -118,6 +118,8 @@ func TestIPvlanOnPairIsSealed(t *testing.T) {
 	c.Run(t, "ip", "address", "add", "192.0.2.2/24", "dev", "eth0")
 	c.Run(t, "ip", "neigh", "add", "192.0.2.1", "lladdr", show(t, self, near).MAC, "dev", "eth0")
 
+	mustReachBeside(t, h, self, c, want)
+
 	before := received(t, self)
 	if out, err := c.Command(t.Context(), "ping", "-c", "1", "-W", "2", "192.0.2.1").CombinedOutput(); err == nil {
 		t.Errorf("the host answers:\n%s", out)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
 )
 
 // EnsurePair makes a cable with both ends on this host, up and without an
@@ -41,14 +42,18 @@ func (h *Handle) EnsurePair(ctx context.Context, networkID string, mtu int) (err
 	if err != nil {
 		return fmt.Errorf("read the other end of veth %s: %w", name, err)
 	}
-	for _, end := range []netlink.Link{one, other} {
+	for _, cable := range []struct {
+		end  netlink.Link
+		seal []bpf.Instruction
+	}{{one, sealNear}, {other, sealFar}} {
+		end := cable.end
 		if err := errors.Join(h.setAlias(end, alias), h.setMTU(end, mtu)); err != nil {
 			return err
 		}
 		if err := h.netlink.LinkSetIP6AddrGenMode(end, addrGenModeNone); err != nil {
 			return fmt.Errorf("turn off address generation of %s: %w", end.Attrs().Name, err)
 		}
-		if err := h.seal(end); err != nil {
+		if err := h.seal(end, cable.seal); err != nil {
 			return err
 		}
 		if err := h.setUp(end); err != nil {

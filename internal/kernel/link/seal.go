@@ -12,16 +12,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// seal has the kernel drop all that a link receives, before anything of this
-// host's sees it: a filter at the link's ingress, in classic BPF, which takes no
-// more than CAP_NET_ADMIN.
-func (h *Handle) seal(l netlink.Link) error {
+// What a cable's ends drop at their ingress, before anything of this host's sees
+// it. It is said in classic BPF, which takes no more than CAP_NET_ADMIN.
+var (
+	// sealFar is for the end where all comes out that is for no container.
+	sealFar = []bpf.Instruction{bpf.RetConstant{Val: uint32(netlink.TC_ACT_SHOT)}}
+	// sealNear is for the parent. By way of it macvlan sends from container to
+	// container (macvlan_queue_xmit): there the hardware address is not the
+	// parent's. With ipvlan what is for the parent's is for this host
+	// (ipvlan_xmit_mode_l2).
+	sealNear = []bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtType},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OTHERHOST, SkipTrue: 1},
+		bpf.RetConstant{Val: uint32(netlink.TC_ACT_SHOT)},
+		bpf.RetConstant{Val: uint32(netlink.TC_ACT_OK)},
+	}
+)
+
+// seal puts such a program at a link's ingress, or in place of the one there.
+func (h *Handle) seal(l netlink.Link, program []bpf.Instruction) error {
 	name, index := l.Attrs().Name, l.Attrs().Index
 	ingress := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}
 	if err := h.netlink.QdiscAdd(ingress); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("seal %s: %w", name, explainSeal("sch_ingress", "NET_SCH_INGRESS", err))
 	}
-	filter, err := dropAll(index)
+	filter, err := ingressFilter(index, program)
 	if err != nil {
 		return fmt.Errorf("seal %s: %w", name, err)
 	}
@@ -34,16 +49,16 @@ func (h *Handle) seal(l netlink.Link) error {
 	return nil
 }
 
-// dropAll is struct tcmsg and the attributes of the filter, always under the
-// same handle: the same filter again replaces it (net/sched/cls_bpf.c).
-func dropAll(index int) ([]byte, error) {
+// ingressFilter is struct tcmsg and the attributes of the filter, always under
+// the same handle: a filter that is there is replaced (net/sched/cls_bpf.c).
+func ingressFilter(index int, instructions []bpf.Instruction) ([]byte, error) {
 	const handle, priority = 1, 1
 	msg := make([]byte, nl.SizeofTcMsg)
 	binary.NativeEndian.PutUint32(msg[4:], uint32(index))
 	binary.NativeEndian.PutUint32(msg[8:], handle)
 	binary.NativeEndian.PutUint32(msg[12:], netlink.HANDLE_MIN_INGRESS)
 	binary.NativeEndian.PutUint32(msg[16:], priority<<16|uint32(nl.Swap16(unix.ETH_P_ALL)))
-	program, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: uint32(netlink.TC_ACT_SHOT)}})
+	program, err := bpf.Assemble(instructions)
 	if err != nil {
 		return nil, err
 	}
