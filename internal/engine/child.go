@@ -57,7 +57,13 @@ func (m onParent) settleParent(ctx context.Context, n *spec.Network, origins map
 		}
 		n.Options.Parent = parent
 	}
-	return m.checkParent(ctx, n.Options)
+	if err := m.checkParent(ctx, n.Options); err != nil || !n.Options.HostAccess || n.Options.L3() {
+		return err
+	}
+	// The host's address is probed there before it is taken.
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ensureVLAN(ctx, n.Options.Parent)
 }
 
 // checkParent says why there can be no links on a parent.
@@ -116,15 +122,18 @@ func (m onParent) classify(ctx context.Context, n spec.Network, s *spec.Subnet, 
 			s.OnLink, s.Parent = p.OnLink, p.Parent
 		}
 	}
-	ours, err := m.adoptPool(ctx, *s)
+	ours, err := m.adoptPool(ctx, parent, *s)
 	if err != nil {
 		return err
 	}
 	if named := p.Gateway == s.Gateway || !ours; named && !n.Internal && !n.Options.L3() {
 		s.Router = s.Gateway
 	}
+	if err := m.requireRouter(ctx, n, *s); err != nil {
+		return err
+	}
 	if n.Options.HostAccess {
-		if s.Host, err = m.hostAddress(ctx, n, *s, ours); err != nil {
+		if s.Host, err = m.hostAddress(ctx, n, *s, p, ours); err != nil {
 			return err
 		}
 	}
@@ -140,14 +149,14 @@ func because(reason string) string {
 
 // adoptPool tells a pool of ours what only the network says: on which link its
 // addresses must be nobody else's. It reports whether there is one.
-func (m onParent) adoptPool(ctx context.Context, s spec.Subnet) (ours bool, err error) {
+func (m onParent) adoptPool(ctx context.Context, parent string, s spec.Subnet) (ours bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p, ours := m.pools[s.Prefix.String()]
 	if !ours {
 		return false, nil
 	}
-	if err := m.avoidHost(ctx, p); err != nil || p.OnLink == s.OnLink && p.Parent == s.Parent {
+	if err := m.avoidOthers(ctx, p, parent); err != nil || p.OnLink == s.OnLink && p.Parent == s.Parent {
 		return true, err
 	}
 	adopted := p.Pool
@@ -159,9 +168,20 @@ func (m onParent) adoptPool(ctx context.Context, s spec.Subnet) (ours bool, err 
 	return true, nil
 }
 
-// avoidHost keeps what this host itself has of an IPv4 pool from containers: in
-// IPv6 duplicate address detection finds that, too.
-func (e *Engine) avoidHost(ctx context.Context, p *pool) error {
+// avoidOthers keeps from containers what the parent's routers have of a pool,
+// and what this host itself has of it in IPv4: in IPv6 duplicate address
+// detection finds that, too.
+func (e *Engine) avoidOthers(ctx context.Context, p *pool, parent string) error {
+	avoid := func(a netip.Addr, who string) {
+		if p.Prefix.Contains(a) && p.addrs.Reserve(a) == nil {
+			p.others[a] = who
+		}
+	}
+	if parent != "" {
+		for _, router := range e.routers(ctx, parent) {
+			avoid(router, "that of a router on "+parent)
+		}
+	}
 	if p.Prefix.Addr().Is6() {
 		return nil
 	}
@@ -170,34 +190,79 @@ func (e *Engine) avoidHost(ctx context.Context, p *pool) error {
 		return fmt.Errorf("pool %s: addresses of this host: %w", p.ID, err)
 	}
 	for _, t := range taken {
-		if t.IsSingleIP() && p.Prefix.Contains(t.Addr()) && p.addrs.Reserve(t.Addr()) == nil {
-			p.duplicates[t.Addr()] = true
+		if t.IsSingleIP() {
+			avoid(t.Addr(), "this host's own")
 		}
 	}
 	return nil
 }
 
-// hostAddress is the host's own in a subnet: the gateway's that nobody named,
-// since the router's is another, or one leased for it.
-func (m onParent) hostAddress(ctx context.Context, n spec.Network, s spec.Subnet, ours bool) (netip.Addr, error) {
+// upstream is the link on which the network's routers are; empty: it has none.
+func (n *network) upstream() string {
+	if n.Internal {
+		return ""
+	}
+	return n.parent
+}
+
+// requireRouter refuses an IPv4 subnet of the parent's link whose router nobody
+// knows: without ARP for each address a container would get the router's sooner
+// or later, and the whole link would lose its way out.
+func (m onParent) requireRouter(ctx context.Context, n spec.Network, s spec.Subnet) error {
+	if n.Internal || n.Options.L3() || s.Prefix.Addr().Is6() || s.Source != spec.SourceStatic || s.Router.IsValid() || m.isKnown(n.ID) {
+		return nil
+	}
+	if m.routers(ctx, n.Options.Parent).In(s.Prefix).IsValid() {
+		return nil
+	}
+	return fmt.Errorf("subnet %s: this host knows no router of it on %s: name it with --gateway, so that no container gets its address", s.Prefix, n.Options.Parent)
+}
+
+// hostAddress is the host's own in a subnet: the gateway's that nobody named, if
+// it is nobody's, or one leased for it. before is the pool as it was found.
+func (m onParent) hostAddress(ctx context.Context, n spec.Network, s spec.Subnet, before spec.Pool, ours bool) (netip.Addr, error) {
 	m.mu.Lock()
 	if old, ok := m.networks[n.ID]; ok { // the same network again
-		for _, before := range old.Subnets() {
-			if before.Prefix == s.Prefix {
+		for _, was := range old.Subnets() {
+			if was.Prefix == s.Prefix {
 				defer m.mu.Unlock()
-				return before.Host, nil
+				return was.Host, nil
 			}
 		}
 	}
 	m.mu.Unlock()
-	switch {
-	case !ours:
+	if !ours {
 		return netip.Addr{}, fmt.Errorf("option host_access=on: the host needs an address of subnet %s, which another IPAM driver hands out (use --ipam-driver v6net)", s.Prefix)
-	case s.Gateway.IsValid() && s.Router != s.Gateway:
-		return s.Gateway, nil
+	}
+	if s.Gateway.IsValid() && s.Router != s.Gateway {
+		free, err := m.isFree(ctx, n, s, before)
+		if err != nil {
+			return netip.Addr{}, fmt.Errorf("option host_access=on: %w", err)
+		}
+		if free {
+			return s.Gateway, nil
+		}
 	}
 	a, err := m.RequestAddress(ctx, s.Prefix.String(), netip.Addr{}, false)
 	return a.Addr(), err
+}
+
+// isFree reports whether the host may have the gateway address that nobody
+// named. It is the first of the subnet, where routers are.
+func (m onParent) isFree(ctx context.Context, n spec.Network, s spec.Subnet, before spec.Pool) (bool, error) {
+	parent := n.Options.Parent
+	switch {
+	case n.Internal, n.Options.L3():
+		return true, nil // the host is the only one there beside containers
+	case slices.Contains(m.routers(ctx, parent), s.Gateway):
+		return false, nil
+	case s.Gateway.Is4():
+		return s.Source == spec.SourcePrivate, nil // in IPv4 nobody is asked
+	case before.OnLink && before.Parent == parent:
+		return true, nil // it has been probed
+	}
+	taken, err := m.probe(ctx, parent, []netip.Addr{s.Gateway})
+	return len(taken) == 0, err
 }
 
 func (m onParent) clash(n spec.Network) error {
@@ -258,18 +323,31 @@ func (m onParent) applyParent(ctx context.Context, n *network) error {
 	if n.Internal {
 		return m.Links.EnsurePair(ctx, n.ID, n.mtu)
 	}
-	if _, _, isVLAN := spec.ParseVLAN(n.parent); !isVLAN {
+	return m.ensureVLAN(ctx, n.parent)
+}
+
+// ensureVLAN makes a parent that is a VLAN sub-interface, if it is not there.
+func (e *Engine) ensureVLAN(ctx context.Context, parent string) error {
+	if _, _, isVLAN := spec.ParseVLAN(parent); !isVLAN {
 		return nil
 	}
-	ours, err := m.Links.EnsureVLAN(ctx, n.parent, false)
+	ours, err := e.Links.EnsureVLAN(ctx, parent, false)
 	if err != nil || !ours {
 		return err
 	}
-	if err := m.Sysctls.Set(ctx, "net/ipv6/conf/"+n.parent+"/accept_ra", "0"); err != nil {
+	if err := e.Sysctls.Set(ctx, "net/ipv6/conf/"+parent+"/accept_ra", "0"); err != nil {
 		return err
 	}
-	_, err = m.Links.EnsureVLAN(ctx, n.parent, true)
+	_, err = e.Links.EnsureVLAN(ctx, parent, true)
 	return err
+}
+
+// removeVLAN is the way back, unless a network is on it.
+func (e *Engine) removeVLAN(ctx context.Context, parent string) error {
+	if _, _, isVLAN := spec.ParseVLAN(parent); !isVLAN || e.isParent(parent) {
+		return nil
+	}
+	return e.Links.Remove(ctx, parent, spec.VLANAlias(parent))
 }
 
 // try makes a link as containers will have it and removes it again, so that
@@ -317,9 +395,7 @@ func (m onParent) unapply(ctx context.Context, n *network) error {
 	if n.Internal {
 		errs = append(errs, m.Links.Remove(ctx, spec.PairName(n.ID), alias))
 	}
-	if _, _, isVLAN := spec.ParseVLAN(n.Options.Parent); isVLAN && !m.isParent(n.Options.Parent) {
-		errs = append(errs, m.Links.Remove(ctx, n.Options.Parent, spec.VLANAlias(n.Options.Parent)))
-	}
+	errs = append(errs, m.removeVLAN(ctx, n.Options.Parent))
 	return errors.Join(errs...)
 }
 
@@ -412,9 +488,9 @@ func (m onParent) attachment(ctx context.Context, n *network, ep *endpoint) spec
 		// Engines before 28 give no default route in either family where IPv4 has
 		// none, so that the address which they keep as the gateway's is the last resort.
 		a.Gateway4 = s.Gateway
-		if learned := routers.Of(false); s.Router.IsValid() {
+		if learned := routers.In(s.Prefix); s.Router.IsValid() {
 			a.Gateway4 = s.Router
-		} else if s.Prefix.Contains(learned) {
+		} else if learned.IsValid() {
 			a.Gateway4 = learned
 		}
 	}

@@ -167,6 +167,9 @@ func (e *Engine) adoptLeases(ep *endpoint) (adopted []lease, err error) {
 		if !ours {
 			continue
 		}
+		if err := p.refuseOthers(a.Addr()); err != nil {
+			return adopted, fmt.Errorf("pool %s: %w", p.ID, err)
+		}
 		if p.duplicates[a.Addr()] {
 			return adopted, fmt.Errorf("pool %s: address %s on %s is %w", p.ID, a.Addr(), p.Parent, errDuplicate)
 		}

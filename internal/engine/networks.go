@@ -21,11 +21,25 @@ func (e *Engine) CreateNetwork(ctx context.Context, n spec.Network) error {
 		return err
 	}
 	m := e.mode(n.Options)
-	if err := m.settle(ctx, &n); err != nil {
-		return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
+	err := m.settle(ctx, &n)
+	if err != nil {
+		err = fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err == nil {
+		err = e.createNetwork(ctx, m, n)
+	}
+	if err != nil { // settling may have made it
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
+		err = errors.Join(err, e.removeVLAN(ctx, n.Options.Parent))
+	}
+	return err
+}
+
+// createNetwork is CreateNetwork for a network that is settled.
+func (e *Engine) createNetwork(ctx context.Context, m mode, n spec.Network) error {
 	n.Phase = spec.PhaseReady
 	if old, ok := e.networks[n.ID]; ok {
 		if old.Phase == spec.PhaseReady && reflect.DeepEqual(old.Network, n) {

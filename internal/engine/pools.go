@@ -21,8 +21,9 @@ type pool struct {
 
 	// Reserved in addrs and nobody's lease; guarded by Engine.mu.
 	probed     []candidate
-	duplicates map[netip.Addr]bool // another host on the link answered for them
-	resting    []netip.Addr        // taken back, the first one first
+	duplicates map[netip.Addr]bool   // another host on the link answered for them
+	others     map[netip.Addr]string // this host or a router has them: who, for people
+	resting    []netip.Addr          // taken back, the first one first
 
 	loose map[netip.Addr]time.Time // leases without an endpoint, and since when
 }
@@ -37,12 +38,12 @@ func newPool(p spec.Pool, leases []netip.Addr) (*pool, error) {
 			return nil, fmt.Errorf("lease %s: %w", a, err)
 		}
 	}
-	return &pool{Pool: p, addrs: addrs, duplicates: map[netip.Addr]bool{}, loose: map[netip.Addr]time.Time{}}, nil
+	return &pool{Pool: p, addrs: addrs, duplicates: map[netip.Addr]bool{}, others: map[netip.Addr]string{}, loose: map[netip.Addr]time.Time{}}, nil
 }
 
 // leases is how many addresses the pool has given away.
 func (p *pool) leases() int {
-	return p.addrs.Len() - len(p.probed) - len(p.duplicates) - len(p.resting)
+	return p.addrs.Len() - len(p.probed) - len(p.duplicates) - len(p.others) - len(p.resting)
 }
 
 // RequestPool finds a pool, or takes the one asked for, and keeps it until
@@ -266,7 +267,7 @@ func (e *Engine) ReleaseAddress(ctx context.Context, poolID string, addr netip.A
 		p.addrs.Release(addr)
 		return fmt.Errorf("pool %s: address %s: %w", poolID, addr, spec.ErrNotFound)
 	}
-	if !p.addrs.Leased(addr) || p.isCandidate(addr) || p.duplicates[addr] {
+	if !p.addrs.Leased(addr) || p.isCandidate(addr) || p.duplicates[addr] || p.others[addr] != "" {
 		return fmt.Errorf("pool %s: address %s: %w", poolID, addr, spec.ErrNotFound)
 	}
 	if err := e.Journal.DeleteLease(poolID, addr); err != nil {

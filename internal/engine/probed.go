@@ -201,10 +201,21 @@ func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
 	return err
 }
 
+// refuseOthers says whose an address is that no container may have.
+func (p *pool) refuseOthers(addr netip.Addr) error {
+	if who, taken := p.others[addr]; taken {
+		return fmt.Errorf("address %s is %s", addr, who)
+	}
+	return nil
+}
+
 // setAside reserves an address and reports whether it has just been probed.
 func (e *Engine) setAside(p *pool, addr netip.Addr) (probed bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := p.refuseOthers(addr); err != nil {
+		return false, err
+	}
 	if p.takeCandidate(addr) {
 		return true, nil
 	}

@@ -40,7 +40,7 @@ func (e *Engine) Replay(ctx context.Context) error {
 			e.wantRefill(id)
 		}
 		if n != nil && !n.isRouted() {
-			if err := e.avoidHost(ctx, p); err != nil {
+			if err := e.avoidOthers(ctx, p, n.upstream()); err != nil {
 				e.Log.Error("addresses that containers must not have", "network", n.ID, "err", err)
 			}
 		}

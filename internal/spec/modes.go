@@ -207,3 +207,11 @@ func (r HostRouters) Of(v6 bool) netip.Addr {
 	}
 	return netip.Addr{}
 }
+
+// In is the first that is of a prefix; zero: none.
+func (r HostRouters) In(p netip.Prefix) netip.Addr {
+	if i := slices.IndexFunc(r, p.Contains); i >= 0 {
+		return r[i]
+	}
+	return netip.Addr{}
+}
