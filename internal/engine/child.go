@@ -129,6 +129,12 @@ func (m onParent) classify(ctx context.Context, n spec.Network, s *spec.Subnet, 
 	if named := p.Gateway == s.Gateway || !ours; named && !n.Internal && !n.Options.L3() {
 		s.Router = s.Gateway
 	}
+	if n.Options.RA == spec.SwitchOn && s.Prefix.Addr().Is6() && s.Router.IsValid() {
+		if ours {
+			return fmt.Errorf("option ra=on: containers have their default route from advertisements: leave --gateway %s out, or ra=on", s.Router)
+		}
+		s.Router = netip.Addr{} // another IPAM driver's, which may always have one
+	}
 	if err := m.requireRouter(ctx, n, *s); err != nil {
 		return err
 	}
@@ -357,7 +363,7 @@ func (m onParent) try(ctx context.Context, n *network) error {
 	trial := m.child(n, spec.TrialName(n.ID), spec.NetworkAlias(n.ID))
 	err := m.Links.EnsureChild(ctx, trial)
 	if err == nil {
-		err = m.guard(ctx, n, trial.Name)
+		err = m.tryGuard(ctx, n, trial.Name)
 	}
 	return errors.Join(err, m.Links.Remove(ctx, trial.Name, trial.Alias))
 }
@@ -371,11 +377,15 @@ func (m onParent) child(n *network, name, alias string) spec.Child {
 	}
 }
 
-// guard keeps advertisements from a container's link. Left to us, they are kept
-// away where that can be done: the default route that comes with one is the
-// same as the container engine's own, and the engine fails where it comes first.
-func (m onParent) guard(ctx context.Context, n *network, link string) error {
-	if n.Options.RA == spec.SwitchOn || n.Options.L3() || n.Internal {
+// hearsRouters reports whether the upstream routers' advertisements get to the
+// network's links, and are to be kept away where that can be done.
+func (n *network) hearsRouters() bool {
+	return n.Options.RA != spec.SwitchOn && !n.Options.L3() && !n.Internal
+}
+
+// tryGuard sees whether advertisements can be kept from links like this one.
+func (m onParent) tryGuard(ctx context.Context, n *network, link string) error {
+	if !n.hearsRouters() {
 		return nil
 	}
 	err := m.Links.BlockRA(ctx, link)
@@ -384,6 +394,72 @@ func (m onParent) guard(ctx context.Context, n *network, link string) error {
 		return nil
 	}
 	return err
+}
+
+// guard decides from where a container has its IPv6 default route: from the
+// container engine, and no advertisement gets to it, or from an advertisement
+// alone. Of two the engine's fails where the other comes first; of none comes
+// nothing. So left to us, a container whose router nobody knows yet listens
+// itself, and so does one that cannot be kept from listening.
+//
+// The guard stays on the link for good, and what was decided with it, too: it
+// is in the journal before the guard is there.
+func (m onParent) guard(ctx context.Context, n *network, ep *endpoint, link string) error {
+	if !n.hearsRouters() {
+		return nil
+	}
+	decided, auto := ep.Endpoint, n.Options.RA == spec.SwitchAuto
+	if !decided.NextHop6.IsValid() || !decided.Guarded {
+		decided.NextHop6 = m.nextHop(ctx, n, ep)
+	}
+	decided.Guarded = decided.NextHop6.IsValid() || !auto
+	if decided.Guarded && !decided.NextHop6.IsValid() {
+		m.Log.Warn("no IPv6 router is known on the parent (name it with --gateway)", "network", n.ID, "endpoint", ep.ID, "parent", n.parent)
+	}
+	if err := m.decide(ep, decided); err != nil || !decided.Guarded {
+		return err
+	}
+	err := m.Links.BlockRA(ctx, link)
+	if err == nil || !auto || ctx.Err() != nil {
+		return err
+	}
+	m.Log.Warn("the container takes router advertisements", "network", n.ID, "endpoint", ep.ID, "err", err)
+	decided.Guarded = false
+	if !n.names(decided.NextHop6) || len(m.advertisers(n.parent)) > 0 {
+		decided.NextHop6 = netip.Addr{}
+	}
+	return m.decide(ep, decided)
+}
+
+// decide notes what guard has decided. An endpoint that is being made is not
+// worth it yet: a crash takes it back, with its link.
+func (m onParent) decide(ep *endpoint, decided spec.Endpoint) error {
+	if ep.Guarded == decided.Guarded && ep.NextHop6 == decided.NextHop6 {
+		return nil
+	}
+	if ep.Phase == spec.PhaseReady {
+		if err := m.Journal.PutEndpoint(decided); err != nil {
+			return err
+		}
+	}
+	ep.Endpoint = decided
+	return nil
+}
+
+// nextHop is the upstream router for an endpoint's IPv6 address: the one that
+// the user named, or one that is known; zero: none.
+func (m onParent) nextHop(ctx context.Context, n *network, ep *endpoint) netip.Addr {
+	for _, s := range n.IPv6 {
+		if s.Prefix.Contains(ep.IPv6.Addr()) && s.Router.IsValid() {
+			return s.Router
+		}
+	}
+	return m.routers(ctx, n.parent).Of(true)
+}
+
+// names reports whether the user named the router.
+func (n *network) names(router netip.Addr) bool {
+	return slices.ContainsFunc(n.IPv6, func(s spec.Subnet) bool { return s.Router == router })
 }
 
 func (m onParent) unapply(ctx context.Context, n *network) error {
@@ -419,7 +495,7 @@ func (m onParent) attach(ctx context.Context, n *network, ep *endpoint) error {
 		if err := m.Links.EnsureChild(ctx, want); err != nil {
 			return err
 		}
-		if err := m.guard(ctx, n, want.Name); err != nil {
+		if err := m.guard(ctx, n, ep, want.Name); err != nil {
 			return err
 		}
 		ep.linkGone = false
@@ -470,17 +546,7 @@ func (m onParent) attachment(ctx context.Context, n *network, ep *endpoint) spec
 		return a
 	}
 	routers := m.routers(ctx, n.parent)
-	for _, s := range n.IPv6 {
-		if !s.Prefix.Contains(ep.IPv6.Addr()) {
-			continue
-		}
-		switch {
-		case s.Router.IsValid():
-			a.Gateway6 = s.Router
-		case n.Options.RA != spec.SwitchOn: // else the container learns it, too, and has it once
-			a.Gateway6 = routers.Of(true)
-		}
-	}
+	a.Gateway6 = ep.NextHop6
 	for _, s := range n.IPv4 {
 		if !s.Prefix.Contains(ep.IPv4.Addr()) {
 			continue
@@ -507,8 +573,14 @@ func (e *Engine) routers(ctx context.Context, parent string) spec.HostRouters {
 	if err != nil {
 		e.Log.Warn("routers of the parent", "parent", parent, "err", err)
 	}
+	return append(routers, e.advertisers(parent)...)
+}
+
+// advertisers are the routers that advertise themselves on a link.
+func (e *Engine) advertisers(link string) []netip.Addr {
+	var routers []netip.Addr
 	for _, a := range e.Advertisers.Status() {
-		if a.Link != parent {
+		if a.Link != link {
 			continue
 		}
 		for _, heard := range a.Routers {

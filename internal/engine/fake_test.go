@@ -57,8 +57,9 @@ type world struct {
 	takenBack  map[string]spec.Advertisement // by link, what that was
 	inherited  map[string]spec.Advertisement // by link, of an earlier daemon
 
-	missing map[string]bool         // kinds of link that the kernel lacks, or the "guard"
-	routers map[string][]netip.Addr // next hops of default routes, by link
+	missing map[string]bool               // kinds of link that the kernel lacks, or the "guard"
+	routers map[string][]netip.Addr       // next hops of default routes, by link
+	heardOn map[string][]spec.HeardRouter // routers that advertise themselves, by link
 
 	probeTime time.Duration
 	probing   func() // while a probe waits for answers
@@ -201,7 +202,7 @@ func (w *world) clone() *world {
 		links: maps.Clone(w.links), elsewhere: maps.Clone(w.elsewhere), sysctls: maps.Clone(w.sysctls), ruleset: w.ruleset, neighbours: maps.Clone(w.neighbours),
 		boot: w.boot, booted: w.booted, othersForward: w.othersForward,
 		defaultParent: w.defaultParent, default4: w.default4, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
-		missing: w.missing, routers: w.routers,
+		missing: w.missing, routers: w.routers, heardOn: w.heardOn,
 		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{}, advertised: map[string]spec.Advertisement{}, takenBack: map[string]spec.Advertisement{}, inherited: map[string]spec.Advertisement{},
 	}
 }
@@ -989,6 +990,9 @@ func (f fakeAdvertisers) Status() (s []spec.AdvertiserStatus) {
 	defer f.mu.Unlock()
 	for _, link := range slices.Sorted(maps.Keys(f.advertised)) {
 		s = append(s, spec.AdvertiserStatus{Advertisement: f.advertised[link]})
+	}
+	for _, link := range slices.Sorted(maps.Keys(f.heardOn)) {
+		s = append(s, spec.AdvertiserStatus{Advertisement: spec.Advertisement{Link: link}, Routers: f.heardOn[link]})
 	}
 	return s
 }

@@ -184,6 +184,11 @@ type Endpoint struct {
 	Interface string `json:"interface,omitempty"`
 	Rank      int    `json:"rank,omitempty"`   // among the container's networks; the first has its default route
 	Wanted    []Port `json:"wanted,omitempty"` // to be published while this is the container's first network
+
+	// Of networks on a parent: no advertisement gets to the container's link,
+	// since the engine sets its IPv6 default route, with this next hop.
+	Guarded  bool       `json:"guarded,omitempty"`
+	NextHop6 netip.Addr `json:"next_hop6,omitzero"`
 }
 
 // Addresses are the endpoint's own, IPv6 first.
