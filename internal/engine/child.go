@@ -489,7 +489,11 @@ func (e *Engine) isParent(link string) bool {
 func (onParent) link(endpointID string) string { return spec.SandboxName(endpointID) }
 
 func (m onParent) attach(ctx context.Context, n *network, ep *endpoint) error {
-	if !ep.Joined { // else it is in the sandbox
+	elsewhere, err := m.isElsewhere(ctx, ep)
+	if err != nil {
+		return err
+	}
+	if !elsewhere {
 		want := m.child(n, spec.SandboxName(ep.ID), spec.EndpointAlias(ep.ID))
 		want.MAC = ep.MAC
 		if err := m.Links.EnsureChild(ctx, want); err != nil {
@@ -505,15 +509,80 @@ func (m onParent) attach(ctx context.Context, n *network, ep *endpoint) error {
 
 func (m onParent) detach(ctx context.Context, n *network, ep *endpoint) error {
 	alias := spec.EndpointAlias(ep.ID)
+	here, err := m.isHere(ctx, ep)
+	if err != nil {
+		return err
+	}
 	if err := m.Links.Remove(ctx, spec.SandboxName(ep.ID), alias); err != nil {
 		return err
 	}
-	if ep.Joined { // a container is cut off while it runs
+	if !here { // a container may be cut off while it runs, or be about to end
 		if err := m.Links.RemoveElsewhere(ctx, alias); err != nil {
 			return err
 		}
 	}
-	return m.applyShim(ctx, n)
+	before := m.networkError(n)
+	if err := m.applyShim(ctx, n); err != nil {
+		if ctx.Err() != nil || !m.needsShim(n) {
+			return err
+		}
+		// It is the other containers', and no reason to keep this one.
+		n.err = err
+		m.logChange("network", n.ID, before, m.networkError(n))
+		m.planHeal()
+	}
+	return nil
+}
+
+// isHere reports whether an endpoint's link is in the host's namespace.
+func (e *Engine) isHere(ctx context.Context, ep *endpoint) (bool, error) {
+	facts, err := e.Links.Parent(ctx, spec.SandboxName(ep.ID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return facts.Alias == spec.EndpointAlias(ep.ID), err
+}
+
+// isElsewhere reports whether an endpoint's link is in a container. It is while
+// the endpoint is joined, and for a moment afterwards: the container engine has
+// us leave before it takes the link back.
+func (e *Engine) isElsewhere(ctx context.Context, ep *endpoint) (bool, error) {
+	if ep.Joined || ep.Phase == spec.PhaseCreating {
+		return ep.Joined, nil
+	}
+	if here, err := e.isHere(ctx, ep); err != nil || here {
+		return false, err
+	}
+	links, err := e.Links.Elsewhere(ctx)
+	return slices.ContainsFunc(links, func(l spec.OwnedLink) bool { return l.Alias == spec.EndpointAlias(ep.ID) }), err
+}
+
+// loseLinks takes in that a parent was deleted, with the links on it: running
+// containers have none any more. Where it was moved to another namespace they
+// have theirs still.
+func (e *Engine) loseLinks(ctx context.Context, parent string) {
+	lost := func(ep *endpoint, elsewhere func(*endpoint) bool) bool {
+		if !ep.Joined || ep.linkGone || elsewhere(ep) {
+			return false
+		}
+		here, err := e.isHere(ctx, ep)
+		return err == nil && !here
+	}
+	var elsewhere func(*endpoint) bool
+	for _, n := range e.allNetworks() {
+		if n.isRouted() || n.parent != parent {
+			continue
+		}
+		if elsewhere == nil {
+			elsewhere = e.linksElsewhere(ctx)
+		}
+		for _, ep := range e.endpointsOf(n.ID) {
+			if lost(ep, elsewhere) {
+				ep.linkGone, ep.announced = true, false
+				e.setProxied(ep, "")
+			}
+		}
+	}
 }
 
 // linksElsewhere reports which endpoints have their links in the namespaces of

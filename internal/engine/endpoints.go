@@ -336,5 +336,6 @@ func (e *Engine) detach(ctx context.Context, ep *endpoint) error {
 	}
 	return errors.Join(
 		e.Links.Remove(ctx, spec.VethName(ep.ID), spec.EndpointAlias(ep.ID)),
-		e.Links.Remove(ctx, spec.SandboxName(ep.ID), spec.EndpointAlias(ep.ID)))
+		e.Links.Remove(ctx, spec.SandboxName(ep.ID), spec.EndpointAlias(ep.ID)),
+		e.Links.RemoveElsewhere(ctx, spec.EndpointAlias(ep.ID)))
 }

@@ -195,12 +195,18 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 	}
 	e.healSoon()
 	e.parentChanged(ctx, name, up)
+	if deleted {
+		e.loseLinks(ctx, name)
+	}
 	mtu := sync.OnceValue(func() int { mtu, _ := e.parentMTU(ctx, name); return mtu })
 	var changed []*network
 	for _, n := range e.allNetworks() {
 		switch {
 		case n.Bridge() == name && deleted:
 			e.Log.Warn("bridge was removed by somebody else; making it again", "network", n.ID, "bridge", name)
+			changed = append(changed, n)
+		case deleted && name == spec.ShimName(n.ID) && e.needsShim(n):
+			e.Log.Warn("the host's own link was removed by somebody else; making it again", "network", n.ID, "link", name)
 			changed = append(changed, n)
 		case n.parent == name && (deleted || n.err != nil || n.Options.MTU == 0 && n.mtu != mtu()):
 			changed = append(changed, n)

@@ -55,10 +55,16 @@ func (e *Engine) Replay(ctx context.Context) error {
 func (e *Engine) dropDeparted(ctx context.Context, present map[string]struct{}) {
 	for _, id := range sortedIDs(e.endpoints) {
 		ep := e.endpoints[id]
-		if _, back := present[spec.SandboxName(id)]; !ep.Joined || !ep.linkGone && !back {
+		_, back := present[spec.SandboxName(id)]
+		if !ep.Joined || !ep.linkGone && !back {
 			continue
 		}
-		e.Log.Info("endpoint removed, its container ended meanwhile", "network", ep.NetworkID, "endpoint", id)
+		if n, known := e.networks[ep.NetworkID]; known && !n.isRouted() && !back {
+			// The parent may have gone and taken it from a container that runs.
+			e.Log.Warn("endpoint removed, its link is gone, with its container or with its parent: a container that runs has to be restarted", "network", ep.NetworkID, "endpoint", id, "parent", n.parent)
+		} else {
+			e.Log.Info("endpoint removed, its container ended meanwhile", "network", ep.NetworkID, "endpoint", id)
+		}
 		if ep.err = e.dropEndpoint(ctx, ep); ep.err != nil {
 			e.Log.Error("remove endpoint", "network", ep.NetworkID, "endpoint", id, "err", ep.err)
 		}
@@ -86,7 +92,8 @@ func (e *Engine) matchLinks(ctx context.Context) (map[string]struct{}, error) {
 
 // restoreEndpoint brings an endpoint back, or finishes its interrupted deletion.
 // One whose container's end went with its sandbox cannot be brought back: the
-// container engine will delete it.
+// container engine will delete it. On a parent it may be the parent that took the
+// link along, from a container that still runs.
 func (e *Engine) restoreEndpoint(ctx context.Context, n *network, ep *endpoint) error {
 	var err error
 	switch {
@@ -94,6 +101,8 @@ func (e *Engine) restoreEndpoint(ctx context.Context, n *network, ep *endpoint) 
 		err = e.dropEndpoint(ctx, ep)
 	case !ep.linkGone:
 		err = e.applyEndpoint(ctx, n, ep)
+	case !n.isRouted():
+		err = fmt.Errorf("its link on parent %s is gone: restart the container", n.parent)
 	}
 	return err
 }

@@ -7,6 +7,11 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
+// needsShim reports whether a network is to have the host's own link.
+func (e *Engine) needsShim(n *network) bool {
+	return n.Options.HostAccess && len(living(e.endpointsOf(n.ID))) > 0
+}
+
 // applyShim makes the host's own link on the parent while the network has
 // endpoints, with a route to each and no other. Without it host and containers
 // do not reach each other: what one of a parent's links sends, the parent sees
