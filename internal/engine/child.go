@@ -361,6 +361,9 @@ func (e *Engine) removeVLAN(ctx context.Context, parent string) error {
 // container: a module that is missing, a parent that is another's.
 func (m onParent) try(ctx context.Context, n *network) error {
 	trial := m.child(n, spec.TrialName(n.ID), spec.NetworkAlias(n.ID))
+	if err := m.Links.CheckChild(ctx, trial); err != nil {
+		return err
+	}
 	err := m.Links.EnsureChild(ctx, trial)
 	if err == nil {
 		err = m.tryGuard(ctx, n, trial.Name)

@@ -408,6 +408,9 @@ func TestParentRefusals(t *testing.T) {
 		{"prefix of another parent", []string{"parent", "eth1"}, auto6(), nil, []string{"on eth0", "not on parent eth1", "--ipam-opt parent=eth1"}},
 		{"whole on-link prefix in l3", []string{"mode", "ipvlan", "ipvlan_mode", "l3"}, static("2001:db8:1::/64"), nil, []string{"whole on-link prefix of eth0"}},
 		{"the other kind on the parent", []string{"mode", "ipvlan"}, auto6(), beside("mode", "macvlan"), []string{"macvlan network a00000000020", "cannot share"}},
+		{"another's ipvlan", []string{"mode", "ipvlan"}, auto6(), func(_ *testing.T, h *host) {
+			h.addLink("theirs", fakeLink{Kind: "ipvlan", Parent: "eth0", Mode: "l3bridge"})
+		}, []string{"eth0 has theirs"}},
 		{"another ipvlan mode", []string{"mode", "ipvlan", "ipvlan_mode", "l3"}, auto6(), beside("mode", "ipvlan"), []string{"a00000000020", "ipvlan_mode=l2"}},
 		{"another ipvlan flag", []string{"mode", "ipvlan", "ipvlan_flag", "private"}, auto6(), beside("mode", "ipvlan"), []string{"a00000000020", "ipvlan_flag=bridge"}},
 		{"passthru beside", []string{"macvlan_mode", "passthru"}, auto6(), beside("mode", "macvlan"), []string{"a00000000020", "for itself"}},

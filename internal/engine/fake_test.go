@@ -544,6 +544,18 @@ func (k fakeLinks) EnsureChild(ctx context.Context, want spec.Child) error {
 	})
 }
 
+// CheckChild knows foreign links by their lack of a mark, here alone.
+func (k fakeLinks) CheckChild(ctx context.Context, want spec.Child) error {
+	return k.call(ctx, "link: check "+want.Name, func() error {
+		for name, l := range k.links {
+			if l.Parent == want.Parent && l.Kind == "ipvlan" && want.Mode == spec.ModeIPvlan && l.Mode != string(want.IPvlanMode)+string(want.IPvlanFlag) {
+				return fmt.Errorf("parent %s has %s", want.Parent, name)
+			}
+		}
+		return nil
+	})
+}
+
 func (k fakeLinks) EnsureVLAN(ctx context.Context, name string, raise bool) (ours bool, err error) {
 	err = k.call(ctx, "link: VLAN "+name, func() error {
 		l, ok := k.links[name]

@@ -39,6 +39,8 @@ type Links interface {
 	// EnsureChild makes a macvlan or ipvlan link; EnsureVLAN a VLAN sub-interface,
 	// and reports whether it is ours; EnsurePair what PairName is.
 	EnsureChild(context.Context, spec.Child) error
+	// CheckChild refuses a link that would change others' on the same parent.
+	CheckChild(context.Context, spec.Child) error
 	EnsureVLAN(ctx context.Context, name string, raise bool) (ours bool, err error)
 	EnsurePair(ctx context.Context, networkID string, mtu int) error
 	// BlockRA keeps router advertisements from a link, wherever it is moved.

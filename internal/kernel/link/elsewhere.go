@@ -71,9 +71,22 @@ type distantLink struct {
 	index int32
 	name  string
 	alias string
+
+	kind            string
+	mac             []byte
+	parent          int32 // its index, in the namespace that it is in
+	parentElsewhere bool  // which is not the link's own
+	ipvlanMode      uint16
+	ipvlanFlag      uint16
 }
 
+// elsewhere are the links of ours.
 func (h *Handle) elsewhere(ctx context.Context) ([]distantLink, error) {
+	return distantLinks(ctx, func(l distantLink) bool { return strings.HasPrefix(l.alias, spec.LinkAliasMark) })
+}
+
+// distantLinks are the wanted ones in the namespaces that this one has an ID for.
+func distantLinks(ctx context.Context, wanted func(distantLink) bool) ([]distantLink, error) {
 	conn, err := dial()
 	if err != nil {
 		return nil, err
@@ -85,7 +98,7 @@ func (h *Handle) elsewhere(ctx context.Context) ([]distantLink, error) {
 	}
 	var found []distantLink
 	for _, id := range ids {
-		links, err := ourLinks(ctx, conn, id)
+		links, err := linksIn(ctx, conn, id)
 		// The namespace has gone meanwhile, and its links with it.
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 			continue
@@ -93,7 +106,11 @@ func (h *Handle) elsewhere(ctx context.Context) ([]distantLink, error) {
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, links...)
+		for _, l := range links {
+			if wanted(l) {
+				found = append(found, l)
+			}
+		}
 	}
 	return found, nil
 }
@@ -124,7 +141,7 @@ func namespaceIDs(ctx context.Context, conn *netlink.Conn) ([]uint32, error) {
 	return ids, nil
 }
 
-func ourLinks(ctx context.Context, conn *netlink.Conn, nsid uint32) ([]distantLink, error) {
+func linksIn(ctx context.Context, conn *netlink.Conn, nsid uint32) ([]distantLink, error) {
 	request, err := linkRequest(nsid, 0)
 	if err != nil {
 		return nil, err
@@ -150,16 +167,49 @@ func ourLinks(ctx context.Context, conn *netlink.Conn, nsid uint32) ([]distantLi
 				l.name = a.String()
 			case unix.IFLA_IFALIAS:
 				l.alias = a.String()
+			case unix.IFLA_ADDRESS:
+				l.mac = a.Bytes()
+			case unix.IFLA_LINK:
+				l.parent = a.Int32()
+			case unix.IFLA_LINK_NETNSID:
+				l.parentElsewhere = true
+			case unix.IFLA_LINKINFO:
+				a.Nested(l.readKind)
 			}
 		})
 		if err != nil {
 			return nil, err
 		}
-		if strings.HasPrefix(l.alias, spec.LinkAliasMark) {
-			found = append(found, l)
-		}
+		found = append(found, l)
 	}
 	return found, nil
+}
+
+// readKind reads what is particular to a kind of link.
+func (l *distantLink) readKind(info *netlink.AttributeDecoder) error {
+	for info.Next() {
+		switch info.Type() {
+		case unix.IFLA_INFO_KIND:
+			l.kind = info.String()
+		case unix.IFLA_INFO_DATA:
+			if l.kind == "ipvlan" {
+				info.Nested(l.readIPvlan)
+			}
+		}
+	}
+	return nil
+}
+
+func (l *distantLink) readIPvlan(data *netlink.AttributeDecoder) error {
+	for data.Next() {
+		switch data.Type() {
+		case unix.IFLA_IPVLAN_MODE:
+			l.ipvlanMode = data.Uint16()
+		case unix.IFLA_IPVLAN_FLAGS:
+			l.ipvlanFlag = data.Uint16()
+		}
+	}
+	return nil
 }
 
 func (l distantLink) remove() error {
