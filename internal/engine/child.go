@@ -348,6 +348,13 @@ func (e *Engine) ensureVLAN(ctx context.Context, parent string) error {
 	return err
 }
 
+// isBase reports whether a network's parent is a VLAN sub-interface of the link,
+// which has its MTU.
+func (n *network) isBase(link string) bool {
+	base, _, isVLAN := spec.ParseVLAN(n.parent)
+	return isVLAN && !n.isRouted() && base == link
+}
+
 // removeVLAN is the way back, unless a network is on it.
 func (e *Engine) removeVLAN(ctx context.Context, parent string) error {
 	if _, _, isVLAN := spec.ParseVLAN(parent); !isVLAN || e.isParent(parent) {
@@ -474,14 +481,13 @@ func (m onParent) unapply(ctx context.Context, n *network) error {
 	if n.Internal {
 		errs = append(errs, m.Links.Remove(ctx, spec.PairName(n.ID), alias))
 	}
-	errs = append(errs, m.removeVLAN(ctx, n.Options.Parent))
 	return errors.Join(errs...)
 }
 
-// isParent reports whether a network names the link as its parent.
+// isParent reports whether a network is bound to the link, whatever its mode.
 func (e *Engine) isParent(link string) bool {
 	for _, n := range e.networks {
-		if n.Options.Parent == link {
+		if n.namedParent() == link {
 			return true
 		}
 	}

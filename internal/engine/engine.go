@@ -208,7 +208,7 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 		case deleted && name == spec.ShimName(n.ID) && e.needsShim(n):
 			e.Log.Warn("the host's own link was removed by somebody else; making it again", "network", n.ID, "link", name)
 			changed = append(changed, n)
-		case n.parent == name && (deleted || n.err != nil || n.Options.MTU == 0 && n.mtu != mtu()):
+		case (n.parent == name || n.isBase(name)) && (deleted || n.err != nil || n.Options.MTU == 0 && n.mtu != mtu()):
 			changed = append(changed, n)
 		}
 	}

@@ -571,7 +571,7 @@ func (k fakeLinks) EnsureVLAN(ctx context.Context, name string, raise bool) (our
 			k.addLink(name, fakeLink{Kind: "vlan", Alias: spec.VLANAlias(name), Parent: on, MTU: parent.MTU, MAC: parent.MAC})
 			l = k.links[name]
 		}
-		ours, l.Up = true, l.Up || raise
+		ours, l.MTU, l.Up = true, parent.MTU, l.Up || raise
 		k.links[name] = l
 		return nil
 	})

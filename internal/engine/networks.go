@@ -188,6 +188,7 @@ func (e *Engine) unapplyNetwork(ctx context.Context, n *network) error {
 	return errors.Join(
 		e.applyAdvertisements(ctx), // while the bridge is there for the farewell
 		e.mode(n.Options).unapply(ctx, n),
+		e.removeVLAN(ctx, n.namedParent()),
 		e.applySysctls(ctx),
 		e.applyFirewall(ctx),
 	)

@@ -171,7 +171,7 @@ func (e *Engine) sweepLinks(ctx context.Context) (map[string]struct{}, error) {
 	wanted := map[string]bool{}
 	for id := range e.networks {
 		wanted[spec.NetworkAlias(id)] = true
-		wanted[spec.VLANAlias(e.networks[id].Options.Parent)] = true
+		wanted[spec.VLANAlias(e.networks[id].namedParent())] = true
 	}
 	for id := range e.endpoints {
 		wanted[spec.EndpointAlias(id)] = true
