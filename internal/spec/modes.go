@@ -132,8 +132,16 @@ func (o *Options) refuseOnParent(key, value string) error {
 
 // validateMode checks the mode against the network.
 func (n Network) validateMode() error {
-	if n.Options.OnParent() && n.Internal && n.Options.Parent != "" {
-		return fmt.Errorf("option parent=%s: an internal network has no parent (leave it out, or --internal)", n.Options.Parent)
+	o := n.Options
+	switch {
+	case !n.Internal:
+		return nil
+	case o.Parent != "":
+		return fmt.Errorf("option parent=%s: an internal network has no parent (leave it out, or --internal)", o.Parent)
+	case o.RA == SwitchOn:
+		return fmt.Errorf("option ra=on: no router advertises itself on an internal network (leave it out, or --internal)")
+	case o.NDProxy == SwitchOn:
+		return fmt.Errorf("option ndproxy=on: an internal network is not reached from the parent (leave it out, or --internal)")
 	}
 	return nil
 }

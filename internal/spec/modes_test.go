@@ -3,6 +3,7 @@ package spec
 import (
 	"errors"
 	"maps"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -83,6 +84,27 @@ func TestInternalNetworkHasNoParent(t *testing.T) {
 	n := Network{ID: strings.Repeat("a", 64), Options: o, Internal: true, IPv6: []Subnet{{}}}
 	if err := n.validateMode(); err == nil || !strings.Contains(err.Error(), "eth0") {
 		t.Errorf("error %v, want one that names the parent", err)
+	}
+}
+
+// What means nothing without a parent is refused and not ignored.
+func TestInternalNetworkRefusesWhatItCannotKeep(t *testing.T) {
+	for key, raw := range map[string]map[string]string{
+		"ra=on":      {"mode": "macvlan", "ra": "on"},
+		"ndproxy=on": {"mode": "ipvlan", "ipvlan_mode": "l3", "ndproxy": "on"},
+	} {
+		o, err := ParseOptions(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := Network{ID: strings.Repeat("a", 64), Options: o, IPv6: []Subnet{{Prefix: netip.MustParsePrefix("fd00::/64")}}}
+		if err := n.Validate(); err != nil {
+			t.Errorf("with a parent: %v", err)
+		}
+		n.Internal = true
+		if err := n.Validate(); err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("error %v, want one about %s", err, key)
+		}
 	}
 }
 

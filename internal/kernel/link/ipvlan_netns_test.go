@@ -201,6 +201,14 @@ func TestEnsureVLAN(t *testing.T) {
 	if ours, err := h.EnsureVLAN(t.Context(), "eth0.50", true); err != nil || ours || show(t, self, "eth0.50").up() {
 		t.Errorf("somebody else's: ours %t, %v", ours, err)
 	}
+	// What is not what its name says is nobody's parent.
+	self.Run(t, "ip", "link", "add", "link", "eth0", "name", "eth0.51", "type", "vlan", "id", "52")
+	self.Run(t, "ip", "link", "add", "link", "eth0.50", "name", "eth0.53", "type", "vlan", "id", "53")
+	for name, is := range map[string]string{"eth0.51": "VLAN 52 of eth0,", "eth0.53": "VLAN 53 of eth0.50,"} {
+		if _, err := h.EnsureVLAN(t.Context(), name, true); err == nil || !strings.Contains(err.Error(), is) {
+			t.Errorf("%s: %v, want an error that says it is %s", name, err, is)
+		}
+	}
 	if err := h.Remove(t.Context(), "eth0.50", spec.VLANAlias("eth0.50")); err != nil || !exists(self, "eth0.50") {
 		t.Errorf("somebody else's was removed (%v)", err)
 	}

@@ -11,7 +11,7 @@ import (
 
 // EnsureVLAN makes a VLAN sub-interface `eth0.50`, with the hardware address of
 // its own parent and, if raise says so, up. One that somebody else has made is
-// left as it is, which is success: ours says so.
+// left as it is, which is success, if it is what its name says: ours says so.
 func (h *Handle) EnsureVLAN(ctx context.Context, name string, raise bool) (ours bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("vlan %s: %w", name, err)
@@ -22,7 +22,7 @@ func (h *Handle) EnsureVLAN(ctx context.Context, name string, raise bool) (ours 
 	}
 	alias := spec.VLANAlias(name)
 	if _, err := h.owned(name, alias); errors.Is(err, ErrForeign) {
-		return false, nil
+		return false, h.checkVLAN(name, on, id)
 	}
 	parent, err := h.find(on)
 	if err != nil {
@@ -54,4 +54,26 @@ func (h *Handle) EnsureVLAN(ctx context.Context, name string, raise bool) (ours 
 		return true, h.setUp(l)
 	}
 	return true, nil
+}
+
+// checkVLAN refuses somebody else's VLAN sub-interface under the name of another
+// one: containers would be on a link that nobody meant. A link of another kind
+// has its name by choice.
+func (h *Handle) checkVLAN(name, on string, id int) error {
+	l, err := h.find(name)
+	if err != nil {
+		return err
+	}
+	vlan, ok := l.(*netlink.Vlan)
+	if !ok {
+		return nil
+	}
+	base := fmt.Sprintf("link %d", vlan.ParentIndex)
+	if parent, err := h.netlink.LinkByIndex(vlan.ParentIndex); err == nil {
+		base = parent.Attrs().Name
+	}
+	if vlan.VlanId == id && base == on {
+		return nil
+	}
+	return fmt.Errorf("link %s is VLAN %d of %s, and not VLAN %d of %s as its name says: rename or delete it, or name another parent", name, vlan.VlanId, base, id, on)
 }
