@@ -144,7 +144,7 @@ func TestGatewaysOnTheParent(t *testing.T) {
 		{name: "IPv4, named", pools: []spec.PoolRequest{auto6(), static("192.0.2.0/24")}, gateways: []string{"", "192.0.2.254"}, routers: []netip.Addr{ip("192.0.2.9")},
 			want: spec.Attachment{Gateway4: ip("192.0.2.254")}},
 		{name: "IPv4, private: the engine's own", pools: []spec.PoolRequest{auto6(), auto4()}, routers: []netip.Addr{ip("192.0.2.9")},
-			want: spec.Attachment{Gateway4: ip("172.16.0.1")}},
+			want: spec.Attachment{Gateway4: ip("172.24.154.1")}},
 		{name: "ipvlan l2", options: []string{"mode", "ipvlan"}, pools: []spec.PoolRequest{auto6()}, routers: []netip.Addr{ip("fe80::99")}, want: spec.Attachment{Gateway6: ip("fe80::99")}},
 		{name: "ipvlan l3", options: []string{"mode", "ipvlan", "ipvlan_mode", "l3"}, pools: []spec.PoolRequest{auto6(), auto4()}, routers: []netip.Addr{ip("fe80::99")},
 			want: spec.Attachment{Routes: []netip.Prefix{pfx("::/0"), pfx("0.0.0.0/0")}}},

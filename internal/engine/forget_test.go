@@ -53,10 +53,10 @@ func TestConnectionsEndWithThePort(t *testing.T) {
 		ports []spec.Port
 		want  string
 	}{
-		{[]spec.Port{{Protocol: "udp", Port: 53, HostPort: 5353}}, "[0.0.0.0:5353->172.16.0.2:53/udp]"},
+		{[]spec.Port{{Protocol: "udp", Port: 53, HostPort: 5353}}, "[0.0.0.0:5353->172.24.154.2:53/udp]"},
 		{[]spec.Port{{Protocol: "udp", Port: 53, HostPort: 5353}, {Protocol: "tcp", Port: 80, HostPort: 80}}, "[]"},
-		{[]spec.Port{{Protocol: "tcp", Port: 80, HostPort: 81}}, "[[2001:db8:1:0:789a::2]:53/udp 0.0.0.0:5353->172.16.0.2:53/udp 0.0.0.0:80->172.16.0.2:80/tcp]"},
-		{nil, "[[2001:db8:1:0:789a::2]:80/tcp 0.0.0.0:81->172.16.0.2:80/tcp]"},
+		{[]spec.Port{{Protocol: "tcp", Port: 80, HostPort: 81}}, "[[2001:db8:1:0:789a::2]:53/udp 0.0.0.0:5353->172.24.154.2:53/udp 0.0.0.0:80->172.24.154.2:80/tcp]"},
+		{nil, "[[2001:db8:1:0:789a::2]:80/tcp 0.0.0.0:81->172.24.154.2:80/tcp]"},
 	} {
 		h.arm(fault{})
 		must(t, h.engine.Publish(t.Context(), n.ID, a.id, step.ports))
@@ -85,9 +85,9 @@ func TestLiveAddresses(t *testing.T) {
 	must(t, err)
 	_, err = h.engine.CreateEndpoint(t.Context(), ep)
 	must(t, err)
-	expect("created", "172.16.0.2", "2001:db8:1:0:789a::2")
+	expect("created", "172.24.154.2", "2001:db8:1:0:789a::2")
 	h.restart(t)
-	expect("after a restart", "172.16.0.2", "2001:db8:1:0:789a::2")
+	expect("after a restart", "172.24.154.2", "2001:db8:1:0:789a::2")
 	must(t, h.engine.DeleteEndpoint(t.Context(), n.ID, a.id))
 	expect("deleted", "", "")
 

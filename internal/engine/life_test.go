@@ -18,7 +18,7 @@ import (
 const (
 	onLinkPool = "2001:db8:1:0:789a::/80"
 	ulaPool    = "fd12:3456:789a::/64"
-	pool4      = "172.16.0.0/24"
+	pool4      = "172.24.154.0/24"
 	nextHop    = "fe80::1:a000:0:10" // of network 1, by its ID
 )
 
@@ -52,7 +52,7 @@ func TestLifeOfANetwork(t *testing.T) {
 	must(t, err)
 	bridge, veth, peer := spec.BridgeName(netID(1)), spec.VethName(epID(1)), spec.SandboxName(epID(1))
 	bridgeLink := fakeLink{Kind: "bridge", Alias: "v6net network " + netID(1), MTU: 1500, Up: true,
-		Addrs: "[" + nextHop + "/64 2001:db8:1:0:789a::1/80 172.16.0.1/24]"}
+		Addrs: "[" + nextHop + "/64 2001:db8:1:0:789a::1/80 172.24.154.1/24]"}
 	want := pristine
 	want.Links = with(pristine.Links, bridge, bridgeLink)
 	want.Sysctls = with(pristine.Sysctls,
@@ -77,7 +77,7 @@ func TestLifeOfANetwork(t *testing.T) {
 	must(t, err)
 	made, err := h.engine.CreateEndpoint(ctx, ep)
 	must(t, err)
-	if mac := spec.EndpointMAC(n.ID, ep.IPv6.Addr()).String(); made.MAC != mac || made.IPv6 != pfx("2001:db8:1:0:789a::2/80") || made.IPv4 != pfx("172.16.0.2/24") {
+	if mac := spec.EndpointMAC(n.ID, ep.IPv6.Addr()).String(); made.MAC != mac || made.IPv6 != pfx("2001:db8:1:0:789a::2/80") || made.IPv4 != pfx("172.24.154.2/24") {
 		t.Errorf("endpoint %+v, want MAC %s and each pool's second address", made, mac)
 	}
 	alias := "v6net endpoint " + epID(1)
@@ -95,7 +95,7 @@ func TestLifeOfANetwork(t *testing.T) {
 
 	attached, err := h.engine.Join(ctx, n.ID, a.id, "/run/sandbox")
 	must(t, err)
-	if diff := cmp.Diff(spec.Attachment{Interface: peer, Prefix: "eth", Gateway4: ip("172.16.0.1"), Gateway6: ip(nextHop)}, attached, equateNetip); diff != "" {
+	if diff := cmp.Diff(spec.Attachment{Interface: peer, Prefix: "eth", Gateway4: ip("172.24.154.1"), Gateway6: ip(nextHop)}, attached, equateNetip); diff != "" {
 		t.Errorf("Join (-want +got):\n%s", diff)
 	}
 	sameWorld(t, "after Join", want, h.snapshot())
@@ -103,7 +103,7 @@ func TestLifeOfANetwork(t *testing.T) {
 	must(t, h.engine.Publish(ctx, n.ID, a.id, []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}))
 	network.Published = []firewall.Published{
 		{Protocol: "tcp", Container: ip("2001:db8:1:0:789a::2"), Port: 80},
-		{Protocol: "tcp", Container: ip("172.16.0.2"), Port: 80, HostPort: 8080},
+		{Protocol: "tcp", Container: ip("172.24.154.2"), Port: 80, HostPort: 8080},
 	}
 	closed := want.Ruleset
 	want.Ruleset = ruleset(t, config())
@@ -158,7 +158,7 @@ func TestKindsOfNetworks(t *testing.T) {
 		{name: "ULA is masqueraded and not proxied", recipe: recipe{pools: []spec.PoolRequest{ula6()}},
 			attachment: spec.Attachment{Gateway6: ip(nextHop)}, sysctls: true, mtu: 1500, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64]"},
 		{name: "internal: no way out and nothing of the host's", recipe: recipe{pools: []spec.PoolRequest{auto4(), ula6()}, internal: true},
-			mtu: 1500, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64 172.16.0.1/24]"},
+			mtu: 1500, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64 172.24.154.1/24]"},
 		{name: "routed static prefix", recipe: recipe{pools: []spec.PoolRequest{static("2001:db8:ff::/64")}},
 			attachment: spec.Attachment{Gateway6: ip(nextHop)}, sysctls: true, mtu: 1500, addrs: "[" + nextHop + "/64 2001:db8:ff::1/64]"},
 		{name: "ndproxy=on answers for a routed prefix too", recipe: recipe{pools: []spec.PoolRequest{static("2001:db8:ff::/64")},
@@ -172,7 +172,7 @@ func TestKindsOfNetworks(t *testing.T) {
 			attachment: spec.Attachment{Gateway6: ip(nextHop)}, sysctls: true, mtu: 1400, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64]"},
 		{name: "Docker's keys", recipe: recipe{pools: []spec.PoolRequest{auto4(), ula6()}, options: func(o *spec.Options) {
 			o.ICC, o.Inhibit4, o.MTU, o.InterfacePrefix = false, true, 1300, "net"
-		}}, attachment: spec.Attachment{Prefix: "net", Gateway4: ip("172.16.0.1"), Gateway6: ip(nextHop)}, sysctls: true, mtu: 1300, isolated: true, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64]"},
+		}}, attachment: spec.Attachment{Prefix: "net", Gateway4: ip("172.24.154.1"), Gateway6: ip(nextHop)}, sysctls: true, mtu: 1300, isolated: true, addrs: "[" + nextHop + "/64 fd12:3456:789a::1/64]"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHost(t)

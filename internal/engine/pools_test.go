@@ -129,7 +129,7 @@ func TestGatewayAddress(t *testing.T) {
 			r.Range = pfx("2001:db8:ff::1:0/112")
 			return r
 		}(), want: "2001:db8:ff::1/64"},
-		{name: "the first of IPv4", request: auto4(), want: "172.16.0.1/24"},
+		{name: "the first of IPv4", request: auto4(), want: "172.24.154.1/24"},
 		{name: "the next where the first is taken", request: static("2001:db8:ff::/64"), want: "2001:db8:ff::2/64",
 			prepare: func(t *testing.T, h *host, pool string) {
 				_, err := h.engine.RequestAddress(t.Context(), pool, ip("2001:db8:ff::1"), false)

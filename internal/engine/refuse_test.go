@@ -153,7 +153,7 @@ func TestRefusals(t *testing.T) {
 
 // What looks like a clash and is none.
 func TestPublishAccepts(t *testing.T) {
-	const container6, container4 = "2001:db8:1:0:789a::3", "172.16.0.3"
+	const container6, container4 = "2001:db8:1:0:789a::3", "172.24.154.3"
 	for _, tc := range []struct {
 		name    string
 		options func(*spec.Options)
@@ -223,7 +223,7 @@ func TestPublishByOneEndpointForEachFamily(t *testing.T) {
 	port := func(f spec.Family) []spec.Port {
 		return []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080, Family: f}}
 	}
-	const only6, dual6, dual4, global = "fd12:3456:789a::2", "fd12:3456:789a:1::2", "172.16.0.2", "2001:db8:1:0:789a::2"
+	const only6, dual6, dual4, global = "fd12:3456:789a::2", "fd12:3456:789a:1::2", "172.24.154.2", "2001:db8:1:0:789a::2"
 	for _, tc := range []struct {
 		name   string
 		only6  spec.Family // what the network with IPv6 alone is told
@@ -310,7 +310,7 @@ func TestPublishOnSeveralHostAddresses(t *testing.T) {
 	on := func(host string, port uint16) spec.Port {
 		return spec.Port{Protocol: "tcp", Port: 80, HostIP: ip(host), HostPort: port}
 	}
-	const c4, c6 = "172.16.0.2", "fd12:3456:789a::2" // the first container's
+	const c4, c6 = "172.24.154.2", "fd12:3456:789a::2" // the first container's
 	for _, tc := range []struct {
 		name          string
 		first, second []spec.Port // of two containers
@@ -321,7 +321,7 @@ func TestPublishOnSeveralHostAddresses(t *testing.T) {
 		{name: "two addresses, one container", first: []spec.Port{on("192.0.2.5", 8080), on("192.0.2.6", 8080)},
 			want: []string{"192.0.2.5 . tcp . 8080 : " + c4 + " . 80", "192.0.2.6 . tcp . 8080 : " + c4 + " . 80"}},
 		{name: "two addresses, two containers", first: []spec.Port{on("192.0.2.5", 8080)}, second: []spec.Port{on("192.0.2.6", 8080)}, picked: []uint16{8080},
-			want: []string{"192.0.2.5 . tcp . 8080 : " + c4 + " . 80", "192.0.2.6 . tcp . 8080 : 172.16.0.3 . 80"}},
+			want: []string{"192.0.2.5 . tcp . 8080 : " + c4 + " . 80", "192.0.2.6 . tcp . 8080 : 172.24.154.3 . 80"}},
 		{name: "one address, two containers", first: []spec.Port{on("192.0.2.5", 8080)}, second: []spec.Port{on("192.0.2.5", 8080)}, refused: true},
 		{name: "loopback and another", first: []spec.Port{on("127.0.0.1", 8080), on("192.0.2.5", 8080)},
 			want: []string{"192.0.2.5 . tcp . 8080 : " + c4 + " . 80"}},

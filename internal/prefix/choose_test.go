@@ -200,16 +200,16 @@ func TestChoose(t *testing.T) {
 
 		// private
 		{name: "private", host: server(), req: spec.PoolRequest{Source: spec.SourcePrivate, Allocation: spec.Sequential},
-			want: "172.16.0.0/24", source: spec.SourcePrivate, reason: "free part of 172.16.0.0/12, private addresses of RFC 1918"},
+			want: "172.16.2.0/24", source: spec.SourcePrivate, reason: "free part of 172.16.0.0/12, private addresses of RFC 1918"},
 		{name: "private: past pools, routes and addresses", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "172.16.1.0/25", "172.16.2.9/32", "172.16.4.0/22") }),
 			req: spec.PoolRequest{Source: spec.SourcePrivate}, inUse: []string{"172.16.0.0/24", "172.16.3.0/24"},
 			want: "172.16.8.0/24", source: spec.SourcePrivate, reason: "free part of 172.16.0.0/12, private addresses of RFC 1918"},
 		{name: "private: second range", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "172.16.0.0/12", "10.0.0.0/16") }), req: spec.PoolRequest{},
 			want: "10.1.0.0/24", source: spec.SourcePrivate, reason: "free part of 10.0.0.0/8, private addresses of RFC 1918"},
 		{name: "private: third range", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "172.0.0.0/8", "10.0.0.0/8") }), req: spec.PoolRequest{},
-			want: "192.168.0.0/24", source: spec.SourcePrivate, reason: "free part of 192.168.0.0/16, private addresses of RFC 1918"},
+			want: "192.168.2.0/24", source: spec.SourcePrivate, reason: "free part of 192.168.0.0/16, private addresses of RFC 1918"},
 		{name: "private: a VPN's halves of the default route", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "0.0.0.0/1", "128.0.0.0/1") }), req: spec.PoolRequest{},
-			want: "172.16.0.0/24", source: spec.SourcePrivate, reason: "free part of 172.16.0.0/12, private addresses of RFC 1918"},
+			want: "172.16.2.0/24", source: spec.SourcePrivate, reason: "free part of 172.16.0.0/12, private addresses of RFC 1918"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := Choose(t.Context(), tt.host, tt.req, prefixes(tt.inUse), testID, testSeed)
@@ -310,6 +310,18 @@ func TestConflicts(t *testing.T) {
 				t.Errorf("%v, conflict\n%q, want\n%q", err, got.Conflict, tt.want)
 			}
 		})
+	}
+}
+
+// Containers of two hosts on one link have other IPv4 addresses, too.
+func TestHostsChooseOtherPrivatePrefixes(t *testing.T) {
+	seen := map[netip.Prefix]bool{}
+	for seed := range uint64(8) {
+		p, err := Choose(t.Context(), server(), spec.PoolRequest{Source: spec.SourcePrivate}, nil, testID, testSeed+seed)
+		if err != nil || seen[p.Prefix] {
+			t.Errorf("host %d has %s (%v), another one's", seed, p.Prefix, err)
+		}
+		seen[p.Prefix] = true
 	}
 }
 

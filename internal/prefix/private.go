@@ -26,10 +26,12 @@ var privateRanges = []netip.Prefix{
 	netip.MustParsePrefix("192.168.0.0/16"),
 }
 
-// private finds a private IPv4 prefix that nothing of the host overlaps.
+// private finds a private IPv4 prefix that nothing of the host overlaps. Where it
+// begins is the host's own (RFC 1918 §4): macvlan containers of two hosts are on
+// one link, and in IPv4 nobody asks whether an address is taken.
 func (c *choice) private(context.Context) (spec.Pool, error) {
 	for _, from := range privateRanges {
-		p, err := c.carve(from, privateBits, networkBits, nil, 0)
+		p, err := c.carve(from, privateBits, networkBits, nil, c.seed)
 		if err == nil {
 			return c.pool(p, spec.SourcePrivate, fmt.Sprintf("free part of %s, private addresses of RFC 1918", from)), nil
 		}

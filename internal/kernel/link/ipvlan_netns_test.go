@@ -238,22 +238,24 @@ func TestIPvlanBesideMacvlan(t *testing.T) {
 
 // A link of another mode would change one that is there, here or in a container.
 func TestCheckChildBesideForeignIPvlan(t *testing.T) {
-	for _, elsewhere := range []bool{false, true} {
-		h, self, _ := onCable(t)
-		want := wantedIPvlan(spec.IPvlanL2, spec.IPvlanBridge)
-		if err := h.CheckChild(t.Context(), want); err != nil {
-			t.Errorf("on a parent without any: %v", err)
-		}
-		self.Run(t, "ip", "link", "add", "theirs", "link", "eth0", "type", "ipvlan", "mode", "l3", "private")
-		if elsewhere {
-			self.Run(t, "ip", "link", "set", "theirs", "netns", testnet.New(t, "c").Name())
-		}
-		err := h.CheckChild(t.Context(), want)
-		if err == nil || !strings.Contains(err.Error(), "theirs") || !strings.Contains(err.Error(), "mode l3 and flag private") {
-			t.Errorf("elsewhere %t: %v, want an error that names the link, its mode and its flag", elsewhere, err)
-		}
-		if err := h.CheckChild(t.Context(), wantedIPvlan(spec.IPvlanL3, spec.IPvlanPrivate)); err != nil {
-			t.Errorf("elsewhere %t, of the same mode and flag: %v", elsewhere, err)
-		}
+	for name, elsewhere := range map[string]bool{"here": false, "in a container": true} {
+		t.Run(name, func(t *testing.T) {
+			h, self, _ := onCable(t)
+			want := wantedIPvlan(spec.IPvlanL2, spec.IPvlanBridge)
+			if err := h.CheckChild(t.Context(), want); err != nil {
+				t.Errorf("on a parent without any: %v", err)
+			}
+			self.Run(t, "ip", "link", "add", "theirs", "link", "eth0", "type", "ipvlan", "mode", "l3", "private")
+			if elsewhere {
+				self.Run(t, "ip", "link", "set", "theirs", "netns", testnet.New(t, "c").Name())
+			}
+			err := h.CheckChild(t.Context(), want)
+			if err == nil || !strings.Contains(err.Error(), "theirs") || !strings.Contains(err.Error(), "mode l3 and flag private") {
+				t.Errorf("%v, want an error that names the link, its mode and its flag", err)
+			}
+			if err := h.CheckChild(t.Context(), wantedIPvlan(spec.IPvlanL3, spec.IPvlanPrivate)); err != nil {
+				t.Errorf("of the same mode and flag: %v", err)
+			}
+		})
 	}
 }
