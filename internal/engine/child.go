@@ -122,6 +122,11 @@ func (m onParent) classify(ctx context.Context, n spec.Network, s *spec.Subnet, 
 			s.OnLink, s.Parent = p.OnLink, p.Parent
 		}
 	}
+	if before, known := m.subnet(n.ID, s.Prefix); known {
+		s.Routers = before.Routers // the same network again
+	} else if !n.Internal {
+		s.Routers = m.routers(ctx, parent).AllIn(s.Prefix)
+	}
 	ours, err := m.adoptPool(ctx, parent, *s)
 	if err != nil {
 		return err
@@ -135,7 +140,7 @@ func (m onParent) classify(ctx context.Context, n spec.Network, s *spec.Subnet, 
 		}
 		s.Router = netip.Addr{} // another IPAM driver's, which may always have one
 	}
-	if err := m.requireRouter(ctx, n, *s); err != nil {
+	if err := m.requireRouter(n, *s); err != nil {
 		return err
 	}
 	if n.Options.HostAccess {
@@ -162,7 +167,7 @@ func (m onParent) adoptPool(ctx context.Context, parent string, s spec.Subnet) (
 	if !ours {
 		return false, nil
 	}
-	if err := m.avoidOthers(ctx, p, parent); err != nil || p.OnLink == s.OnLink && p.Parent == s.Parent {
+	if err := m.avoidOthers(ctx, p, parent, s.Routers); err != nil || p.OnLink == s.OnLink && p.Parent == s.Parent {
 		return true, err
 	}
 	adopted := p.Pool
@@ -177,14 +182,14 @@ func (m onParent) adoptPool(ctx context.Context, parent string, s spec.Subnet) (
 // avoidOthers keeps from containers what the parent's routers have of a pool,
 // and what this host itself has of it in IPv4: in IPv6 duplicate address
 // detection finds that, too.
-func (e *Engine) avoidOthers(ctx context.Context, p *pool, parent string) error {
+func (e *Engine) avoidOthers(ctx context.Context, p *pool, parent string, known []netip.Addr) error {
 	avoid := func(a netip.Addr, who string) {
 		if p.Prefix.Contains(a) && p.addrs.Reserve(a) == nil {
 			p.others[a] = who
 		}
 	}
 	if parent != "" {
-		for _, router := range e.routers(ctx, parent) {
+		for _, router := range append(e.routers(ctx, parent), known...) {
 			avoid(router, "that of a router on "+parent)
 		}
 	}
@@ -203,6 +208,22 @@ func (e *Engine) avoidOthers(ctx context.Context, p *pool, parent string) error 
 	return nil
 }
 
+// avoidAllOthers is avoidOthers for the pools of all networks on a parent.
+func (e *Engine) avoidAllOthers(ctx context.Context) {
+	for _, n := range e.allNetworks() {
+		if n.isRouted() {
+			continue
+		}
+		for _, s := range n.Subnets() {
+			if p, ours := e.pools[s.Prefix.String()]; ours {
+				if err := e.avoidOthers(ctx, p, n.upstream(), s.Routers); err != nil {
+					e.Log.Error("addresses that containers must not have", "network", n.ID, "err", err)
+				}
+			}
+		}
+	}
+}
+
 // upstream is the link on which the network's routers are; empty: it has none.
 func (n *network) upstream() string {
 	if n.Internal {
@@ -211,14 +232,28 @@ func (n *network) upstream() string {
 	return n.parent
 }
 
+// subnet is a subnet of a network that is there already.
+func (e *Engine) subnet(networkID string, p netip.Prefix) (s spec.Subnet, known bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n, ok := e.networks[networkID]; ok {
+		for _, s := range n.Subnets() {
+			if s.Prefix == p {
+				return s, true
+			}
+		}
+	}
+	return spec.Subnet{}, false
+}
+
 // requireRouter refuses an IPv4 subnet of the parent's link whose router nobody
 // knows: without ARP for each address a container would get the router's sooner
 // or later, and the whole link would lose its way out.
-func (m onParent) requireRouter(ctx context.Context, n spec.Network, s spec.Subnet) error {
+func (m onParent) requireRouter(n spec.Network, s spec.Subnet) error {
 	if n.Internal || n.Options.L3() || s.Prefix.Addr().Is6() || s.Source != spec.SourceStatic || s.Router.IsValid() || m.isKnown(n.ID) {
 		return nil
 	}
-	if m.routers(ctx, n.Options.Parent).In(s.Prefix).IsValid() {
+	if len(s.Routers) > 0 {
 		return nil
 	}
 	return fmt.Errorf("subnet %s: this host knows no router of it on %s: name it with --gateway, so that no container gets its address", s.Prefix, n.Options.Parent)
@@ -227,16 +262,9 @@ func (m onParent) requireRouter(ctx context.Context, n spec.Network, s spec.Subn
 // hostAddress is the host's own in a subnet: the gateway's that nobody named, if
 // it is nobody's, or one leased for it. before is the pool as it was found.
 func (m onParent) hostAddress(ctx context.Context, n spec.Network, s spec.Subnet, before spec.Pool, ours bool) (netip.Addr, error) {
-	m.mu.Lock()
-	if old, ok := m.networks[n.ID]; ok { // the same network again
-		for _, was := range old.Subnets() {
-			if was.Prefix == s.Prefix {
-				defer m.mu.Unlock()
-				return was.Host, nil
-			}
-		}
+	if before, known := m.subnet(n.ID, s.Prefix); known { // the same network again
+		return before.Host, nil
 	}
-	m.mu.Unlock()
 	if !ours {
 		return netip.Addr{}, fmt.Errorf("option host_access=on: the host needs an address of subnet %s, which another IPAM driver hands out (use --ipam-driver v6net)", s.Prefix)
 	}
@@ -260,7 +288,7 @@ func (m onParent) isFree(ctx context.Context, n spec.Network, s spec.Subnet, bef
 	switch {
 	case n.Internal, n.Options.L3():
 		return true, nil // the host is the only one there beside containers
-	case slices.Contains(m.routers(ctx, parent), s.Gateway):
+	case slices.Contains(s.Routers, s.Gateway):
 		return false, nil
 	case s.Gateway.Is4():
 		return s.Source == spec.SourcePrivate, nil // in IPv4 nobody is asked
@@ -632,10 +660,10 @@ func (m onParent) attachment(ctx context.Context, n *network, ep *endpoint) spec
 		// Engines before 28 give no default route in either family where IPv4 has
 		// none, so that the address which they keep as the gateway's is the last resort.
 		a.Gateway4 = s.Gateway
-		if learned := routers.In(s.Prefix); s.Router.IsValid() {
+		if learned := append(routers.AllIn(s.Prefix), s.Routers...); s.Router.IsValid() {
 			a.Gateway4 = s.Router
-		} else if learned.IsValid() {
-			a.Gateway4 = learned
+		} else if len(learned) > 0 {
+			a.Gateway4 = learned[0]
 		}
 	}
 	if g := a.Gateway6; g.IsValid() && !g.IsLinkLocalUnicast() && !ep.IPv6.Masked().Contains(g) {

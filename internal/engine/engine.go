@@ -226,6 +226,7 @@ func (e *Engine) RoutesChanged(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.healSoon()
+	e.avoidAllOthers(ctx)
 	var moved []*network
 	for _, n := range e.allNetworks() {
 		if e.findParent(ctx, n) != n.parent {

@@ -59,7 +59,21 @@ func TestNoContainerIsTheRouter(t *testing.T) {
 			t.Errorf("next hop %s, want the one of the subnet", attached.Gateway4)
 		}
 		must(t, h.stop(t.Context(), *a))
-		h.restart(t) // finds out again
+		h.routers = nil // at a boot they come late
+		h.restart(t)
+	}
+}
+
+// A router that comes later is none of the containers' either.
+func TestRouterThatComesLater(t *testing.T) {
+	h := newHost(t)
+	h.routers["eth0"] = []netip.Addr{ip("192.168.1.254")}
+	_, err := lan(t, h)
+	must(t, err)
+	h.routers["eth0"] = []netip.Addr{ip("192.168.1.1")}
+	h.engine.RoutesChanged(t.Context())
+	if got := next(t, h, "192.168.1.0/24"); got != ip("192.168.1.2") {
+		t.Errorf("a container gets %s, want the first that is no router's", got)
 	}
 }
 

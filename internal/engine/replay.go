@@ -39,12 +39,8 @@ func (e *Engine) Replay(ctx context.Context) error {
 		if p.OnLink && n != nil {
 			e.wantRefill(id)
 		}
-		if n != nil && !n.isRouted() {
-			if err := e.avoidOthers(ctx, p, n.upstream()); err != nil {
-				e.Log.Error("addresses that containers must not have", "network", n.ID, "err", err)
-			}
-		}
 	}
+	e.avoidAllOthers(ctx)
 	return nil
 }
 

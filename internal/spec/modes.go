@@ -216,10 +216,13 @@ func (r HostRouters) Of(v6 bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// In is the first that is of a prefix; zero: none.
-func (r HostRouters) In(p netip.Prefix) netip.Addr {
-	if i := slices.IndexFunc(r, p.Contains); i >= 0 {
-		return r[i]
+// AllIn are those that are of a prefix, each once.
+func (r HostRouters) AllIn(p netip.Prefix) []netip.Addr {
+	var in []netip.Addr
+	for _, a := range r {
+		if p.Contains(a) && !slices.Contains(in, a) {
+			in = append(in, a)
+		}
 	}
-	return netip.Addr{}
+	return in
 }

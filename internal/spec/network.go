@@ -38,6 +38,9 @@ type Subnet struct {
 	// Of networks on a parent, without a bridge.
 	Router netip.Addr `json:"router,omitzero"` // the upstream router that the user named; zero: found out
 	Host   netip.Addr `json:"host,omitzero"`   // the host's own address, with host_access
+	// Routers are those of Prefix that were known when the network was made. After
+	// a boot they may not be known yet, and are no container's all the same.
+	Routers []netip.Addr `json:"routers,omitempty"`
 }
 
 // Phase says how far an operation on a journaled object had come, so that a
