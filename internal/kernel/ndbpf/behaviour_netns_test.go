@@ -30,6 +30,8 @@ func TestFastPathSettles(t *testing.T) {
 		t.Run(path, func(t *testing.T) {
 			l := newLab(t, path, ndproxy.Knobs{})
 			l.add(t, leased)
+			// Until the link has an address of its own, package ndproxy answers.
+			eventually(t, "answers have a source", func() bool { return l.conn.Load().LinkLocal().IsValid() })
 			us := [6]byte(parseMAC(t, mac(t, l.self, "eth0")))
 			bare := multicastTo(target)
 			bare.options = nil
