@@ -30,12 +30,20 @@ type conversation struct {
 	err     error
 }
 
-// converse starts a conversation with the echo server at an address.
+// converse starts a conversation with the echo server at an address, as soon as
+// that is up.
 func converse(t *testing.T, from *testnet.Host, address string) *conversation {
 	t.Helper()
-	conn, err := from.DialContext(t.Context(), "tcp", address)
-	if err != nil {
-		t.Fatal(err)
+	var conn net.Conn
+	var err error
+	for deadline := time.Now().Add(3 * fetchTimeout); ; time.Sleep(50 * time.Millisecond) {
+		conn, err = from.DialContext(t.Context(), "tcp", address)
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 	c := &conversation{address: address, conn: conn, stop: make(chan struct{}), ended: make(chan struct{})}
 	go func() {
