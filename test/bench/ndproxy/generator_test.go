@@ -181,7 +181,7 @@ const rounds = 6
 // best is the round with the most answers by the clock and, on its own, the one
 // with the most answers for the processor time of who answers: of the process
 // pid, or of the generator's own thread, in which the kernel answers.
-func (g *generator) best(t testing.TB, frames [][]byte, d time.Duration, pid int) (asked, answered, perCPU float64, err error) {
+func (g *generator) best(t testing.TB, frames [][]byte, d time.Duration, pid, rounds int) (asked, answered, perCPU float64, err error) {
 	for range rounds {
 		spent := func() time.Duration {
 			if pid != 0 {
@@ -190,12 +190,12 @@ func (g *generator) best(t testing.TB, frames [][]byte, d time.Duration, pid int
 			return threadTime()
 		}
 		before := spent()
-		a, n, err := g.throughput(frames, d/rounds)
+		a, n, err := g.throughput(frames, d/time.Duration(rounds))
 		if err != nil {
 			return 0, 0, 0, err
 		}
 		if cpu := (spent() - before).Seconds(); cpu > 0 {
-			perCPU = max(perCPU, n*(d/rounds).Seconds()/cpu)
+			perCPU = max(perCPU, n*(d.Seconds()/float64(rounds))/cpu)
 		}
 		if n > answered || asked == 0 {
 			asked, answered = a, n

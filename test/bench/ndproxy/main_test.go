@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -89,12 +90,15 @@ func TestBench(t *testing.T) {
 	if err != nil {
 		t.Fatalf("run make build first: %v", err)
 	}
-	rep := &report{}
+	rep := &report{growth: map[string]float64{}}
 	t.Run("generator", rep.generator)
+	for _, s := range subjects[:2] {
+		t.Run(s.name+"/in turn", func(t *testing.T) { rep.growth[s.name] = growth(t, s) })
+	}
 	for _, s := range subjects {
 		for _, n := range s.sizes {
 			t.Run(fmt.Sprintf("%s/%d", s.name, n), func(t *testing.T) {
-				r := newRig(t)
+				r := newRig(t, testnet.Self(t), testnet.New(t, "up"))
 				pid, added := s.start(t, r, n)
 				var spent time.Duration
 				if pid != 0 {
@@ -112,8 +116,8 @@ func TestBench(t *testing.T) {
 	rep.write(t)
 }
 
-func newRig(t *testing.T) *rig {
-	r := &rig{self: testnet.Self(t), up: testnet.New(t, "up")}
+func newRig(t *testing.T, self, up *testnet.Host) *rig {
+	r := &rig{self: self, up: up}
 	testnet.Connect(t, r.self, "eth0", r.up, "lan0")
 	r.self.Run(t, "ip", "addr", "add", "2001:db8::1/64", "dev", "eth0", "nodad")
 	r.up.Run(t, "ip", "addr", "add", asker.String()+"/64", "dev", "lan0", "nodad")
@@ -123,12 +127,64 @@ func newRig(t *testing.T) *rig {
 	r.self.Run(t, "ip", "link", "set", "inside", "up")
 	r.self.Run(t, "ip", "route", "add", "2001:db8:1::/64", "dev", "inside")
 	time.Sleep(100 * time.Millisecond) // addresses come into use
-	device, err := net.InterfaceByName("eth0")
+	var device *net.Interface
+	var err error
+	self.Do(t, func() { device, err = net.InterfaceByName("eth0") })
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.mac = [6]byte(device.HardwareAddr)
 	return r
+}
+
+// growth is by how much a second of processor time brings more answers at the size
+// with the most than at that with the fewest. All sizes run at once and are asked in
+// turn, so that a processor that others slow down does not pass for a slow program.
+func growth(t *testing.T, s subject) float64 {
+	const turns = 12
+	type running struct {
+		g    *generator
+		r    *rig
+		live [][]byte
+		pid  int
+		best float64
+	}
+	var all []*running
+	for i, n := range s.sizes {
+		r := newRig(t, testnet.New(t, fmt.Sprint("self", i)), testnet.New(t, fmt.Sprint("up", i)))
+		one := &running{r: r}
+		if pid, _ := s.start(t, r, n); !strings.Contains(s.name, "eBPF") {
+			one.pid = pid
+		}
+		var err error
+		r.up.Do(t, func() { one.g, err = newGenerator("lan0", r.mac) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(one.g.close)
+		one.live = one.g.targets(0, n, false)
+		all = append(all, one)
+	}
+	for range turns {
+		for _, one := range all {
+			var perCPU float64
+			var err error
+			one.r.up.Do(t, func() {
+				defer pin()()
+				_, _, perCPU, err = one.g.best(t, one.live, flooding/turns, one.pid, 1)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			one.best = max(one.best, perCPU)
+		}
+	}
+	least, most := math.Inf(1), 0.0
+	for i, one := range all {
+		t.Logf("%d addresses: %s answers per processor second", s.sizes[i], rate(one.best))
+		least, most = min(least, one.best), max(most, one.best)
+	}
+	return most / least
 }
 
 // measure fills a cell in.
@@ -151,7 +207,7 @@ func (r *rig) measure(t *testing.T, c *cell, s subject, pid int) {
 			return
 		}
 		c.P50, c.P99 = quantile(times, 0.5), quantile(times, 0.99)
-		if c.Asked, c.Answered, c.PerCPU, err = g.best(t, live, flooding, answerer); err != nil {
+		if c.Asked, c.Answered, c.PerCPU, err = g.best(t, live, flooding, answerer, rounds); err != nil {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
