@@ -23,7 +23,7 @@ import (
 // A lease is found by multicast, and nothing else.
 func TestResolution(t *testing.T) {
 	l := newLab(t)
-	l.findsLeases(t, l.resolve)
+	l.findsLeases(t, l.up.Resolve)
 }
 
 // The same as ndisc6 sees it, on a link without a link-local address: ndisc6 1.0.5
@@ -32,24 +32,24 @@ func TestResolution(t *testing.T) {
 func TestResolutionByNdisc6(t *testing.T) {
 	l := newLab(t)
 	l.self.Run(t, "ip", "-6", "addr", "flush", "dev", "eth0")
-	l.findsLeases(t, l.ndisc6)
+	l.findsLeases(t, l.up.NDisc6)
 }
 
-func (l *lab) findsLeases(t *testing.T, find func(t *testing.T, addr string) string) {
+func (l *lab) findsLeases(t *testing.T, find func(t testing.TB, addr, link string) string) {
 	l.add(t, leased)
-	if got := find(t, leased); got != l.mac(t) {
-		t.Errorf("leased address: upstream is told %q, want %s", got, l.mac(t))
+	if got := find(t, leased, "lan0"); got != l.self.MAC(t, "eth0") {
+		t.Errorf("leased address: upstream is told %q, want %s", got, l.self.MAC(t, "eth0"))
 	}
-	if got := find(t, unknown); got != "" {
+	if got := find(t, unknown, "lan0"); got != "" {
 		t.Errorf("unknown target: upstream is told %q", got)
 	}
 	l.proxy.Add("eth0", netip.MustParseAddr("2001:db8::7"))
 	l.proxy.Remove("eth0", netip.MustParseAddr(leased))
-	if got := find(t, leased); got != "" {
+	if got := find(t, leased, "lan0"); got != "" {
 		t.Errorf("removed lease: upstream is told %q", got)
 	}
-	if got := find(t, "2001:db8::7"); got != l.mac(t) {
-		t.Errorf("added lease: upstream is told %q, want %s", got, l.mac(t))
+	if got := find(t, "2001:db8::7", "lan0"); got != l.self.MAC(t, "eth0") {
+		t.Errorf("added lease: upstream is told %q, want %s", got, l.self.MAC(t, "eth0"))
 	}
 	counters := l.status().Counters
 	if counters["solicited"] != 2 || counters["unknown_target"] < 2 {
@@ -71,7 +71,7 @@ func TestLinuxNeighbour(t *testing.T) {
 	}
 	eventually(t, "the neighbor is probed", func() bool { entry(); return l.status().Counters["probed"] >= 2 })
 	eventually(t, "the neighbor is REACHABLE after a probe", func() bool { return strings.HasSuffix(entry(), "REACHABLE") })
-	if got, want := entry(), "lladdr "+l.mac(t)+" router"; !strings.Contains(got, want) {
+	if got, want := entry(), "lladdr "+l.self.MAC(t, "eth0")+" router"; !strings.Contains(got, want) {
 		t.Errorf("neighbor %q, want %q", got, want)
 	}
 	if n := l.status().Counters["solicited"]; n > 1 {
@@ -159,7 +159,7 @@ func TestLinkComesAndGoes(t *testing.T) {
 	l.self.Run(t, "ip", "link", "set", "eth0", "up")
 	l.proxy.LinkChanged("eth0")
 	l.healthy(t)
-	eventually(t, "answers after down and up", func() bool { return l.resolve(t, leased) == l.mac(t) })
+	eventually(t, "answers after down and up", func() bool { return l.up.Resolve(t, leased, "lan0") == l.self.MAC(t, "eth0") })
 
 	l.self.Run(t, "ip", "link", "del", "eth0")
 	l.degraded(t, "")
@@ -172,13 +172,13 @@ func TestLinkComesAndGoes(t *testing.T) {
 	if took := time.Since(began); took > 500*time.Millisecond {
 		t.Errorf("healed after %v: by the clock, not by the event", took)
 	}
-	if got := l.resolve(t, leased); got != l.mac(t) {
-		t.Errorf("new link: upstream is told %q, want %s", got, l.mac(t))
+	if got := l.up.Resolve(t, leased, "lan0"); got != l.self.MAC(t, "eth0") {
+		t.Errorf("new link: upstream is told %q, want %s", got, l.self.MAC(t, "eth0"))
 	}
 
 	l.self.Run(t, "ip", "link", "set", "eth0", "address", "02:00:00:00:00:77")
 	l.proxy.LinkChanged("eth0")
-	eventually(t, "answers with the new MAC", func() bool { return l.resolve(t, leased) == "02:00:00:00:00:77" })
+	eventually(t, "answers with the new MAC", func() bool { return l.up.Resolve(t, leased, "lan0") == "02:00:00:00:00:77" })
 }
 
 // Upstream routers learn a new lease at once (RFC 9131).
@@ -189,7 +189,7 @@ func TestAddAnnounces(t *testing.T) {
 	learned := func(addr string) {
 		t.Helper()
 		eventually(t, "upstream knows "+addr, func() bool {
-			return strings.Contains(l.up.Run(t, "ip", "neigh", "show", addr, "dev", "lan0"), l.mac(t)+" router STALE")
+			return strings.Contains(l.up.Run(t, "ip", "neigh", "show", addr, "dev", "lan0"), l.self.MAC(t, "eth0")+" router STALE")
 		})
 	}
 	l.add(t, leased)

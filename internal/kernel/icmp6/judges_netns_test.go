@@ -22,6 +22,7 @@ import (
 
 	"github.com/v6net/v6net/internal/ra"
 	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/testnet"
 )
 
 // full is an advertisement with all that radvd 2.19 knows, too.
@@ -144,7 +145,7 @@ func TestYieldsToRadvd(t *testing.T) {
 		{Prefix: netip.MustParsePrefix("2001:db8:4::/48"), Lifetime: 1800},
 	}})
 	// Sent by the host: in the container's own direction radvd is seen, too.
-	within(t, 20*time.Second, "our advertisement, after the others were listened for", func() bool {
+	testnet.Eventually(t, 20*time.Second, "our advertisement, after the others were listened for", func() bool {
 		m := heard()
 		if m == nil {
 			return false
@@ -183,7 +184,7 @@ func TestKeepsQuietBesideRadvd(t *testing.T) {
 	l.advertisers.Advertise(spec.Advertisement{Link: "br0", Routes: []spec.AdvertisedRoute{
 		{Prefix: netip.MustParsePrefix("2001:db8:3::/48"), Lifetime: 1800},
 	}})
-	within(t, 3*time.Second, "why nothing is announced", func() bool {
+	testnet.Eventually(t, 3*time.Second, "why nothing is announced", func() bool {
 		notes := l.advertisers.Status()[0].Notes
 		return len(notes) == 1 && strings.Contains(notes[0], "another program of this host")
 	})

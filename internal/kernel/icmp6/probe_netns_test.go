@@ -16,8 +16,8 @@ import (
 
 func TestProbe(t *testing.T) {
 	l := newLab(t)
-	addAddress(t, l.up, leased, "lan0")
-	addAddress(t, l.self, "2001:db8::8", "eth0")
+	l.up.AddAddress(t, leased+"/64", "lan0")
+	l.self.AddAddress(t, "2001:db8::8/64", "eth0")
 	inUse, free, own := netip.MustParseAddr(leased), netip.MustParseAddr(unknown), netip.MustParseAddr("2001:db8::8")
 
 	began := time.Now()

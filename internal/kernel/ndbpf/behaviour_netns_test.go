@@ -32,7 +32,7 @@ func TestFastPathSettles(t *testing.T) {
 			l.add(t, leased)
 			// Until the link has an address of its own, package ndproxy answers.
 			eventually(t, "answers have a source", func() bool { return l.conn.Load().LinkLocal().IsValid() })
-			us := [6]byte(parseMAC(t, mac(t, l.self, "eth0")))
+			us := [6]byte(parseMAC(t, l.self.MAC(t, "eth0")))
 			bare := multicastTo(target)
 			bare.options = nil
 			probe := bare
@@ -101,7 +101,7 @@ func TestKnobs(t *testing.T) {
 	t.Run("O=1", func(t *testing.T) {
 		onEach(t, ndproxy.Knobs{Override: true}, func(t *testing.T, l *lab, _ bool) {
 			l.add(t, leased)
-			us := [6]byte(parseMAC(t, mac(t, l.self, "eth0")))
+			us := [6]byte(parseMAC(t, l.self.MAC(t, "eth0")))
 			l.drain(t)
 			l.send(t, multicastTo(target).frame(t))
 			checkAnswer(t, l.advertisement(t, target), multicastTo(target), theAsker, us, linkLocalOf(t, l), true)
@@ -110,7 +110,7 @@ func TestKnobs(t *testing.T) {
 	t.Run("target as source", func(t *testing.T) {
 		onEach(t, ndproxy.Knobs{TargetAsSource: true}, func(t *testing.T, l *lab, fast bool) {
 			l.add(t, leased)
-			us := [6]byte(parseMAC(t, mac(t, l.self, "eth0")))
+			us := [6]byte(parseMAC(t, l.self.MAC(t, "eth0")))
 			l.drain(t)
 			l.send(t, multicastTo(target).frame(t))
 			checkAnswer(t, l.advertisement(t, target), multicastTo(target), theAsker, us, target, false)
@@ -122,7 +122,7 @@ func TestKnobs(t *testing.T) {
 	t.Run("delay", func(t *testing.T) {
 		onEach(t, ndproxy.Knobs{Delay: 200 * time.Millisecond}, func(t *testing.T, l *lab, _ bool) {
 			l.add(t, leased)
-			us := [6]byte(parseMAC(t, mac(t, l.self, "eth0")))
+			us := [6]byte(parseMAC(t, l.self.MAC(t, "eth0")))
 			l.drain(t)
 			var longest time.Duration
 			for range 20 {
@@ -172,14 +172,14 @@ func TestRateLimits(t *testing.T) {
 // Another host that answers for a lease is counted and shown, until the lease goes.
 func TestConflict(t *testing.T) {
 	onEach(t, ndproxy.Knobs{}, func(t *testing.T, l *lab, _ bool) {
-		addAddress(t, l.up, second, "lan0") // before it is leased
+		l.up.AddAddress(t, second+"/64", "lan0") // before it is leased
 		l.add(t, leased)
 		if got := l.status().Conflicts; len(got) != 0 {
 			t.Errorf("conflicts %v without any", got)
 		}
 		l.proxy.Add("eth0", netip.MustParseAddr(second)) // the probe finds it
 		eventually(t, "the conflict is shown", func() bool { return len(l.status().Conflicts) == 1 })
-		if got := l.status().Conflicts[0]; got.Address != netip.MustParseAddr(second) || got.HardwareAddr != mac(t, l.up, "lan0") || l.counters()["conflict"] == 0 {
+		if got := l.status().Conflicts[0]; got.Address != netip.MustParseAddr(second) || got.HardwareAddr != l.up.MAC(t, "lan0") || l.counters()["conflict"] == 0 {
 			t.Errorf("conflict %+v, counters %v", got, l.counters())
 		}
 		l.proxy.Remove("eth0", netip.MustParseAddr(second))
@@ -196,11 +196,11 @@ func TestJudges(t *testing.T) {
 		l.up.Sysctl(t, "net/ipv6/neigh/lan0/base_reachable_time_ms", "400")
 		l.up.Sysctl(t, "net/ipv6/neigh/lan0/delay_first_probe_time", "0")
 		l.add(t, leased)
-		us := mac(t, l.self, "eth0")
-		if got := l.resolve(t, leased); got != us {
+		us := l.self.MAC(t, "eth0")
+		if got := l.up.Resolve(t, leased, "lan0"); got != us {
 			t.Errorf("Linux learns %q of a lease, want %s", got, us)
 		}
-		if got := l.resolve(t, unknown); got != "" {
+		if got := l.up.Resolve(t, unknown, "lan0"); got != "" {
 			t.Errorf("Linux learns %q of an unknown target", got)
 		}
 		entry := func() string {
@@ -220,10 +220,10 @@ func TestJudges(t *testing.T) {
 		// ndisc6 1.0.5 takes no answer for a global target from a link-local source.
 		onEach(t, ndproxy.Knobs{TargetAsSource: true}, func(t *testing.T, l *lab, _ bool) {
 			l.add(t, leased)
-			if got, us := l.ndisc6(t, leased), mac(t, l.self, "eth0"); got != us {
+			if got, us := l.up.NDisc6(t, leased, "lan0"), l.self.MAC(t, "eth0"); got != us {
 				t.Errorf("ndisc6 is told %q, want %s", got, us)
 			}
-			if got := l.ndisc6(t, unknown); got != "" {
+			if got := l.up.NDisc6(t, unknown, "lan0"); got != "" {
 				t.Errorf("ndisc6 is told %q of an unknown target", got)
 			}
 		})
@@ -255,11 +255,11 @@ func TestKernelsOwnAreNotDisturbed(t *testing.T) {
 			l.self.Sysctl(t, "net/ipv6/conf/all/proxy_ndp", "0")
 		})
 		l.self.Run(t, "ip", "-6", "neigh", "add", "proxy", unknown, "dev", "eth0")
-		addAddress(t, l.self, "2001:db8::1", "eth0")
+		l.self.AddAddress(t, "2001:db8::1/64", "eth0")
 		l.add(t, leased)
-		us := mac(t, l.self, "eth0")
+		us := l.self.MAC(t, "eth0")
 		for _, addr := range []string{leased, unknown, "2001:db8::1"} {
-			if got := l.resolve(t, addr); got != us {
+			if got := l.up.Resolve(t, addr, "lan0"); got != us {
 				t.Errorf("%s is at %q, want %s", addr, got, us)
 			}
 		}
@@ -309,11 +309,11 @@ func TestPrefix(t *testing.T) {
 		p, q := netip.MustParsePrefix("2001:db8::a:0/112"), netip.MustParsePrefix("2001:db8::b:0/112")
 		l.proxy.AddPrefix("eth0", p)
 		l.healthy(t)
-		us := mac(t, l.self, "eth0")
+		us := l.self.MAC(t, "eth0")
 		check := func(want map[string]bool) {
 			t.Helper()
 			for addr, answered := range want {
-				if got := l.resolve(t, addr); (got == us) != answered {
+				if got := l.up.Resolve(t, addr, "lan0"); (got == us) != answered {
 					t.Errorf("%s is at %q, want an answer: %v", addr, got, answered)
 				}
 			}
@@ -340,16 +340,16 @@ func TestPrefix(t *testing.T) {
 func TestParentChanges(t *testing.T) {
 	onEach(t, ndproxy.Knobs{}, func(t *testing.T, l *lab, _ bool) {
 		l.add(t, leased)
-		us := func() string { return mac(t, l.self, "eth0") }
+		us := func() string { return l.self.MAC(t, "eth0") }
 		l.self.Run(t, "ip", "link", "set", "eth0", "down")
 		eventually(t, "degraded", func() bool { return strings.Contains(l.status().Error, "network is down") })
 		l.self.Run(t, "ip", "link", "set", "eth0", "up")
 		l.proxy.LinkChanged("eth0")
 		l.healthy(t)
-		eventually(t, "answers after down and up", func() bool { return l.resolve(t, leased) == us() })
+		eventually(t, "answers after down and up", func() bool { return l.up.Resolve(t, leased, "lan0") == us() })
 		l.self.Run(t, "ip", "link", "set", "eth0", "address", "02:00:00:00:00:77")
 		l.proxy.LinkChanged("eth0")
-		eventually(t, "answers with the new MAC", func() bool { return l.resolve(t, leased) == "02:00:00:00:00:77" })
+		eventually(t, "answers with the new MAC", func() bool { return l.up.Resolve(t, leased, "lan0") == "02:00:00:00:00:77" })
 		l.healthy(t)
 		l.self.Run(t, "ip", "link", "set", "eth0", "down")
 		eventually(t, "degraded", func() bool { return strings.Contains(l.status().Error, "network is down") })
@@ -361,7 +361,7 @@ func TestParentChanges(t *testing.T) {
 		l.proxy.LinkChanged("eth0")
 		l.proxy.LinkChanged("wan0")
 		time.Sleep(50 * time.Millisecond)
-		if got, want := l.resolve(t, leased), mac(t, l.self, "wan0"); got != want {
+		if got, want := l.up.Resolve(t, leased, "lan0"), l.self.MAC(t, "wan0"); got != want {
 			t.Errorf("after a rename %s is at %q, want %s", leased, got, want)
 		}
 	})
@@ -378,7 +378,7 @@ func TestOtherParents(t *testing.T) {
 			t.Run(kind+"/"+path, func(t *testing.T) {
 				l := &lab{self: testnet.Self(t), up: testnet.New(t, "up"), link: "wan0"}
 				testnet.Connect(t, l.self, "eth0", l.up, "lan0")
-				addAddress(t, l.up, "2001:db8::2", "lan0")
+				l.up.AddAddress(t, "2001:db8::2/64", "lan0")
 				for _, command := range add {
 					l.self.Run(t, strings.Fields(command)...)
 				}
@@ -388,13 +388,13 @@ func TestOtherParents(t *testing.T) {
 				l.self.Run(t, "ip", "link", "set", "wan0", "up")
 				l.run(t, path, ndproxy.Knobs{})
 				l.add(t, leased)
-				us := mac(t, l.self, "wan0")
-				eventually(t, "upstream learns the parent's MAC", func() bool { return l.resolve(t, leased) == us })
-				if got := l.resolve(t, unknown); got != "" {
+				us := l.self.MAC(t, "wan0")
+				eventually(t, "upstream learns the parent's MAC", func() bool { return l.up.Resolve(t, leased, "lan0") == us })
+				if got := l.up.Resolve(t, unknown, "lan0"); got != "" {
 					t.Errorf("unknown target is at %q", got)
 				}
 				if path != "packet" && l.settled()["solicited"] == 0 {
-					eventually(t, "the program answers", func() bool { l.resolve(t, leased); return l.settled()["solicited"] > 0 })
+					eventually(t, "the program answers", func() bool { l.up.Resolve(t, leased, "lan0"); return l.settled()["solicited"] > 0 })
 				}
 			})
 		}

@@ -205,7 +205,7 @@ func TestConformance(t *testing.T) {
 		t.Run(path, func(t *testing.T) {
 			l := newLab(t, path, ndproxy.Knobs{})
 			l.add(t, leased, second)
-			us := [6]byte(parseMAC(t, mac(t, l.self, "eth0")))
+			us := [6]byte(parseMAC(t, l.self.MAC(t, "eth0")))
 			linkLocal := linkLocalOf(t, l)
 			for _, row := range conformance {
 				t.Run(row.name, func(t *testing.T) {

@@ -5,16 +5,10 @@ package ndbpf
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/exec"
-	"strings"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -74,7 +68,7 @@ type lab struct {
 func newLab(t testing.TB, path string, knobs ndproxy.Knobs) *lab {
 	l := &lab{self: testnet.Self(t), up: testnet.New(t, "up"), link: "eth0"}
 	testnet.Connect(t, l.self, "eth0", l.up, "lan0")
-	addAddress(t, l.up, "2001:db8::2", "lan0")
+	l.up.AddAddress(t, "2001:db8::2/64", "lan0")
 	l.run(t, path, knobs)
 	return l
 }
@@ -82,13 +76,13 @@ func newLab(t testing.TB, path string, knobs ndproxy.Knobs) *lab {
 // run proxies by a path until the end of the test.
 func (l *lab) run(t testing.TB, path string, knobs ndproxy.Knobs) {
 	l.wire = l.open(t, "lan0")
-	l.capture(t)
+	l.up.Capture(t, "lan0", "icmp6 and (ip6[40] == 135 or ip6[40] == 136) or ip6 proto 44", "neighbor advertisement")
 	l.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
 		conn, slow, err := paths[path](ctx, link)
 		fast, _ := conn.(*Conn)
 		l.conn.Store(fast)
 		return conn, slow, err
-	}, knobs, slog.New(slog.NewTextHandler(testWriter{t}, nil)))
+	}, knobs, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- l.proxy.Run(ctx) }()
@@ -164,66 +158,6 @@ func (l *lab) drain(t testing.TB) {
 	}
 }
 
-func addAddress(t testing.TB, h *testnet.Host, addr, dev string) {
-	t.Helper()
-	h.Run(t, "ip", "addr", "add", addr+"/64", "dev", dev, "nodad")
-	eventually(t, addr+" is in use", func() bool {
-		return strings.Contains(h.Run(t, "ip", "-6", "route", "show", "table", "local", "dev", dev)+"\n", "local "+addr+" ")
-	})
-}
-
-// capture has tcpdump decode what goes over the cable into the test's log.
-func (l *lab) capture(t testing.TB) {
-	cmd := l.up.Command(context.Background(), "tcpdump", "-Z", "root", "--immediate-mode", "-nvve", "-i", "lan0", "icmp6 and (ip6[40] == 135 or ip6[40] == 136) or ip6 proto 44")
-	var log bytes.Buffer
-	out, in := io.Pipe()
-	started, copied := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(copied)
-		var once sync.Once
-		for b := make([]byte, 4096); ; {
-			n, err := out.Read(b)
-			if log.Len() < 1<<18 { // a flood is not kept
-				log.Write(b[:n])
-			}
-			if bytes.Contains(log.Bytes(), []byte("listening on")) {
-				once.Do(func() { close(started) })
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	cmd.Stdout, cmd.Stderr = in, in
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-started:
-	case <-time.After(5 * time.Second):
-		t.Error("tcpdump does not start")
-	}
-	t.Cleanup(func() {
-		time.Sleep(50 * time.Millisecond) // what was sent last is yet to be decoded
-		_ = cmd.Process.Signal(syscall.SIGINT)
-		_ = cmd.Wait()
-		_ = in.Close()
-		<-copied
-		text := log.String()
-		if len(text) > 1<<16 {
-			text = text[:1<<16] + "\n..."
-		}
-		t.Logf("on the cable:\n%s", text)
-		if strings.Contains(text, "neighbor advertisement") && strings.Contains(text, "bad icmp6 cksum") {
-			for line := range strings.Lines(text) {
-				if strings.Contains(line, "neighbor advertisement") && strings.Contains(line, "bad icmp6 cksum") {
-					t.Errorf("tcpdump finds a wrong checksum: %s", line)
-				}
-			}
-		}
-	})
-}
-
 // add leases addresses and waits until they are answered for by the path.
 func (l *lab) add(t testing.TB, addrs ...string) {
 	t.Helper()
@@ -271,44 +205,7 @@ func (l *lab) status() spec.ProxyStatus {
 
 func (l *lab) counters() map[string]uint64 { return l.status().Counters }
 
-// resolve has upstream's Linux look for addr, and returns the link-layer address
-// that it learns, or nothing.
-func (l *lab) resolve(t testing.TB, addr string) string {
-	t.Helper()
-	_ = l.up.Command(t.Context(), "ip", "neigh", "del", addr, "dev", "lan0").Run() // there may be none
-	// Nobody answers the ping; it makes Linux ask for the neighbor.
-	_ = l.up.Command(t.Context(), "ping", "-c", "1", "-W", "0.2", addr).Run()
-	_, after, _ := strings.Cut(l.up.Run(t, "ip", "neigh", "show", addr, "dev", "lan0"), "lladdr ")
-	mac, _, _ := strings.Cut(after, " ")
-	return mac
-}
-
-func (l *lab) ndisc6(t testing.TB, addr string) string {
-	t.Helper()
-	out, err := l.up.Command(t.Context(), "ndisc6", "-q", "-1", "-r", "1", "-w", "300", addr, "lan0").Output()
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		t.Fatalf("ndisc6 %s: %v", addr, err)
-	}
-	return strings.ToLower(strings.TrimSpace(string(out)))
-}
-
-func mac(t testing.TB, h *testnet.Host, link string) string {
-	t.Helper()
-	return strings.Fields(h.Run(t, "ip", "-br", "link", "show", link))[2]
-}
-
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 5 s: %s", what)
-		}
-	}
-}
-
-type testWriter struct{ t testing.TB }
-
-func (w testWriter) Write(b []byte) (int, error) {
-	w.t.Log(strings.TrimSpace(string(b)))
-	return len(b), nil
+	testnet.Eventually(t, 5*time.Second, what, ok)
 }
