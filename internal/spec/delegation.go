@@ -20,3 +20,18 @@ type Delegation struct {
 	// Origin says who lent it, for people: "server 00:03:…", "DigitalOcean's metadata".
 	Origin string `json:"origin"`
 }
+
+// SourceOnLink names one source on one link: what runs to have prefixes lent.
+type SourceOnLink struct {
+	Source Source `json:"source"`
+	Link   string `json:"link"`
+}
+
+// DelegationStatus is how a source fares on a link.
+type DelegationStatus struct {
+	SourceOnLink
+	State       string       `json:"state"` // in words: soliciting, bound, renewing, …
+	Since       time.Time    `json:"since"`
+	Error       string       `json:"error,omitempty"` // what went wrong last, for people
+	Delegations []Delegation `json:"delegations"`
+}

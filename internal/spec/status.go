@@ -16,6 +16,8 @@ type Status struct {
 	Proxies  []ProxyStatus      `json:"proxies"`
 	Parents  []AdvertiserStatus `json:"parents,omitempty"` // routes told to parent links, and routers heard there
 	Sysctls  []SysctlStatus     `json:"sysctls"`
+	// Delegations are what sources have lent to this host, or try to.
+	Delegations []DelegationStatus `json:"delegations,omitempty"`
 }
 
 // NetworkStatus is one network with its endpoints.
@@ -78,6 +80,13 @@ func (s NetworkStatus) MarshalJSON() ([]byte, error) {
 func (s ProxyStatus) MarshalJSON() ([]byte, error) {
 	s.Addresses, s.Counters = list(s.Addresses), counters(s.Counters)
 	type plain ProxyStatus
+	return json.Marshal(plain(s))
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s DelegationStatus) MarshalJSON() ([]byte, error) {
+	s.Delegations = list(s.Delegations)
+	type plain DelegationStatus
 	return json.Marshal(plain(s))
 }
 
