@@ -38,6 +38,7 @@ var ours = map[string][]string{
 	"internal/kernel/conntrack": {"internal/firewall"},
 	"internal/kernel/link":      {"internal/spec", "internal/kernel/dump", "internal/kernel/rtnl"},
 	"internal/kernel/route":     {"internal/kernel/dump", "internal/kernel/rtnl"},
+	"internal/kernel/dhcp6":     {"internal/kernel/dump", "internal/kernel/rtnl"},
 	"internal/kernel/icmp6":     {"ndproxy", "internal/kernel/dump", "internal/kernel/rtnl", "internal/ra"},
 	"internal/kernel/ndbpf":     {"ndproxy", "internal/kernel/icmp6", "internal/kernel/rtnl"},
 	"internal/kernel/sandbox":   {"internal/kernel/dump", "internal/kernel/netns", "internal/kernel/rtnl", "internal/kernel/sysctl"},
@@ -56,6 +57,7 @@ var fenced = []struct {
 	{"github.com/mdlayher/netlink", []string{"internal/kernel"}},
 	{"github.com/cilium/ebpf", []string{"internal/kernel"}},
 	{"golang.org/x/sys", []string{"internal/kernel", "internal/testnet", "internal/testengine"}},
+	{"github.com/insomniacslk/dhcp", []string{"internal/prefix/pd"}},
 	{"go.etcd.io/bbolt", []string{"internal/store"}},
 	{"github.com/docker", []string{"driver", "internal/testengine", "test"}},
 }

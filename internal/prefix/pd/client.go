@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
@@ -35,6 +36,7 @@ type Config struct {
 type Client struct {
 	config  Config
 	changed chan struct{} // the link
+	hurried atomic.Bool   // no waiting before the next Solicit
 	report  func(spec.DelegationReport)
 
 	// Of the goroutine that calls Run, and then Release.
@@ -82,6 +84,12 @@ func (c *Client) LinkChanged() {
 	case c.changed <- struct{}{}:
 	default: // it is known already
 	}
+}
+
+// Ask says that somebody waits for a prefix: a server is looked for at once.
+func (c *Client) Ask() {
+	c.hurried.Store(true)
+	c.LinkChanged()
 }
 
 // Run has prefixes delegated until ctx ends, and reports every change. What is lent

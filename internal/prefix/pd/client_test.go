@@ -541,6 +541,33 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// Who waits is answered at once, also by no, however long the client has been at it.
+func TestSomebodyWaits(t *testing.T) {
+	run(t, Config{}, func(l *lab) {
+		l.answer = lender(serverA, pd(1, 0, 0, code(iana.StatusNoPrefixAvail, "")))
+		l.pass(3 * time.Hour)
+		l.kinds()
+		for range 2 {
+			l.client.Ask()
+			l.pass(0)
+			l.wantKinds(solicit)
+			if !l.now().Answered {
+				t.Error("no answer")
+			}
+		}
+		l.answer = nil
+		l.client.Ask()
+		l.pass(0)
+		if l.now().Answered {
+			t.Error("an answer of before is taken for one")
+		}
+		l.answer = lender(serverA, rapid, hour("2001:db8:a::/56"))
+		l.client.Ask()
+		l.pass(1200 * time.Millisecond)
+		l.wantState(stateBound, "2001:db8:a::/56")
+	})
+}
+
 func TestLinkChanges(t *testing.T) {
 	run(t, Config{}, func(l *lab) {
 		l.pass(3 * time.Hour)

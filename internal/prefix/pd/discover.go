@@ -23,9 +23,9 @@ const (
 func (c *Client) discover(ctx context.Context) {
 	rest := leastRest
 	for ctx.Err() == nil {
-		c.moved = false
+		c.moved, c.said.Answered = false, false
 		c.say(stateSoliciting)
-		if c.calm && !c.pause(ctx, upTo(solicitMaxDelay)) {
+		if hurried := c.hurried.Swap(false); c.calm && !hurried && !c.pause(ctx, upTo(solicitMaxDelay)) {
 			return
 		}
 		c.calm = true
