@@ -16,7 +16,7 @@ func TestUnreachable(t *testing.T) {
 	script(t, self, `-6 route add default via fe80::1 dev eth0
 		-6 route add unreachable 2001:db8:f::/48
 		address add 2001:db8:1::1/64 dev eth1 nodad`)
-	t.Cleanup(func() { self.Run(t, "ip", "-6", "route", "del", "unreachable", "2001:db8:f::/48") })
+	t.Cleanup(func() { _ = self.Command(ctx, "ip", "-6", "route", "del", "unreachable", "2001:db8:f::/48").Run() })
 	lent := netip.MustParsePrefix("2001:db8:1::/56")
 	exact := netip.MustParsePrefix("2001:db8:1::/64")
 	for range 2 { // the second time is no change
