@@ -103,6 +103,20 @@ func TestRapidCommit(t *testing.T) {
 	})
 }
 
+// A server may refuse by a Reply, too, where it would have lent by one: Kea does.
+func TestRapidRefusal(t *testing.T) {
+	run(t, Config{}, func(l *lab) {
+		l.answer = func(m *message) {
+			m.reply(dhcpv6.MessageTypeReply, serverA, rapid, pd(1, 0, 0, code(iana.StatusNoPrefixAvail, "")))
+		}
+		l.pass(0)
+		l.wantState(stateSoliciting)
+		if got := l.now(); !got.Answered || !strings.Contains(got.Error, "NoPrefixAvail") {
+			t.Errorf("report %+v, want an answer: NoPrefixAvail", got)
+		}
+	})
+}
+
 func TestServerPreference(t *testing.T) {
 	for _, test := range []struct {
 		name           string

@@ -65,11 +65,14 @@ func (c *Client) solicit(ctx context.Context) (best answer, bound bool, err erro
 		if a.solicitMost > 0 {
 			c.solicitMost = a.solicitMost // also of an offer that is of no use (§18.2.9)
 		}
-		if a.reply {
-			bound = a.rapid && c.bind(a, time.Now())
-			return bound
+		if a.reply && !a.rapid {
+			return false // of what was not asked for (§18.2.10)
 		}
-		if !a.status.ok() || a.live(c.config.IAID) == 0 {
+		if a.reply && c.bind(a, time.Now()) {
+			bound = true
+			return true
+		}
+		if a.reply || !a.status.ok() || a.live(c.config.IAID) == 0 {
 			c.refuse(a.refusal(c.config.IAID))
 			return false
 		}

@@ -38,6 +38,7 @@ type runner struct {
 	status   spec.DelegationStatus
 	lease    spec.DelegationLease
 	answered bool
+	asked    time.Time     // when somebody was last given the source's full attention
 	changed  chan struct{} // closed at the next report
 }
 
@@ -49,7 +50,7 @@ func newRunner(s *Supervisor, at spec.SourceOnLink, source Source, before spec.D
 	return &runner{
 		supervisor: s, at: at, source: source, turn: s.turns[at],
 		news: make(chan struct{}, 1), done: make(chan struct{}), changed: make(chan struct{}),
-		wanted: wanted, abandon: abandon, lease: before,
+		wanted: wanted, abandon: abandon, lease: before, asked: time.Now(),
 		status: spec.DelegationStatus{SourceOnLink: at, State: "starting", Since: time.Now()},
 	}
 }
@@ -193,12 +194,16 @@ func (r *runner) current() spec.DelegationStatus {
 	return status
 }
 
-// await waits for what Delegated answers. A source that has run for long without a
-// prefix is asked to look for one now.
-func (r *runner) await(ctx context.Context, known bool) ([]spec.Delegation, error) {
+// askAgain is how long an answer that there is no prefix holds, and how long a source
+// is left alone to find one.
+const askAgain = 5 * time.Second
+
+// await waits for what Delegated answers. A source that has run for some time without
+// a prefix is asked to look for one now.
+func (r *runner) await(ctx context.Context) ([]spec.Delegation, error) {
 	r.mu.Lock()
-	if known && len(r.status.Delegations) == 0 && r.answered {
-		r.answered = false
+	if now := time.Now(); len(r.status.Delegations) == 0 && now.Sub(r.asked) >= askAgain {
+		r.answered, r.asked = false, now
 		r.source.Ask()
 	}
 	r.mu.Unlock()

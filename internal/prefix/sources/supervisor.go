@@ -121,7 +121,7 @@ func (s *Supervisor) Delegated(ctx context.Context, source spec.Source, link str
 		if err != nil {
 			return nil, err
 		}
-		return r.await(ctx, known)
+		return r.await(ctx)
 	}
 }
 

@@ -240,6 +240,10 @@ func TestDelegatedSaysWhyNot(t *testing.T) {
 			s := l.source(0)
 			s.tell <- spec.DelegationReport{State: "soliciting", Error: "NoPrefixAvail", Answered: true}
 			synctest.Wait()
+			if _, err := l.delegated(time.Minute, spec.SourcePD, "eth0"); err == nil || s.wasAsked() > 0 {
+				t.Errorf("Delegated = %v, and the source was asked %d times: the answer is fresh", err, s.wasAsked())
+			}
+			time.Sleep(askAgain)
 			began = time.Now()
 			go func() {
 				for s.wasAsked() == 0 {
