@@ -25,7 +25,9 @@ import (
 	"github.com/v6net/v6net/internal/kernel/sysctl"
 	"github.com/v6net/v6net/internal/kernel/watch"
 	"github.com/v6net/v6net/internal/netavark"
+	"github.com/v6net/v6net/internal/prefix/sources"
 	"github.com/v6net/v6net/internal/ra"
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/store"
 	"github.com/v6net/v6net/ndproxy"
 )
@@ -82,6 +84,7 @@ type daemon struct {
 	routes      *route.Handle
 	announce    *icmp6.Announcer
 	guard       raguard.Guard
+	sources     *sources.Supervisor
 }
 
 func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, err error) {
@@ -106,6 +109,9 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return d, fmt.Errorf("which boot of the machine this is: %w", err)
+	}
+	if d.sources, err = newSources(journal, strings.TrimSpace(string(boot)), d.lent(log), log); err != nil {
+		return d, err
 	}
 	d.engine, err = engine.New(engine.Config{
 		Version:     version,
@@ -159,6 +165,7 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	}
 	tasks.Go(func() error { return d.proxy.Run(ctx) })
 	tasks.Go(func() error { return d.advertisers.Run(ctx) })
+	tasks.Go(func() error { return d.sources.Run(ctx) })
 	if err := d.engine.Replay(ctx); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", err), events.Close())
 	}
@@ -202,17 +209,34 @@ func (c daemonCommand) listen() (plugin, operator net.Listener, err error) {
 	return plugin, operator, nil
 }
 
+// lent passes on what sources lend.
+func (d *daemon) lent(log *slog.Logger) sources.Changed {
+	return func(_ context.Context, source spec.Source, link string, lent []spec.Delegation) {
+		log.Debug("lent", "source", source, "link", link, "prefixes", len(lent))
+	}
+}
+
 // observe passes on what the kernel says.
 func (d *daemon) observe(ctx context.Context) func(watch.Event) {
+	down := map[string]bool{} // links; many a change of one that is up is not of what is behind it
 	return func(ev watch.Event) {
 		switch {
 		case ev.Kind == watch.Resync:
 			d.engine.Resync(ctx)
 		case ev.Kind == watch.Link:
 			d.engine.LinkChanged(ctx, ev.Link, ev.Up, ev.Deleted)
+			if ev.Up && down[ev.Link] {
+				d.sources.LinkChanged(ev.Link)
+			}
+			if delete(down, ev.Link); !ev.Up && !ev.Deleted {
+				down[ev.Link] = true
+			}
 		case ev.Kind == watch.Address && ev.Prefix.Addr().IsLinkLocalUnicast():
 			d.proxy.LinkChanged(ev.Link) // what they advertise comes from that address
 			d.advertisers.LinkChanged(ev.Link)
+			if !ev.Deleted {
+				d.sources.LinkChanged(ev.Link)
+			}
 		case ev.Kind == watch.Route && ev.Prefix.Bits() == 0:
 			d.engine.RoutesChanged(ctx)
 		}

@@ -84,10 +84,40 @@ func printStatus(w io.Writer, s spec.Status) error {
 		printAdvertiser(p, a)
 		printRouters(p, a.Routers)
 	}
+	for _, d := range s.Delegations {
+		printDelegations(p, d)
+	}
 	for _, setting := range s.Sysctls {
 		p("\nSYSCTL %s\twas %s, put back with the last network", setting.Key, setting.Original)
 	}
 	return out.Flush()
+}
+
+// printDelegations writes what a source has lent.
+func printDelegations(p func(format string, args ...any), d spec.DelegationStatus) {
+	p("\nSOURCE %s on %s\t%s since %s", d.Source, d.Link, d.State, d.Since.Format(time.DateTime))
+	if d.Error != "" {
+		p("  ERROR\t%s", d.Error)
+	}
+	for _, lent := range d.Delegations {
+		words := "routed to this host"
+		if lent.OnLink {
+			words = "on-link at " + lent.Parent
+		}
+		p("  lent %s\t%s, %s, by %s", lent.Prefix, words, untilWords(lent), lent.Origin)
+	}
+}
+
+// untilWords say until when a prefix is lent.
+func untilWords(d spec.Delegation) string {
+	words := "without end"
+	if !d.Valid.IsZero() {
+		words = "until " + d.Valid.Format(time.DateTime)
+	}
+	if !d.Preferred.IsZero() && !d.Preferred.After(time.Now()) {
+		words += " (deprecated)"
+	}
+	return words
 }
 
 // advertisedWords say what was last said on a network's link.

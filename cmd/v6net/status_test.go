@@ -35,6 +35,21 @@ func TestPrintStatus(t *testing.T) {
 			"this host 2001:db8:1::9",
 			"NETWORK bbbbbbbbbbbb ipvlan l3 on eth0.50, inbound open",
 		}},
+		{"sources that lend", spec.Status{Version: "1.2.3", Networks: []spec.NetworkStatus{{Network: spec.Network{ID: strings.Repeat("a", 64), Options: options}, Bridge: "v6naaaaaaaaaaaa"}},
+			Delegations: []spec.DelegationStatus{
+				{SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}, State: "renewing", Error: "no DHCPv6 server on eth0 answers",
+					Since: time.Date(2026, 11, 27, 1, 2, 3, 0, time.UTC), Delegations: []spec.Delegation{
+						{Prefix: prefix("2001:db8:a::/56"), Parent: "eth0", Preferred: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Valid: time.Date(2036, 11, 27, 2, 0, 0, 0, time.UTC), Origin: "DHCPv6 server 0003"},
+						{Prefix: prefix("2001:db8:b::/124"), Parent: "eth0", OnLink: true, Origin: "a cloud"},
+					}},
+			}}, []string{
+			"v6net 1.2.3",
+			"NETWORK aaaaaaaaaaaa bridge v6naaaaaaaaaaaa, inbound published",
+			"SOURCE pd on eth0 renewing since 2026-11-27 01:02:03",
+			"ERROR no DHCPv6 server on eth0 answers",
+			"lent 2001:db8:a::/56 routed to this host, until 2036-11-27 02:00:00 (deprecated), by DHCPv6 server 0003",
+			"lent 2001:db8:b::/124 on-link at eth0, without end, by a cloud",
+		}},
 		{"everything", spec.Status{
 			Version: "1.2.3",
 			Networks: []spec.NetworkStatus{

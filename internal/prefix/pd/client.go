@@ -24,7 +24,7 @@ type Config struct {
 	Link string
 	DUID []byte   // names this host to servers, for good (RFC 8415 §11)
 	IAID []uint32 // of the prefixes to ask for, one each, for good on this link (§12)
-	Bits int      // the longest prefix that is of use; zero: say nothing
+	Bits int      // the length of prefix to ask for, if there is one; zero: any
 	Boot string   // which boot of the machine this is
 	// Lease is what was lent before, and is still where its time has not ended.
 	Lease spec.DelegationLease
@@ -43,6 +43,7 @@ type Client struct {
 	lease       spec.DelegationLease
 	said        spec.DelegationReport
 	solicitMost time.Duration // SOL_MAX_RT
+	unhinted    bool          // servers lend nothing of the length that was asked for
 	sent        bucket
 	calm        bool // the host was just started, or its link: wait before the first message
 	moved       bool // the link may be another one

@@ -117,6 +117,30 @@ func TestRapidRefusal(t *testing.T) {
 	})
 }
 
+// A server that takes the hint for a demand is asked without one (RFC 8168).
+func TestHintThatIsRefused(t *testing.T) {
+	run(t, Config{Bits: 56}, func(l *lab) {
+		l.answer = func(m *message) {
+			if m.MessageType == solicit && len(m.Options.OneIAPD().Options.Prefixes()) > 0 {
+				m.reply(dhcpv6.MessageTypeAdvertise, serverA, pd(1, 0, 0, code(iana.StatusNoPrefixAvail, "")))
+				return
+			}
+			lender(serverA, option(dhcpv6.OptPreference(255)), hour("2001:db8:a::/64"))(m)
+		}
+		l.pass(1200 * time.Millisecond)
+		l.wantState(stateBound, "2001:db8:a::/64")
+		l.wantKinds(solicit, solicit, request)
+	})
+	// With none at all, that is known in little more than a second.
+	run(t, Config{Bits: 56}, func(l *lab) {
+		l.answer = lender(serverA, pd(1, 0, 0, code(iana.StatusNoPrefixAvail, "")))
+		l.pass(1200 * time.Millisecond)
+		if got := l.now(); !got.Answered || !strings.Contains(got.Error, "NoPrefixAvail") {
+			t.Errorf("report %+v, want an answer: NoPrefixAvail", got)
+		}
+	})
+}
+
 func TestServerPreference(t *testing.T) {
 	for _, test := range []struct {
 		name           string

@@ -35,15 +35,19 @@ func (c *Client) discover(ctx context.Context) {
 			bound = c.request(ctx, best.server, c.offered(best))
 		}
 		if bound {
+			c.unhinted = false // for the next time
 			return
 		}
-		if errors.Is(err, errMoved) || c.moved {
+		if errors.Is(err, errMoved) || errors.Is(err, errHint) || c.moved {
 			continue
 		}
 		c.rest(ctx, rest)
 		rest = min(2*rest, mostRest)
 	}
 }
+
+// errHint ends a discovery that is to go on without a hint.
+var errHint = errors.New("no server lends a prefix of the length that was asked for")
 
 // rest waits, unless the link changes.
 func (c *Client) rest(ctx context.Context, d time.Duration) {
@@ -59,6 +63,7 @@ func (c *Client) rest(ctx context.Context, d time.Duration) {
 // solicit finds the server to be asked, or is bound by a rapid commit.
 func (c *Client) solicit(ctx context.Context) (best answer, bound bool, err error) {
 	var offers []answer
+	refused := false
 	first := true // the first wait is for the best of all offers (§18.2.1)
 	q := question{kind: dhcpv6.MessageTypeSolicit, associations: c.wanted()}
 	err = c.exchange(ctx, q, timing{initial: solicitTimeout}, func(a answer) bool {
@@ -73,17 +78,28 @@ func (c *Client) solicit(ctx context.Context) (best answer, bound bool, err erro
 			return true
 		}
 		if a.reply || !a.status.ok() || a.live(c.config.IAID) == 0 {
-			c.refuse(a.refusal(c.config.IAID))
+			if refused = true; c.hint() > 0 {
+				c.fail(a.refusal(c.config.IAID))
+			} else {
+				c.refuse(a.refusal(c.config.IAID))
+			}
 			return false
 		}
 		offers = append(offers, a)
 		return !first || a.preference == 255
 	}, func() bool {
 		first = false
-		return len(offers) > 0
+		return len(offers) > 0 || refused && c.hint() > 0
 	})
 	if err != nil || bound {
 		return answer{}, bound, err
+	}
+	if len(offers) == 0 {
+		// Some servers take a length that they do not have for a reason to lend nothing,
+		// though it is a hint (RFC 8168 §3.2).
+		c.unhinted = true
+		c.hurried.Store(true)
+		return answer{}, false, errHint
 	}
 	return slices.MaxFunc(offers, c.better), false, nil
 }

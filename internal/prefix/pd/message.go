@@ -42,8 +42,16 @@ func (c *Client) message(q question, id dhcpv6.TransactionID, elapsed time.Durat
 	return m.ToBytes()
 }
 
+// hint is the length of prefix to ask for; zero: any.
+func (c *Client) hint() int {
+	if c.unhinted {
+		return 0
+	}
+	return c.config.Bits
+}
+
 // association is an IA_PD option. One without a prefix asks for any of the length
-// that is of use (§18.2.1, §21.22); T1 and T2 are the server's to say.
+// that is wanted (§18.2.1, §21.22); T1 and T2 are the server's to say.
 func (c *Client) association(kind dhcpv6.MessageType, a spec.Association) *dhcpv6.OptIAPD {
 	pd := &dhcpv6.OptIAPD{}
 	binary.BigEndian.PutUint32(pd.IaId[:], a.ID)
@@ -52,7 +60,7 @@ func (c *Client) association(kind dhcpv6.MessageType, a spec.Association) *dhcpv
 			IP: d.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(d.Prefix.Bits(), 128),
 		}})
 	}
-	if len(a.Delegations) == 0 && c.config.Bits > 0 && kind != dhcpv6.MessageTypeRelease {
+	if len(a.Delegations) == 0 && c.hint() > 0 && kind != dhcpv6.MessageTypeRelease {
 		pd.Options.Add(&dhcpv6.OptIAPrefix{Prefix: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(c.config.Bits, 128)}})
 	}
 	return pd
