@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net"
+	"os"
 
 	"github.com/v6net/v6net/internal/kernel/dhcp6"
+	"github.com/v6net/v6net/internal/prefix/cloud"
 	"github.com/v6net/v6net/internal/prefix/pd"
 	"github.com/v6net/v6net/internal/prefix/sources"
 	"github.com/v6net/v6net/internal/spec"
@@ -36,8 +40,25 @@ func newSources(journal *store.Store, boot string, changed sources.Changed, log 
 			Dial: func(ctx context.Context) (pd.Conn, error) { return dhcp6.Dial(ctx, link) },
 		}), nil
 	}
+	startCloud := func(link string, _ int, before spec.DelegationLease) (sources.Source, error) {
+		return cloud.New(cloud.Config{
+			Link: link, Lease: before, DMI: os.DirFS(dmiFolder),
+			MAC: func() (string, error) { return hardwareAddr(link) },
+		}), nil
+	}
 	return sources.New(sources.Config{
-		Starters: map[spec.Source]sources.Starter{spec.SourcePD: startPD},
+		Starters: map[spec.Source]sources.Starter{spec.SourcePD: startPD, spec.SourceCloud: startCloud},
 		Leases:   leases, Journal: journal, Changed: changed, Log: log,
 	}), nil
+}
+
+// dmiFolder is where the kernel shows what the firmware says of the machine.
+const dmiFolder = "/sys/class/dmi/id"
+
+func hardwareAddr(link string) (string, error) {
+	l, err := net.InterfaceByName(link)
+	if err != nil {
+		return "", fmt.Errorf("MAC address of %s: %w", link, err)
+	}
+	return l.HardwareAddr.String(), nil
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
 	"github.com/insomniacslk/dhcp/iana"
+
+	"github.com/v6net/v6net/internal/spec"
 )
 
 // Bounds of what a server may say.
@@ -21,11 +23,6 @@ const (
 	mostDUID     = 2 + 128 // RFC 8415 §11.1
 	leastDUID    = 2 + 1
 	mostText     = 200 // of a status message that is shown
-
-	// A shorter prefix is a whole provider's or more, and the unreachable route for
-	// it would cut this host off from others' networks; a longer one has no room for a
-	// pool (spec.MaxPoolBits6).
-	leastBits, mostBits = 32, 126
 )
 
 // forever is the lifetime, T1 or T2 that never ends (RFC 8415 §7.7).
@@ -204,10 +201,6 @@ func (a *answer) overlaps(g granted, l lent) bool {
 		slices.ContainsFunc(a.pds, func(g granted) bool { return slices.ContainsFunc(g.prefixes, clash) })
 }
 
-// lendable is what delegated prefixes are of: global unicast (RFC 4291 §2.4, as far
-// as IANA gives it out) and unique local addresses (RFC 4193).
-var lendable = []netip.Prefix{netip.MustParsePrefix("2000::/3"), netip.MustParsePrefix("fc00::/7")}
-
 // read reads an IA Prefix option. One whose preferred lifetime is longer than the
 // valid one is invalid, as is one that the server says is none (RFC 8415 §21.22).
 func read(p *dhcpv6.OptIAPrefix) (lent, bool) {
@@ -216,14 +209,11 @@ func read(p *dhcpv6.OptIAPrefix) (lent, bool) {
 	}
 	addr, ok := netip.AddrFromSlice(p.Prefix.IP)
 	bits, of := p.Prefix.Mask.Size()
-	if !ok || !addr.Is6() || of != 128 || bits < leastBits || bits > mostBits {
+	if !ok || of != 128 {
 		return lent{}, false
 	}
 	prefix := netip.PrefixFrom(addr, bits).Masked() // bits beyond the length say nothing (§21.22)
-	if !slices.ContainsFunc(lendable, func(l netip.Prefix) bool { return l.Contains(prefix.Addr()) }) {
-		return lent{}, false
-	}
-	return lent{prefix, p.PreferredLifetime, p.ValidLifetime}, true
+	return lent{prefix, p.PreferredLifetime, p.ValidLifetime}, spec.IsDelegable(prefix)
 }
 
 // granted is the association of that ID, if the answer has it.

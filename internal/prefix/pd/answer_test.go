@@ -61,7 +61,7 @@ func checkLease(t *testing.T, c *Client, now time.Time) {
 	}
 	for i, d := range lent {
 		switch {
-		case d.Prefix.Bits() < leastBits, d.Prefix.Bits() > mostBits, d.Prefix != d.Prefix.Masked(), !d.Prefix.Addr().IsGlobalUnicast():
+		case !spec.IsDelegable(d.Prefix), d.Prefix != d.Prefix.Masked(), !d.Prefix.Addr().IsGlobalUnicast():
 			t.Fatalf("lent %s", d.Prefix)
 		case !d.Valid.IsZero() && (!d.Valid.After(now) || d.Preferred.IsZero() || d.Preferred.After(d.Valid)):
 			t.Fatalf("preferred until %v, valid until %v", d.Preferred, d.Valid)
