@@ -77,7 +77,7 @@ func (c *Conn) Send(message []byte) error {
 	var failed error
 	if err := raw.Write(func(fd uintptr) (done bool) {
 		failed = unix.Sendto(int(fd), p, 0, &to)
-		return failed != unix.EAGAIN && failed != unix.EINTR //nolint:errorlint // of the system call itself
+		return failed != unix.EAGAIN && failed != unix.EINTR
 	}); err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (c *Conn) Receive(b []byte) (n int, from netip.Addr, err error) {
 		var failed error
 		if err := raw.Read(func(fd uintptr) (done bool) {
 			got, oobn, _, _, failed = unix.Recvmsg(int(fd), buffer, c.oob, 0)
-			return failed != unix.EAGAIN && failed != unix.EINTR //nolint:errorlint // of the system call itself
+			return failed != unix.EAGAIN && failed != unix.EINTR
 		}); err != nil {
 			return 0, netip.Addr{}, err
 		}

@@ -2,7 +2,13 @@ package pd
 
 import (
 	"bytes"
+	"encoding/hex"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +29,13 @@ func FuzzAnswer(f *testing.F) {
 		ask.bytes(dhcpv6.MessageTypeAdvertise, serverA, option(&dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionSolMaxRT, OptionData: []byte{0, 0, 0, 99}})),
 	} {
 		f.Add(seed)
+	}
+	for _, b := range captured(f) {
+		copy(b[1:], ask.TransactionID[:])
+		if i := bytes.Index(b, []byte{0, 1, 0, byte(len(clientDUID)), 0, 4}); i > 0 {
+			copy(b[i+4:], clientDUID)
+		}
+		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a, err := parse(b, ask.TransactionID, clientDUID)
@@ -75,6 +88,54 @@ func checkLease(t *testing.T, c *Client, now time.Time) {
 	renew, rebind := c.due()
 	if !renew.IsZero() && renew.Before(now.Add(leastRenew)) || !rebind.IsZero() && (renew.IsZero() || rebind.Before(renew)) {
 		t.Fatalf("to be renewed at %v, rebound at %v", renew, rebind)
+	}
+}
+
+// captured are answers of Kea 2.2 and ISC's dhcpd 4.4, by name.
+func captured(t testing.TB) map[string][]byte {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.hex")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d captured answers, %v", len(files), err)
+	}
+	all := map[string][]byte{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := hex.DecodeString(strings.TrimSpace(string(text)))
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		all[strings.TrimSuffix(filepath.Base(file), ".hex")] = b
+	}
+	return all
+}
+
+func TestAnswersOfRealServers(t *testing.T) {
+	kea := []byte{0, 3, 0, 1, 2, 0, 0, 0, 0, 0xaa}
+	isc := []byte{0, 1, 0, 1, 0x32, 0x9b, 0xa1, 0xa4, 0xce, 0x6f, 0xcf, 0x6a, 0xbc, 0x83}
+	is := func(p string, preferred, valid time.Duration) lent {
+		return lent{netip.MustParsePrefix(p), preferred * time.Second, valid * time.Second}
+	}
+	want := map[string]answer{
+		"kea-rapid-reply":       {reply: true, rapid: true, server: kea, pds: []granted{{id: 1, t1: 2 * time.Second, t2: 6 * time.Second, prefixes: []lent{is("2001:db8:100::/56", 20, 30)}}}},
+		"kea-renumbering-reply": {reply: true, server: kea, pds: []granted{{id: 1, t1: 2 * time.Second, t2: 5 * time.Second, prefixes: []lent{is("2001:db8:200::/56", 40, 60), is("2001:db8:100::/56", 0, 0)}}}},
+		"kea-refusal":           {reply: true, rapid: true, server: kea, pds: []granted{{id: 1, status: status{iana.StatusNoPrefixAvail, "Sorry, no prefixes could be allocated."}}}},
+		"kea-release-reply":     {reply: true, server: kea, status: status{text: "Summary status for all processed IA_NAs"}, pds: []granted{{id: 1, status: status{text: "Lease released. Thank you, please come again."}}}},
+		"isc-advertise":         {server: isc, pds: []granted{{id: 1, t1: 3 * time.Second, t2: 6 * time.Second, prefixes: []lent{is("2001:db8:100:ff00::/56", 40, 60)}}}},
+		"isc-renew-reply":       {reply: true, server: isc, pds: []granted{{id: 1, t1: 3 * time.Second, t2: 6 * time.Second, prefixes: []lent{is("2001:db8:100:ff00::/56", 37, 57)}}}},
+	}
+	for name, b := range captured(t) {
+		var options dhcpv6.Options
+		if err := options.FromBytes(b[4:]); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got, err := parse(b, dhcpv6.TransactionID(b[1:4]), content(options, dhcpv6.OptionClientID))
+		if err != nil || !reflect.DeepEqual(got, want[name]) {
+			t.Errorf("%s: %+v, %v\nwant %+v", name, got, err, want[name])
+		}
 	}
 }
 

@@ -377,7 +377,9 @@ func TestRestartGoesOn(t *testing.T) {
 			t.Errorf("released %d times, in the journal %v", l.source(0).released, l.journal)
 		}
 		cancel()
-		<-ran
+		if err := <-ran; err != nil {
+			t.Errorf("Run = %v", err)
+		}
 		l.wantChanges()
 		// What was lost while no daemon ran is told.
 		l.journal[pdOnEth0] = spec.DelegationLease{SourceOnLink: pdOnEth0, Associations: lent("2001:db8::/56").Lease.Associations}
