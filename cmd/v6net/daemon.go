@@ -218,18 +218,18 @@ func (d *daemon) lent(log *slog.Logger) sources.Changed {
 
 // observe passes on what the kernel says.
 func (d *daemon) observe(ctx context.Context) func(watch.Event) {
-	down := map[string]bool{} // links; many a change of one that is up is not of what is behind it
+	up := linksUp() // many a change of a link that is up is not of what is behind it
 	return func(ev watch.Event) {
 		switch {
 		case ev.Kind == watch.Resync:
 			d.engine.Resync(ctx)
 		case ev.Kind == watch.Link:
 			d.engine.LinkChanged(ctx, ev.Link, ev.Up, ev.Deleted)
-			if ev.Up && down[ev.Link] {
+			if ev.Up && !up[ev.Link] {
 				d.sources.LinkChanged(ev.Link)
 			}
-			if delete(down, ev.Link); !ev.Up && !ev.Deleted {
-				down[ev.Link] = true
+			if delete(up, ev.Link); ev.Up && !ev.Deleted {
+				up[ev.Link] = true
 			}
 		case ev.Kind == watch.Address && ev.Prefix.Addr().IsLinkLocalUnicast():
 			d.proxy.LinkChanged(ev.Link) // what they advertise comes from that address

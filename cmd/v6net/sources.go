@@ -62,3 +62,19 @@ func hardwareAddr(link string) (string, error) {
 	}
 	return l.HardwareAddr.String(), nil
 }
+
+// linksUp are the links that are up and have a carrier. Where the host does not say,
+// none are known to be.
+func linksUp() map[string]bool {
+	up := map[string]bool{}
+	links, err := net.Interfaces()
+	if err != nil {
+		return up
+	}
+	for _, l := range links {
+		if l.Flags&net.FlagUp != 0 && l.Flags&net.FlagRunning != 0 {
+			up[l.Name] = true
+		}
+	}
+	return up
+}
