@@ -43,6 +43,7 @@ type daemonCommand struct {
 	PodmanFolder  string     `help:"Where Podman keeps its networks: those of v6net that are deleted there are removed." default:"${podman_folder}" env:"V6NET_PODMAN_NETWORKS" placeholder:"DIR"`
 	SysctlRoot    string     `help:"Where net/… can be written." default:"/proc/sys" env:"V6NET_SYSCTL_ROOT" placeholder:"DIR"`
 	Proxy         proxyFlags `embed:"" prefix:"ndproxy-" envprefix:"V6NET_NDPROXY_"`
+	PD            pdFlags    `embed:"" prefix:"pd-" envprefix:"V6NET_PD_"`
 
 	LogLevel  string `help:"error, warn, info or debug." default:"info" env:"V6NET_LOG_LEVEL"`
 	LogFormat string `help:"text or json." default:"text" enum:"text,json" env:"V6NET_LOG_FORMAT"`
@@ -110,7 +111,7 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 	if err != nil {
 		return d, fmt.Errorf("which boot of the machine this is: %w", err)
 	}
-	if d.sources, err = newSources(journal, strings.TrimSpace(string(boot)), d.lent(log), log); err != nil {
+	if d.sources, err = newSources(journal, c.PD, strings.TrimSpace(string(boot)), d.lent(log), log); err != nil {
 		return d, err
 	}
 	d.engine, err = engine.New(engine.Config{

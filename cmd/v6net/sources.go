@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -15,13 +16,42 @@ import (
 	"github.com/v6net/v6net/internal/store"
 )
 
-// pdBits is the length of prefix that a DHCPv6 server is asked for, whatever one
-// network needs: the next networks are to have room in it. It is what most providers
-// lend (RIPE 690 §4.2), and a hint.
-const pdBits = 56
+// pdFlags are those of DHCPv6 prefix delegation. The length does not depend on what
+// one network needs, since the next ones are to have room in it.
+type pdFlags struct {
+	Length   int `help:"The length of prefix that DHCPv6 servers are asked for: 48 to 64." default:"56" env:"LENGTH"`
+	Prefixes int `help:"How many prefixes they are asked for on each link, where each is too small for several networks: 1 to 16." default:"1" env:"PREFIXES"`
+}
+
+// Validate is kong's.
+func (f *pdFlags) Validate() error {
+	switch {
+	case f.Length < 48 || f.Length > 64:
+		return errors.New("length must be 48 to 64")
+	case f.Prefixes < 1 || f.Prefixes > 16:
+		return errors.New("prefixes must be 1 to 16")
+	}
+	return nil
+}
+
+// iaids are the numbers of a link's prefixes.
+func (f *pdFlags) iaids(journal *store.Store, link string) ([]uint32, error) {
+	ids := make([]uint32, f.Prefixes)
+	for i := range ids {
+		name := link
+		if i > 0 {
+			name = fmt.Sprintf("%s/%d", link, i+1) // which is no link's name
+		}
+		var err error
+		if ids[i], err = journal.IAID(name); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
 
 // newSources joins what lends prefixes with the links and the journal.
-func newSources(journal *store.Store, boot string, changed sources.Changed, log *slog.Logger) (*sources.Supervisor, error) {
+func newSources(journal *store.Store, flags pdFlags, boot string, changed sources.Changed, log *slog.Logger) (*sources.Supervisor, error) {
 	duid, err := journal.DUID(pd.NewDUID)
 	if err != nil {
 		return nil, err
@@ -30,13 +60,13 @@ func newSources(journal *store.Store, boot string, changed sources.Changed, log 
 	if err != nil {
 		return nil, err
 	}
-	startPD := func(link string, bits int, before spec.DelegationLease) (sources.Source, error) {
-		iaid, err := journal.IAID(link)
+	startPD := func(link string, _ int, before spec.DelegationLease) (sources.Source, error) {
+		iaids, err := flags.iaids(journal, link)
 		if err != nil {
 			return nil, err
 		}
 		return pd.New(pd.Config{
-			Link: link, DUID: duid, IAID: []uint32{iaid}, Bits: min(bits, pdBits), Boot: boot, Lease: before, Log: log,
+			Link: link, DUID: duid, IAID: iaids, Bits: flags.Length, Boot: boot, Lease: before, Log: log,
 			Dial: func(ctx context.Context) (pd.Conn, error) { return dhcp6.Dial(ctx, link) },
 		}), nil
 	}

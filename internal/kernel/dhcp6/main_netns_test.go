@@ -35,6 +35,7 @@ type lab struct {
 	self, up *testnet.Host
 	dir      string
 	journal  *store.Store
+	many     []uint32 // the numbers of prefixes to ask for; none: the link's one
 
 	supervisor *sources.Supervisor
 	stop       func()
@@ -82,7 +83,11 @@ func (l *lab) start(boot string) {
 			if err != nil {
 				return nil, err
 			}
-			return pd.New(pd.Config{Link: link, DUID: duid, IAID: []uint32{iaid}, Bits: bits, Boot: boot, Lease: before, Log: log,
+			ids := []uint32{iaid}
+			if l.many != nil {
+				ids = l.many
+			}
+			return pd.New(pd.Config{Link: link, DUID: duid, IAID: ids, Bits: bits, Boot: boot, Lease: before, Log: log,
 				Dial: func(ctx context.Context) (pd.Conn, error) {
 					conn, err := Dial(ctx, link)
 					return &counter{conn, l}, err

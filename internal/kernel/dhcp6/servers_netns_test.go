@@ -4,11 +4,14 @@ package dhcp6
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/spec"
 )
 
 // Kea lends what is asked for, prolongs it at T1, and takes it back.
@@ -32,6 +35,28 @@ func TestKea(t *testing.T) {
 	leases, err := l.journal.DelegationLeases()
 	if err != nil || len(leases) > 0 {
 		t.Errorf("in the journal: %v, %v", leases, err)
+	}
+}
+
+// A server that lends a /64 at a time lends several, and what it has not got is asked
+// for at each renewal.
+func TestSeveralPrefixes(t *testing.T) {
+	l := newLab(t)
+	l.capture()
+	l.many = []uint32{1, 2, 3}
+	stop := l.kea("aa", 2, 6, 20, 30, pool("2001:db8:100::", 63, 64)) // two
+	lent, err := l.delegated(56)
+	if err != nil || len(lent) != 2 || lent[0].Prefix.Overlaps(lent[1].Prefix) {
+		t.Fatalf("lent %v, %v", list(lent), err)
+	}
+	stop()
+	l.kea("aa", 2, 6, 20, 30, pool("2001:db8:100::", 62, 64)) // four
+	l.eventually("three are lent", func() bool {
+		now := l.status().Delegations
+		return len(now) == 3 && slices.ContainsFunc(now, func(d spec.Delegation) bool { return d.Prefix == lent[0].Prefix })
+	})
+	if l.has("Rebind") {
+		t.Errorf("sent %v", l.messages())
 	}
 }
 
