@@ -34,7 +34,11 @@ var others = map[string]struct {
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return []string{lookPath(t, "dhcpcd"), "-B", "-d", "-f", conf, "eth0"}
+		// It has no flag for where it keeps its leases, and would go on with an earlier test's.
+		// Its several processes end with their namespace, and that with the shell: dhcpcd
+		// itself changes its user, whereby --kill-child is forgotten.
+		fresh := `mount -t tmpfs none /var/lib/dhcpcd && "$0" "$@"; exit $?`
+		return []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", fresh, lookPath(t, "dhcpcd"), "-B", "-d", "-f", conf, "eth0"}
 	}},
 }
 
@@ -68,8 +72,7 @@ func (l *lab) other(name string) *other {
 	o := &other{answered: others[name].answered}
 	cmd := l.self.Command(l.t.Context(), others[name].command(l.t)...)
 	cmd.Stdout, cmd.Stderr = o, o
-	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = 5 * time.Second // of a pipe that others hold
 	if err := cmd.Start(); err != nil {
 		l.t.Fatal(err)
 	}
@@ -77,6 +80,10 @@ func (l *lab) other(name string) *other {
 	go func() { defer close(ended); _ = cmd.Wait() }()
 	l.t.Cleanup(func() {
 		<-ended
+		testnet.Eventually(l.t, time.Minute, name+" has left the port", func() bool {
+			out, err := l.self.Command(context.Background(), "ss", "-Hlun", "sport = :546").Output()
+			return err == nil && len(out) == 0
+		})
 		if l.t.Failed() {
 			o.mu.Lock()
 			defer o.mu.Unlock()

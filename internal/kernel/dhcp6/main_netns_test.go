@@ -55,7 +55,12 @@ func newLab(t *testing.T) *lab {
 	}
 	t.Cleanup(func() { _ = l.journal.Close() })
 	l.start("boot")
-	t.Cleanup(func() { l.stop() })
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("status %+v, sent %v", l.supervisor.Status(), l.messages())
+		}
+		l.stop()
+	})
 	return l
 }
 
@@ -172,13 +177,7 @@ func (l *lab) status() spec.DelegationStatus {
 
 func (l *lab) eventually(what string, ok func() bool) {
 	l.t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.t.Fatalf("not within a minute: %s; status %+v, sent %v", what, l.supervisor.Status(), l.sent)
-		}
-	}
+	testnet.Eventually(l.t, time.Minute, what, ok)
 }
 
 // daemon runs a program in a host until the test ends or the func that it returns is
@@ -265,21 +264,8 @@ func (l *lab) isc(first, last string, delegated int) (stop func()) {
 	return daemon(l.t, l.up, "Server starting service", "/usr/sbin/dhcpd", "-6", "-d", "-f", "-cf", conf, "-lf", leases, "-pf", filepath.Join(dir, "pid"), "lan0")
 }
 
-// capture has tcpdump keep what goes over the cable, for the log of a test that fails.
 func (l *lab) capture() {
-	cmd := l.up.Command(context.Background(), "tcpdump", "-Z", "root", "--immediate-mode", "-lnvv", "-i", "lan0", "udp port 546 or udp port 547 or icmp6[icmp6type] == 1")
-	var text strings.Builder
-	cmd.Stdout, cmd.Stderr = &text, &text
-	if err := cmd.Start(); err != nil {
-		l.t.Fatal(err)
-	}
-	l.t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGINT)
-		_ = cmd.Wait()
-		if l.t.Failed() {
-			l.t.Logf("on the cable:\n%s", text.String())
-		}
-	})
+	l.up.Capture(l.t, "lan0", "udp port 546 or udp port 547 or icmp6[icmp6type] == 1", "")
 }
 
 func lookPath(t *testing.T, name string) string {
