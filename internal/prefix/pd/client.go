@@ -278,7 +278,9 @@ func (c *Client) prolong(ctx context.Context, kind dhcpv6.MessageType, t timing)
 	}, func() bool { return stranger != nil })
 	if err == nil && stranger != nil {
 		// NoBinding: it is to be asked for anew there (§18.2.10.1).
-		c.request(ctx, stranger.server, c.lease.Associations)
+		if !c.request(ctx, stranger.server, c.lease.Associations) {
+			c.postpone(time.Now().Add(leastPause))
+		}
 	}
 	c.note(err)
 }

@@ -463,6 +463,39 @@ func TestServerWithoutRecords(t *testing.T) {
 	}
 }
 
+// One that has lost its records, and lends nothing any more either, is not asked all day.
+func TestServerThatKnowsAndLendsNothing(t *testing.T) {
+	for name, kind := range map[string]dhcpv6.MessageType{"renew": renew, "rebind": rebind} {
+		t.Run(name, func(t *testing.T) {
+			run(t, Config{}, func(l *lab) {
+				l.answer = lender(serverA, pd(1, 3600, 7200, prefix("2001:db8:a::/56", 20000, 30000)))
+				l.pass(2 * time.Second)
+				l.kinds()
+				l.answer = func(m *message) {
+					switch m.MessageType {
+					case kind:
+						m.reply(dhcpv6.MessageTypeReply, serverA, pd(1, 0, 0, code(iana.StatusNoBinding, "")))
+					case request:
+						m.reply(dhcpv6.MessageTypeReply, serverA, pd(1, 0, 0, code(iana.StatusNoPrefixAvail, "")))
+					}
+				}
+				l.pass(3 * time.Hour)
+				if n := len(l.heard); n > 500 {
+					t.Errorf("%d messages in two hours", n)
+				}
+				if got := l.now(); !strings.Contains(got.Error, "NoPrefixAvail") || len(got.Lease.Delegations()) != 1 {
+					t.Errorf("report %+v", got)
+				}
+				l.answer = lender(serverA, hour("2001:db8:b::/56"))
+				l.pass(12 * time.Minute)
+				if got := l.now(); got.State != stateBound || got.Error != "" || len(got.Lease.Delegations()) != 2 {
+					t.Errorf("report %+v", got)
+				}
+			})
+		})
+	}
+}
+
 func TestSeveralAssociations(t *testing.T) {
 	run(t, Config{IAID: []uint32{7, 8}}, func(l *lab) {
 		l.answer = lender(serverA,

@@ -187,6 +187,21 @@ func (c *Client) due() (renew, rebind time.Time) {
 	return renew, rebind
 }
 
+// leastPause is how long servers are left alone who neither know the lease nor lend
+// another.
+const leastPause = time.Minute
+
+// postpone puts off what is due.
+func (c *Client) postpone(t time.Time) {
+	for i := range c.lease.Associations {
+		for _, due := range []*time.Time{&c.lease.Associations[i].Renew, &c.lease.Associations[i].Rebind} {
+			if !due.IsZero() && due.Before(t) {
+				*due = t
+			}
+		}
+	}
+}
+
 // expiry is when the next valid lifetime ends; zero: never.
 func (c *Client) expiry() (t time.Time) {
 	for _, d := range c.lease.Delegations() {
