@@ -125,10 +125,14 @@ func (r *runner) report(said spec.DelegationReport) {
 	}
 	different := !slices.Equal(before, lent)
 	switch {
+	case different && len(lent) > 0:
+		log.Info("prefixes are lent to this host", "state", said.State, "prefixes", prefixes(lent))
 	case different:
-		log.Info("prefixes lent to this host have changed", "state", said.State, "prefixes", prefixes(lent), "err", said.Error)
-	case said.Error != trouble && said.Error != "":
+		log.Warn("prefixes are lost", "state", said.State, "prefixes", prefixes(before), "err", said.Error)
+	case said.Error != trouble && said.Error != "" && len(lent) > 0:
 		log.Warn("a source of prefixes", "state", said.State, "err", said.Error)
+	case said.Error != trouble && said.Error != "": // as on most hosts, of one source or another
+		log.Info("a source of prefixes", "state", said.State, "err", said.Error)
 	case said.State != state:
 		log.Debug("a source of prefixes", "state", said.State)
 	}
