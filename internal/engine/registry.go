@@ -103,7 +103,12 @@ func (e *Engine) departed(ep *endpoint) {
 func (e *Engine) NamespaceGone() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.looking {
+		return
+	}
+	e.looking = true
 	e.later(absentTime, func() { // the links go after the namespace's ID
+		e.looking = false
 		for _, ep := range e.missing() {
 			e.later(departTime, func() {
 				if slices.Contains(e.missing(), ep) {

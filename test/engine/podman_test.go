@@ -294,7 +294,7 @@ func testPodmanDaemonAway(t *testing.T, l *lab, d *podmanDaemon) {
 		{"network", "create", "-d", "v6net", "refused"},
 	} {
 		out, err := l.cli.Try(t.Context(), command...)
-		if err == nil || !strings.Contains(out, "no v6net daemon answers: start it with `systemctl enable --now v6net.socket`, or without systemd with `v6net daemon`") {
+		if err == nil || !strings.Contains(out, "no v6net daemon answers: start it with `systemctl enable --now v6net.service`, or without systemd with `v6net daemon`") {
 			t.Errorf("%q without a daemon: %v: %s", command, err, out)
 		}
 	}
