@@ -8,7 +8,7 @@ import (
 )
 
 // Podman on macvlan; on ipvlan where the kernel has that, which is in the VM.
-func testPodmanOnParent(t *testing.T, l *lab, d *podmanDaemon) {
+func testPodmanOnParent(t *testing.T, l *lab, _ *podmanDaemon) {
 	modes := []string{"macvlan"}
 	if has(t, l.host, "ipvlan", "mode", "l2") {
 		modes = append(modes, "ipvlan")
@@ -21,7 +21,7 @@ func testPodmanOnParent(t *testing.T, l *lab, d *podmanDaemon) {
 			{"no option", func(t *testing.T, l *lab) { testOnParent(t, l, mode) }},
 			{"interface name", func(t *testing.T, l *lab) { testPodmanParentByName(t, l, mode) }},
 			{"reload", func(t *testing.T, l *lab) { testPodmanReloadOn(t, l, "-o", "mode="+mode) }},
-			{"made again", func(t *testing.T, l *lab) { testPodmanMadeAgain(t, l, d, "-o", "mode="+mode) }},
+			{"made again", func(t *testing.T, l *lab) { testPodmanMadeAgain(t, l, "-o", "mode="+mode) }},
 			{"no word of the end", func(t *testing.T, l *lab) { testPodmanNoWord(t, l, mode) }},
 		} {
 			l.traceless(t, mode+", "+part.name, func(t *testing.T) { part.test(t, l) })
@@ -51,7 +51,7 @@ func testPodmanParentByName(t *testing.T, l *lab, mode string) {
 
 // testPodmanMadeAgain: a network that the daemon has forgotten comes back from
 // Podman's file as it was, though Podman has filled in gateways there.
-func testPodmanMadeAgain(t *testing.T, l *lab, d *podmanDaemon, options ...string) {
+func testPodmanMadeAgain(t *testing.T, l *lab, options ...string) {
 	l.network(t, "net", options...)
 	routes := func() string {
 		l.container(t, "web", "--network", "net", "-p", "80:80")
@@ -61,13 +61,9 @@ func testPodmanMadeAgain(t *testing.T, l *lab, d *podmanDaemon, options ...strin
 		return out
 	}
 	before := routes()
-	d.end(t)
-	if out, err := l.podman.Run(t.Context(), "/", "sh", "-c", "rm /var/lib/v6net/*.db"); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	d.start(t)
+	l.v6net(t, "forget", l.networkID(t, "net"))
 	if after := routes(); after != before {
-		t.Errorf("the container's default routes are\n%s\nbefore the journal was lost they were\n%s", after, before)
+		t.Errorf("the container's default routes are\n%s\nbefore it was forgotten they were\n%s", after, before)
 	}
 }
 

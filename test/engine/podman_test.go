@@ -49,7 +49,7 @@ func TestPodman(t *testing.T) {
 			{"published in each family", testPodmanFamilies},
 			{"reload", testPodmanReload},
 			{"on a parent", testPodmanOnParent},
-			{"made again", func(t *testing.T, l *lab, d *podmanDaemon) { testPodmanMadeAgain(t, l, d) }},
+			{"made again", func(t *testing.T, l *lab, _ *podmanDaemon) { testPodmanMadeAgain(t, l) }},
 			{"names", testPodmanNames},
 			{"host-local", testPodmanHostLocal},
 			{"refusals", testPodmanRefusals},
