@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/v6net/v6net/driver"
@@ -40,7 +41,7 @@ type daemonCommand struct {
 	State         string     `help:"The journal." default:"/var/lib/v6net/v6net.db" env:"V6NET_STATE" placeholder:"FILE"`
 	PluginSocket  string     `help:"Where Docker looks for the plugin." default:"/run/docker/plugins/v6net.sock" env:"V6NET_PLUGIN_SOCKET" placeholder:"PATH"`
 	ControlSocket string     `help:"Where v6net's own commands reach the daemon." default:"${control_socket}" env:"V6NET_CONTROL_SOCKET" placeholder:"PATH"`
-	PodmanFolder  string     `help:"Where Podman keeps its networks: those of v6net that are deleted there are removed." default:"${podman_folder}" env:"V6NET_PODMAN_NETWORKS" placeholder:"DIR"`
+	PodmanFolder  string     `help:"Where Podman keeps its networks: those of v6net that are deleted there are removed. Empty: nothing is." default:"${podman_folder}" env:"V6NET_PODMAN_NETWORKS" placeholder:"DIR"`
 	SysctlRoot    string     `help:"Where net/… can be written." default:"/proc/sys" env:"V6NET_SYSCTL_ROOT" placeholder:"DIR"`
 	Proxy         proxyFlags `embed:"" prefix:"ndproxy-" envprefix:"V6NET_NDPROXY_"`
 	PD            pdFlags    `embed:"" prefix:"pd-" envprefix:"V6NET_PD_"`
@@ -114,6 +115,10 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 	if d.sources, err = newSources(journal, c.PD, strings.TrimSpace(string(boot)), d.lent(log), log); err != nil {
 		return d, err
 	}
+	var registry engine.Registry
+	if c.PodmanFolder != "" {
+		registry = netavark.Networks(c.PodmanFolder)
+	}
 	d.engine, err = engine.New(engine.Config{
 		Version:     version,
 		BootID:      strings.TrimSpace(string(boot)),
@@ -126,7 +131,7 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 		Host:        host{d.routes, d.announce, d.links},
 		Proxy:       d.proxy,
 		Advertisers: d.advertisers,
-		Registry:    netavark.Networks(c.PodmanFolder),
+		Registry:    registry,
 	})
 	return d, err
 }
@@ -180,7 +185,10 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	tasks.Go(func() error { return d.firewall.Watch(ctx) })
 	tasks.Go(func() error { return driver.New(d.engine, log).Serve(ctx, plugin) })
 	tasks.Go(func() error { return control.Serve(ctx, operator, d.engine, log) })
-	tasks.Go(func() error { return watchFolder(ctx, c.PodmanFolder, d.engine.RegistryChanged, log) })
+	if c.PodmanFolder != "" {
+		podman := folderWatch{folder: c.PodmanFolder, changed: d.engine.RegistryChanged, log: log, open: fsnotify.NewWatcher}
+		tasks.Go(func() error { return podman.run(ctx) })
+	}
 	if err := notifyReady(); err != nil {
 		log.Warn("started by systemd", "err", err)
 	}
@@ -224,6 +232,8 @@ func (d *daemon) observe(ctx context.Context) func(watch.Event) {
 		switch {
 		case ev.Kind == watch.Resync:
 			d.engine.Resync(ctx)
+		case ev.Kind == watch.Namespace:
+			d.engine.NamespaceGone()
 		case ev.Kind == watch.Link:
 			d.engine.LinkChanged(ctx, ev.Link, ev.Up, ev.Deleted)
 			if ev.Up && !up[ev.Link] {

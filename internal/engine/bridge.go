@@ -49,7 +49,7 @@ func (m bridged) classify(ctx context.Context, n spec.Network, s *spec.Subnet, i
 	if s.OnLink && n.Options.Parent != "" && s.Parent != n.Options.Parent {
 		return fmt.Errorf("subnet %s is on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, s.Parent, n.Options.Parent, n.Options.Parent)
 	}
-	if s.OnLink && p.Gateway.IsValid() && p.Gateway == s.Gateway && !m.isKnown(n.ID) {
+	if s.OnLink && p.Gateway.IsValid() && p.Gateway == s.Gateway && !m.isKnown(n.ID) && !m.isJudged(s.Prefix) {
 		// Only now is it clear that the gateway is to be the bridge's own
 		// address and not a router's that is there already.
 		taken, err := m.probe(ctx, s.Parent, []netip.Addr{s.Gateway})

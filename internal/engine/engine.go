@@ -66,6 +66,7 @@ type Engine struct {
 	parentUp     map[string]bool // whether the parents of macvlan and ipvlan networks are
 	defaultLinks []string        // of the default routes: traffic to them leaves the host
 	ruled        bool            // the ruleset of all networks is in place
+	looking      bool            // for links that went with the namespaces of containers
 }
 
 type network struct {

@@ -100,6 +100,9 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 	for _, s := range n.Subnets() {
 		f.Live = append(f.Live, s.Aux...) // the user says that somebody has them
 	}
+	if n.FrontEnd != "" { // Docker's engine has its name server in the container
+		f.Resolvers = servers(n.Network)
+	}
 	for _, ep := range endpoints {
 		if ep == nil {
 			continue

@@ -86,6 +86,11 @@ func (b builder) network(n Network) {
 	for _, a := range n.Live {
 		b.add("live"+family(a), a.String())
 	}
+	for _, a := range n.Resolvers {
+		b.add("resolvers"+family(a), a.String())
+		b.add("clients"+family(a), bridge+" . "+a.String())
+		b.add("clients"+family(a), quote(loopback)+" . "+a.String())
+	}
 	if n.Internal {
 		b.add("internal", bridge)
 	}
@@ -119,6 +124,9 @@ func (b builder) published(p Published) {
 		b.addMapping("addresses"+family, fmt.Sprintf("%s . %s . %d", p.HostIP, p.Protocol, p.HostPort), target)
 	}
 }
+
+// loopback is where packets of the host to itself come in.
+const loopback = "lo"
 
 // prefixes adds the prefixes of both families, joined: the kernel refuses
 // intervals that overlap.

@@ -41,6 +41,7 @@ func web() Network {
 		Pools:      prefixes("2001:db8:1::/64", "172.18.0.0/16"),
 		Live:       []netip.Addr{address("2001:db8:1::5"), address("172.18.0.5"), address("172.18.0.6")},
 		Masquerade: prefixes("172.18.0.0/16"),
+		Resolvers:  []netip.Addr{address("2001:db8:1::1"), address("172.18.0.1")},
 		Published: []Published{
 			{Protocol: "tcp", Container: address("2001:db8:1::5"), Port: 80},
 			{Protocol: "tcp", Container: address("172.18.0.5"), Port: 80, HostPort: 8080},
@@ -196,6 +197,7 @@ func TestValidate(t *testing.T) {
 		{"container", with(func(p *Published) { p.Container = netip.Addr{} }), []string{"no address of a container"}},
 		{"mapped container", with(func(p *Published) { p.Container = address("::ffff:1.2.3.4") }), []string{"no address of a container"}},
 		{"live address", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Live: []netip.Addr{{}}}}}, []string{"aaaaaaaaaaaa", "live"}},
+		{"name server", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Resolvers: []netip.Addr{{}}}}}, []string{"aaaaaaaaaaaa", "name server"}},
 		{"port 0", with(func(p *Published) { p.Port = 0 }), []string{"port 0"}},
 		{"families", with(func(p *Published) { p.HostIP = address("2001:db8::1") }), []string{"different families"}},
 		{"same host port", publish(tcp("172.18.0.2", "", 8080), tcp("172.18.0.3", "", 8080)),

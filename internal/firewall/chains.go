@@ -92,6 +92,14 @@ func chains() []Chain {
 			"iifname @networks ip daddr 127.0.0.0/8 counter drop",
 			"iifname @networks ip saddr 127.0.0.0/8 counter drop",
 		}},
+		// A name server for containers listens on an address of the bridge, which
+		// may be a global one that everybody has a way to. It is no resolver for
+		// the world, nor for other networks, internal ones included. What the host
+		// itself asks comes in by lo.
+		{Name: "input", Hook: &Hook{"filter", "input", priorityForward}, Rules: []string{
+			"ip6 daddr @resolvers6 meta l4proto . th dport @names iifname . ip6 daddr != @clients6 counter drop",
+			"ip daddr @resolvers4 meta l4proto . th dport @names iifname . ip daddr != @clients4 counter drop",
+		}},
 		{Name: "prerouting", Hook: &Hook{"nat", "prerouting", priorityDNAT}, Rules: []string{
 			"fib daddr type local goto translate",
 		}},
@@ -129,6 +137,8 @@ const (
 	typeAddr6    = "ipv6_addr"
 	typeService4 = "ipv4_addr . inet_proto . inet_service"
 	typeService6 = "ipv6_addr . inet_proto . inet_service"
+	typeWay4     = "ifname . ipv4_addr"
+	typeWay6     = "ifname . ipv6_addr"
 	typeTarget4  = "ipv4_addr . inet_service"
 	typeTarget6  = "ipv6_addr . inet_service"
 )
@@ -161,6 +171,11 @@ func sets() []Set {
 		{Name: "autonomous6", Key: typeAddr6, Interval: true}, // pools of SLAAC hosts
 		{Name: "masquerade4", Key: typeAddr4, Interval: true},
 		{Name: "masquerade6", Key: typeAddr6, Interval: true},
+		{Name: "names", Key: typePort, Elements: elements("tcp . 53", "udp . 53")}, // DNS
+		{Name: "resolvers4", Key: typeAddr4},                                       // addresses of name servers
+		{Name: "resolvers6", Key: typeAddr6},
+		{Name: "clients4", Key: typeWay4}, // who may ask them: the bridge's containers
+		{Name: "clients6", Key: typeWay6},
 	}
 }
 

@@ -32,6 +32,9 @@ type Network struct {
 	// Masquerade are the pools whose addresses mean nothing outside this host.
 	Masquerade []netip.Prefix
 	Published  []Published
+	// Resolvers are the bridge's own addresses on which a name server may answer
+	// the network's containers, and nobody else.
+	Resolvers []netip.Addr
 }
 
 // Published is one port that anyone may connect to.

@@ -39,6 +39,11 @@ func (c Config) Validate() error {
 				return fmt.Errorf("network %s: live address %v is no address of a container", spec.ShortID(n.ID), a)
 			}
 		}
+		for _, a := range n.Resolvers {
+			if !isContainers(a) {
+				return fmt.Errorf("network %s: a name server cannot have the address %v", spec.ShortID(n.ID), a)
+			}
+		}
 		for _, p := range n.Published {
 			if err := p.validate(); err != nil {
 				return fmt.Errorf("publish %s (network %s): %w", p, spec.ShortID(n.ID), err)

@@ -19,6 +19,7 @@ var (
 	families = map[string]nftables.TableFamily{"inet": nftables.TableFamilyINet}
 	hooks    = map[string]*nftables.ChainHook{
 		"prerouting":  nftables.ChainHookPrerouting,
+		"input":       nftables.ChainHookInput,
 		"forward":     nftables.ChainHookForward,
 		"output":      nftables.ChainHookOutput,
 		"postrouting": nftables.ChainHookPostrouting,
