@@ -60,7 +60,8 @@ type FastPath interface {
 	// SetPrefixes replaces the prefixes that are answered for as a whole.
 	SetPrefixes(prefixes []netip.Prefix) error
 
-	// Detach ends what Attach began. It is what remains when something fails.
+	// Detach ends what Attach began. It is what remains when something fails, Close
+	// included: it can be called again, and after Close.
 	Detach() error
 
 	// Count calls f with every reason and how many frames it has settled, also

@@ -238,6 +238,11 @@ func (l *link) session(parent context.Context, conn Conn, slow error) error {
 	err := l.proxy.Run(ctx, conn)
 	cancel(err)
 	running.Wait()
+	if isFast {
+		if err := fast.Detach(); err != nil { // for the second time
+			l.log.Warn("the fast path of the NDP proxy is not taken off the link", "error", err)
+		}
+	}
 	if cause := context.Cause(ctx); errors.Is(cause, errChanged) {
 		return cause
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/v6net/v6net/internal/kernel/icmp6"
@@ -40,6 +41,14 @@ func (f *proxyFlags) knobs() ndproxy.Knobs {
 	}
 }
 
+// sweepProxies ends the answering of an NDP proxy that was killed, whatever its links
+// and its path. That it cannot be ended keeps nobody from answering rightly.
+func sweepProxies(ctx context.Context, log *slog.Logger) {
+	if err := ndbpf.Sweep(ctx); err != nil {
+		log.Warn("an NDP proxy that was killed may still answer for its addresses", "error", err)
+	}
+}
+
 // dial opens a link for the NDP proxy, by the path that was chosen.
 func (f *proxyFlags) dial(ctx context.Context, link string) (conn ndproxy.Conn, slow, err error) {
 	if f.Path != "packet" {
@@ -51,8 +60,6 @@ func (f *proxyFlags) dial(ctx context.Context, link string) (conn ndproxy.Conn, 
 			return nil, nil, err
 		}
 		slow = err
-	} else if err := ndbpf.Sweep(link); err != nil {
-		return nil, nil, err
 	}
 	packet, err := icmp6.Dial(ctx, link)
 	if err != nil {

@@ -19,7 +19,8 @@ import (
 
 // Conn is a packet socket whose link answers for leases itself. It implements
 // ndproxy.FastPath. What it has put into the kernel goes with Close and, on Linux
-// 6.6 and newer, with the process.
+// 6.6 and newer, with the process; before that, [Sweep] removes what a process that
+// was killed has left.
 type Conn struct {
 	*icmp6.Conn
 	attach func(link attachPoint, program *ebpf.Program) (attachment, error)
@@ -148,13 +149,20 @@ func (c *Conn) detach() error {
 	if c.attached == nil {
 		return nil
 	}
-	attached := c.attached
-	c.attached = nil
-	err := attached.Close()
-	if err != nil {
+	if err := c.attached.Close(); err != nil {
+		// It is there, and must not answer; Detach and Close can be called again.
+		c.config.Ready = 0
 		err = fmt.Errorf("detach the NDP proxy from link %s: %w", c.Name(), err)
+		if c.closed {
+			return err
+		}
+		return errors.Join(err, c.configure(), c.Unfilter())
 	}
-	return errors.Join(err, c.Unfilter())
+	c.attached = nil
+	if c.closed {
+		return nil
+	}
+	return c.Unfilter()
 }
 
 var errClosed = errors.New("closed")
@@ -164,7 +172,7 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return c.Conn.Close()
+		return errors.Join(c.detach(), c.Conn.Close())
 	}
 	err := c.detach()
 	c.settled = c.read()
