@@ -23,12 +23,17 @@ type fakeFast struct {
 	prefixes []netip.Prefix
 	attached bool
 	settled  uint64
-	fail     error // of Add
+	// toldBefore is how many frames were sent before Attach, which may lose them.
+	toldBefore int
+	fail       error // of Add
 
 	detached, failDetach int // how often Detach was called, and how often it fails at first
 }
 
-func (f *fakeFast) Attach(Station, Knobs) error { f.attached = true; return nil }
+func (f *fakeFast) Attach(Station, Knobs) error {
+	f.attached, f.toldBefore = true, len(f.out)
+	return nil
+}
 
 func (f *fakeFast) Detach() error {
 	f.detached++
@@ -89,6 +94,9 @@ func TestFastPathFollows(t *testing.T) {
 		synctest.Wait()
 		s.Add("eth0", numbered(1))
 		s.Remove("eth0", unknown)
+		if f.toldBefore != 0 {
+			t.Errorf("%d frames were sent before the fast path was attached", f.toldBefore)
+		}
 		if !f.attached || len(f.leases) != 2 || !f.leases[leased] || !f.leases[numbered(1)] || !slices.Equal(f.prefixes, []netip.Prefix{p}) {
 			t.Errorf("attached %v, leases %v, prefixes %v", f.attached, f.leases, f.prefixes)
 		}

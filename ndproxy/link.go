@@ -233,6 +233,11 @@ func (l *link) session(parent context.Context, conn Conn, slow error) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	var running sync.WaitGroup
 	running.Go(func() {
+		// First: who attaches by clsact has all lost that the link sends meanwhile
+		// (net/sched/sch_api.c qdisc_graft).
+		if isFast {
+			l.accelerate(ctx, fast)
+		}
 		l.joinAll(ctx, conn)
 		// After joining: who hears of an address may ask for it.
 		running.Go(func() { l.tell(ctx, conn, told) })
@@ -251,9 +256,6 @@ func (l *link) session(parent context.Context, conn Conn, slow error) error {
 			}
 		}
 	})
-	if isFast {
-		running.Go(func() { l.accelerate(ctx, fast) })
-	}
 	err := l.proxy.Run(ctx, conn)
 	cancel(err)
 	running.Wait()
