@@ -29,6 +29,7 @@ var ours = map[string][]string{
 	"internal/control":          {"internal/spec"},
 	"internal/engine":           {"internal/spec", "internal/firewall", "internal/prefix", "ipam"},
 	"internal/firewall":         {"internal/spec"},
+	"internal/ndppd":            {"ndproxy"},
 	"internal/netavark":         {"internal/spec"},
 	"internal/aardvark":         {"internal/netavark"},
 	"internal/prefix":           {"internal/spec", "ipam"},
