@@ -320,7 +320,14 @@ func TestResync(t *testing.T) {
 	h.remove(n.Bridge())
 	h.addLink("v6nfoo", fakeLink{Kind: "bridge", Alias: spec.NetworkAlias(netID(7))})
 	h.heard(t)
+	h.dialed = nil
 	h.engine.Resync(ctx)
+	// Its MAC may have changed, among what was lost.
+	for _, want := range []string{"proxy eth0", "advertiser " + n.Bridge()} {
+		if !slices.Contains(h.dialed, want) {
+			t.Errorf("%s is not told of a change, only %q are", want, h.dialed)
+		}
+	}
 	if _, back := h.links[spec.VethName(goes.id)]; back {
 		t.Error("the link of a container that went is there again, with its other end in the host")
 	}
