@@ -5,6 +5,7 @@ package ndbpf
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -63,6 +64,7 @@ type lab struct {
 	proxy    *ndproxy.Supervisor
 	wire     *os.File             // of up's end
 	conn     atomic.Pointer[Conn] // the last one dialed; nil by the packet path
+	lines    atomic.Int64         // that were logged
 }
 
 func newLab(t testing.TB, path string, knobs ndproxy.Knobs) *lab {
@@ -82,7 +84,7 @@ func (l *lab) run(t testing.TB, path string, knobs ndproxy.Knobs) {
 		fast, _ := conn.(*Conn)
 		l.conn.Store(fast)
 		return conn, slow, err
-	}, knobs, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	}, knobs, slog.New(slog.NewTextHandler(countedLog{t.Output(), &l.lines}, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- l.proxy.Run(ctx) }()
@@ -208,4 +210,15 @@ func (l *lab) counters() map[string]uint64 { return l.status().Counters }
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	testnet.Eventually(t, 5*time.Second, what, ok)
+}
+
+// countedLog counts the lines of a log.
+type countedLog struct {
+	io.Writer
+	lines *atomic.Int64
+}
+
+func (c countedLog) Write(b []byte) (int, error) {
+	c.lines.Add(1)
+	return c.Writer.Write(b)
 }
