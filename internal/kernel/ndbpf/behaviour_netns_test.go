@@ -4,6 +4,7 @@ package ndbpf
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -471,7 +472,7 @@ func TestParentChanges(t *testing.T) {
 }
 
 // Parents of other kinds: a bridge whose port the cable is in, and a macvlan.
-// This kernel has neither VLANs nor bonds.
+// TestVLANAndBond is for those that not every kernel has.
 func TestOtherParents(t *testing.T) {
 	for kind, add := range map[string][]string{
 		"bridge":  {"ip link add wan0 type bridge mcast_snooping 1", "ip link set eth0 master wan0"},
@@ -479,27 +480,32 @@ func TestOtherParents(t *testing.T) {
 	} {
 		for path := range paths {
 			t.Run(kind+"/"+path, func(t *testing.T) {
-				l := &lab{self: testnet.Self(t), up: testnet.New(t, "up"), link: "wan0"}
+				l := &lab{self: testnet.Self(t), up: testnet.New(t, "up")}
 				testnet.Connect(t, l.self, "eth0", l.up, "lan0")
-				l.up.AddAddress(t, "2001:db8::2/64", "lan0")
-				for _, command := range add {
-					l.self.Run(t, strings.Fields(command)...)
-				}
-				t.Cleanup(func() { _ = l.self.Command(t.Context(), "ip", "link", "del", "wan0").Run() })
-				defer l.self.Run(t, "ip", "link", "del", "wan0")
-				l.self.Sysctl(t, "net/ipv6/conf/wan0/accept_dad", "0")
-				l.self.Run(t, "ip", "link", "set", "wan0", "up")
-				l.run(t, path, ndproxy.Knobs{})
-				l.add(t, leased)
-				us := l.self.MAC(t, "wan0")
-				eventually(t, "upstream learns the parent's MAC", func() bool { return l.up.Resolve(t, leased, "lan0") == us })
-				if got := l.up.Resolve(t, unknown, "lan0"); got != "" {
-					t.Errorf("unknown target is at %q", got)
-				}
-				if path != "packet" && l.settled()["solicited"] == 0 {
-					eventually(t, "the program answers", func() bool { l.up.Resolve(t, leased, "lan0"); return l.settled()["solicited"] > 0 })
-				}
+				l.proxiesOnWAN(t, path, add)
 			})
 		}
+	}
+}
+
+// proxiesOnWAN makes wan0 of the cable, and proxies on it.
+func (l *lab) proxiesOnWAN(t *testing.T, path string, add []string) {
+	l.link = "wan0"
+	l.up.AddAddress(t, "2001:db8::2/64", "lan0")
+	for _, command := range add {
+		l.self.Run(t, strings.Fields(command)...)
+	}
+	t.Cleanup(func() { _ = l.self.Command(context.Background(), "ip", "link", "del", "wan0").Run() })
+	l.self.Sysctl(t, "net/ipv6/conf/wan0/accept_dad", "0")
+	l.self.Run(t, "ip", "link", "set", "wan0", "up")
+	l.run(t, path, ndproxy.Knobs{})
+	l.add(t, leased)
+	us := l.self.MAC(t, "wan0")
+	eventually(t, "upstream learns the parent's MAC", func() bool { return l.up.Resolve(t, leased, "lan0") == us })
+	if got := l.up.Resolve(t, unknown, "lan0"); got != "" {
+		t.Errorf("unknown target is at %q", got)
+	}
+	if path != "packet" && l.settled()["solicited"] == 0 {
+		eventually(t, "the program answers", func() bool { l.up.Resolve(t, leased, "lan0"); return l.settled()["solicited"] > 0 })
 	}
 }

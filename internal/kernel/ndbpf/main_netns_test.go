@@ -65,6 +65,7 @@ type lab struct {
 	wire     *os.File             // of up's end
 	conn     atomic.Pointer[Conn] // the last one dialed; nil by the packet path
 	lines    atomic.Int64         // that were logged
+	unseen   bool                 // by tcpdump, which the VM has not
 }
 
 func newLab(t testing.TB, path string, knobs ndproxy.Knobs) *lab {
@@ -78,7 +79,9 @@ func newLab(t testing.TB, path string, knobs ndproxy.Knobs) *lab {
 // run proxies by a path until the end of the test.
 func (l *lab) run(t testing.TB, path string, knobs ndproxy.Knobs) {
 	l.wire = l.open(t, "lan0")
-	l.up.Capture(t, "lan0", "icmp6 and (ip6[40] == 135 or ip6[40] == 136) or ip6 proto 44", "neighbor advertisement")
+	if !l.unseen {
+		l.up.Capture(t, "lan0", "icmp6 and (ip6[40] == 135 or ip6[40] == 136) or ip6 proto 44", "neighbor advertisement")
+	}
 	l.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
 		conn, slow, err := paths[path](ctx, link)
 		fast, _ := conn.(*Conn)
