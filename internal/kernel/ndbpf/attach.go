@@ -45,7 +45,7 @@ func explain(err error) error {
 		return fmt.Errorf("eBPF needs CAP_BPF and CAP_NET_ADMIN: %w", err)
 	}
 	if verifier := (*ebpf.VerifierError)(nil); errors.As(err, &verifier) {
-		return fmt.Errorf("the kernel's verifier refuses the eBPF program: %w", err)
+		return fmt.Errorf("the kernel's verifier refuses the eBPF program, for which Linux 5.11 is the oldest: %w", err)
 	}
 	return fmt.Errorf("load eBPF: %w", err)
 }
