@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/vishvananda/netlink"
+	"github.com/cilium/ebpf" //nolint:depguard // plantDeadFilter
+	"github.com/cilium/ebpf/asm" //nolint:depguard // plantDeadFilter
+	"github.com/vishvananda/netlink" //nolint:depguard // plantDeadFilter
 
 	"github.com/v6net/v6net/internal/testnet"
 )
