@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf" //nolint:depguard // plantDeadFilter
-	"github.com/cilium/ebpf/asm" //nolint:depguard // plantDeadFilter
+	"github.com/cilium/ebpf"         //nolint:depguard // plantDeadFilter
+	"github.com/cilium/ebpf/asm"     //nolint:depguard // plantDeadFilter
 	"github.com/vishvananda/netlink" //nolint:depguard // plantDeadFilter
 
 	"github.com/v6net/v6net/internal/testnet"
