@@ -288,7 +288,7 @@ func (l *link) begin(notices *queue, fast bool, slow error) {
 func (l *link) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.notices = nil
+	l.notices, l.all = nil, false
 	l.settle()
 }
 
