@@ -169,6 +169,7 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	if err != nil {
 		return err
 	}
+	sweepProxies(ctx, log)
 	tasks.Go(func() error { return d.proxy.Run(ctx) })
 	tasks.Go(func() error { return d.advertisers.Run(ctx) })
 	tasks.Go(func() error { return d.sources.Run(ctx) })

@@ -155,7 +155,11 @@ func printRouters(p func(format string, args ...any), routers []spec.HeardRouter
 
 // printProxy is all but the addresses, of which there may be a million.
 func printProxy(p func(format string, args ...any), proxy spec.ProxyStatus) {
-	p("\nNDP PROXY on %s\t%s path, %d addresses%s", proxy.Parent, proxy.Path, len(proxy.Addresses), counterList(proxy.Counters))
+	multicast := ""
+	if proxy.AllMulticast {
+		multicast = ", all multicast"
+	}
+	p("\nNDP PROXY on %s\t%s path, %d addresses%s%s", proxy.Parent, proxy.Path, proxy.Leases, multicast, counterList(proxy.Counters))
 	if proxy.Error != "" {
 		p("  DEGRADED\t%s", proxy.Error)
 	}
@@ -163,7 +167,7 @@ func printProxy(p func(format string, args ...any), proxy spec.ProxyStatus) {
 		p("  not by eBPF\t%s", proxy.PathError)
 	}
 	for _, c := range proxy.Conflicts {
-		p("  CONFLICT\t%s is answered for by %s, too, last at %s", c.Address, c.HardwareAddr, c.Seen.Format(time.DateTime))
+		p("  CONFLICT\t%s is used by %s, too, last at %s", c.Address, c.HardwareAddr, c.Seen.Format(time.DateTime))
 	}
 	for _, prefix := range proxy.Prefixes {
 		p("  all of %s", prefix)

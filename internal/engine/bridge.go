@@ -32,7 +32,7 @@ func (m bridged) settle(ctx context.Context, n *spec.Network) error {
 			}
 		}
 	}
-	return nil
+	return m.checkPrefixProxied(ctx, *n)
 }
 
 // classify adds to a subnet where it came from. Subnets that another IPAM
@@ -67,9 +67,7 @@ func (bridged) clash(spec.Network) error { return nil }
 
 func (m bridged) apply(ctx context.Context, n *network) error {
 	n.parent = m.findParent(ctx, n)
-	if n.Options.NDProxy == spec.SwitchPrefix {
-		m.setPrefixProxied(n, n.parent)
-	}
+	within := m.proxyPrefix(ctx, n)
 	mtu, absent := m.findMTU(ctx, n)
 	n.mtu = mtu
 	if err := m.Links.EnsureBridge(ctx, n.bridge()); err != nil {
@@ -80,7 +78,7 @@ func (m bridged) apply(ctx context.Context, n *network) error {
 			return err
 		}
 	}
-	return absent
+	return errors.Join(absent, within)
 }
 
 func (m bridged) unapply(ctx context.Context, n *network) error {

@@ -225,6 +225,9 @@ func (e *Engine) setPrefixProxied(n *network, link string) {
 		return
 	}
 	for _, s := range n.IPv6 {
+		if !s.OnLink {
+			continue // of a network of before this was refused
+		}
 		if n.proxied != "" {
 			e.Proxy.RemovePrefix(n.proxied, s.Prefix)
 		}

@@ -32,6 +32,7 @@ func TestValidate(t *testing.T) {
 		{name: "internal, masqueraded", raw: map[string]string{"masquerade": "on"}, subnet: "2001:db8::/64", internal: true, refused: "masquerade=on"},
 		{name: "internal, masqueraded in Docker's words", raw: map[string]string{"com.docker.network.bridge.gateway_mode_ipv6": "nat"}, subnet: "2001:db8::/64", internal: true, refused: "gateway_mode_ipv6=nat"},
 		{name: "internal, proxied", raw: map[string]string{"ndproxy": "on"}, subnet: "2001:db8::/64", internal: true, refused: "ndproxy=on"},
+		{name: "internal, proxied as a whole", raw: map[string]string{"ndproxy": "prefix"}, subnet: "2001:db8::/64", internal: true, refused: "ndproxy=prefix"},
 		{name: "internal, not isolated", raw: map[string]string{"isolate": "off"}, subnet: "2001:db8::/64", internal: true, refused: "isolate=off"},
 		{name: "internal, and closed in every way", raw: map[string]string{"inbound": "none", "masquerade": "off", "ndproxy": "off", "isolate": "on"}, subnet: "2001:db8::/64", internal: true},
 		{name: "the same on a network that is not internal", raw: map[string]string{"inbound": "open", "masquerade": "on", "ndproxy": "on", "isolate": "off"}, subnet: "2001:db8::/64"},
