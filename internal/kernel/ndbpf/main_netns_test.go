@@ -210,9 +210,6 @@ func (l *lab) status() spec.ProxyStatus {
 
 func (l *lab) counters() map[string]uint64 { return l.status().Counters }
 
-// patience is how long what must come about may take; an emulated machine has more.
-var patience = 5 * time.Second
-
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	testnet.Eventually(t, patience, what, ok)

@@ -15,7 +15,9 @@ import (
 )
 
 // These tests want a kernel with VLANs, bonds and ipvlan, as the VM's is: make vm.
-func init() { patience = time.Minute }
+
+// patience is an emulated machine's.
+const patience = time.Minute
 
 func newUnseenLab(t *testing.T, cable string) *lab {
 	l := &lab{self: testnet.Self(t), up: testnet.New(t, "up"), link: "eth0", unseen: true}
