@@ -81,6 +81,8 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 		Isolate:  n.Options.Isolate,
 		ICC:      n.Options.ICC,
 		Inbound:  n.Options.Inbound,
+
+		AnySource: n.Options.AnySource,
 	}
 	for _, s := range n.IPv6 {
 		f.Pools = append(f.Pools, s.Prefix)
@@ -99,6 +101,10 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 	}
 	for _, s := range n.Subnets() {
 		f.Live = append(f.Live, s.Aux...) // the user says that somebody has them
+		f.Shared = append(f.Shared, s.Aux...)
+		if s.Gateway.IsValid() {
+			f.Gateways = append(f.Gateways, s.Gateway)
+		}
 	}
 	for _, ep := range endpoints {
 		if ep == nil {
@@ -106,6 +112,7 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 		}
 		f.Live = append(f.Live, ep.Addresses()...)
 		f.Published = append(f.Published, n.published(ep)...)
+		f.Containers = append(f.Containers, firewall.Container{Port: spec.VethName(ep.ID), MAC: ep.MAC, Addresses: ep.Addresses()})
 	}
 	return f
 }

@@ -42,6 +42,7 @@ func Build(c Config) (Ruleset, error) {
 	if err := b.prefixes("autonomous", &autonomous); err != nil {
 		return Ruleset{}, err
 	}
+	b["slaac_pools6"] = slices.Clone(b["autonomous6"])
 	return b.ruleset(), nil
 }
 
@@ -61,8 +62,10 @@ func (n Network) Since(old Network) ([]Change, error) {
 	before.sort()
 	after.sort()
 	var changes []Change
-	for _, set := range sets() {
-		changes = appendChange(changes, set.Name, before[set.Name], after[set.Name])
+	for _, t := range tables() {
+		for _, set := range t.Sets {
+			changes = appendChange(changes, set.Name, before[set.Name], after[set.Name])
+		}
 	}
 	return changes, nil
 }
@@ -86,6 +89,7 @@ func (b builder) network(n Network) {
 	for _, a := range n.Live {
 		b.add("live"+family(a), a.String())
 	}
+	b.senders(n)
 	if n.Internal {
 		b.add("internal", bridge)
 	}
@@ -134,10 +138,12 @@ func (b builder) prefixes(set string, from *netipx.IPSetBuilder) error {
 }
 
 func (b builder) ruleset() Ruleset {
-	r := Ruleset{Family: Family, Table: Table, Sets: sets(), Chains: chains()}
-	for i := range r.Sets {
-		set := &r.Sets[i]
-		set.Elements = sorted(append(set.Elements, b[set.Name]...))
+	r := Ruleset{Tables: tables()}
+	for _, t := range r.Tables {
+		for i := range t.Sets {
+			set := &t.Sets[i]
+			set.Elements = sorted(append(set.Elements, b[set.Name]...))
+		}
 	}
 	return r
 }

@@ -41,6 +41,12 @@ func web() Network {
 		Pools:      prefixes("2001:db8:1::/64", "172.18.0.0/16"),
 		Live:       []netip.Addr{address("2001:db8:1::5"), address("172.18.0.5"), address("172.18.0.6")},
 		Masquerade: prefixes("172.18.0.0/16"),
+		Shared:     []netip.Addr{address("2001:db8:1::99")},
+		Gateways:   []netip.Addr{address("2001:db8:1::1"), address("172.18.0.1")},
+		Containers: []Container{
+			{Port: "v6nv11111111111", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{address("2001:db8:1::5"), address("172.18.0.5")}},
+			{Port: "v6nv22222222222", MAC: "02:00:00:00:00:06", Addresses: []netip.Addr{address("172.18.0.6")}},
+		},
 		Published: []Published{
 			{Protocol: "tcp", Container: address("2001:db8:1::5"), Port: 80},
 			{Protocol: "tcp", Container: address("172.18.0.5"), Port: 80, HostPort: 8080},
@@ -72,14 +78,17 @@ func TestBuildGolden(t *testing.T) {
 		"empty":     {},
 		"published": {Networks: []Network{web(), ula()}, Parents: []string{"eth0"}},
 		"inbound": {Networks: []Network{
-			{ID: "aaaaaaaaaaaa", Bridge: "br-open", Isolate: true, ICC: true, Inbound: spec.InboundOpen},
+			{ID: "aaaaaaaaaaaa", Bridge: "br-open", AnySource: true,
+				Containers: []Container{{Port: "v6nv11111111111", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{address("fd00::5")}}}, Isolate: true, ICC: true, Inbound: spec.InboundOpen},
 			{ID: "bbbbbbbbbbbb", Bridge: "br-none", Isolate: true, ICC: true, Inbound: spec.InboundNone, Published: web().Published},
 			{ID: "cccccccccccc", Bridge: "br-internal", Internal: true, ICC: true, Inbound: spec.InboundOpen, Published: web().Published},
 			{ID: "dddddddddddd", Bridge: "br-noicc", Isolate: true, Inbound: spec.InboundPublished},
 		}},
 		"adjacent pools": {Networks: []Network{
 			{ID: "aaaaaaaaaaaa", Bridge: "br-a", Pools: prefixes("10.0.0.0/24", "10.0.1.0/24", "fd00::/64")},
-			{ID: "bbbbbbbbbbbb", Bridge: "br-b", Pools: prefixes("10.0.1.0/25", "fd00::/64"), Autonomous: prefixes("fd00::/64")},
+			{ID: "bbbbbbbbbbbb", Bridge: "br-b", Pools: prefixes("10.0.1.0/25", "fd00::/64"), Autonomous: prefixes("fd00::/64"),
+				Live: []netip.Addr{address("fd00::5")}, Gateways: []netip.Addr{address("fd00::1"), address("10.0.1.1")},
+				Containers: []Container{{Port: "v6nv11111111111", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{address("fd00::5")}}}},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -162,8 +171,7 @@ func TestSince(t *testing.T) {
 	if got, ok := old.Since(old); !ok || len(got) != 0 {
 		t.Errorf("a ruleset since itself: %v, %v; want nothing to do", got, ok)
 	}
-	wanted.Chains = slices.Clone(wanted.Chains)
-	wanted.Chains[0].Rules = append(slices.Clone(wanted.Chains[0].Rules), "counter drop")
+	wanted.Tables[0].Chains[0].Rules = append(slices.Clone(wanted.Tables[0].Chains[0].Rules), "counter drop")
 	if _, ok := wanted.Since(old); ok {
 		t.Error("another rule passes for a change of elements")
 	}
@@ -196,6 +204,9 @@ func TestValidate(t *testing.T) {
 		{"container", with(func(p *Published) { p.Container = netip.Addr{} }), []string{"no address of a container"}},
 		{"mapped container", with(func(p *Published) { p.Container = address("::ffff:1.2.3.4") }), []string{"no address of a container"}},
 		{"live address", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Live: []netip.Addr{{}}}}}, []string{"aaaaaaaaaaaa", "live"}},
+		{"port of a container", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Containers: []Container{{Port: "eth0", MAC: "02:00:00:00:00:05"}}}}}, []string{"aaaaaaaaaaaa", "eth0", "v6nv"}},
+		{"MAC of a container", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Containers: []Container{{Port: "v6nv1", MAC: "02-00-00-00-00-05"}}}}}, []string{"v6nv1", `"02-00-00-00-00-05"`}},
+		{"address of a container", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Containers: []Container{{Port: "v6nv1", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{{}}}}}}}, []string{"v6nv1", "no address"}},
 		{"port 0", with(func(p *Published) { p.Port = 0 }), []string{"port 0"}},
 		{"families", with(func(p *Published) { p.HostIP = address("2001:db8::1") }), []string{"different families"}},
 		{"same host port", publish(tcp("172.18.0.2", "", 8080), tcp("172.18.0.3", "", 8080)),

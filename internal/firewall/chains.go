@@ -2,10 +2,14 @@ package firewall
 
 import "fmt"
 
-// The table, which is ours alone: whoever finds it may replace or delete it.
+// Name is that of our tables, which are ours alone: whoever finds them may replace
+// or delete them.
+const Name = "v6net"
+
+// The families of our tables.
 const (
-	Family = "inet"
-	Table  = "v6net"
+	FamilyInet   = "inet"   // what the host forwards
+	FamilyBridge = "bridge" // what containers send
 )
 
 // VouchMark is the bit of the packet mark that says "v6net has accepted this".
@@ -31,7 +35,15 @@ const (
 	prioritySNAT    = 100  // NF_IP_PRI_NAT_SRC
 )
 
-// chains are the table's chains. They are the same on every host.
+// tables are ours with empty sets. Their chains are the same on every host.
+func tables() []Table {
+	return []Table{
+		{Family: FamilyInet, Name: Name, Sets: sets(), Chains: chains()},
+		{Family: FamilyBridge, Name: Name, Sets: senderSets(), Chains: senderChains()},
+	}
+}
+
+// chains are those of what the host forwards.
 func chains() []Chain {
 	return []Chain{
 		{Name: "forward", Hook: &Hook{"filter", "forward", priorityForward}, Rules: []string{
@@ -133,7 +145,7 @@ const (
 	typeTarget6  = "ipv6_addr . inet_service"
 )
 
-// sets are the table's sets, empty.
+// sets are those that chains look at, empty.
 func sets() []Set {
 	return []Set{
 		{Name: "networks", Key: typeLink},  // every bridge of ours

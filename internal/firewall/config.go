@@ -32,6 +32,19 @@ type Network struct {
 	// Masquerade are the pools whose addresses mean nothing outside this host.
 	Masquerade []netip.Prefix
 	Published  []Published
+	Containers []Container
+	// AnySource lets containers send from whatever address they like.
+	AnySource bool
+	// Shared are addresses that any of the containers may have, and that may move
+	// between them; Gateways are the bridge's own.
+	Shared, Gateways []netip.Addr
+}
+
+// Container is what a container of the network may send from.
+type Container struct {
+	Port      string // of the bridge: the host's end of its cable
+	MAC       string
+	Addresses []netip.Addr
 }
 
 // Published is one port that anyone may connect to.

@@ -2,8 +2,10 @@ package firewall
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -39,6 +41,11 @@ func (c Config) Validate() error {
 				return fmt.Errorf("network %s: live address %v is no address of a container", spec.ShortID(n.ID), a)
 			}
 		}
+		for _, c := range n.Containers {
+			if err := c.validate(); err != nil {
+				return fmt.Errorf("network %s: container at port %s: %w", spec.ShortID(n.ID), c.Port, err)
+			}
+		}
 		for _, p := range n.Published {
 			if err := p.validate(); err != nil {
 				return fmt.Errorf("publish %s (network %s): %w", p, spec.ShortID(n.ID), err)
@@ -49,6 +56,21 @@ func (c Config) Validate() error {
 			if err := ports.take(n, p); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+func (c Container) validate() error {
+	if !strings.HasPrefix(c.Port, spec.VethPrefix) {
+		return fmt.Errorf("its name does not begin with %s, by which ports of containers are known", spec.VethPrefix)
+	}
+	if hw, err := net.ParseMAC(c.MAC); err != nil || len(hw) != 6 || hw.String() != c.MAC {
+		return fmt.Errorf("MAC address %q is not one of Ethernet such as 02:00:5e:10:00:01", c.MAC)
+	}
+	for _, a := range c.Addresses {
+		if !isContainers(a) {
+			return fmt.Errorf("%v is no address of a container", a)
 		}
 	}
 	return nil

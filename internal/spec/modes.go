@@ -94,7 +94,7 @@ func (o *Options) settle(given map[string]string) error {
 			return err
 		}
 	}
-	o.Inbound, o.Isolate, o.Masquerade, o.Masquerade4, o.GatewayMode4 = InboundOpen, false, SwitchOff, false, GatewayRouted
+	o.Inbound, o.Isolate, o.AnySource, o.Masquerade, o.Masquerade4, o.GatewayMode4 = InboundOpen, false, true, SwitchOff, false, GatewayRouted
 	return nil
 }
 
@@ -113,6 +113,8 @@ func (o *Options) refuseOnParent(key, value string) error {
 	case key == "inbound" && value != string(InboundOpen):
 		return refuse("open; with mode=%s packets pass this host's firewall by", o.Mode)
 	case key == "isolate" && value != string(SwitchOff):
+		return refuse("off; with mode=%s packets pass this host's firewall by", o.Mode)
+	case key == "antispoof" && value != string(SwitchOff):
 		return refuse("off; with mode=%s packets pass this host's firewall by", o.Mode)
 	case key == "masquerade" && value != string(SwitchOff) && value != string(SwitchAuto):
 		return refuse("auto, off; with mode=%s containers leave under their own addresses", o.Mode)

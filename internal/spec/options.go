@@ -60,6 +60,7 @@ type Options struct {
 	Masquerade Switch    `json:"masquerade"`         // IPv6
 	Inbound    Inbound   `json:"inbound"`
 	Isolate    bool      `json:"isolate"`
+	AnySource  bool      `json:"any_source,omitempty"` // containers send from addresses that are not theirs, too
 
 	MacvlanMode MacvlanMode `json:"macvlan_mode,omitempty"`
 	IPvlanMode  IPvlanMode  `json:"ipvlan_mode,omitempty"`
@@ -115,6 +116,12 @@ var optionTable = slices.Concat(modeOptions, raOptions, []option{
 		return choose(&o.Inbound, k, v, []Inbound{InboundPublished, InboundOpen, InboundNone}, nil)
 	}},
 	{"isolate", func(o *Options, k, v string) error { return onOff(&o.Isolate, k, v) }},
+	{"antispoof", func(o *Options, k, v string) error {
+		guarded := true
+		err := onOff(&guarded, k, v)
+		o.AnySource = !guarded
+		return err
+	}},
 	{"com.docker.network.bridge.name", func(o *Options, k, v string) error { return interfaceName(&o.BridgeName, k, v) }},
 	{"com.docker.network.bridge.enable_icc", func(o *Options, k, v string) error { return boolean(&o.ICC, k, v) }},
 	{"com.docker.network.bridge.enable_ip_masquerade", func(o *Options, k, v string) error { return boolean(&o.Masquerade4, k, v) }},

@@ -24,9 +24,9 @@ func TestParseOptions(t *testing.T) {
 		{"none", nil, DefaultOptions()},
 		{"every key of our own", map[string]string{
 			"mode": "bridge", "parent": "eth0.50", "ndproxy": "off", "ra": "off", "masquerade": "on",
-			"inbound": "none", "isolate": "off", "host_access": "off",
+			"inbound": "none", "isolate": "off", "host_access": "off", "antispoof": "off",
 		}, with(func(o *Options) {
-			o.Parent, o.NDProxy, o.RA, o.Masquerade, o.Inbound, o.Isolate = "eth0.50", SwitchOff, SwitchOff, SwitchOn, InboundNone, false
+			o.Parent, o.NDProxy, o.RA, o.Masquerade, o.Inbound, o.Isolate, o.AnySource = "eth0.50", SwitchOff, SwitchOff, SwitchOn, InboundNone, false, true
 		})},
 		{"ra", map[string]string{
 			"ra": "on", "ra.dns": "2001:db8::53, fe80::53", "ra.search": "Example.org.,b.example", "ra.pref64": "64:ff9b::/96",
@@ -125,6 +125,7 @@ func TestParseOptionsRefuses(t *testing.T) {
 		{"ra.lifetime too short", "ra.lifetime", "29", false, []string{"30 to 9000"}},
 		{"ra.lifetime too long", "ra.lifetime", "9001", false, []string{"30 to 9000"}},
 		{"ra.upstream", "ra.upstream", "auto", false, []string{"on, off"}},
+		{"antispoof", "antispoof", "auto", false, []string{"on, off"}},
 		{"ra.announce", "ra.announce", "yes", false, []string{"off, on"}},
 		{"nptv6", "masquerade", "nptv6", true, []string{"nptv6"}},
 		{"host_access of a bridge", "host_access", "on", false, []string{"host_access", "bridge"}},

@@ -56,6 +56,10 @@ func (c container) addr6(n siteNetwork) netip.Addr {
 	return netip.MustParseAddr(fmt.Sprintf("%s%d", n.prefix6, c.id))
 }
 
+func (c container) mac(n siteNetwork) string { return fmt.Sprintf("02:00:00:00:%02x:%02x", n.n, c.id) }
+
+func (c container) port() string { return spec.VethPrefix + c.name }
+
 func siteNetworks() []siteNetwork {
 	addr := netip.MustParseAddr
 	return []siteNetwork{
@@ -133,9 +137,11 @@ func (s *site) add(t testing.TB, n siteNetwork) {
 	t.Helper()
 	bridge, subnet4 := n.network.Bridge, fmt.Sprintf("172.18.%d.", n.n)
 	n.network.Pools = prefixes(subnet4+"0/24", n.prefix6+"/64")
+	n.network.Gateways = []netip.Addr{netip.MustParseAddr(subnet4 + "1"), netip.MustParseAddr(n.prefix6 + "1")}
 	n.network.Masquerade = append(n.network.Masquerade, prefixes(subnet4+"0/24")...)
 	for _, c := range n.containers {
 		n.network.Live = append(n.network.Live, c.addr4(n), c.addr6(n))
+		n.network.Containers = append(n.network.Containers, firewall.Container{Port: c.port(), MAC: c.mac(n), Addresses: []netip.Addr{c.addr6(n), c.addr4(n)}})
 	}
 	s.config.Networks = append(s.config.Networks, n.network)
 	// Until a link-local address is there, the host solicits nobody.
@@ -145,13 +151,13 @@ func (s *site) add(t testing.TB, n siteNetwork) {
 	for _, c := range n.containers {
 		h := testnet.New(t, c.name)
 		s.c[c.name] = h
-		port := "p" + c.name
+		port := c.port()
 		testnet.Connect(t, s.host, port, h, "eth0")
 		ip(t, s.host, "link set "+port+" master "+bridge,
 			// With br_netfilter a connection that comes back by the host's
 			// address is bridged, to the port it came from perhaps.
 			"link set "+port+" type bridge_slave hairpin on")
-		ip(t, h, fmt.Sprintf("addr add %s/24 dev eth0", c.addr4(n)), fmt.Sprintf("addr add %s/64 dev eth0", c.addr6(n)),
+		ip(t, h, "link set eth0 down", "link set eth0 address "+c.mac(n), "link set eth0 up", fmt.Sprintf("addr add %s/24 dev eth0", c.addr4(n)), fmt.Sprintf("addr add %s/64 dev eth0", c.addr6(n)),
 			"route add default via "+subnet4+"1", "route add default via "+n.prefix6+"1")
 		listen(t, h, "tcp", ":80")
 		listen(t, h, "tcp", ":81")
