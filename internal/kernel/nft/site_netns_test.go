@@ -145,7 +145,7 @@ func (s *site) add(t testing.TB, n siteNetwork) {
 	}
 	s.config.Networks = append(s.config.Networks, n.network)
 	// Until a link-local address is there, the host solicits nobody.
-	ip(t, s.host, "link add "+bridge+" type bridge", "addr add fe80::1/64 nodad dev "+bridge, "link set "+bridge+" up",
+	ip(t, s.host, "link add "+bridge+" type bridge mcast_snooping 0", "addr add fe80::1/64 nodad dev "+bridge, "link set "+bridge+" up",
 		"addr add "+subnet4+"1/24 dev "+bridge, "addr add "+n.prefix6+"1/64 nodad dev "+bridge)
 	s.host.Sysctl(t, "net/ipv4/conf/"+bridge+"/route_localnet", "1") // as the engine sets it
 	for _, c := range n.containers {
