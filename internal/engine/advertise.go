@@ -93,7 +93,7 @@ func (e *Engine) advertisements() (wanted map[string]spec.Advertisement, kept ma
 				kept[n.parent] = true
 			}
 			continue
-		case n.Options.RA != spec.SwitchOff:
+		case n.Options.RA != spec.SwitchOff && n.Options.GatewayMode6 != spec.GatewayIsolated:
 			wanted[n.Bridge()] = n.advertisement()
 		}
 		for _, route := range n.announcedRoutes() {

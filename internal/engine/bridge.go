@@ -90,13 +90,15 @@ func (m bridged) unapply(ctx context.Context, n *network) error {
 // bridge is the wanted state of the network's bridge.
 func (n *network) bridge() spec.Bridge {
 	b := spec.Bridge{
-		Name:      n.Bridge(),
-		Alias:     spec.NetworkAlias(n.ID),
-		MTU:       n.mtu,
-		Addresses: []netip.Prefix{spec.LinkLocalGateway(n.ID)},
+		Name:  n.Bridge(),
+		Alias: spec.NetworkAlias(n.ID),
+		MTU:   n.mtu,
+	}
+	if linkLocal := spec.LinkLocalGateway(n.ID); !n.Isolated(linkLocal.Addr()) {
+		b.Addresses = append(b.Addresses, linkLocal)
 	}
 	for _, s := range n.Subnets() {
-		if s.Gateway.IsValid() && !(n.Options.Inhibit4 && s.Gateway.Is4()) {
+		if n.HasGateway(s) {
 			b.Addresses = append(b.Addresses, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
 		}
 	}

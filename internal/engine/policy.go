@@ -83,6 +83,9 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 		Inbound:  n.Options.Inbound,
 
 		AnySource: n.Options.AnySource,
+
+		Unprotected4: n.Options.GatewayMode4 == spec.GatewayUnprotected, Unprotected6: n.Options.GatewayMode6 == spec.GatewayUnprotected,
+		Isolated4: n.Options.GatewayMode4 == spec.GatewayIsolated, Isolated6: n.Options.GatewayMode6 == spec.GatewayIsolated,
 	}
 	for _, s := range n.IPv6 {
 		f.Pools = append(f.Pools, s.Prefix)

@@ -90,6 +90,12 @@ func (b builder) network(n Network) {
 		b.add("live"+family(a), a.String())
 	}
 	b.senders(n)
+	if n.Isolated4 {
+		b.add("isolated4", bridge)
+	}
+	if n.Isolated6 {
+		b.add("isolated6", bridge)
+	}
 	if n.Internal {
 		b.add("internal", bridge)
 	}
@@ -100,8 +106,11 @@ func (b builder) network(n Network) {
 		return // publishes nothing either
 	}
 	b.add("accepting", bridge)
-	if n.Inbound == spec.InboundOpen {
-		b.add("open", bridge)
+	if n.Inbound == spec.InboundOpen || n.Unprotected4 {
+		b.add("open4", bridge)
+	}
+	if n.Inbound == spec.InboundOpen || n.Unprotected6 {
+		b.add("open6", bridge)
 	}
 	for _, p := range n.Published {
 		b.published(p)

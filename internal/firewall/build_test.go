@@ -82,6 +82,9 @@ func TestBuildGolden(t *testing.T) {
 				Containers: []Container{{Port: "v6nv11111111111", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{address("fd00::5")}}}, Isolate: true, ICC: true, Inbound: spec.InboundOpen},
 			{ID: "bbbbbbbbbbbb", Bridge: "br-none", Isolate: true, ICC: true, Inbound: spec.InboundNone, Published: web().Published},
 			{ID: "cccccccccccc", Bridge: "br-internal", Internal: true, ICC: true, Inbound: spec.InboundOpen, Published: web().Published},
+			{ID: "eeeeeeeeeeee", Bridge: "br-direct4", ICC: true, Inbound: spec.InboundPublished, Unprotected4: true},
+			{ID: "ffffffffffff", Bridge: "br-direct6", ICC: true, Inbound: spec.InboundPublished, Unprotected6: true},
+			{ID: "999999999999", Bridge: "br-alone", Internal: true, ICC: true, Isolated4: true, Isolated6: true},
 			{ID: "dddddddddddd", Bridge: "br-noicc", Isolate: true, Inbound: spec.InboundPublished},
 		}},
 		"adjacent pools": {Networks: []Network{

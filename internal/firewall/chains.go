@@ -81,7 +81,8 @@ func chains() []Chain {
 			"counter drop",
 		}},
 		{Name: "inbound", Rules: []string{
-			"oifname @open goto vouch",
+			"meta nfproto ipv4 oifname @open4 goto vouch",
+			"meta nfproto ipv6 oifname @open6 goto vouch",
 			"oifname @accepting icmpv6 type @answered goto vouch",
 			"counter drop",
 		}},
@@ -103,6 +104,11 @@ func chains() []Chain {
 		{Name: "loopback", Hook: &Hook{"filter", "prerouting", priorityRaw}, Rules: []string{
 			"iifname @networks ip daddr 127.0.0.0/8 counter drop",
 			"iifname @networks ip saddr 127.0.0.0/8 counter drop",
+		}},
+		// Neighbor discovery included: the host has no address there to be found.
+		{Name: "input", Hook: &Hook{"filter", "input", priorityForward}, Rules: []string{
+			"meta nfproto ipv4 iifname @isolated4 counter drop",
+			"meta nfproto ipv6 iifname @isolated6 counter drop",
 		}},
 		{Name: "prerouting", Hook: &Hook{"nat", "prerouting", priorityDNAT}, Rules: []string{
 			"fib daddr type local goto translate",
@@ -151,10 +157,13 @@ func sets() []Set {
 		{Name: "networks", Key: typeLink},  // every bridge of ours
 		{Name: "internal", Key: typeLink},  // no way to or from outside
 		{Name: "accepting", Key: typeLink}, // inbound is published or open
-		{Name: "open", Key: typeLink},      // inbound is open
-		{Name: "mutual", Key: typeLink},    // isolate is off
-		{Name: "same", Key: typePair},      // every bridge, with itself
-		{Name: "icc", Key: typeLink},       // containers of the bridge reach each other
+		{Name: "open4", Key: typeLink},     // any port is open, by a container's own IPv4 address
+		{Name: "open6", Key: typeLink},
+		{Name: "isolated4", Key: typeLink}, // the host has no IPv4 there, and takes none from there
+		{Name: "isolated6", Key: typeLink},
+		{Name: "mutual", Key: typeLink}, // isolate is off
+		{Name: "same", Key: typePair},   // every bridge, with itself
+		{Name: "icc", Key: typeLink},    // containers of the bridge reach each other
 		{Name: "parents", Key: typeLink},
 		// RFC 4890 §4.3.1, what must not be dropped. The errors are for
 		// connections that conntrack has forgotten; others are "related".

@@ -22,7 +22,13 @@ type Network struct {
 	Isolate  bool // not reached from other networks, nor reaching them, but for published ports
 	ICC      bool // containers of the bridge reach each other
 	Inbound  spec.Inbound
-	Pools    []netip.Prefix
+	// Unprotected are the families in which every port of the containers' own
+	// addresses is open, whatever Inbound says; Isolated those in which the host
+	// itself is not reached from the bridge.
+	Unprotected4, Unprotected6 bool
+	Isolated4, Isolated6       bool
+
+	Pools []netip.Prefix
 	// Live are the addresses of the pools that somebody has. Packets from
 	// elsewhere to the others are dropped before the host asks who has them.
 	Live []netip.Addr

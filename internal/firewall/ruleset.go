@@ -54,7 +54,7 @@ type Chain struct {
 // Hook is where a base chain meets packets. Its policy is always accept.
 type Hook struct {
 	Type     string // filter or nat
-	Name     string // prerouting, forward, output or postrouting
+	Name     string // prerouting, input, forward, output or postrouting
 	Priority int    // lower is earlier
 }
 

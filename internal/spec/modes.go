@@ -76,6 +76,9 @@ func (o *Options) settle(given map[string]string) error {
 		if o.HostAccess {
 			return &OptionError{Key: "host_access", Value: "on", Allowed: "off; the host reaches the containers of a bridge without"}
 		}
+		if inbound, ok := given["inbound"]; ok && o.Inbound != InboundOpen && (o.GatewayMode4 == GatewayUnprotected || o.GatewayMode6 == GatewayUnprotected) {
+			return &OptionError{Key: "inbound", Value: inbound, Allowed: "open beside gateway mode nat-unprotected, which opens every port"}
+		}
 		return nil
 	}
 	if o.Mode == ModeMacvlan && o.MacvlanMode == "" {

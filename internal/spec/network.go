@@ -100,8 +100,14 @@ func (n Network) Validate() error {
 func (n Network) validateInternal() error {
 	o := n.Options
 	switch {
+	case !n.Internal && (o.GatewayMode4 == GatewayIsolated || o.GatewayMode6 == GatewayIsolated):
+		return fmt.Errorf("option com.docker.network.bridge.gateway_mode_ipv4 or _ipv6=isolated: only an internal network is cut off from its host (create it with --internal)")
 	case !n.Internal:
 		return nil
+	case o.GatewayMode4 == GatewayUnprotected:
+		return fmt.Errorf("option com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected: an internal network is not reached from outside")
+	case o.GatewayMode6 == GatewayIsolated && (o.RA == SwitchOn || o.Advertise.Autonomous):
+		return fmt.Errorf("option ra: with com.docker.network.bridge.gateway_mode_ipv6=isolated the host has no address on the bridge and advertises nothing")
 	case o.Inbound == InboundOpen:
 		return fmt.Errorf("option inbound=open: an internal network is not reached from outside")
 	case o.Masquerade == SwitchOn:
@@ -128,6 +134,20 @@ func (n Network) Bridge() string {
 	return BridgeName(n.ID)
 }
 
+// Isolated reports whether the network has nothing to do with its host in the
+// family of an address: not even an address on the bridge.
+func (n Network) Isolated(a netip.Addr) bool {
+	if a.Is4() {
+		return n.Options.GatewayMode4 == GatewayIsolated
+	}
+	return n.Options.GatewayMode6 == GatewayIsolated
+}
+
+// HasGateway reports whether the bridge has a subnet's gateway as an address.
+func (n Network) HasGateway(s Subnet) bool {
+	return s.Gateway.IsValid() && !n.Isolated(s.Gateway) && !(n.Options.Inhibit4 && s.Gateway.Is4())
+}
+
 // MasqueradesIPv6 reports whether traffic of an IPv6 subnet leaves under the
 // host's address. Left to us it does for unique local prefixes alone, which
 // nobody outside can answer (RFC 4193 §4.3).
@@ -144,7 +164,7 @@ func (n Network) MasqueradesIPv6(s Subnet) bool {
 
 // MasqueradesIPv4 likewise: Docker's bridge keys decide.
 func (n Network) MasqueradesIPv4() bool {
-	return n.Options.Masquerade4 && n.Options.GatewayMode4 == GatewayNAT
+	return n.Options.Masquerade4 && n.Options.GatewayMode4.Translates()
 }
 
 // Port is one published port.

@@ -44,11 +44,18 @@ const (
 // GatewayMode is Docker's name for how a bridge network is joined to the outside.
 type GatewayMode string
 
-// The gateway modes of Docker's bridge driver that v6net knows.
+// The gateway modes of Docker's bridge driver.
 const (
-	GatewayNAT    GatewayMode = "nat"
-	GatewayRouted GatewayMode = "routed"
+	GatewayNAT         GatewayMode = "nat"
+	GatewayUnprotected GatewayMode = "nat-unprotected" // and every port is open at the container's own address
+	GatewayRouted      GatewayMode = "routed"
+	GatewayIsolated    GatewayMode = "isolated" // not even the host is reached; of internal networks
 )
+
+var gatewayModes = []GatewayMode{GatewayNAT, GatewayRouted, GatewayIsolated, GatewayUnprotected}
+
+// Translates reports whether containers' addresses are hidden behind the host's.
+func (m GatewayMode) Translates() bool { return m == GatewayNAT || m == GatewayUnprotected }
 
 // Options are a network's validated options, the same for every front end.
 type Options struct {
@@ -71,9 +78,10 @@ type Options struct {
 	ICC             bool        `json:"icc"`                   // containers of one bridge reach each other
 	Masquerade4     bool        `json:"masquerade4"`
 	GatewayMode4    GatewayMode `json:"gateway_mode4"`
-	HostBinding4    netip.Addr  `json:"host_binding4"` // host address of ports published without one
-	Inhibit4        bool        `json:"inhibit4"`      // no IPv4 address on the bridge
-	MTU             int         `json:"mtu,omitempty"` // 0: the parent's
+	GatewayMode6    GatewayMode `json:"gateway_mode6,omitempty"` // empty: as Masquerade says
+	HostBinding4    netip.Addr  `json:"host_binding4"`           // host address of ports published without one
+	Inhibit4        bool        `json:"inhibit4"`                // no IPv4 address on the bridge
+	MTU             int         `json:"mtu,omitempty"`           // 0: the parent's
 	InterfacePrefix string      `json:"interface_prefix"`
 }
 
@@ -126,14 +134,20 @@ var optionTable = slices.Concat(modeOptions, raOptions, []option{
 	{"com.docker.network.bridge.enable_icc", func(o *Options, k, v string) error { return boolean(&o.ICC, k, v) }},
 	{"com.docker.network.bridge.enable_ip_masquerade", func(o *Options, k, v string) error { return boolean(&o.Masquerade4, k, v) }},
 	{"com.docker.network.bridge.gateway_mode_ipv4", func(o *Options, k, v string) error {
-		return choose(&o.GatewayMode4, k, v, []GatewayMode{GatewayNAT, GatewayRouted}, []GatewayMode{"isolated", "nat-unprotected"})
+		return choose(&o.GatewayMode4, k, v, gatewayModes, nil)
 	}},
 	{"com.docker.network.bridge.gateway_mode_ipv6", func(o *Options, k, v string) error {
-		var m GatewayMode
-		if err := choose(&m, k, v, []GatewayMode{GatewayNAT, GatewayRouted}, []GatewayMode{"isolated", "nat-unprotected"}); err != nil {
+		if err := choose(&o.GatewayMode6, k, v, gatewayModes, nil); err != nil {
 			return err
 		}
-		return masquerade(o, k, v, map[GatewayMode]Switch{GatewayNAT: SwitchOn, GatewayRouted: SwitchOff}[m])
+		switch o.GatewayMode6 {
+		case GatewayRouted:
+			return masquerade(o, k, v, SwitchOff)
+		case GatewayIsolated:
+			return nil // nothing leaves anyway
+		default:
+			return masquerade(o, k, v, SwitchOn)
+		}
 	}},
 	{"com.docker.network.bridge.host_binding_ipv4", func(o *Options, k, v string) error {
 		a, err := netip.ParseAddr(v)
@@ -167,7 +181,7 @@ func masquerade(o *Options, key, value string, s Switch) error {
 	case s == SwitchAuto:
 	case o.Masquerade != SwitchAuto && o.Masquerade != s:
 		return &OptionError{Key: key, Value: value,
-			Allowed: "masquerade=on with com.docker.network.bridge.gateway_mode_ipv6=nat, masquerade=off with routed"}
+			Allowed: "masquerade=on with com.docker.network.bridge.gateway_mode_ipv6=nat or nat-unprotected, masquerade=off with routed"}
 	default:
 		o.Masquerade = s
 	}

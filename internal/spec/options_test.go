@@ -51,7 +51,7 @@ func TestParseOptions(t *testing.T) {
 			"com.docker.network.driver.mtu":                  "1400",
 			"com.docker.network.container_iface_prefix":      "net",
 		}, with(func(o *Options) {
-			o.BridgeName, o.ICC, o.Masquerade4, o.GatewayMode4, o.Masquerade = "br-web", false, false, GatewayRouted, SwitchOn
+			o.BridgeName, o.ICC, o.Masquerade4, o.GatewayMode4, o.GatewayMode6, o.Masquerade = "br-web", false, false, GatewayRouted, GatewayNAT, SwitchOn
 			o.HostBinding4, o.Inhibit4, o.MTU, o.InterfacePrefix = netip.MustParseAddr("127.0.0.1"), true, 1400, "net"
 		})},
 		{"an empty value of Docker's is its default", map[string]string{"com.docker.network.driver.mtu": ""}, DefaultOptions()},
@@ -82,6 +82,11 @@ func TestOptionsThatSayTheSame(t *testing.T) {
 		{"nat and auto", map[string]string{mode: "nat", "masquerade": "auto"}, SwitchOn, nil},
 		{"nat and off", map[string]string{mode: "nat", "masquerade": "off"}, "", []string{"masquerade", `"off"`, "gateway_mode_ipv6", "nat"}},
 		{"routed and on", map[string]string{mode: "routed", "v6net.masquerade": "on"}, "", []string{"masquerade", `"on"`, "gateway_mode_ipv6", "routed"}},
+		{"nat-unprotected", map[string]string{mode: "nat-unprotected"}, SwitchOn, nil},
+		{"nat-unprotected and off", map[string]string{mode: "nat-unprotected", "masquerade": "off"}, "", []string{"masquerade", "nat-unprotected"}},
+		{"nat-unprotected and open", map[string]string{mode: "nat-unprotected", "inbound": "open"}, SwitchOn, nil},
+		{"nat-unprotected and none", map[string]string{mode: "nat-unprotected", "inbound": "none"}, "", []string{"inbound", "none", "nat-unprotected"}},
+		{"isolated", map[string]string{mode: "isolated"}, SwitchAuto, nil},
 		{"a label and an option", map[string]string{"masquerade": "on", "v6net.masquerade": "on"}, SwitchOn, nil},
 		{"a label against an option", map[string]string{"masquerade": "on", "v6net.masquerade": "off"}, "", []string{"v6net.masquerade", `"off"`, `"on"`}},
 	} {
@@ -136,7 +141,7 @@ func TestParseOptionsRefuses(t *testing.T) {
 		{"MTU no number", "com.docker.network.driver.mtu", "big", false, []string{"big"}},
 		{"host binding of the other family", "com.docker.network.bridge.host_binding_ipv4", "::1", false, []string{"::1", "IPv4"}},
 		{"bool", "com.docker.network.bridge.enable_icc", "maybe", false, []string{"maybe", "true, false"}},
-		{"gateway mode of a later version", "com.docker.network.bridge.gateway_mode_ipv6", "isolated", true, []string{"isolated"}},
+		{"gateway mode", "com.docker.network.bridge.gateway_mode_ipv6", "bridge", false, []string{"bridge", "nat, routed, isolated, nat-unprotected"}},
 		{"interface prefix too long", "com.docker.network.container_iface_prefix", "abcdefghijklmn", false, []string{"13"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

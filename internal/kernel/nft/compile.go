@@ -42,6 +42,7 @@ var keys = []key{
 	{name: "ip daddr", size: 4, nfproto: unix.NFPROTO_IPV4, load: payload(expr.PayloadBaseNetworkHeader, 16, 4)},
 	{name: "ip6 saddr", size: 16, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 8, 16)},
 	{name: "ip6 daddr", size: 16, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 24, 16)},
+	{name: "meta nfproto", size: 1, load: meta(expr.MetaKeyNFPROTO)},
 	{name: "meta protocol", size: 2, load: meta(expr.MetaKeyPROTOCOL)},
 	{name: "ether saddr", size: 6, load: payload(expr.PayloadBaseLLHeader, 6, 6)},
 	{name: "arp saddr ether", size: 6, nfproto: unix.NFPROTO_ARP, load: payload(expr.PayloadBaseNetworkHeader, 8, 6)},
@@ -304,6 +305,11 @@ func parseOperand(k key, value string) ([]byte, error) {
 			return binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL), nil
 		}
 		return nil, fmt.Errorf("%q is no address type", value)
+	case "meta nfproto":
+		if family, ok := map[string]byte{"ipv4": unix.NFPROTO_IPV4, "ipv6": unix.NFPROTO_IPV6}[value]; ok {
+			return []byte{family}, nil
+		}
+		return nil, fmt.Errorf("%q is no protocol of packets", value)
 	case "meta protocol":
 		if family, ok := map[string]byte{"ip": unix.NFPROTO_IPV4, "ip6": unix.NFPROTO_IPV6, "arp": unix.NFPROTO_ARP}[value]; ok {
 			return etherTypes[family], nil

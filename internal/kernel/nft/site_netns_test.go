@@ -108,6 +108,16 @@ func siteNetworks() []siteNetwork {
 			firewall.Network{ID: "999999999999", Bridge: "mutual7", ICC: true, Inbound: spec.InboundPublished},
 			7, "2001:db8:7::", []container{{"seven2", 2}},
 		},
+		{
+			firewall.Network{ID: "888888888888", Bridge: "direct", ICC: true, Isolate: true, Inbound: spec.InboundPublished,
+				Unprotected4: true, Unprotected6: true, Masquerade: prefixes("fd00:8::/64"),
+				Published: []firewall.Published{{Protocol: "tcp", Container: addr("172.18.8.2"), Port: 80, HostPort: 8088}}},
+			8, "fd00:8::", []container{{"direct2", 2}},
+		},
+		{
+			firewall.Network{ID: "777777777777", Bridge: "alone", Internal: true, ICC: true, Isolated4: true, Isolated6: true},
+			9, "fd00:9::", []container{{"alone2", 2}, {"alone3", 3}},
+		},
 	}
 }
 
@@ -127,6 +137,7 @@ func newSite(t testing.TB) *site {
 		"route add 172.18.0.0/16 via "+host4, "route add 2001:db8::/32 via "+host6, "route add fd00::/16 via "+host6)
 	listen(t, s.outside, "tcp", ":80")
 	listen(t, s.outside, "udp", ":53")
+	listen(t, s.host, "tcp", ":7070")
 	for _, n := range siteNetworks() {
 		s.add(t, n)
 	}

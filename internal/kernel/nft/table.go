@@ -19,6 +19,7 @@ var (
 	families = map[string]nftables.TableFamily{firewall.FamilyInet: nftables.TableFamilyINet, firewall.FamilyBridge: nftables.TableFamilyBridge}
 	hooks    = map[string]*nftables.ChainHook{
 		"prerouting":  nftables.ChainHookPrerouting,
+		"input":       nftables.ChainHookInput,
 		"forward":     nftables.ChainHookForward,
 		"output":      nftables.ChainHookOutput,
 		"postrouting": nftables.ChainHookPostrouting,

@@ -130,6 +130,21 @@ func (s *site) check(t *testing.T) {
 		{"internal: nothing in", outside, "tcp", "[2001:db8:3::2]:80", nobody},
 		{"internal: not even to what is published", s.c["internal2"], "tcp", "[2001:db8:1::2]:80", nobody},
 
+		{"nat-unprotected: any port of the container's own address", outside, "tcp", "172.18.8.2:81", outside4},
+		{"nat-unprotected: any port of the container's own address, IPv6", outside, "tcp", "[fd00:8::2]:81", outside6},
+		{"nat-unprotected: translated as well", outside, "tcp", host4 + ":8088", outside4},
+		{"nat-unprotected: egress is masqueraded", s.c["direct2"], "tcp", outside4 + ":80", host4},
+		{"nat-unprotected: egress is masqueraded, IPv6", s.c["direct2"], "tcp", "[" + outside6 + "]:80", host6},
+		{"nat-unprotected: isolation precedes it", s.c["web2"], "tcp", "172.18.8.2:81", nobody},
+
+		{"internal: the host is reached", s.c["internal2"], "tcp", "[2001:db8:3::1]:7070", "2001:db8:3::2"},
+		{"isolated: the host is not reached", s.c["alone2"], "tcp", "[fd00:9::1]:7070", nobody},
+		{"isolated: the host is not reached, IPv4", s.c["alone2"], "tcp", "172.18.9.1:7070", nobody},
+		{"isolated: nor by another of its addresses", s.c["alone2"], "tcp", "[" + host6 + "]:7070", nobody},
+		{"isolated: nothing out", s.c["alone2"], "tcp", outside4 + ":80", nobody},
+		{"isolated: containers reach each other", s.c["alone3"], "tcp", "[fd00:9::2]:81", "fd00:9::3"},
+		{"isolated: containers reach each other, IPv4", s.c["alone3"], "tcp", "172.18.9.2:81", "172.18.9.3"},
+
 		{"inbound open", outside, "tcp", "[2001:db8:4::2]:81", outside6},
 		{"inbound none", outside, "tcp", "[2001:db8:5::2]:80", nobody},
 		{"inbound none, from a network that is not isolated", s.c["mutual2"], "tcp", "[2001:db8:5::2]:80", nobody},

@@ -96,7 +96,7 @@ func TestWatchRestores(t *testing.T) {
 		{"table of the bridges deleted", [][]string{{"nft", "delete table bridge v6net"}}, false},
 		{"sender added", [][]string{{"nft", "add element bridge v6net unguarded { v6nvaaaaaaaaaaa }"}}, false},
 		{"rule inserted", [][]string{{"nft", "insert rule inet v6net forward accept"}}, false},
-		{"element added", [][]string{{"nft", `add element inet v6net open { "v6naaaaaaaaaaaa" }`}}, false},
+		{"element added", [][]string{{"nft", `add element inet v6net open6 { "v6naaaaaaaaaaaa" }`}}, false},
 		{"everything flushed", [][]string{{"nft", "flush ruleset"}}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
