@@ -49,6 +49,9 @@ func chains() []Chain {
 		{Name: "forward", Hook: &Hook{"filter", "forward", priorityForward}, Rules: []string{
 			"iifname != @networks oifname != @networks return",
 			"iifname . oifname @same goto within",
+			// What is for one link alone (RFC 4890 §4.3.3): nobody believes it with
+			// a hop limit below 255, and nobody has to see it.
+			"icmpv6 type @link_only counter drop",
 			// Before all else, what conntrack knows included: whoever scans a
 			// prefix must not fill the host's neighbour cache (RFC 6583). The
 			// forward hook precedes the neighbour's resolution.
@@ -63,6 +66,9 @@ func chains() []Chain {
 			"oifname @accepting ct status dnat goto vouch",
 			"ip6 daddr . meta l4proto . th dport @published6 goto vouch",
 			"ip daddr . meta l4proto . th dport @published4 goto vouch",
+			// Never dropped (RFC 4890 §4.3.1), whoever sends them. They are for
+			// connections that conntrack has forgotten; others are "related".
+			"oifname @networks icmpv6 type @errors goto vouch",
 			"iifname @networks oifname @networks goto between",
 			"oifname @networks goto inbound",
 			"goto outbound",
@@ -83,12 +89,17 @@ func chains() []Chain {
 		{Name: "inbound", Rules: []string{
 			"meta nfproto ipv4 oifname @open4 goto vouch",
 			"meta nfproto ipv6 oifname @open6 goto vouch",
-			"oifname @accepting icmpv6 type @answered goto vouch",
+			"oifname @accepting icmpv6 type echo-request goto vouch",
 			"counter drop",
 		}},
 		{Name: "outbound", Rules: []string{
+			"ip6 saddr != @masquerade6 goto leaving",
+			"ip saddr != @masquerade4 goto leaving",
 			// NAT leaves these alone: a container's private address would get out.
 			"ct state invalid counter drop",
+			"goto leaving",
+		}},
+		{Name: "leaving", Rules: []string{
 			"oifname @parents goto vouch",
 			// A bridge that is neither ours nor a parent is another engine's,
 			// whose own rules judge who may enter.
@@ -165,10 +176,13 @@ func sets() []Set {
 		{Name: "same", Key: typePair},   // every bridge, with itself
 		{Name: "icc", Key: typeLink},    // containers of the bridge reach each other
 		{Name: "parents", Key: typeLink},
-		// RFC 4890 §4.3.1, what must not be dropped. The errors are for
-		// connections that conntrack has forgotten; others are "related".
-		{Name: "answered", Key: typeICMPv6, Elements: elements(
-			"destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem", "echo-request")},
+		{Name: "errors", Key: typeICMPv6, Elements: elements(
+			"destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem")},
+		// Neighbor discovery and its inverse, multicast listeners, SEND's
+		// certification paths (RFC 3971 §6.4), multicast routers (RFC 4286).
+		{Name: "link_only", Key: typeICMPv6, Elements: elements(
+			"nd-router-solicit", "nd-router-advert", "nd-neighbor-solicit", "nd-neighbor-advert", "nd-redirect", "ind-neighbor-solicit", "ind-neighbor-advert",
+			"mld-listener-query", "mld-listener-report", "mld-listener-done", "mld2-listener-report", "148", "149", "151", "152", "153")},
 		{Name: "published4", Key: typeService4}, // a container's own address and port
 		{Name: "published6", Key: typeService6},
 		{Name: "ports4", Key: typePort, Value: typeTarget4}, // a port of every host address, to a container's

@@ -48,12 +48,15 @@ func senderChains() []Chain {
 		// Before it has an address a container asks whether it may have one (RFC
 		// 4862 §5.4.2), which groups it is in (RFC 3590 §4), and for a router.
 		{Name: "from_nobody6", Rules: []string{
+			"icmpv6 type @discovery ip6 hoplimit != 255 counter drop",
 			"icmpv6 type nd-neighbor-solicit goto claims6",
 			"icmpv6 type @from_nobody accept",
 			"counter drop",
 		}},
 		{Name: "content6", Rules: []string{
 			"meta l4proto != @examined accept",
+			// It has come by a router, or pretends to (RFC 4861 §7.1).
+			"icmpv6 type @discovery ip6 hoplimit != 255 counter drop",
 			"icmpv6 type nd-neighbor-advert goto claims6",
 			"icmpv6 type != @of_routers6 accept",
 			fmt.Sprintf("udp dport != %d accept", dhcp6Client),
@@ -135,6 +138,7 @@ func senderSets() []Set {
 		{Name: "taken_claims6", Key: typeAddr6, Expression: "@th,64,128"},
 		{Name: "examined", Key: "inet_proto", Elements: elements("icmp", "ipv6-icmp", "udp")},
 		{Name: "of_routers4", Key: "icmp_type", Elements: elements("redirect", "router-advertisement")},
+		{Name: "discovery", Key: typeICMPv6, Elements: elements("nd-router-solicit", "nd-neighbor-solicit", "nd-neighbor-advert")},
 		{Name: "of_routers6", Key: typeICMPv6, Elements: elements("nd-redirect", "nd-router-advert", "router-renumbering")},
 		{Name: "from_nobody", Key: typeICMPv6, Elements: elements("mld-listener-report", "mld2-listener-report", "nd-router-solicit")},
 	}

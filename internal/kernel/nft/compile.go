@@ -41,6 +41,7 @@ var keys = []key{
 	{name: "ip saddr", size: 4, nfproto: unix.NFPROTO_IPV4, load: payload(expr.PayloadBaseNetworkHeader, 12, 4)},
 	{name: "ip daddr", size: 4, nfproto: unix.NFPROTO_IPV4, load: payload(expr.PayloadBaseNetworkHeader, 16, 4)},
 	{name: "ip6 saddr", size: 16, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 8, 16)},
+	{name: "ip6 hoplimit", size: 1, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 7, 1)},
 	{name: "ip6 daddr", size: 16, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 24, 16)},
 	{name: "meta nfproto", size: 1, load: meta(expr.MetaKeyNFPROTO)},
 	{name: "meta protocol", size: 2, load: meta(expr.MetaKeyPROTOCOL)},
@@ -324,7 +325,7 @@ func parseOperand(k key, value string) ([]byte, error) {
 		return nil, fmt.Errorf("%q is no IPv6 address", value)
 	case "udp dport":
 		return parsePort(value)
-	case "ip frag-off", "frag frag-off", "@th,64,128", "@th,64,80", "@th,64,64", "@th,152,16":
+	case "ip6 hoplimit", "ip frag-off", "frag frag-off", "@th,64,128", "@th,64,80", "@th,64,64", "@th,152,16":
 		n, ok := new(big.Int).SetString(value, 0)
 		if !ok || n.Sign() < 0 || n.BitLen() > 8*k.size {
 			return nil, fmt.Errorf("%q is no number of %d bits", value, 8*k.size)

@@ -115,6 +115,9 @@ var forgeries = []struct {
 	{"duplicate address detection of another's address", `dad(other6)`, false},
 	{"duplicate address detection of another's link-local address", `dad(otherlocal)`, false},
 	{"duplicate address detection of the gateway's link-local address", `dad(gatewaylocal)`, false},
+	{"neighbor advertisement that has been routed", `Ether(src=me, dst=all_nodes)/IPv6(src=my6, dst="ff02::1", hlim=254)/ICMPv6ND_NA(tgt=my6)`, false},
+	{"neighbor solicitation that has been routed", `Ether(src=me, dst=all_nodes)/IPv6(src=my6, dst="ff02::1", hlim=64)/ICMPv6ND_NS(tgt=other6)`, false},
+	{"duplicate address detection that has been routed", `Ether(src=me, dst=all_nodes)/IPv6(src="::", dst="ff02::1", hlim=254)/ICMPv6ND_NS(tgt=my6)`, false},
 	{"extension headers without end", `frame6(nh=0)/Raw(bytes([60, 0])+b"\0"*6)`, false},
 
 	{"IPv4", `frame4()/UDP(dport=7)`, true},
