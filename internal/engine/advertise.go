@@ -186,6 +186,9 @@ func (n *network) announcedRoutes() []spec.AdvertisedRoute {
 	}
 	var routes []spec.AdvertisedRoute
 	for _, s := range n.IPv6 {
+		if s.Outside.IsValid() {
+			s.Prefix, s.OnLink = s.Outside, s.OutsideOnLink
+		}
 		if !s.OnLink && !n.MasqueradesIPv6(s) {
 			routes = append(routes, spec.AdvertisedRoute{Prefix: s.Prefix, Lifetime: announcedRoute})
 		}

@@ -32,6 +32,30 @@ func (m bridged) settle(ctx context.Context, n *spec.Network) error {
 			}
 		}
 	}
+	if n.Options.Masquerade == spec.SwitchNPTv6 {
+		return m.classifyOutside(ctx, n, inUse)
+	}
+	return nil
+}
+
+// classifyOutside adds what the IPv6 subnet is outside, and who looks for it there.
+func (m bridged) classifyOutside(ctx context.Context, n *spec.Network, inUse []netip.Prefix) error {
+	s := &n.IPv6[0]
+	m.mu.Lock()
+	old, again := m.networks[n.ID]
+	m.mu.Unlock()
+	if again && old.Options.NPTv6 == n.Options.NPTv6 && len(old.IPv6) == 1 {
+		s.Outside, s.OutsideOnLink = old.IPv6[0].Outside, old.IPv6[0].OutsideOnLink
+		return nil
+	}
+	p, err := m.origin(ctx, n.Options.NPTv6, n.Options.Parent, inUse)
+	switch {
+	case err != nil:
+		return fmt.Errorf("option nptv6: %w", err)
+	case p.Conflict != "":
+		return fmt.Errorf("option nptv6: %s", p.Conflict)
+	}
+	s.Outside, s.OutsideOnLink = n.Options.NPTv6, p.OnLink
 	return nil
 }
 

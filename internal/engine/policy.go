@@ -87,6 +87,10 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 		Unprotected4: n.Options.GatewayMode4 == spec.GatewayUnprotected, Unprotected6: n.Options.GatewayMode6 == spec.GatewayUnprotected,
 		Isolated4: n.Options.GatewayMode4 == spec.GatewayIsolated, Isolated6: n.Options.GatewayMode6 == spec.GatewayIsolated,
 	}
+	f.Outbound4, f.Outbound6 = n.Options.Host4, n.Options.Host6
+	if t := n.Translation(); t.Outside.IsValid() {
+		f.Translations = append(f.Translations, t)
+	}
 	for _, s := range n.IPv6 {
 		f.Pools = append(f.Pools, s.Prefix)
 		if n.autonomous(s) {

@@ -20,11 +20,15 @@ func Build(c Config) (Ruleset, error) {
 	for _, link := range c.Parents {
 		b.add("parents", quote(link))
 	}
-	var pools, masquerade, autonomous netipx.IPSetBuilder
+	var pools, masquerade, autonomous, inside, outside netipx.IPSetBuilder
 	for _, n := range c.Networks {
 		b.network(n)
 		for _, p := range n.Pools {
 			pools.AddPrefix(p)
+		}
+		for _, t := range n.Translations {
+			inside.AddPrefix(t.Inside)
+			outside.AddPrefix(t.Outside)
 		}
 		for _, p := range n.Masquerade {
 			masquerade.AddPrefix(p)
@@ -33,14 +37,17 @@ func Build(c Config) (Ruleset, error) {
 			autonomous.AddPrefix(p)
 		}
 	}
-	if err := b.prefixes("pools", &pools); err != nil {
-		return Ruleset{}, err
+	for set, prefixes := range map[string]*netipx.IPSetBuilder{
+		"pools": &pools, "masquerade": &masquerade, "autonomous": &autonomous, "inside_pools": &inside, "outside_pools": &outside,
+	} {
+		if err := b.prefixes(set, prefixes); err != nil {
+			return Ruleset{}, err
+		}
 	}
-	if err := b.prefixes("masquerade", &masquerade); err != nil {
-		return Ruleset{}, err
-	}
-	if err := b.prefixes("autonomous", &autonomous); err != nil {
-		return Ruleset{}, err
+	for _, n := range c.Networks {
+		if err := b.outbound(n); err != nil {
+			return Ruleset{}, err
+		}
 	}
 	b["slaac_pools6"] = slices.Clone(b["autonomous6"])
 	return b.ruleset(), nil
@@ -90,6 +97,7 @@ func (b builder) network(n Network) {
 		b.add("live"+family(a), a.String())
 	}
 	b.senders(n)
+	b.translations(n)
 	if n.Isolated4 {
 		b.add("isolated4", bridge)
 	}
@@ -144,6 +152,46 @@ func (b builder) prefixes(set string, from *netipx.IPSetBuilder) error {
 		b.add(set+family(p.Addr()), p.String())
 	}
 	return nil
+}
+
+// outbound adds the addresses under which pools leave. These are not joined, since
+// each has its own; the pools of networks that chose one must be theirs alone.
+func (b builder) outbound(n Network) error {
+	for _, p := range n.Masquerade {
+		address := n.Outbound4
+		if p.Addr().Is6() {
+			address = n.Outbound6
+		}
+		if !address.IsValid() {
+			continue
+		}
+		set := "outbound" + family(p.Addr())
+		for _, e := range b[set] {
+			if netip.MustParsePrefix(e.Key).Overlaps(p) {
+				return fmt.Errorf("network %s: pool %s overlaps %s, which leaves under another address", spec.ShortID(n.ID), p, e.Key)
+			}
+		}
+		b.addMapping(set, p.String(), address.String())
+	}
+	return nil
+}
+
+// translations adds what the network's live addresses are outside.
+func (b builder) translations(n Network) {
+	for _, t := range n.Translations {
+		for _, inside := range n.Live {
+			outside, ok := t.Out(inside)
+			if !ok {
+				continue
+			}
+			for _, set := range []string{"inside6", "inside_about6"} {
+				b.addMapping(set, outside.String(), inside.String())
+			}
+			for _, set := range []string{"outside6", "outside_about6"} {
+				b.addMapping(set, inside.String(), outside.String())
+			}
+		}
+	}
 }
 
 func (b builder) ruleset() Ruleset {

@@ -87,6 +87,13 @@ func TestBuildGolden(t *testing.T) {
 			{ID: "999999999999", Bridge: "br-alone", Internal: true, ICC: true, Isolated4: true, Isolated6: true},
 			{ID: "dddddddddddd", Bridge: "br-noicc", Isolate: true, Inbound: spec.InboundPublished},
 		}},
+		"translated": {Networks: []Network{{
+			ID: "aaaaaaaaaaaa", Bridge: "br-a", Pools: prefixes("fd00:1::/64"), Live: []netip.Addr{address("fd00:1::5"), address("fd00:1::6")},
+			Translations: []spec.Translation{{Inside: prefixes("fd00:1::/64")[0], Outside: prefixes("2001:db8:1::/64")[0]}},
+		}, {
+			ID: "bbbbbbbbbbbb", Bridge: "br-b", Pools: prefixes("fd00:2::/64", "172.18.0.0/16"), Masquerade: prefixes("fd00:2::/64", "172.18.0.0/16"),
+			Outbound4: address("192.0.2.1"), Outbound6: address("2001:db8::1"),
+		}}},
 		"adjacent pools": {Networks: []Network{
 			{ID: "aaaaaaaaaaaa", Bridge: "br-a", Pools: prefixes("10.0.0.0/24", "10.0.1.0/24", "fd00::/64")},
 			{ID: "bbbbbbbbbbbb", Bridge: "br-b", Pools: prefixes("10.0.1.0/25", "fd00::/64"), Autonomous: prefixes("fd00::/64"),
@@ -210,6 +217,11 @@ func TestValidate(t *testing.T) {
 		{"port of a container", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Containers: []Container{{Port: "eth0", MAC: "02:00:00:00:00:05"}}}}}, []string{"aaaaaaaaaaaa", "eth0", "v6nv"}},
 		{"MAC of a container", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Containers: []Container{{Port: "v6nv1", MAC: "02-00-00-00-00-05"}}}}}, []string{"v6nv1", `"02-00-00-00-00-05"`}},
 		{"address of a container", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Containers: []Container{{Port: "v6nv1", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{{}}}}}}}, []string{"v6nv1", "no address"}},
+		{"one pool under two addresses", Config{Networks: []Network{
+			{ID: "aaaaaaaaaaaa", Bridge: "a", Masquerade: prefixes("10.0.0.0/8"), Outbound4: address("192.0.2.1")},
+			{ID: "bbbbbbbbbbbb", Bridge: "b", Masquerade: prefixes("10.1.0.0/16"), Outbound4: address("192.0.2.2")}}}, []string{"bbbbbbbbbbbb", "10.0.0.0/8", "overlaps"}},
+		{"address to leave under", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "a", Outbound4: address("::1")}}}, []string{"aaaaaaaaaaaa", "::1"}},
+		{"translation", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "a", Translations: []spec.Translation{{}}}}}, []string{"aaaaaaaaaaaa", "IPv6"}},
 		{"port 0", with(func(p *Published) { p.Port = 0 }), []string{"port 0"}},
 		{"families", with(func(p *Published) { p.HostIP = address("2001:db8::1") }), []string{"different families"}},
 		{"same host port", publish(tcp("172.18.0.2", "", 8080), tcp("172.18.0.3", "", 8080)),

@@ -33,6 +33,10 @@ const (
 	priorityForward = -10  // before the filter chains of others: a mark must be there when they look
 	priorityDNAT    = -100 // NF_IP_PRI_NAT_DST
 	prioritySNAT    = 100  // NF_IP_PRI_NAT_SRC
+
+	// Translation of prefixes has no state, and conntrack must see none of it: before
+	// conntrack at -200, and after the last that asks it.
+	priorityInside, priorityOutside = -299, 300
 )
 
 // tables are ours with empty sets. Their chains are the same on every host.
@@ -49,6 +53,8 @@ func chains() []Chain {
 		{Name: "forward", Hook: &Hook{"filter", "forward", priorityForward}, Rules: []string{
 			"iifname != @networks oifname != @networks return",
 			"iifname . oifname @same goto within",
+			// What leaves its bridge is known by its address outside.
+			fmt.Sprintf("ip6 saddr @inside_pools6 meta mark set meta mark | %#x", outsideMark),
 			// What is for one link alone (RFC 4890 §4.3.3): nobody believes it with
 			// a hop limit below 255, and nobody has to see it.
 			"icmpv6 type @link_only counter drop",
@@ -136,6 +142,8 @@ func chains() []Chain {
 			"dnat ip6 to meta l4proto . th dport map @ports6",
 		}},
 		{Name: "postrouting", Hook: &Hook{"nat", "postrouting", prioritySNAT}, Rules: []string{
+			"oifname != @networks snat ip to ip saddr map @outbound4",
+			"oifname != @networks snat ip6 to ip6 saddr map @outbound6",
 			"oifname != @networks ip saddr @masquerade4 masquerade",
 			"oifname != @networks ip6 saddr @masquerade6 masquerade",
 			// A loopback source must not leave the host (RFC 1122 §3.2.1.3).
@@ -145,8 +153,33 @@ func chains() []Chain {
 			"oifname @networks ct status dnat ip saddr @pools4 masquerade",
 			"oifname @networks ct status dnat ip6 saddr @pools6 masquerade",
 		}},
+		// RFC 6296. What an address is on the other side is in maps, one element for
+		// each live address: so there is no arithmetic to be done by rules, and
+		// nothing else is translated. An error has the addresses of the packet that
+		// it is about, too.
+		{Name: "inside", Hook: &Hook{"filter", "prerouting", priorityInside}, Rules: []string{
+			"ip6 daddr != @outside_pools6 return",
+			// A container is known by its outside address on its own bridge, too,
+			// to whom it calls by his (§4, hairpinning).
+			fmt.Sprintf("iifname @networks meta mark set meta mark | %#x", outsideMark),
+			"icmpv6 type @errors @th,128,128 set @th,128,128 map @inside_about6",
+			"ip6 daddr set ip6 daddr map @inside6",
+			"ip6 daddr @outside_pools6 counter drop", // nobody's
+		}},
+		{Name: "outside", Hook: &Hook{"filter", "postrouting", priorityOutside}, Rules: []string{
+			fmt.Sprintf("oifname @networks meta mark & %#x == 0x0 return", outsideMark),
+			"icmpv6 type @errors @th,256,128 set @th,256,128 map @outside_about6",
+			"ip6 saddr set ip6 saddr map @outside6",
+			"oifname != @networks ip6 saddr @inside_pools6 counter drop",
+		}},
 	}
 }
+
+// outsideMark is the bit of the packet mark that says "the sender is to be known by
+// its outside address". Cilium alone claims it, as it does [VouchMark]. Before the
+// routing decision it is set in packets alone with which a container calls one by its
+// outside address.
+const outsideMark = 0x800
 
 // The types of the sets' keys and values.
 const (
@@ -196,6 +229,14 @@ func sets() []Set {
 		{Name: "autonomous6", Key: typeAddr6, Interval: true}, // pools of SLAAC hosts
 		{Name: "masquerade4", Key: typeAddr4, Interval: true},
 		{Name: "masquerade6", Key: typeAddr6, Interval: true},
+		{Name: "outbound4", Key: typeAddr4, Value: typeAddr4, Interval: true}, // under which address of the host's
+		{Name: "outbound6", Key: typeAddr6, Value: typeAddr6, Interval: true},
+		{Name: "inside_pools6", Key: typeAddr6, Interval: true},
+		{Name: "outside_pools6", Key: typeAddr6, Interval: true},
+		{Name: "inside6", Key: typeAddr6, Value: typeAddr6},                                                 // what an outside address is inside
+		{Name: "outside6", Key: typeAddr6, Value: typeAddr6},                                                // and the other way round
+		{Name: "inside_about6", Key: typeAddr6, Value: typeAddr6, Expression: "@th,128,128 : @th,128,128"},  // the source of what an error is about
+		{Name: "outside_about6", Key: typeAddr6, Value: typeAddr6, Expression: "@th,256,128 : @th,256,128"}, // and its destination
 	}
 }
 

@@ -37,8 +37,13 @@ type Network struct {
 	Autonomous []netip.Prefix
 	// Masquerade are the pools whose addresses mean nothing outside this host.
 	Masquerade []netip.Prefix
-	Published  []Published
-	Containers []Container
+	// Outbound4 and Outbound6 are the host's addresses under which those leave;
+	// zero: the one that the route says.
+	Outbound4, Outbound6 netip.Addr
+	// Translations are of pools whose addresses are others outside (RFC 6296).
+	Translations []spec.Translation
+	Published    []Published
+	Containers   []Container
 	// AnySource lets containers send from whatever address they like.
 	AnySource bool
 	// Shared are addresses that any of the containers may have, and that may move

@@ -221,20 +221,17 @@ func (s Set) write(b *strings.Builder) {
 	b.WriteString("\t}\n")
 }
 
-// untyped is a key with its addresses as the numbers that they are to nft where
+// untyped is an element with its addresses as the numbers that they are to nft where
 // it knows nothing but their length.
-func untyped(key string) string {
-	parts := strings.Split(key, " . ")
+func untyped(element string) string {
+	parts := strings.Fields(element)
 	for i, part := range parts {
 		if a, err := netip.ParseAddr(part); err == nil {
-			parts[i] = hex(a)
+			parts[i] = fmt.Sprintf("0x%x", a.AsSlice())
 		}
 	}
-	return strings.Join(parts, " . ")
+	return strings.Join(parts, " ")
 }
-
-// hex is an address as a number.
-func hex(a netip.Addr) string { return fmt.Sprintf("0x%x", a.AsSlice()) }
 
 func (c Chain) write(b *strings.Builder) {
 	fmt.Fprintf(b, "\tchain %s {\n", c.Name)

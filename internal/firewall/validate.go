@@ -41,6 +41,14 @@ func (c Config) Validate() error {
 				return fmt.Errorf("network %s: live address %v is no address of a container", spec.ShortID(n.ID), a)
 			}
 		}
+		if n.Outbound4.IsValid() && !n.Outbound4.Is4() || n.Outbound6.IsValid() && (!n.Outbound6.Is6() || !isContainers(n.Outbound6)) {
+			return fmt.Errorf("network %s: %v and %v are no IPv4 and IPv6 address to leave under", spec.ShortID(n.ID), n.Outbound4, n.Outbound6)
+		}
+		for _, t := range n.Translations {
+			if err := t.Validate(); err != nil {
+				return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
+			}
+		}
 		for _, c := range n.Containers {
 			if err := c.validate(); err != nil {
 				return fmt.Errorf("network %s: container at port %s: %w", spec.ShortID(n.ID), c.Port, err)

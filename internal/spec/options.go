@@ -65,9 +65,14 @@ type Options struct {
 	RA         Switch    `json:"ra"`
 	Advertise  RAOptions `json:"advertise,omitzero"` // refines RA
 	Masquerade Switch    `json:"masquerade"`         // IPv6
-	Inbound    Inbound   `json:"inbound"`
-	Isolate    bool      `json:"isolate"`
-	AnySource  bool      `json:"any_source,omitempty"` // containers send from addresses that are not theirs, too
+
+	NPTv6 netip.Prefix `json:"nptv6,omitzero"` // what the pool is outside, with Masquerade nptv6
+	Host4 netip.Addr   `json:"host4,omitzero"` // the host's address under which containers leave; zero: by its routes
+	Host6 netip.Addr   `json:"host6,omitzero"`
+
+	Inbound   Inbound `json:"inbound"`
+	Isolate   bool    `json:"isolate"`
+	AnySource bool    `json:"any_source,omitempty"` // containers send from addresses that are not theirs, too
 
 	MacvlanMode MacvlanMode `json:"macvlan_mode,omitempty"`
 	IPvlanMode  IPvlanMode  `json:"ipvlan_mode,omitempty"`
@@ -115,10 +120,34 @@ var optionTable = slices.Concat(modeOptions, raOptions, []option{
 	}},
 	{"masquerade", func(o *Options, k, v string) error {
 		var s Switch
-		if err := choose(&s, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff}, []Switch{SwitchNPTv6}); err != nil {
+		if err := choose(&s, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff, SwitchNPTv6}, nil); err != nil {
 			return err
 		}
 		return masquerade(o, k, v, s)
+	}},
+	{"nptv6", func(o *Options, k, v string) error {
+		p, err := netip.ParsePrefix(v)
+		if err != nil || !p.Addr().Is6() || p.Addr().Is4In6() || p != p.Masked() {
+			return &OptionError{Key: k, Value: v, Allowed: "an IPv6 prefix such as 2001:db8:1::/64"}
+		}
+		o.NPTv6 = p
+		return nil
+	}},
+	{"com.docker.network.host_ipv4", func(o *Options, k, v string) error {
+		a, err := netip.ParseAddr(v)
+		if err != nil || !a.Is4() {
+			return &OptionError{Key: k, Value: v, Allowed: "an IPv4 address of the host"}
+		}
+		o.Host4 = a
+		return nil
+	}},
+	{"com.docker.network.host_ipv6", func(o *Options, k, v string) error {
+		a, err := netip.ParseAddr(v)
+		if err != nil || !a.Is6() || a.Is4In6() || a.Zone() != "" {
+			return &OptionError{Key: k, Value: v, Allowed: "an IPv6 address of the host"}
+		}
+		o.Host6 = a
+		return nil
 	}},
 	{"inbound", func(o *Options, k, v string) error {
 		return choose(&o.Inbound, k, v, []Inbound{InboundPublished, InboundOpen, InboundNone}, nil)

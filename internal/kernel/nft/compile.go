@@ -43,6 +43,7 @@ var keys = []key{
 	{name: "ip6 saddr", size: 16, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 8, 16)},
 	{name: "ip6 hoplimit", size: 1, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 7, 1)},
 	{name: "ip6 daddr", size: 16, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 24, 16)},
+	{name: "meta mark", size: 4, load: meta(expr.MetaKeyMARK)},
 	{name: "meta nfproto", size: 1, load: meta(expr.MetaKeyNFPROTO)},
 	{name: "meta protocol", size: 2, load: meta(expr.MetaKeyPROTOCOL)},
 	{name: "ether saddr", size: 6, load: payload(expr.PayloadBaseLLHeader, 6, 6)},
@@ -55,6 +56,9 @@ var keys = []key{
 	{name: "frag frag-off", size: 2, nfproto: unix.NFPROTO_IPV6, mask: []byte{0xff, 0xf8}, load: func(register uint32) expr.Any {
 		return &expr.Exthdr{DestRegister: register, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6}
 	}},
+	// Of the packet that an error is about: source and destination.
+	{name: "@th,128,128", size: 16, load: payload(expr.PayloadBaseTransportHeader, 16, 16)},
+	{name: "@th,256,128", size: 16, load: payload(expr.PayloadBaseTransportHeader, 32, 16)},
 	// Of a neighbor solicitation or advertisement: the target, and parts of it.
 	{name: "@th,64,128", size: 16, load: payload(expr.PayloadBaseTransportHeader, 8, 16)},
 	{name: "@th,64,80", size: 10, load: payload(expr.PayloadBaseTransportHeader, 8, 10)},
@@ -146,9 +150,13 @@ func (c *compiler) statement() error {
 	case c.accept("masquerade"):
 		c.emit(&expr.Masq{})
 	case c.accept("dnat ip to"):
-		return c.dnat(unix.NFPROTO_IPV4, 4)
+		return c.nat(expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegProtoMin: firstRegister + uint32(registers(4))})
 	case c.accept("dnat ip6 to"):
-		return c.dnat(unix.NFPROTO_IPV6, 16)
+		return c.nat(expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV6, RegProtoMin: firstRegister + uint32(registers(16))})
+	case c.accept("snat ip to"):
+		return c.nat(expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4})
+	case c.accept("snat ip6 to"):
+		return c.nat(expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV6})
 	case c.accept("meta mark set meta mark |"):
 		return c.setMark()
 	default:
@@ -162,6 +170,9 @@ func (c *compiler) match() error {
 	loaded, err := c.load()
 	if err != nil {
 		return err
+	}
+	if len(loaded) == 1 && c.accept("set") {
+		return c.rewrite(loaded[0])
 	}
 	not := c.accept("!=")
 	word := c.word()
@@ -323,6 +334,9 @@ func parseOperand(k key, value string) ([]byte, error) {
 			return a.AsSlice(), nil
 		}
 		return nil, fmt.Errorf("%q is no IPv6 address", value)
+	case "meta mark":
+		n, err := strconv.ParseUint(value, 0, 32)
+		return binaryutil.NativeEndian.PutUint32(uint32(n)), err
 	case "udp dport":
 		return parsePort(value)
 	case "ip6 hoplimit", "ip frag-off", "frag frag-off", "@th,64,128", "@th,64,80", "@th,64,64", "@th,152,16":
@@ -372,24 +386,48 @@ func (c *compiler) comparePrefix(k key, value string, not bool) error {
 	return nil
 }
 
-// dnat compiles the rest of `dnat ip to KEYS map @MAP`; the map's values are an
-// address of the given size and a port.
-func (c *compiler) dnat(family uint32, size int) error {
+// nat compiles the rest of `dnat ip to KEYS map @MAP`, and of snat. The map's values
+// are an address and, where there is a register for it, a port.
+func (c *compiler) nat(to expr.NAT) error {
 	if _, err := c.load(); err != nil {
 		return err
 	}
+	if err := c.lookup(); err != nil {
+		return err
+	}
+	to.RegAddrMin = firstRegister
+	c.emit(&to)
+	return nil
+}
+
+// lookup compiles `map @MAP`: what a map has for the loaded keys.
+func (c *compiler) lookup() error {
 	if !c.accept("map") {
-		return fmt.Errorf("%q after the keys of a dnat", c.rest)
+		return fmt.Errorf("%q after the keys of a map", c.rest)
 	}
 	name := strings.TrimPrefix(c.word(), "@")
 	id, err := c.set(name)
 	if err != nil {
 		return err
 	}
-	c.emit(
-		&expr.Lookup{SourceRegister: firstRegister, DestRegister: firstRegister, IsDestRegSet: true, SetName: name, SetID: id},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: firstRegister, RegProtoMin: firstRegister + uint32(registers(size))},
-	)
+	c.emit(&expr.Lookup{SourceRegister: firstRegister, DestRegister: firstRegister, IsDestRegSet: true, SetName: name, SetID: id})
+	return nil
+}
+
+// rewrite compiles the rest of `KEY set KEY map @MAP`, of one and the same key.
+func (c *compiler) rewrite(k key) error {
+	from, ok := c.out[len(c.out)-1].(*expr.Payload)
+	if !ok || !c.accept(k.name) {
+		return fmt.Errorf("%s is not set to %q here", k.name, c.rest)
+	}
+	if err := c.lookup(); err != nil {
+		return err
+	}
+	to := &expr.Payload{OperationType: expr.PayloadWrite, SourceRegister: firstRegister, Base: from.Base, Offset: from.Offset, Len: from.Len}
+	if to.Base == expr.PayloadBaseNetworkHeader {
+		to.CsumFlags = unix.NFT_PAYLOAD_L4CSUM_PSEUDOHDR
+	}
+	c.emit(to)
 	return nil
 }
 

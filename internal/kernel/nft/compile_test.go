@@ -75,6 +75,10 @@ func TestCompileRefuses(t *testing.T) {
 		"@th,64,64 == 0x10000000000000000 drop":     "no number of 64 bits",
 		"ip6 saddr & 192.0.2.1 == ::1 drop":         "no IPv6 address",
 		"ip6 saddr & ::1 ::1 drop":                  "after a mask",
+		"ip6 saddr set ip6 daddr map @links":        "not set to",
+		"iifname set iifname map @links":            "not set to",
+		"ip6 saddr set ip6 saddr drop":              "after the keys",
+		"meta mark & lots == 0 drop":                "invalid syntax",
 		"meta protocol vlan drop":                   "no protocol of frames",
 		"ct state established,related goto vouch x": "no key",
 	} {

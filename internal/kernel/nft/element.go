@@ -89,6 +89,11 @@ func encodeElements(set firewall.Set, elements []firewall.Element) ([]nftables.S
 			if err != nil {
 				return nil, fmt.Errorf("set %s: %w", set.Name, err)
 			}
+			if set.Value != "" {
+				if interval[0].Val, err = parseValue(set.Value, e.Value); err != nil {
+					return nil, fmt.Errorf("map %s: %w", set.Name, err)
+				}
+			}
 			out = append(out, interval...)
 			continue
 		}

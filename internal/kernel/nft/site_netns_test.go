@@ -34,6 +34,9 @@ const (
 	outside4, outside6 = "192.0.2.9", "2001:db8::9"
 )
 
+// siteTranslation is of network number 10.
+var siteTranslation = spec.Translation{Inside: netip.MustParsePrefix("fd00:a::/64"), Outside: netip.MustParsePrefix("2001:db8:a::/64")}
+
 // container is one of a network's; its addresses end in the same number.
 type container struct {
 	name string
@@ -110,13 +113,23 @@ func siteNetworks() []siteNetwork {
 		},
 		{
 			firewall.Network{ID: "888888888888", Bridge: "direct", ICC: true, Isolate: true, Inbound: spec.InboundPublished,
-				Unprotected4: true, Unprotected6: true, Masquerade: prefixes("fd00:8::/64"),
+				Unprotected4: true, Unprotected6: true, Masquerade: prefixes("fd00:8::/64"), Outbound4: addr("192.0.2.2"), Outbound6: addr("2001:db8::2"),
 				Published: []firewall.Published{{Protocol: "tcp", Container: addr("172.18.8.2"), Port: 80, HostPort: 8088}}},
 			8, "fd00:8::", []container{{"direct2", 2}},
 		},
 		{
 			firewall.Network{ID: "777777777777", Bridge: "alone", Internal: true, ICC: true, Isolated4: true, Isolated6: true},
 			9, "fd00:9::", []container{{"alone2", 2}, {"alone3", 3}},
+		},
+		{
+			firewall.Network{ID: "666666666666", Bridge: "npt", ICC: true, Isolate: true, Inbound: spec.InboundPublished,
+				Translations: []spec.Translation{siteTranslation},
+				Published: []firewall.Published{
+					{Protocol: "tcp", Container: addr("fd00:a::2"), Port: 80},
+					{Protocol: "udp", Container: addr("fd00:a::2"), Port: 53},
+					{Protocol: "udp", Container: addr("fd00:a::2"), Port: 54}, // where nobody listens
+				}},
+			10, "fd00:a::", []container{{"npt2", 2}, {"npt3", 3}},
 		},
 	}
 }
@@ -131,7 +144,7 @@ func newSite(t testing.TB) *site {
 		s.host.Sysctl(t, key, "1")
 	}
 	testnet.Connect(t, s.host, "eth0", s.outside, "lan0")
-	ip(t, s.host, "addr add "+host4+"/24 dev eth0", "addr add 192.0.2.2/24 dev eth0", "addr add "+host6+"/64 dev eth0")
+	ip(t, s.host, "addr add "+host4+"/24 dev eth0", "addr add 192.0.2.2/24 dev eth0", "addr add "+host6+"/64 dev eth0", "addr add 2001:db8::2/64 nodad preferred_lft 0 dev eth0")
 	ip(t, s.outside, "addr add "+outside4+"/24 dev lan0", "addr add "+outside6+"/64 dev lan0",
 		// The private ranges, too: knowing the way must not be enough.
 		"route add 172.18.0.0/16 via "+host4, "route add 2001:db8::/32 via "+host6, "route add fd00::/16 via "+host6)

@@ -71,6 +71,7 @@ func bridgeNetfilter(t testing.TB, h *testnet.Host, value string) {
 func (s *site) check(t *testing.T) {
 	const nobody = ""
 	host, outside := s.host, s.outside
+	npt2, npt3 := outsideOf(t, "fd00:a::2"), outsideOf(t, "fd00:a::3")
 	var calls sync.WaitGroup
 	for _, tc := range []struct {
 		requirement string
@@ -133,9 +134,23 @@ func (s *site) check(t *testing.T) {
 		{"nat-unprotected: any port of the container's own address", outside, "tcp", "172.18.8.2:81", outside4},
 		{"nat-unprotected: any port of the container's own address, IPv6", outside, "tcp", "[fd00:8::2]:81", outside6},
 		{"nat-unprotected: translated as well", outside, "tcp", host4 + ":8088", outside4},
-		{"nat-unprotected: egress is masqueraded", s.c["direct2"], "tcp", outside4 + ":80", host4},
-		{"nat-unprotected: egress is masqueraded, IPv6", s.c["direct2"], "tcp", "[" + outside6 + "]:80", host6},
+		{"egress under a chosen address", s.c["direct2"], "tcp", outside4 + ":80", "192.0.2.2"},
+		{"egress under a chosen address, IPv6", s.c["direct2"], "tcp", "[" + outside6 + "]:80", "2001:db8::2"},
 		{"nat-unprotected: isolation precedes it", s.c["web2"], "tcp", "172.18.8.2:81", nobody},
+
+		{"prefix translated: egress", s.c["npt2"], "tcp", "[" + outside6 + "]:80", npt2},
+		{"prefix translated: egress, UDP", s.c["npt3"], "udp", "[" + outside6 + "]:53", npt3},
+		{"prefix translated: published", outside, "tcp", "[" + npt2 + "]:80", outside6},
+		{"prefix translated: published, UDP", outside, "udp", "[" + npt2 + "]:53", outside6},
+		{"prefix translated: published is that port alone", outside, "tcp", "[" + npt2 + "]:81", nobody},
+		{"prefix translated: published is that container alone", outside, "tcp", "[" + npt3 + "]:80", nobody},
+		{"prefix translated: an address that nobody has", outside, "tcp", "[2001:db8:a::bad]:80", nobody},
+		{"prefix translated: hairpin", s.c["npt3"], "tcp", "[" + npt2 + "]:80", npt3},
+		{"prefix translated: hairpin to itself", s.c["npt2"], "tcp", "[" + npt2 + "]:80", npt2},
+		{"prefix translated: from another network", s.c["web2"], "tcp", "[" + npt2 + "]:80", "2001:db8:1::2"},
+		{"prefix translated: from another network, unpublished", s.c["web2"], "tcp", "[" + npt2 + "]:81", nobody},
+		{"prefix translated: directly", s.c["npt3"], "tcp", "[fd00:a::2]:81", "fd00:a::3"},
+		{"prefix translated: the host", host, "tcp", "[fd00:a::2]:81", "fd00:a::1"},
 
 		{"internal: the host is reached", s.c["internal2"], "tcp", "[2001:db8:3::1]:7070", "2001:db8:3::2"},
 		{"isolated: the host is not reached", s.c["alone2"], "tcp", "[fd00:9::1]:7070", nobody},
@@ -176,6 +191,8 @@ func (s *site) check(t *testing.T) {
 		to          string
 		answered    bool
 	}{
+		{"prefix translated", outside, npt2, true},
+		{"prefix translated, outbound", s.c["npt2"], outside6, true},
 		{"RFC 4890 §4.3.1", outside, "2001:db8:1::3", true},
 		{"inbound open", outside, "2001:db8:4::2", true},
 		{"internal", outside, "2001:db8:3::2", false},
