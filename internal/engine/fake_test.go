@@ -919,6 +919,18 @@ func (h fakeHost) Announce(ctx context.Context, ports []string, addr netip.Addr,
 	})
 }
 
+// Addresses is not counted: nothing is made of it.
+func (h fakeHost) Addresses(context.Context) (all []netip.Addr, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, l := range h.links {
+		for _, text := range strings.Fields(strings.Trim(l.Addrs, "[]")) {
+			all = append(all, pfx(text).Addr())
+		}
+	}
+	return all, nil
+}
+
 func (h fakeHost) PortFree(protocol string, addr netip.Addr, port uint16) error {
 	return h.call(context.Background(), fmt.Sprintf("host: port %d/%s", port, protocol), func() error {
 		for key := range h.listening {

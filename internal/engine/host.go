@@ -99,6 +99,8 @@ type Host interface {
 	DefaultLinks(context.Context) ([]string, error)
 	// Announce tells the hosts behind the ports that addr is now at mac.
 	Announce(ctx context.Context, ports []string, addr netip.Addr, mac net.HardwareAddr) error
+	// Addresses are the host's own.
+	Addresses(context.Context) ([]netip.Addr, error)
 	// PortFree reports whether nothing on the host listens on the port.
 	PortFree(protocol string, addr netip.Addr, port uint16) error
 }

@@ -92,7 +92,7 @@ func TestLifeOfANetwork(t *testing.T) {
 			"net/ipv4/conf/"+link+"/arp_ignore", "0", "net/ipv4/conf/"+link+"/arp_announce", "0")
 	}
 	network.Live = made.Addresses()
-	network.Containers = []firewall.Container{{Port: veth, MAC: made.MAC, Addresses: made.Addresses()}}
+	network.Containers = []firewall.Container{{Name: "endpoint " + epID(1)[:12], Port: veth, MAC: made.MAC, Addresses: made.Addresses()}}
 	want.Ruleset = ruleset(t, config())
 	want.Proxied = map[string]bool{"eth0 2001:db8:1:0:789a::2": true}
 	sameWorld(t, "after CreateEndpoint", want, h.snapshot())

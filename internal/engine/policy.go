@@ -119,9 +119,41 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 		}
 		f.Live = append(f.Live, ep.Addresses()...)
 		f.Published = append(f.Published, n.published(ep)...)
-		f.Containers = append(f.Containers, firewall.Container{Port: spec.VethName(ep.ID), MAC: ep.MAC, Addresses: ep.Addresses()})
+		f.Containers = append(f.Containers, firewall.Container{Name: whose(ep), Port: spec.VethName(ep.ID), MAC: ep.MAC, Addresses: ep.Addresses()})
 	}
 	return f
+}
+
+// whose is an endpoint as people know it: by its container, where that is known.
+func whose(ep *endpoint) string {
+	if ep.Name != "" {
+		return "container " + ep.Name
+	}
+	return "endpoint " + spec.ShortID(ep.ID)
+}
+
+// Explain says what the firewall does with a call, and which rule decides.
+func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, error) {
+	local, err := e.Host.Addresses(ctx)
+	if err != nil {
+		return spec.Judgement{}, err
+	}
+	e.mu.Lock()
+	policy := e.policy()
+	for _, n := range e.networks {
+		if n.isRouted() {
+			continue
+		}
+		for _, s := range n.Subnets() {
+			if s.Prefix.Contains(call.From) || s.Prefix.Contains(call.To) {
+				e.mu.Unlock()
+				return spec.Judgement{Verdict: spec.Unjudged, Steps: []string{},
+					Why: fmt.Sprintf("network %s has mode=%s, whose packets pass this host's firewall by", spec.ShortID(n.ID), n.Options.Mode)}, nil
+			}
+		}
+	}
+	e.mu.Unlock()
+	return policy.Explain(call, local)
 }
 
 // published is what all of the endpoint's ports come to.

@@ -53,6 +53,7 @@ type Network struct {
 
 // Container is what a container of the network may send from.
 type Container struct {
+	Name      string // for people
 	Port      string // of the bridge: the host's end of its cable
 	MAC       string
 	Addresses []netip.Addr

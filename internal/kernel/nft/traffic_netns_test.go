@@ -5,12 +5,14 @@ package nft
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
 
@@ -34,6 +36,41 @@ func TestTraffic(t *testing.T) {
 			apply(t, open(t, s.host), s.config)
 			s.check(t)
 		})
+	}
+}
+
+// checkExplained compares what is said of a call with what becomes of it.
+func (s *site) checkExplained(t *testing.T, from *testnet.Host, network, to string, reached bool) {
+	t.Helper()
+	dst := netip.MustParseAddrPort(to)
+	src := netip.MustParseAddr(outside6)
+	if dst.Addr().Is4() {
+		src = netip.MustParseAddr(outside4)
+	}
+	for _, n := range s.config.Networks {
+		for _, c := range n.Containers {
+			for _, a := range c.Addresses {
+				if c.Port == spec.VethPrefix+from.Name() && a.Is4() == dst.Addr().Is4() {
+					src = a
+				}
+			}
+		}
+	}
+	if from == s.host {
+		return // whom nothing judges
+	}
+	var local []netip.Addr
+	for field := range strings.FieldsSeq(s.host.Run(t, "ip", "-brief", "addr")) {
+		if p, err := netip.ParsePrefix(field); err == nil {
+			local = append(local, p.Addr())
+		}
+	}
+	j, err := s.config.Explain(spec.Call{From: src, To: dst.Addr(), Protocol: network, Port: dst.Port()}, local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j.Verdict == spec.Dropped == reached {
+		t.Errorf("%s from %s to %s reached: %v, and is explained as %s: %s (%s: %s)", network, from.Name(), to, reached, j.Verdict, j.Why, j.Chain, j.Rule)
 	}
 }
 
@@ -164,6 +201,7 @@ func (s *site) check(t *testing.T) {
 		{"inbound none", outside, "tcp", "[2001:db8:5::2]:80", nobody},
 		{"inbound none, from a network that is not isolated", s.c["mutual2"], "tcp", "[2001:db8:5::2]:80", nobody},
 	} {
+		s.checkExplained(t, tc.from, tc.network, tc.to, tc.seen != nobody)
 		calls.Go(func() {
 			reach := insist
 			if tc.seen == nobody {
