@@ -20,3 +20,10 @@ func TestPrintJudgement(t *testing.T) {
 		t.Errorf("printed\n%swant\n%s", out.String(), want)
 	}
 }
+
+func TestFirewallWords(t *testing.T) {
+	c := spec.FirewallCounters{LetIn: 1, LetOut: 2, DeniedIn: 3, DeniedOut: 4, Forged: map[string]uint64{"web": 5, "db": 6}}
+	if got, want := firewallWords(c), "let in 1, out 2; denied in 3, out 4; forged by db 6; forged by web 5"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -765,6 +765,20 @@ func (f fakeFirewall) Update(ctx context.Context, changes []firewall.Change) err
 	})
 }
 
+// Counters is not counted: nothing is made of it. Every element has counted once.
+func (f fakeFirewall) Counters(context.Context) (firewall.Counters, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	counted := firewall.Counters{}
+	for _, set := range firewall.CountingSets() {
+		counted[set] = map[string]uint64{}
+		for _, e := range f.ruleset.Set(set).Elements {
+			counted[set][e.Key] = 1
+		}
+	}
+	return counted, nil
+}
+
 func (f fakeFirewall) Remove(ctx context.Context) error {
 	return f.call(ctx, "firewall: remove", func() error {
 		f.ruleset = nil

@@ -69,6 +69,8 @@ type Sysctls interface {
 type Firewall interface {
 	Apply(context.Context, firewall.Ruleset) error
 	Update(context.Context, []firewall.Change) error
+	// Counters are those of the ruleset that is in place.
+	Counters(context.Context) (firewall.Counters, error)
 	Remove(context.Context) error
 }
 

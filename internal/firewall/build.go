@@ -88,7 +88,9 @@ func (b builder) addMapping(set, key, value string) {
 
 func (b builder) network(n Network) {
 	bridge := quote(n.Bridge)
-	b.add("networks", bridge)
+	for _, set := range []string{"networks", "let_in", "let_out", "denied_in", "denied_out"} {
+		b.add(set, bridge)
+	}
 	b.add("same", bridge+" . "+bridge)
 	if n.ICC {
 		b.add("icc", bridge)

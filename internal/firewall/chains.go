@@ -61,17 +61,17 @@ func chains() []Chain {
 			// Before all else, what conntrack knows included: whoever scans a
 			// prefix must not fill the host's neighbour cache (RFC 6583). The
 			// forward hook precedes the neighbour's resolution.
-			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 counter drop",
-			"oifname @networks ip daddr @pools4 ip daddr != @live4 counter drop",
+			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 oifname @denied_in drop",
+			"oifname @networks ip daddr @pools4 ip daddr != @live4 oifname @denied_in drop",
 			"ct state established,related goto vouch",
-			"iifname @internal counter drop",
-			"oifname @internal counter drop",
+			"iifname @internal iifname @denied_out drop",
+			"oifname @internal oifname @denied_in drop",
 			// Published means reachable by anyone, from other networks too. A
 			// translated port is reached by the host's address alone: who knows
 			// the container's own does not get in that way.
-			"oifname @accepting ct status dnat goto vouch",
-			"ip6 daddr . meta l4proto . th dport @published6 goto vouch",
-			"ip daddr . meta l4proto . th dport @published4 goto vouch",
+			"oifname @accepting ct status dnat oifname @let_in goto vouch",
+			"ip6 daddr . meta l4proto . th dport @published6 oifname @let_in goto vouch",
+			"ip daddr . meta l4proto . th dport @published4 oifname @let_in goto vouch",
 			// Never dropped (RFC 4890 §4.3.1), whoever sends them. They are for
 			// connections that conntrack has forgotten; others are "related".
 			"oifname @networks icmpv6 type @errors goto vouch",
@@ -86,31 +86,31 @@ func chains() []Chain {
 			"oifname @icc goto vouch",
 			"ct state established,related goto vouch",
 			"ct status dnat goto vouch",
-			"counter drop",
+			"iifname @denied_out drop",
 		}},
 		{Name: "between", Rules: []string{
-			"iifname @mutual oifname @mutual oifname @accepting goto vouch",
-			"counter drop",
+			"iifname @mutual oifname @mutual oifname @accepting oifname @let_in goto vouch",
+			"iifname @denied_out drop",
 		}},
 		{Name: "inbound", Rules: []string{
-			"meta nfproto ipv4 oifname @open4 goto vouch",
-			"meta nfproto ipv6 oifname @open6 goto vouch",
-			"oifname @accepting icmpv6 type echo-request goto vouch",
-			"counter drop",
+			"meta nfproto ipv4 oifname @open4 oifname @let_in goto vouch",
+			"meta nfproto ipv6 oifname @open6 oifname @let_in goto vouch",
+			"oifname @accepting icmpv6 type echo-request oifname @let_in goto vouch",
+			"oifname @denied_in drop",
 		}},
 		{Name: "outbound", Rules: []string{
 			"ip6 saddr != @masquerade6 goto leaving",
 			"ip saddr != @masquerade4 goto leaving",
 			// NAT leaves these alone: a container's private address would get out.
-			"ct state invalid counter drop",
+			"ct state invalid iifname @denied_out drop",
 			"goto leaving",
 		}},
 		{Name: "leaving", Rules: []string{
-			"oifname @parents goto vouch",
+			"oifname @parents iifname @let_out goto vouch",
 			// A bridge that is neither ours nor a parent is another engine's,
 			// whose own rules judge who may enter.
 			`meta oifkind "bridge" return`,
-			"goto vouch",
+			"iifname @let_out goto vouch",
 		}},
 		{Name: "vouch", Rules: []string{
 			fmt.Sprintf("meta mark set meta mark | %#x accept", VouchMark),
@@ -209,6 +209,11 @@ func sets() []Set {
 		{Name: "same", Key: typePair},   // every bridge, with itself
 		{Name: "icc", Key: typeLink},    // containers of the bridge reach each other
 		{Name: "parents", Key: typeLink},
+		// Every bridge, to count by: what belongs to no known connection.
+		{Name: "let_in", Key: typeLink, Counter: true},
+		{Name: "let_out", Key: typeLink, Counter: true},
+		{Name: "denied_in", Key: typeLink, Counter: true},
+		{Name: "denied_out", Key: typeLink, Counter: true},
 		{Name: "errors", Key: typeICMPv6, Elements: elements(
 			"destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem")},
 		// Neighbor discovery and its inverse, multicast listeners, SEND's

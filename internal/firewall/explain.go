@@ -250,7 +250,7 @@ var reasons = map[string][]struct{ rule, words string }{
 	"leaving": {
 		{"@parents", "containers may open connections to the outside"},
 		{"meta oifkind", "it goes to another engine's bridge, whose own rules judge it"},
-		{"goto vouch", "containers may open connections to the outside"},
+		{"@let_out goto vouch", "containers may open connections to the outside"},
 	},
 	"inside":   {{"@outside_pools6 counter drop", "no container has the address inside (nptv6)"}},
 	"outside":  {{"@inside_pools6 counter drop", "the address has none outside (nptv6)"}},

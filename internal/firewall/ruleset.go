@@ -28,6 +28,7 @@ type Set struct {
 	Key      string // type of the elements' keys: "ipv6_addr . inet_proto . inet_service"
 	Value    string // type of the values of a map
 	Interval bool   // keys are prefixes, and do not overlap
+	Counter  bool   // each element counts the packets that were looked up and found
 	// Expression is what the keys are compared with, where older nft have no name
 	// for it and hence no type.
 	Expression string
@@ -78,7 +79,7 @@ func (r Ruleset) Since(old Ruleset) (changes []Change, ok bool) {
 		}
 		for j, set := range t.Sets {
 			was := before.Sets[j]
-			if set.Name != was.Name || set.Key != was.Key || set.Value != was.Value || set.Interval != was.Interval {
+			if set.Name != was.Name || set.Key != was.Key || set.Value != was.Value || set.Interval != was.Interval || set.Counter != was.Counter {
 				return nil, false
 			}
 			changes = appendChange(changes, set.Name, was.Elements, set.Elements)
@@ -206,6 +207,9 @@ func (s Set) write(b *strings.Builder) {
 	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", kind, s.Name, of)
 	if s.Interval {
 		b.WriteString("\t\tflags interval\n")
+	}
+	if s.Counter {
+		b.WriteString("\t\tcounter\n")
 	}
 	if len(s.Elements) > 0 {
 		b.WriteString("\t\telements = {\n")

@@ -26,11 +26,11 @@ func senderChains() []Chain {
 			fmt.Sprintf("iifname %s iifname != @unguarded goto sender", quote(spec.VethPrefix+"*")),
 		}},
 		{Name: "sender", Rules: []string{
-			"iifname . ether saddr != @senders counter drop",
+			"iifname . ether saddr != @senders goto forged",
 			"meta protocol ip6 goto from6",
 			"meta protocol ip goto from4",
 			"meta protocol arp goto claims4",
-			"counter drop", // and a second VLAN tag, behind which nothing is read
+			"goto forged", // and a second VLAN tag, behind which nothing is read
 		}},
 
 		{Name: "from6", Rules: []string{
@@ -39,65 +39,69 @@ func senderChains() []Chain {
 			// Link-local addresses are the container's own to make, by RFC 7217
 			// say. But not those that are somebody's: a bridge's, or one made
 			// of another's MAC address.
-			"ip6 saddr " + gateways6.String() + " counter drop",
-			fmt.Sprintf("ip6 saddr & %s == %s counter drop", eui64Mask, eui64),
+			"ip6 saddr " + gateways6.String() + " goto forged",
+			fmt.Sprintf("ip6 saddr & %s == %s goto forged", eui64Mask, eui64),
 			"ip6 saddr fe80::/64 goto content6",
 			"iifname @slaac ip6 saddr @slaac_pools6 ip6 saddr != @taken6 goto content6",
-			"counter drop",
+			"goto forged",
 		}},
 		// Before it has an address a container asks whether it may have one (RFC
 		// 4862 §5.4.2), which groups it is in (RFC 3590 §4), and for a router.
 		{Name: "from_nobody6", Rules: []string{
-			"icmpv6 type @discovery ip6 hoplimit != 255 counter drop",
+			"icmpv6 type @discovery ip6 hoplimit != 255 goto forged",
 			"icmpv6 type nd-neighbor-solicit goto claims6",
 			"icmpv6 type @from_nobody accept",
-			"counter drop",
+			"goto forged",
 		}},
 		{Name: "content6", Rules: []string{
 			"meta l4proto != @examined accept",
 			// It has come by a router, or pretends to (RFC 4861 §7.1).
-			"icmpv6 type @discovery ip6 hoplimit != 255 counter drop",
+			"icmpv6 type @discovery ip6 hoplimit != 255 goto forged",
 			"icmpv6 type nd-neighbor-advert goto claims6",
 			"icmpv6 type != @of_routers6 accept",
 			fmt.Sprintf("udp dport != %d accept", dhcp6Client),
 			"frag frag-off != 0 accept", // its first fragment has been judged
-			"counter drop",
+			"goto forged",
 		}},
 		// No masks here: nft 1.0.6 of Debian 12 dies of listing a raw number with one
 		// that is a prefix. The target of an advertisement, or of the solicitation that asks whether
 		// anybody has the address already.
 		{Name: "claims6", Rules: []string{
 			"iifname . @th,64,128 @claimed6 accept",
-			fmt.Sprintf("@th,64,80 == 0x%x counter drop", gateways6.Addr().AsSlice()[:10]),
-			"@th,64,64 == 0xfe80000000000000 @th,152,16 == 0xfffe counter drop",
+			fmt.Sprintf("@th,64,80 == 0x%x goto forged", gateways6.Addr().AsSlice()[:10]),
+			"@th,64,64 == 0xfe80000000000000 @th,152,16 == 0xfffe goto forged",
 			"@th,64,64 == 0xfe80000000000000 accept",
 			"iifname @slaac @th,64,128 != @taken_claims6 accept",
-			"counter drop",
+			"goto forged",
 		}},
 
 		{Name: "from4", Rules: []string{
 			"iifname . ip saddr @sources4 goto content4",
 			"ip saddr 169.254.0.0/16 goto content4", // docker run --link-local-ip
-			"counter drop",
+			"goto forged",
 		}},
 		{Name: "content4", Rules: []string{
 			"meta l4proto != @examined accept",
 			"icmp type != @of_routers4 accept",
 			fmt.Sprintf("udp dport != %d accept", dhcp4Client),
 			"ip frag-off & 0x1fff != 0 accept",
-			"counter drop",
+			"goto forged",
 		}},
 		{Name: "claims4", Rules: []string{
-			"iifname . arp saddr ether != @senders counter drop",
+			"iifname . arp saddr ether != @senders goto forged",
 			"arp saddr ip 0.0.0.0 goto probes4", // RFC 5227 §2.1.1
 			"iifname . arp saddr ip @sources4 accept",
 			"arp saddr ip 169.254.0.0/16 accept",
+			"goto forged",
+		}},
+		{Name: "forged", Rules: []string{
+			"iifname @forgers drop",
 			"counter drop",
 		}},
 		{Name: "probes4", Rules: []string{
 			"iifname . arp daddr ip @sources4 accept",
 			"arp daddr ip 169.254.0.0/16 accept",
-			"counter drop",
+			"goto forged",
 		}},
 	}
 }
@@ -128,6 +132,7 @@ func senderSets() []Set {
 	const typeSource4, typeSource6 = "ifname . ipv4_addr", "ifname . ipv6_addr"
 	return []Set{
 		{Name: "unguarded", Key: typeLink},                                       // ports of containers that may send what they like
+		{Name: "forgers", Key: typeLink, Counter: true},                          // all others, to count by
 		{Name: "senders", Key: "ifname . ether_addr"},                            // ports with their MAC addresses
 		{Name: "sources4", Key: typeSource4},                                     // and with the addresses that they may have
 		{Name: "sources6", Key: typeSource6},                                     //
@@ -153,6 +158,7 @@ func (b builder) senders(n Network) {
 			b.add("unguarded", port)
 			continue
 		}
+		b.add("forgers", port)
 		b.add("senders", port+" . "+c.MAC)
 		for _, a := range slices.Concat(c.Addresses, n.Shared, []netip.Addr{linkLocal(c.MAC)}) {
 			key := fmt.Sprintf("%s . %s", port, a)

@@ -70,7 +70,7 @@ func newTables(r firewall.Ruleset, frameless bool) (*tables, error) {
 }
 
 func (t *table) newSet(s firewall.Set) (encoded *nftables.Set, err error) {
-	encoded = &nftables.Set{Table: t.Table, Name: s.Name, IsMap: s.Value != "", Interval: s.Interval}
+	encoded = &nftables.Set{Table: t.Table, Name: s.Name, IsMap: s.Value != "", Interval: s.Interval, Counter: s.Counter}
 	if encoded.KeyType, err = parseType(s.Key); err != nil {
 		return nil, fmt.Errorf("set %s: %w", s.Name, err)
 	}
