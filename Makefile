@@ -60,6 +60,7 @@ vm: plugin
 	scripts/deps vm
 	CGO_ENABLED=0 $(GO) test -c -tags engine -o build/vm/engine.test ./test/engine
 	CGO_ENABLED=0 $(GO) test -c -tags netns,vm -o build/vm/link.test ./internal/kernel/link
+	CGO_ENABLED=0 $(GO) test -c -tags netns,vm -o build/vm/ndbpf.test ./internal/kernel/ndbpf
 	scripts/vm test/vm/run $(TESTFLAGS)
 
 # Measurements beside named peers; docs/benchmarks. Slow is no failure.

@@ -28,9 +28,9 @@ type Conn interface {
 	Gateways() []netip.Addr
 
 	// Join makes sure that solicitations for addr arrive, by membership of its
-	// solicited-node group (RFC 4861 §7.2.8) or, for many, as JoinAll does, and
-	// Leave ends that. Both are idempotent.
-	Join(addr netip.Addr) error
+	// solicited-node group (RFC 4861 §7.2.8) or, for many, as JoinAll does, and then
+	// says so. Leave ends that. Both are idempotent.
+	Join(addr netip.Addr) (all bool, err error)
 	Leave(addr netip.Addr) error
 
 	// JoinAll has the link receive all multicast, so that solicitations for any
@@ -60,7 +60,8 @@ type FastPath interface {
 	// SetPrefixes replaces the prefixes that are answered for as a whole.
 	SetPrefixes(prefixes []netip.Prefix) error
 
-	// Detach ends what Attach began. It is what remains when something fails.
+	// Detach ends what Attach began. It is what remains when something fails, Close
+	// included: it can be called again, and after Close.
 	Detach() error
 
 	// Count calls f with every reason and how many frames it has settled, also

@@ -8,13 +8,17 @@ import (
 
 // Leases says which addresses to answer for.
 type Leases interface {
-	// Has reports whether addr has a live lease.
+	// Has reports whether addr is answered for: it has a live lease, or is of a
+	// prefix that is ours as a whole.
 	Has(addr netip.Addr) bool
+
+	// Leased reports whether addr has a live lease of its own.
+	Leased(addr netip.Addr) bool
 }
 
 // Decide judges one Ethernet frame that was received by the station at. It keeps
-// no state, allocates nothing and asks leases once, for the target of a valid
-// message. The frame may be padded, and may be anything.
+// no state, allocates nothing and asks leases once for each the target and the source
+// of a valid message. The frame may be padded, and may be anything.
 //
 // The random delay of RFC 4861 §7.2.8 is the caller's: one proxy alone for its
 // leases needs none.
@@ -22,6 +26,15 @@ func Decide(frame []byte, at Station, leases Leases) Verdict {
 	m, reason := parse(frame, at)
 	if reason.Action() != Answer && reason != Conflict {
 		return Verdict{Reason: reason}
+	}
+	if reason.Action() == Answer && leases.Leased(m.source) {
+		// Who asks under an address of ours has it, and says so to all it asks. That
+		// the source is of a prefix says nothing: hosts and routers are on the link
+		// under such addresses.
+		if m.ours {
+			return Verdict{Reason: Looped}
+		}
+		return Verdict{Reason: Conflict, Rival: Rival{m.source, m.from}}
 	}
 	switch leased := leases.Has(m.target); {
 	case reason == Conflict && leased:
@@ -44,6 +57,7 @@ type message struct {
 	from   [6]byte    // the frame's sender
 	source netip.Addr // unspecified for duplicate address detection
 	target netip.Addr
+	ours   bool // its source link-layer address is the station's
 }
 
 // parse validates a frame as RFC 4861 §7.1.1 and RFC 6980 demand. The reason is
@@ -124,6 +138,7 @@ func parse(frame []byte, at Station) (message, Reason) {
 		}
 		return s, Defended
 	}
+	s.ours = o.sourceLinkLayer && o.lladdr == at.HardwareAddr
 	if group {
 		return s, Solicited
 	}
@@ -133,6 +148,7 @@ func parse(frame []byte, at Station) (message, Reason) {
 // options are what counts of those of a message.
 type options struct {
 	sourceLinkLayer bool
+	lladdr          [6]byte
 	nonce           []byte
 }
 
@@ -146,7 +162,7 @@ func walkOptions(b []byte) (o options, ok bool) {
 		length := int(b[1]) * 8
 		switch b[0] {
 		case optionSourceLinkLayer:
-			o.sourceLinkLayer = true
+			o.sourceLinkLayer, o.lladdr = true, [6]byte(b[2:])
 		case optionNonce:
 			o.nonce = b[2:length]
 		}

@@ -82,6 +82,9 @@ func TestDecide(t *testing.T) {
 		"destination options":                       {bytesOf(multicast(leased), at(20, 60)), Verdict{Reason: ExtensionHeader}},
 		"UDP":                                       {bytesOf(multicast(leased), at(20, 17)), Verdict{Reason: NotSolicitation}},
 		"advertisement of a lease":                  {bytesOf(multicast(leased), message(0, 136)), Verdict{Reason: Conflict, Rival: Rival{leased, neighbor}}},
+		"another host asks under a lease":           {change(multicast(unknown), func(f *frame) { f.source = leased }).marshal(t), Verdict{Reason: Conflict, Rival: Rival{leased, neighbor}}},
+		"another host asks under one for another":   {change(unicast(leased), func(f *frame) { f.source = leased }).marshal(t), Verdict{Reason: Conflict, Rival: Rival{leased, neighbor}}},
+		"our question that came back by another":    {change(multicast(unknown), func(f *frame) { f.source, f.options = leased, sourceLinkLayer(router) }).marshal(t), Verdict{Reason: Looped}},
 		"IPv4":                                      {bytesOf(multicast(leased), at(12, 8)), Verdict{Reason: NotSolicitation}},
 		"version 4 in an IPv6 frame":                {bytesOf(multicast(leased), at(14, 4<<4)), Verdict{Reason: NotSolicitation}},
 		"unicast to another station (promiscuous)":  {change(unicast(leased), func(f *frame) { f.to = stranger }).marshal(t), Verdict{Reason: OtherHost}},
@@ -147,5 +150,15 @@ func TestDecideAllocatesNothing(t *testing.T) {
 		out = v.Advertisement.AppendFrame(out[:0])
 	}); n != 0 {
 		t.Errorf("%v allocations for an answer, want none", n)
+	}
+}
+
+// Who has an address of a prefix that is ours as a whole need not be a rival:
+// routers are asked for by it, and ask under it.
+func TestSourceInPrefix(t *testing.T) {
+	var p Proxy
+	p.prefixes.add(netip.PrefixFrom(leased, 64).Masked())
+	if v := Decide(multicast(leased).marshal(t), here, &p); v.Reason != Solicited || !p.Has(host) {
+		t.Errorf("a question from %v of the prefix: verdict %v, want %v", host, v.Reason, Solicited)
 	}
 }

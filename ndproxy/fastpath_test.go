@@ -1,11 +1,14 @@
 package ndproxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,12 +23,30 @@ type fakeFast struct {
 	prefixes []netip.Prefix
 	attached bool
 	settled  uint64
-	fail     error // of Add
+	// toldBefore is how many frames were sent before Attach, which may lose them.
+	toldBefore int
+	fail       error // of Add
+
+	detached, failDetach int // how often Detach was called, and how often it fails at first
 }
 
-func (f *fakeFast) Attach(Station, Knobs) error { f.attached = true; return nil }
-func (f *fakeFast) Detach() error               { f.attached = false; return nil }
-func (f *fakeFast) Reserve(int) error           { return nil }
+func (f *fakeFast) Attach(Station, Knobs) error {
+	f.attached, f.toldBefore = true, len(f.out)
+	return nil
+}
+
+func (f *fakeFast) Detach() error {
+	f.detached++
+	if f.detached > f.failDetach {
+		f.attached = false
+		return nil
+	}
+	return errNoMemory
+}
+
+func (f *fakeFast) Close() error { return errors.Join(f.Detach(), f.fakeLink.Close()) }
+
+func (f *fakeFast) Reserve(int) error { return nil }
 
 func (f *fakeFast) Add(addr netip.Addr) error {
 	if f.fail == nil {
@@ -73,6 +94,9 @@ func TestFastPathFollows(t *testing.T) {
 		synctest.Wait()
 		s.Add("eth0", numbered(1))
 		s.Remove("eth0", unknown)
+		if f.toldBefore != 0 {
+			t.Errorf("%d frames were sent before the fast path was attached", f.toldBefore)
+		}
 		if !f.attached || len(f.leases) != 2 || !f.leases[leased] || !f.leases[numbered(1)] || !slices.Equal(f.prefixes, []netip.Prefix{p}) {
 			t.Errorf("attached %v, leases %v, prefixes %v", f.attached, f.leases, f.prefixes)
 		}
@@ -118,7 +142,7 @@ func TestFastPathFailsAtOnce(t *testing.T) {
 	})
 }
 
-// A conflict is shown until its lease goes; a rival that changes is news again.
+// A conflict is shown until its lease goes, with the last rival.
 func TestRivals(t *testing.T) {
 	supervise(t, func(s *Supervisor, _ *fakeHost, f *fakeLink) {
 		s.Add("eth0", leased)
@@ -142,12 +166,64 @@ func TestRivals(t *testing.T) {
 		}
 	})
 	var r rivals
+	began := time.Unix(1000, 0)
 	for i := range uint64(2 * maxRivals) {
-		if news := r.see(numbered(i), stranger, time.Unix(0, 0)); news != (i < maxRivals) {
+		if news := r.see(numbered(i), stranger, began); news != (i < maxRivals) {
 			t.Fatalf("rival %d is news: %v", i, news)
 		}
 	}
-	if r.see(numbered(0), stranger, time.Unix(0, 0)) || !r.see(numbered(0), neighbor, time.Unix(0, 0)) || len(r.list()) != maxRivals {
-		t.Error("the same rival is news, another one is not, or there is no bound")
+	if len(r.list()) != maxRivals {
+		t.Error("there is no bound")
 	}
+	for _, c := range []struct {
+		after time.Duration
+		mac   [6]byte
+		want  bool
+	}{
+		{time.Second, stranger, false}, {time.Second, neighbor, false}, {rivalInterval, neighbor, true}, {rivalInterval + time.Second, stranger, false}, {3 * rivalInterval, stranger, true},
+	} {
+		if news := r.see(numbered(0), c.mac, began.Add(c.after)); news != c.want || r.list()[0].HardwareAddr != net.HardwareAddr(c.mac[:]).String() {
+			t.Errorf("after %v: %x is news: %v, listed as %v", c.after, c.mac, news, r.list()[0])
+		}
+	}
+}
+
+// Whoever forges advertisements, by two names in turn, does not write our log.
+func TestRivalsAreLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		f := newFakeLink()
+		host := &fakeHost{links: map[string]*fakeLink{"eth0": f}}
+		s := NewSupervisor(host.dial, Knobs{}, slog.New(slog.NewTextHandler(&out, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error)
+		go func() { ran <- s.Run(ctx) }()
+		s.Add("eth0", leased)
+		synctest.Wait()
+		for i := range 1000 {
+			f.in <- unsolicited(leased, Station{HardwareAddr: [6]byte{2, 0, 0, 0, 0, 8 + byte(i%2)}, LinkLocal: here.LinkLocal}).AppendFrame(nil)
+		}
+		synctest.Wait()
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(out.String(), "another host"); n != 1 {
+			t.Errorf("%d lines for 1000 advertisements, want 1:\n%s", n, out.String())
+		}
+	})
+}
+
+// What Close could not take off the link is taken off then.
+func TestFastPathIsDetachedAgain(t *testing.T) {
+	superviseFast(t, func(s *Supervisor, f *fakeFast) {
+		s.Add("eth0", leased)
+		synctest.Wait()
+		f.failDetach = 1
+		s.Remove("eth0", leased)
+		synctest.Wait()
+		if f.attached || f.detached != 2 {
+			t.Errorf("attached %v after %d tries, want not after 2", f.attached, f.detached)
+		}
+	})
 }

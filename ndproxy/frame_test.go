@@ -24,7 +24,8 @@ var (
 // set is the simplest Leases.
 type set map[netip.Addr]bool
 
-func (s set) Has(addr netip.Addr) bool { return s[addr] }
+func (s set) Has(addr netip.Addr) bool    { return s[addr] }
+func (s set) Leased(addr netip.Addr) bool { return s[addr] }
 
 func groupOf(addr netip.Addr) netip.Addr {
 	b := addr.As16()

@@ -5,12 +5,9 @@ import (
 	"time"
 )
 
-// The defaults of Knobs.Rate and Knobs.SourceRate: one solicitor that floods for
-// live leases leaves half to the others.
-const (
-	DefaultRate       = 100_000
-	DefaultSourceRate = DefaultRate / 2
-)
+// DefaultRate is Knobs.Rate's. That of Knobs.SourceRate is half of the rate: one
+// solicitor that floods for live leases leaves half to the others.
+const DefaultRate = 100_000
 
 // Knobs are for links on which the defaults, which are the RFCs', do not do.
 type Knobs struct {
@@ -28,11 +25,13 @@ type Knobs struct {
 	Delay time.Duration
 
 	// Rate and SourceRate are how many answers per second a link gets at most, and
-	// any one MAC address on it, in bursts of a tenth of that; 0 is the default.
+	// any one MAC address on it, in bursts of a tenth of that, and of one at least.
+	// 0 is the default, which for SourceRate is half of Rate.
 	Rate, SourceRate int
 }
 
 // Rates are the limits, defaults filled in.
 func (k Knobs) Rates() (all, source int) {
-	return cmp.Or(k.Rate, DefaultRate), cmp.Or(k.SourceRate, k.Rate/2, DefaultSourceRate)
+	all = cmp.Or(k.Rate, DefaultRate)
+	return all, cmp.Or(k.SourceRate, max(1, all/2))
 }

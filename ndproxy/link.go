@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -21,10 +22,8 @@ const (
 	maxRedial = time.Minute
 )
 
-// maxNotices bounds how many addresses wait to be told to a link. For more than
-// that no group is joined but all multicast received, and what exceeds it is not
-// told: neighbors then find the address by solicitation.
-const maxNotices = 512
+// maxNews bounds the rivals that wait to be logged.
+const maxNews = 64
 
 // noticeInterval spaces what is told, so that many leases are no flood.
 const noticeInterval = time.Millisecond
@@ -46,24 +45,31 @@ type link struct {
 	log     *slog.Logger
 	proxy   Proxy
 	rivals  rivals
+	news    chan Rival         // to be logged
 	stop    context.CancelFunc // set by Supervisor.Run, under its mutex
 	changed chan struct{}      // holds one event
+	ended   chan struct{}      // closed when run has ended
 
 	mu      sync.Mutex
-	err     error           // nil while the proxy runs
-	notices chan netip.Addr // nil while it does not
-	many    bool            // more notices came than could wait
-	fast    FastPath        // nil where there is none, or it has failed
-	slow    error           // why there is no fast path, if one was wanted
+	err     error    // nil while the proxy runs
+	notices *queue   // of new and removed leases; nil while it does not run
+	all     bool     // all multicast is received
+	fast    FastPath // nil where there is none, or it has failed
+	slow    error    // why there is no fast path, if one was wanted
 }
 
 func newLink(name string, knobs Knobs, log *slog.Logger) *link {
-	l := &link{name: name, log: log.With("link", name), changed: make(chan struct{}, 1), err: errNotDialed}
+	l := &link{
+		name: name, log: log.With("link", name), err: errNotDialed,
+		news: make(chan Rival, maxNews), changed: make(chan struct{}, 1), ended: make(chan struct{}),
+	}
 	l.proxy.Knobs, l.proxy.nonces = knobs, NewNonces()
-	l.proxy.Rival = func(r Rival) {
+	l.proxy.Rival = func(r Rival) { // between two reads: what takes time is report's
 		if l.rivals.see(r.Target, r.HardwareAddr, time.Now()) {
-			l.log.Warn("another host answers for an address of ours",
-				"address", r.Target, "mac", net.HardwareAddr(r.HardwareAddr[:]).String())
+			select {
+			case l.news <- r:
+			default:
+			}
 		}
 	}
 	return l
@@ -77,18 +83,25 @@ func (l *link) change() {
 	}
 }
 
+// piece is how many leases are added while the link is locked: there may be a
+// million, and who asks for the status is not to wait for all.
+const piece = 4096
+
 // add and remove report whether that was a change.
-func (l *link) add(addr netip.Addr) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.proxy.Leases.Add(addr) {
-		return false
+func (l *link) add(addrs ...netip.Addr) (changed bool) {
+	added := make([]netip.Addr, 0, min(len(addrs), piece))
+	for some := range slices.Chunk(addrs, piece) {
+		l.mu.Lock()
+		if added = l.proxy.Leases.AddAll(some, added[:0]); len(added) > 0 {
+			changed = true
+			if l.fast != nil {
+				l.speed(l.fast.AddAll(added))
+			}
+			l.notice(added...)
+		}
+		l.mu.Unlock()
 	}
-	if l.fast != nil {
-		l.speed(l.fast.Add(addr))
-	}
-	l.notice(addr)
-	return true
+	return changed
 }
 
 func (l *link) remove(addr netip.Addr) bool {
@@ -119,8 +132,7 @@ func (l *link) setPrefix(prefix netip.Prefix, on bool) bool {
 	if l.fast != nil {
 		l.speed(l.fast.SetPrefixes(l.proxy.prefixes.all()))
 	}
-	l.many = true // solicitations for any of its addresses have to arrive
-	l.notice(netip.Addr{})
+	l.notice(anyAddress)
 	return true
 }
 
@@ -145,25 +157,28 @@ func (l *link) settle() {
 	l.fast = nil
 }
 
-// notice has a new or removed lease told to the link. It does not block. The
+// anyAddress is noticed when solicitations for all addresses have to arrive.
+var anyAddress = netip.Addr{}
+
+// notice has new or removed leases told to the link. It does not block. The
 // caller holds l.mu.
-func (l *link) notice(addr netip.Addr) {
-	select {
-	case l.notices <- addr: // blocks while nil: a session tells all leases when it begins
-	default:
-		l.many = true
+func (l *link) notice(addrs ...netip.Addr) {
+	if l.notices != nil { // else a session tells all leases when it begins
+		l.notices.put(addrs...)
 	}
 }
 
+// status is all but the addresses.
 func (l *link) status() spec.ProxyStatus {
 	s := spec.ProxyStatus{
 		Parent: l.name, Path: pathPacket,
-		Addresses: slices.SortedFunc(l.proxy.Leases.All(), netip.Addr.Compare),
+		Leases:    l.proxy.Leases.Len(),
 		Prefixes:  slices.SortedFunc(slices.Values(l.proxy.prefixes.all()), netip.Prefix.Compare),
 		Conflicts: l.rivals.list(),
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	s.AllMulticast = l.all
 	s.Counters = l.proxy.Counters.Snapshot()
 	if l.fast != nil {
 		s.Path = pathEBPF
@@ -210,16 +225,25 @@ func (l *link) run(ctx context.Context, dial Dialer) {
 // session proxies on conn and closes it. Its error is nil when ctx ended,
 // errChanged when the link has changed, or why reading failed.
 func (l *link) session(parent context.Context, conn Conn, slow error) error {
-	notices := make(chan netip.Addr, maxNotices)
+	notices, told := newQueue(), newQueue()
 	fast, isFast := conn.(FastPath)
 	l.begin(notices, isFast, slow)
 	defer l.end()
 
 	ctx, cancel := context.WithCancelCause(parent)
 	var running sync.WaitGroup
-	told := make(chan netip.Addr, maxNotices)
-	running.Go(func() { l.join(ctx, conn, notices, told) })
-	running.Go(func() { l.tell(ctx, conn, told) })
+	running.Go(func() {
+		// First: who attaches by clsact has all lost that the link sends meanwhile
+		// (net/sched/sch_api.c qdisc_graft).
+		if isFast {
+			l.accelerate(ctx, fast)
+		}
+		l.joinAll(ctx, conn)
+		// After joining: who hears of an address may ask for it.
+		running.Go(func() { l.tell(ctx, conn, told) })
+		l.join(ctx, conn, notices, told)
+	})
+	running.Go(func() { l.report(ctx) })
 	running.Go(func() {
 		for {
 			select {
@@ -232,20 +256,22 @@ func (l *link) session(parent context.Context, conn Conn, slow error) error {
 			}
 		}
 	})
-	if isFast {
-		running.Go(func() { l.accelerate(ctx, fast) })
-	}
 	err := l.proxy.Run(ctx, conn)
 	cancel(err)
 	running.Wait()
+	if isFast {
+		if err := fast.Detach(); err != nil { // for the second time
+			l.log.Warn("the fast path of the NDP proxy is not taken off the link", "error", err)
+		}
+	}
 	if cause := context.Cause(ctx); errors.Is(cause, errChanged) {
 		return cause
 	}
 	return err
 }
 
-// begin has all leases told, and those that come from now on.
-func (l *link) begin(notices chan netip.Addr, fast bool, slow error) {
+// begin has notice taken of the leases that come from now on.
+func (l *link) begin(notices *queue, fast bool, slow error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	path := pathPacket
@@ -256,24 +282,13 @@ func (l *link) begin(notices chan netip.Addr, fast bool, slow error) {
 		l.log.Warn("the NDP proxy answers by packet socket: no eBPF", "error", slow)
 	}
 	l.log.Info("proxying neighbor discovery", "addresses", l.proxy.Leases.Len(), "path", path)
-	l.err, l.notices, l.slow = nil, notices, slow
-	l.many = l.proxy.Leases.Len() > maxNotices || len(l.proxy.prefixes.all()) > 0
-	if l.many {
-		notices <- netip.Addr{} // it is empty: this does not block
-	}
-	for addr := range l.proxy.Leases.All() {
-		select {
-		case notices <- addr:
-		default:
-			return
-		}
-	}
+	l.err, l.notices, l.slow, l.all = nil, notices, slow, false
 }
 
 func (l *link) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.notices = nil
+	l.notices, l.all = nil, false
 	l.settle()
 }
 
@@ -284,9 +299,6 @@ func (l *link) accelerate(ctx context.Context, fast FastPath) {
 	l.fast = fast
 	l.speed(errors.Join(fast.SetPrefixes(l.proxy.prefixes.all()), fast.Reserve(l.proxy.Leases.Len())))
 	l.mu.Unlock()
-	// Locked for a piece at a time: there may be a million, and who adds another
-	// is not to wait for all.
-	const piece = 4096
 	addrs := make([]netip.Addr, 0, piece)
 	fill := func() bool {
 		l.mu.Lock()
@@ -328,70 +340,135 @@ func (l *link) degrade(err error) {
 	l.err = err
 }
 
+// joinAll begins the memberships of the link.
+func (l *link) joinAll(ctx context.Context, conn Conn) {
+	if len(l.proxy.prefixes.all()) > 0 {
+		l.joinFor(ctx, conn, anyAddress)
+	}
+	for addr := range l.proxy.Leases.All() {
+		if ctx.Err() != nil || l.joinFor(ctx, conn, addr) {
+			return
+		}
+	}
+}
+
+// joinFor has solicitations for an address arrive, and reports whether all do.
+func (l *link) joinFor(ctx context.Context, conn Conn, addr netip.Addr) (all bool) {
+	var err error
+	if addr == anyAddress {
+		if err = conn.JoinAll(); err != nil {
+			err = fmt.Errorf("receive all multicast: %w", err)
+		}
+		all = err == nil
+	} else {
+		all, err = conn.Join(addr)
+		err = wrap("join the group of", addr, err)
+	}
+	l.complain(ctx, err)
+	if !all {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.all && addr != anyAddress {
+		l.log.Warn("more addresses than groups that can be joined: all multicast is received, and switches that snoop MLD may hold solicitations back",
+			"addresses", l.proxy.Leases.Len())
+	}
+	l.all = true
+	return true
+}
+
 // join brings the memberships of the link in step with the leases named by
 // notices, and passes the live ones on to tell.
-func (l *link) join(ctx context.Context, conn Conn, notices <-chan netip.Addr, told chan<- netip.Addr) {
+func (l *link) join(ctx context.Context, conn Conn, notices, told *queue) {
 	for {
-		var addr netip.Addr
 		select {
 		case <-ctx.Done():
 			return
-		case addr = <-notices:
+		case <-notices.wake:
 		}
-		l.mu.Lock()
-		many := l.many
-		l.many = false
-		l.mu.Unlock()
-		var err error
-		if many {
-			if err = conn.JoinAll(); err != nil {
-				err = fmt.Errorf("receive all multicast: %w", err)
-			}
-		}
-		switch {
-		case !addr.IsValid():
-		case l.proxy.Leases.Has(addr):
-			err = errors.Join(err, wrap("join the group of", addr, conn.Join(addr)))
-			select {
-			case told <- addr: // after joining: who hears of addr may ask for it
+		for _, addr := range notices.take() {
+			switch {
+			case ctx.Err() != nil:
+				return
+			case addr == anyAddress:
+				l.joinFor(ctx, conn, addr)
+			case l.proxy.Leases.Has(addr):
+				l.joinFor(ctx, conn, addr)
+				told.put(addr)
 			default:
+				l.complain(ctx, wrap("leave the group of", addr, conn.Leave(addr)))
 			}
-		default:
-			err = errors.Join(err, wrap("leave the group of", addr, conn.Leave(addr)))
 		}
-		l.complain(ctx, err)
 	}
 }
 
 // tell makes live leases known on the link, so that upstream learns at once: by
 // an unsolicited advertisement (RFC 9131), by a probe, whose answer would be a
-// conflict, and by asking for every gateway on the lease's behalf.
-func (l *link) tell(ctx context.Context, conn Conn, told <-chan netip.Addr) {
-	frame := make([]byte, 0, FrameLen)
+// conflict, and by asking for every gateway on the lease's behalf. All that there
+// are it tells in turn, and those that come meanwhile first.
+func (l *link) tell(ctx context.Context, conn Conn, told *queue) {
 	pace := time.NewTicker(noticeInterval)
 	defer pace.Stop()
-	for {
+	next, stop := iter.Pull(l.proxy.Leases.All())
+	defer stop()
+	frame := make([]byte, 0, FrameLen)
+	var fresh []netip.Addr
+	early := make(map[netip.Addr]bool) // told before their turn
+	for more := true; ; {
 		var addr netip.Addr
-		select {
-		case <-ctx.Done():
-			return
-		case addr = <-told:
-		}
-		if l.proxy.Leases.Has(addr) {
-			at := l.proxy.station(conn)
-			_, probed := conn.Write(probe(frame, addr, at))
-			_, sent := conn.Write(unsolicited(addr, at).AppendFrame(frame))
-			err := errors.Join(wrap("probe for", addr, probed), wrap("announce", addr, sent))
-			for _, gateway := range conn.Gateways() {
-				_, sent := conn.Write(solicit(frame, addr, gateway, at))
-				err = errors.Join(err, wrap("ask for a gateway on behalf of", addr, sent))
+		switch fresh = append(fresh, told.take()...); {
+		case len(fresh) > 0:
+			addr, fresh = fresh[0], fresh[1:]
+			if more {
+				early[addr] = true
 			}
-			l.complain(ctx, err)
+		case more:
+			if addr, more = next(); !more {
+				early = nil
+			} else if early[addr] {
+				continue
+			}
+		default:
+			select {
+			case <-ctx.Done():
+				return
+			case <-told.wake:
+			}
 		}
+		if !l.proxy.Leases.Has(addr) {
+			continue
+		}
+		l.tellOf(ctx, conn, addr, frame)
 		select {
 		case <-ctx.Done():
 			return
 		case <-pace.C:
+		}
+	}
+}
+
+func (l *link) tellOf(ctx context.Context, conn Conn, addr netip.Addr, frame []byte) {
+	at := l.proxy.station(conn)
+	_, probed := conn.Write(probe(frame, addr, at))
+	_, sent := conn.Write(unsolicited(addr, at).AppendFrame(frame))
+	err := errors.Join(wrap("probe for", addr, probed), wrap("announce", addr, sent))
+	for _, gateway := range conn.Gateways() {
+		_, sent := conn.Write(solicit(frame, addr, gateway, at))
+		err = errors.Join(err, wrap("ask for a gateway on behalf of", addr, sent))
+	}
+	l.complain(ctx, err)
+}
+
+// report logs the rivals that are news.
+func (l *link) report(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-l.news:
+			l.log.Warn("another host has an address of ours for its own",
+				"address", r.Target, "mac", net.HardwareAddr(r.HardwareAddr[:]).String())
 		}
 	}
 }

@@ -92,19 +92,24 @@ func TestGatewaysLearn(t *testing.T) {
 	})
 }
 
-// More addresses than are told one by one have all multicast received.
-func TestManyJoinAll(t *testing.T) {
-	supervise(t, func(s *Supervisor, _ *fakeHost, f *fakeLink) {
-		var addrs []netip.Addr
-		for i := range uint64(maxNotices + 2) {
-			addrs = append(addrs, numbered(i))
-		}
-		s.AddAll("eth0", addrs)
+// A prefix has all multicast received, whenever it comes.
+func TestPrefixJoinsAll(t *testing.T) {
+	supervise(t, func(s *Supervisor, host *fakeHost, f *fakeLink) {
+		prefix := netip.MustParsePrefix("2001:db8:9::/64")
+		s.Add("eth0", leased)
 		synctest.Wait()
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if !f.all {
-			t.Error("not all multicast is received")
+		if f.all || status(s, "eth0").AllMulticast {
+			t.Error("all multicast is received for one lease")
+		}
+		s.AddPrefix("eth0", prefix)
+		again := newFakeLink()
+		host.set("eth1", again)
+		s.AddPrefix("eth1", prefix)
+		synctest.Wait()
+		for link, f := range map[string]*fakeLink{"eth0": f, "eth1": again} {
+			if !f.all || !status(s, link).AllMulticast {
+				t.Errorf("%s: not all multicast is received", link)
+			}
 		}
 	})
 }

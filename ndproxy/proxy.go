@@ -27,6 +27,9 @@ type Proxy struct {
 // Has reports whether to answer for addr.
 func (p *Proxy) Has(addr netip.Addr) bool { return p.Leases.Has(addr) || p.prefixes.has(addr) }
 
+// Leased reports whether addr is one of the leases.
+func (p *Proxy) Leased(addr netip.Addr) bool { return p.Leases.Has(addr) }
+
 // station is how the host appears on conn.
 func (p *Proxy) station(conn Conn) Station {
 	return Station{

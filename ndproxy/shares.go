@@ -14,20 +14,27 @@ const shareCount = 4096
 // same memory whoever floods (RFC 6583).
 type shares struct {
 	interval, sourceInterval time.Duration // that one answer uses up
-	burst                    time.Duration // that can be saved up
+	burst, sourceBurst       time.Duration // that can be saved up
 	seed                     maphash.Seed  // secret: strangers choose their MAC addresses
 	all                      time.Duration
 	sources                  [shareCount]time.Duration
 }
 
-// ShareBurst is how long a solicitor can be silent and have its share saved up.
-const ShareBurst = 100 * time.Millisecond
+// shareBurst is how long a solicitor can be silent and have its share saved up.
+const shareBurst = 100 * time.Millisecond
+
+// Share is what one answer uses up at a rate, and how much can be saved up: one
+// answer at least, or none would ever be sent.
+func Share(rate int) (interval, burst time.Duration) {
+	interval = time.Second / time.Duration(rate)
+	return interval, max(shareBurst, interval)
+}
 
 func newShares(rate, sourceRate int) *shares {
-	return &shares{
-		interval: time.Second / time.Duration(rate), sourceInterval: time.Second / time.Duration(sourceRate),
-		burst: ShareBurst, seed: maphash.MakeSeed(),
-	}
+	s := &shares{seed: maphash.MakeSeed()}
+	s.interval, s.burst = Share(rate)
+	s.sourceInterval, s.sourceBurst = Share(sourceRate)
+	return s
 }
 
 // take uses up the shares of one answer, unless one of them is used up already.
@@ -35,7 +42,7 @@ func newShares(rate, sourceRate int) *shares {
 func (s *shares) take(from [6]byte, now time.Duration) bool {
 	source := &s.sources[maphash.Comparable(s.seed, from)%shareCount]
 	mine, all := max(*source, now), max(s.all, now)
-	if mine-now > s.burst-s.sourceInterval || all-now > s.burst-s.interval {
+	if mine-now > s.sourceBurst-s.sourceInterval || all-now > s.burst-s.interval {
 		return false
 	}
 	*source, s.all = mine+s.sourceInterval, all+s.interval

@@ -36,3 +36,34 @@ func TestShares(t *testing.T) {
 		}
 	}
 }
+
+// At a rate below one in a burst's time there are fewer answers, and not none.
+func TestLowRates(t *testing.T) {
+	for _, rate := range []int{1, 5, 9, 10, 11} {
+		for name, s := range map[string]*shares{"of one": newShares(1000, rate), "of all": newShares(rate, 1000)} {
+			answers := 0
+			for i := range 1000 { // a question every 100 ms
+				if s.take(neighbor, time.Duration(i)*100*time.Millisecond) {
+					answers++
+				}
+			}
+			if most := rate*100 + 1; answers > most || answers < min(most, 1000)/2 {
+				t.Errorf("%d/s %s: %d answers in 100 s, want about %d", rate, name, answers, min(most, 1000))
+			}
+		}
+	}
+}
+
+func TestRates(t *testing.T) {
+	for k, want := range map[Knobs][2]int{
+		{}:                           {DefaultRate, DefaultRate / 2},
+		{Rate: 1000}:                 {1000, 500},
+		{Rate: 1}:                    {1, 1},
+		{SourceRate: 7}:              {DefaultRate, 7},
+		{Rate: 10, SourceRate: 1000}: {10, 1000},
+	} {
+		if all, source := k.Rates(); all != want[0] || source != want[1] {
+			t.Errorf("%+v: %d and %d for one solicitor, want %v", k, all, source, want)
+		}
+	}
+}

@@ -23,14 +23,15 @@ type Supervisor struct {
 	knobs Knobs
 	log   *slog.Logger
 
-	mu    sync.Mutex
-	links map[string]*link
-	start func(*link) // nil while Run does not run
+	mu     sync.Mutex
+	links  map[string]*link
+	ending map[string]*link // those that have nothing left and are not closed yet, the last of each name
+	start  func(*link)      // nil while Run does not run
 }
 
 // NewSupervisor makes a Supervisor that opens links by dial.
 func NewSupervisor(dial Dialer, knobs Knobs, log *slog.Logger) *Supervisor {
-	return &Supervisor{dial: dial, knobs: knobs, log: log, links: make(map[string]*link)}
+	return &Supervisor{dial: dial, knobs: knobs, log: log, links: make(map[string]*link), ending: make(map[string]*link)}
 }
 
 // Run proxies until ctx ends, waits for everything it started, and returns nil.
@@ -43,7 +44,15 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.start = func(l *link) {
 		ctx, stop := context.WithCancel(ctx)
 		l.stop = stop
-		running.Go(func() { l.run(ctx, s.dial) })
+		before := s.ending[l.name]
+		running.Go(func() {
+			defer s.ended(l)
+			// What ends would take with it what this one puts in its place.
+			if before != nil {
+				<-before.ended
+			}
+			l.run(ctx, s.dial)
+		})
 	}
 	for _, l := range s.links {
 		s.start(l)
@@ -56,6 +65,16 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.start = nil
 	s.mu.Unlock()
 	return nil
+}
+
+// ended is called when a link has let go of what it had.
+func (s *Supervisor) ended(l *link) {
+	close(l.ended)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending[l.name] == l {
+		delete(s.ending, l.name)
+	}
 }
 
 // Add answers for addr on the link of that name from now on, and tells the link's neighbors if
@@ -71,12 +90,9 @@ func (s *Supervisor) Add(name string, addr netip.Addr) {
 func (s *Supervisor) AddAll(name string, addrs []netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.begin(name, func(l *link) (changed bool) {
+	s.begin(name, func(l *link) bool {
 		l.proxy.Leases.Reserve(len(addrs))
-		for _, addr := range addrs {
-			changed = l.add(addr) || changed
-		}
-		return changed
+		return l.add(addrs...)
 	})
 }
 
@@ -118,6 +134,7 @@ func (s *Supervisor) finish(name string, remove func(*link) bool) {
 	}
 	delete(s.links, name)
 	if l.stop != nil {
+		s.ending[name] = l
 		l.stop()
 	}
 }
@@ -143,12 +160,35 @@ func (s *Supervisor) LinkChanged(link string) {
 // Status is the state of every link that has addresses, by name, with their
 // counters since the link got its first one.
 func (s *Supervisor) Status() []spec.ProxyStatus {
-	s.mu.Lock()
-	links := slices.SortedFunc(maps.Values(s.links), func(a, b *link) int { return cmp.Compare(a.name, b.name) })
-	s.mu.Unlock()
+	links := s.all()
+	status := make([]spec.ProxyStatus, len(links))
+	for i, l := range links {
+		status[i] = l.status()
+		status[i].Addresses = slices.SortedFunc(l.proxy.Leases.All(), netip.Addr.Compare)
+	}
+	return status
+}
+
+// Summary is Status without the addresses, of which there may be a million.
+func (s *Supervisor) Summary() []spec.ProxyStatus {
+	links := s.all()
 	status := make([]spec.ProxyStatus, len(links))
 	for i, l := range links {
 		status[i] = l.status()
 	}
 	return status
+}
+
+// Links are the names of those that have addresses.
+func (s *Supervisor) Links() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.links))
+}
+
+// all are the links by name.
+func (s *Supervisor) all() []*link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Values(s.links), func(a, b *link) int { return cmp.Compare(a.name, b.name) })
 }

@@ -34,6 +34,7 @@ type fakeLink struct {
 
 	mu     sync.Mutex
 	joined map[netip.Addr]bool
+	most   int   // can be joined one by one; 0: any number
 	all    bool  // JoinAll was called
 	full   error // of Write
 
@@ -78,11 +79,14 @@ func (f *fakeLink) Close() error          { f.once.Do(func() { close(f.closed) }
 func (f *fakeLink) HardwareAddr() [6]byte { return router }
 func (f *fakeLink) LinkLocal() netip.Addr { return here.LinkLocal }
 
-func (f *fakeLink) Join(addr netip.Addr) error {
+func (f *fakeLink) Join(addr netip.Addr) (all bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.most > 0 && len(f.joined) == f.most {
+		return true, nil
+	}
 	f.joined[addr] = true
-	return nil
+	return false, nil
 }
 
 func (f *fakeLink) Leave(addr netip.Addr) error {
@@ -242,7 +246,7 @@ func TestProxyLimitsAnswers(t *testing.T) {
 		s.Add("eth0", leased)
 		synctest.Wait()
 		b := multicast(leased).marshal(t)
-		const answerBurst = DefaultSourceRate / 10
+		const answerBurst = DefaultRate / 2 / 10
 		for range answerBurst + 5 { // time stands still
 			f.in <- b
 		}
@@ -404,12 +408,13 @@ func TestLinkChangedRedials(t *testing.T) {
 func TestAddDoesNotBlock(t *testing.T) {
 	supervise(t, func(s *Supervisor, _ *fakeHost, f *fakeLink) {
 		f.out = make(chan []byte) // nobody reads
-		for i := range uint64(3 * maxNotices) {
+		const n = 5000
+		for i := range uint64(n) {
 			s.Add("eth0", numbered(i))
 		}
 		synctest.Wait()
-		if n := len(status(s, "eth0").Addresses); n != 3*maxNotices {
-			t.Errorf("%d addresses", n)
+		if st := status(s, "eth0"); len(st.Addresses) != n || st.Leases != n {
+			t.Errorf("%d addresses, %d leases", len(st.Addresses), st.Leases)
 		}
 	})
 }
@@ -453,6 +458,120 @@ func TestOwnChangesAreNone(t *testing.T) {
 		synctest.Wait()
 		if host.dialed() != 1 || f.isClosed() {
 			t.Errorf("%d dials, closed %v", host.dialed(), f.isClosed())
+		}
+	})
+}
+
+// A link that is used again waits until its last use has ended: that would take
+// away, by its name, what this one puts in its place.
+func TestNewLinkWaitsForTheOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &slowLink{newFakeLink(), make(chan struct{})}
+		dials := 0
+		s := NewSupervisor(func(context.Context, string) (Conn, error, error) {
+			if dials++; dials == 1 {
+				return f, nil, nil
+			}
+			return newFakeLink(), nil, nil
+		}, Knobs{}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error)
+		go func() { ran <- s.Run(ctx) }()
+		s.Add("eth0", leased)
+		synctest.Wait()
+		s.Remove("eth0", leased)
+		s.Add("eth0", leased)
+		s.Remove("eth0", leased) // one that never was dialed
+		s.Add("eth0", leased)
+		synctest.Wait()
+		if dials != 1 {
+			t.Errorf("%d dials while the first is not closed, want 1", dials)
+		}
+		close(f.slow)
+		synctest.Wait()
+		if st := status(s, "eth0"); dials != 2 || st.Error != "" {
+			t.Errorf("%d dials, status %+v after it is, want 2", dials, st)
+		}
+		if len(s.ending) != 0 {
+			t.Errorf("%d links are remembered that have ended", len(s.ending))
+		}
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// slowLink takes its time to close.
+type slowLink struct {
+	*fakeLink
+	slow chan struct{}
+}
+
+func (f *slowLink) Close() error { <-f.slow; return f.fakeLink.Close() }
+
+// All leases are told to a link, however many there are when it is dialed or come
+// then; a new one does not wait for the others. That not all groups can be joined
+// is shown, and said once.
+func TestManyLeasesAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		f := newFakeLink()
+		f.most, f.out = 100, make(chan []byte, 3*8001)
+		host := &fakeHost{links: map[string]*fakeLink{"eth0": f}}
+		s := NewSupervisor(host.dial, Knobs{}, slog.New(slog.NewTextHandler(&out, nil)))
+		many := func(first, n uint64) (addrs []netip.Addr) {
+			for i := range n {
+				addrs = append(addrs, numbered(first+i))
+			}
+			return addrs
+		}
+		s.AddAll("eth0", many(0, 2000))
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error)
+		go func() { ran <- s.Run(ctx) }()
+		synctest.Wait()
+		s.AddAll("eth0", many(2000, 6000))
+		s.Add("eth0", leased)
+		time.Sleep(6100 * noticeInterval)
+		if told := announced(t, f); !slices.Contains(told, leased) {
+			t.Errorf("a new lease is told after all others: not among the first %d", len(told))
+		} else if !slices.Contains(told, numbered(7999)) {
+			t.Error("not all of those that came are told")
+		}
+		time.Sleep(2000 * noticeInterval)
+		if told := announced(t, f); len(told) < 1800 || len(slices.Compact(told)) != len(told) || slices.Contains(told, leased) {
+			t.Errorf("%d of those that were there at first are told, or some twice", len(told))
+		}
+		if told := len(f.members()); told != f.most {
+			t.Errorf("in %d groups, want %d", told, f.most)
+		}
+		if st := status(s, "eth0"); !st.AllMulticast {
+			t.Error("the status does not say that all multicast is received")
+		}
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(out.String(), "all multicast is received"); n != 1 {
+			t.Errorf("said %d times that all multicast is received, want once", n)
+		}
+	})
+}
+
+// Without the addresses it is the same; a link without any is not there.
+func TestSummary(t *testing.T) {
+	supervise(t, func(s *Supervisor, _ *fakeHost, _ *fakeLink) {
+		s.AddAll("eth0", []netip.Addr{leased, unknown})
+		s.Add("eth1", leased)
+		synctest.Wait()
+		sum := s.Summary()
+		if len(sum) != 2 || sum[0].Parent != "eth0" || sum[0].Leases != 2 || sum[0].Addresses != nil || sum[0].Path != pathPacket || sum[1].Error == "" {
+			t.Errorf("summary %+v", sum)
+		}
+		s.Remove("eth1", leased)
+		if links := s.Links(); !slices.Equal(links, []string{"eth0"}) {
+			t.Errorf("links %v", links)
 		}
 	})
 }

@@ -57,6 +57,9 @@ func (t *Table) Has(addr netip.Addr) bool {
 	return mark == live
 }
 
+// Leased is Has.
+func (t *Table) Leased(addr netip.Addr) bool { return t.Has(addr) }
+
 // Add puts addr into the table and reports whether it was not there. What is
 // not a plain IPv6 address is not taken. One Add in many makes the table grow,
 // and takes the longer the more there are.
@@ -66,6 +69,23 @@ func (t *Table) Add(addr netip.Addr) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.add(addr)
+}
+
+// AddAll is Add for many. Those that were not there it appends to added.
+func (t *Table) AddAll(addrs, added []netip.Addr) []netip.Addr {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, addr := range addrs {
+		if addr.Is6() && addr.Zone() == "" && t.add(addr) {
+			added = append(added, addr)
+		}
+	}
+	return added
+}
+
+// add is Add of a plain IPv6 address. The caller holds t.mu.
+func (t *Table) add(addr netip.Addr) bool {
 	s := t.slots.Load()
 	if s == nil || (t.used+1)*4 > len(s.all)*3 {
 		s = t.rebuild(0)

@@ -40,9 +40,9 @@ const (
 	OtherHost                     // the frame is for another station
 	ExtensionHeader               // an extension header before the message
 	UnknownTarget                 // no live lease (RFC 6583)
-	Looped                        // our own probe, sent back by the network (RFC 7527)
+	Looped                        // our own probe or question, sent back by the network (RFC 7527)
 	Advertised                    // another node's advertisement of an address that is none of ours
-	Conflict                      // another node's advertisement of a lease
+	Conflict                      // another node's advertisement of a lease, or its question under one
 
 	Truncated      // shorter than its headers say
 	Fragmented     // RFC 6980 §5
@@ -120,7 +120,7 @@ type Verdict struct {
 	Rival         Rival         // only when the reason is Conflict
 }
 
-// A Rival is another node that answers for a lease.
+// A Rival is another node that has a lease for its own.
 type Rival struct {
 	Target       netip.Addr
 	HardwareAddr [6]byte // sender of the frame

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/v6net/v6net/internal/aardvark"
@@ -24,7 +25,7 @@ var version = "devel"
 func main() { os.Exit(run()) }
 
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	defer stop()
 	plugin := netavark.Plugin{
 		Version:  version,
@@ -39,6 +40,12 @@ func run() int {
 	return 0
 }
 
+// endings are the signals that end a call. Those that were ignored when it started
+// still are: netavark has a teardown go on where Podman is interrupted.
+func endings() []os.Signal {
+	return slices.DeleteFunc([]os.Signal{syscall.SIGINT, syscall.SIGTERM}, signal.Ignored)
+}
+
 // daemon finds the daemon, that of V6NET_CONTROL_SOCKET before others.
 func daemon() (netavark.Daemon, error) {
 	if path := os.Getenv("V6NET_CONTROL_SOCKET"); path != "" {
@@ -46,7 +53,7 @@ func daemon() (netavark.Daemon, error) {
 	}
 	path, err := control.FindSocket()
 	if err != nil {
-		return nil, fmt.Errorf("no v6net daemon answers: start it with `systemctl enable --now v6net.socket`, or without systemd with `v6net daemon` (%w)", err)
+		return nil, fmt.Errorf("no v6net daemon answers: start it with `systemctl enable --now v6net.service`, or without systemd with `v6net daemon` (%w)", err)
 	}
 	return control.NewClient(path), nil
 }

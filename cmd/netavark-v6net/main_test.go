@@ -2,8 +2,12 @@ package main
 
 import (
 	"net"
+	"os"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -27,5 +31,14 @@ func TestRootlessByPodmansMark(t *testing.T) {
 	t.Setenv("_CONTAINERS_ROOTLESS_UID", "1000")
 	if !rootless() {
 		t.Error("Podman of user 1000 is taken for root's")
+	}
+}
+
+// What netavark has a call ignore ends it not.
+func TestIgnoredSignalsStayIgnored(t *testing.T) {
+	signal.Ignore(syscall.SIGINT)
+	defer signal.Reset(syscall.SIGINT)
+	if got := endings(); slices.Contains(got, os.Signal(syscall.SIGINT)) || !slices.Contains(got, os.Signal(syscall.SIGTERM)) {
+		t.Errorf("a call that ignores SIGINT is ended by %v", got)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/v6net/v6net/ndproxy"
 )
 
 // parsePrefixes reads --prefix.
@@ -18,6 +20,9 @@ func parsePrefixes(texts []string) ([]netip.Prefix, error) {
 		}
 		if p.Masked() != p {
 			return nil, fmt.Errorf("--prefix %s: the address has bits behind the prefix's length; did you mean %s?", text, p.Masked())
+		}
+		if err := ndproxy.Answerable(p); err != nil {
+			return nil, fmt.Errorf("--prefix %s: %w", text, err)
 		}
 		prefixes = append(prefixes, p)
 	}
@@ -36,8 +41,11 @@ func parseAddresses(text []byte, within []netip.Prefix, add func(netip.Addr)) er
 			continue
 		}
 		addr, err := netip.ParseAddr(string(word))
-		if err != nil || !addr.Is6() || addr.Is4In6() || addr.Zone() != "" || addr.IsMulticast() || addr.IsUnspecified() {
+		if err != nil || !addr.Is6() || addr.Is4In6() || addr.Zone() != "" {
 			return fmt.Errorf("line %d: %s: allowed is one IPv6 address", n, word)
+		}
+		if err := ndproxy.Answerable(netip.PrefixFrom(addr, addr.BitLen())); err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
 		}
 		if len(within) > 0 && !slices.ContainsFunc(within, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 			return fmt.Errorf("line %d: %s is not in %s (--prefix)", n, addr, prefixList(within))

@@ -23,7 +23,8 @@ func TestParseAddresses(t *testing.T) {
 		"elsewhere":      {"2001:db8::1\n2001:db8:2::1", within, []string{"2001:db8::1"}, "line 2: 2001:db8:2::1 is not in 2001:db8::/64, 2001:db8:1::/64"},
 		"IPv4":           {"192.0.2.1", nil, nil, "line 1: 192.0.2.1: allowed is one IPv6 address"},
 		"zone":           {"fe80::1%eth0", nil, nil, "allowed is one IPv6 address"},
-		"group":          {"ff02::1", nil, nil, "allowed is one IPv6 address"},
+		"group":          {"ff02::1", nil, nil, "line 1: ff02::1/128 has to do with ff00::/8"},
+		"link-local":     {"2001:db8::1\nfe80::1", nil, []string{"2001:db8::1"}, "line 2: fe80::1/128 has to do with fe80::/10"},
 		"more than that": {"2001:db8::1 web", nil, nil, "allowed is one IPv6 address"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -43,6 +44,7 @@ func TestParsePrefixes(t *testing.T) {
 	for text, want := range map[string]string{
 		"2001:db8::/64": "", "2001:db8::5/128": "",
 		"2001:db8::1/64": "did you mean 2001:db8::/64?", "192.0.2.0/24": "allowed is an IPv6 prefix", "2001:db8::": "allowed is an IPv6 prefix",
+		"::/0": "fe80::/10", "fe80::/64": "link-local", "ff02::/16": "groups", "64:ff9b::/96": "::/8", "::/1": "global and unique local addresses, best as a list (--addresses)",
 	} {
 		if _, err := parsePrefixes([]string{text}); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", text, err, want)
@@ -59,6 +61,7 @@ func TestNDProxyFlags(t *testing.T) {
 		"all is well":  {ok, ""},
 		"long delay":   {proxyFlags{Rate: 1, SourceRate: 1, Delay: 2 * time.Second}, "0s to 1s"},
 		"no answers":   {proxyFlags{Rate: 0, SourceRate: 1}, "rate"},
+		"half for one": {proxyFlags{Rate: 1}, ""},
 		"none for one": {proxyFlags{Rate: 1, SourceRate: -1}, "source-rate"},
 	} {
 		if err := c.flags.Validate(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

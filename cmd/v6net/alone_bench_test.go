@@ -28,7 +28,7 @@ func BenchmarkLoad(b *testing.B) {
 				return nil, nil, errors.New("no link")
 			}, ndproxy.Knobs{}, log),
 		}
-		if err := a.load(); err != nil {
+		if err := a.load(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/v6net/v6net/driver"
@@ -25,7 +26,9 @@ import (
 	"github.com/v6net/v6net/internal/kernel/sysctl"
 	"github.com/v6net/v6net/internal/kernel/watch"
 	"github.com/v6net/v6net/internal/netavark"
+	"github.com/v6net/v6net/internal/prefix/sources"
 	"github.com/v6net/v6net/internal/ra"
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/store"
 	"github.com/v6net/v6net/ndproxy"
 )
@@ -38,9 +41,10 @@ type daemonCommand struct {
 	State         string     `help:"The journal." default:"/var/lib/v6net/v6net.db" env:"V6NET_STATE" placeholder:"FILE"`
 	PluginSocket  string     `help:"Where Docker looks for the plugin." default:"/run/docker/plugins/v6net.sock" env:"V6NET_PLUGIN_SOCKET" placeholder:"PATH"`
 	ControlSocket string     `help:"Where v6net's own commands reach the daemon." default:"${control_socket}" env:"V6NET_CONTROL_SOCKET" placeholder:"PATH"`
-	PodmanFolder  string     `help:"Where Podman keeps its networks: those of v6net that are deleted there are removed." default:"${podman_folder}" env:"V6NET_PODMAN_NETWORKS" placeholder:"DIR"`
+	PodmanFolder  string     `help:"Where Podman keeps its networks: those of v6net that are deleted there are removed. Empty: nothing is." default:"${podman_folder}" env:"V6NET_PODMAN_NETWORKS" placeholder:"DIR"`
 	SysctlRoot    string     `help:"Where net/… can be written." default:"/proc/sys" env:"V6NET_SYSCTL_ROOT" placeholder:"DIR"`
 	Proxy         proxyFlags `embed:"" prefix:"ndproxy-" envprefix:"V6NET_NDPROXY_"`
+	PD            pdFlags    `embed:"" prefix:"pd-" envprefix:"V6NET_PD_"`
 
 	LogLevel  string `help:"error, warn, info or debug." default:"info" env:"V6NET_LOG_LEVEL"`
 	LogFormat string `help:"text or json." default:"text" enum:"text,json" env:"V6NET_LOG_FORMAT"`
@@ -82,6 +86,7 @@ type daemon struct {
 	routes      *route.Handle
 	announce    *icmp6.Announcer
 	guard       raguard.Guard
+	sources     *sources.Supervisor
 }
 
 func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, err error) {
@@ -107,6 +112,13 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 	if err != nil {
 		return d, fmt.Errorf("which boot of the machine this is: %w", err)
 	}
+	if d.sources, err = newSources(journal, c.PD, strings.TrimSpace(string(boot)), d.lent(log), log); err != nil {
+		return d, err
+	}
+	var registry engine.Registry
+	if c.PodmanFolder != "" {
+		registry = netavark.Networks(c.PodmanFolder)
+	}
 	d.engine, err = engine.New(engine.Config{
 		Version:     version,
 		BootID:      strings.TrimSpace(string(boot)),
@@ -119,7 +131,7 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 		Host:        host{d.routes, d.announce, d.links},
 		Proxy:       d.proxy,
 		Advertisers: d.advertisers,
-		Registry:    netavark.Networks(c.PodmanFolder),
+		Registry:    registry,
 	})
 	return d, err
 }
@@ -157,8 +169,10 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	if err != nil {
 		return err
 	}
+	sweepProxies(ctx, log)
 	tasks.Go(func() error { return d.proxy.Run(ctx) })
 	tasks.Go(func() error { return d.advertisers.Run(ctx) })
+	tasks.Go(func() error { return d.sources.Run(ctx) })
 	if err := d.engine.Replay(ctx); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", err), events.Close())
 	}
@@ -172,7 +186,10 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	tasks.Go(func() error { return d.firewall.Watch(ctx) })
 	tasks.Go(func() error { return driver.New(d.engine, log).Serve(ctx, plugin) })
 	tasks.Go(func() error { return control.Serve(ctx, operator, d.engine, log) })
-	tasks.Go(func() error { return watchFolder(ctx, c.PodmanFolder, d.engine.RegistryChanged, log) })
+	if c.PodmanFolder != "" {
+		podman := folderWatch{folder: c.PodmanFolder, changed: d.engine.RegistryChanged, log: log, open: fsnotify.NewWatcher}
+		tasks.Go(func() error { return podman.run(ctx) })
+	}
 	if err := notifyReady(); err != nil {
 		log.Warn("started by systemd", "err", err)
 	}
@@ -202,17 +219,36 @@ func (c daemonCommand) listen() (plugin, operator net.Listener, err error) {
 	return plugin, operator, nil
 }
 
+// lent passes on what sources lend.
+func (d *daemon) lent(log *slog.Logger) sources.Changed {
+	return func(_ context.Context, source spec.Source, link string, lent []spec.Delegation) {
+		log.Debug("lent", "source", source, "link", link, "prefixes", len(lent))
+	}
+}
+
 // observe passes on what the kernel says.
 func (d *daemon) observe(ctx context.Context) func(watch.Event) {
+	up := linksUp() // many a change of a link that is up is not of what is behind it
 	return func(ev watch.Event) {
 		switch {
 		case ev.Kind == watch.Resync:
 			d.engine.Resync(ctx)
+		case ev.Kind == watch.Namespace:
+			d.engine.NamespaceGone()
 		case ev.Kind == watch.Link:
 			d.engine.LinkChanged(ctx, ev.Link, ev.Up, ev.Deleted)
+			if ev.Up && !up[ev.Link] {
+				d.sources.LinkChanged(ev.Link)
+			}
+			if delete(up, ev.Link); ev.Up && !ev.Deleted {
+				up[ev.Link] = true
+			}
 		case ev.Kind == watch.Address && ev.Prefix.Addr().IsLinkLocalUnicast():
 			d.proxy.LinkChanged(ev.Link) // what they advertise comes from that address
 			d.advertisers.LinkChanged(ev.Link)
+			if !ev.Deleted {
+				d.sources.LinkChanged(ev.Link)
+			}
 		case ev.Kind == watch.Route && ev.Prefix.Bits() == 0:
 			d.engine.RoutesChanged(ctx)
 		}

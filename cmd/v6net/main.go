@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -12,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/v6net/v6net/internal/control"
+	"github.com/v6net/v6net/internal/kernel/netns"
 	"github.com/v6net/v6net/internal/netavark"
 )
 
@@ -37,20 +39,35 @@ func (versionCommand) Run() error {
 	return err
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	var c cli
-	k := kong.Parse(&c,
+// settings are how the command line is read.
+func settings() []kong.Option {
+	return []kong.Option{
 		kong.Name("v6net"),
 		kong.Description("Real IPv6 for containers."),
 		kong.UsageOnError(),
 		kong.Vars{"control_socket": control.SocketPath, "podman_folder": netavark.Folder},
-		kong.BindTo(ctx, (*context.Context)(nil)),
-	)
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	var c cli
+	k := kong.Parse(&c, append(settings(), kong.BindTo(ctx, (*context.Context)(nil)))...)
 	if err := k.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "v6net:", err)
 		stop()
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
+}
+
+// exitClaimed says that another daemon runs, so that a service manager need not try
+// again (RestartPreventExitStatus= in packaging/systemd): EX_UNAVAILABLE of sysexits.h.
+const exitClaimed = 69
+
+func exitStatus(err error) int {
+	if errors.Is(err, netns.ErrClaimed) {
+		return exitClaimed
+	}
+	return 1
 }

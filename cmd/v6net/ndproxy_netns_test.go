@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cilium/ebpf"         //nolint:depguard // plantDeadFilter
+	"github.com/cilium/ebpf/asm"     //nolint:depguard // plantDeadFilter
+	"github.com/vishvananda/netlink" //nolint:depguard // plantDeadFilter
 
 	"github.com/v6net/v6net/internal/testnet"
 )
@@ -38,9 +43,19 @@ type alone struct {
 }
 
 func newAlone(t *testing.T, args ...string) *alone {
+	a := newAloneLink(t)
+	a.start(t, args...)
+	return a
+}
+
+func newAloneLink(t *testing.T) *alone {
 	a := &alone{self: testnet.Self(t), up: testnet.New(t, "up")}
 	testnet.Connect(t, a.self, "eth0", a.up, "lan0")
 	a.up.Run(t, "ip", "addr", "add", "2001:db8::2/64", "dev", "lan0", "nodad")
+	return a
+}
+
+func (a *alone) start(t *testing.T, args ...string) {
 	cmd := a.self.Command(context.Background(), os.Args[0])
 	cmd.Env = append(os.Environ(), argsEnv+"=ndproxy "+strings.Join(args, " "))
 	out, err := cmd.StdoutPipe()
@@ -69,7 +84,6 @@ func newAlone(t *testing.T, args ...string) *alone {
 		}
 		t.Logf("v6net ndproxy says:\n%s", strings.Join(a.log, "\n"))
 	})
-	return a
 }
 
 // said is how many lines say all of the words.
@@ -162,5 +176,95 @@ func TestNDProxyReadsNDPPDConf(t *testing.T) {
 	within(t, "its rules are followed", func() bool { return a.resolves(t, "2001:db8::a:1") && a.resolves(t, "2001:db8::5") })
 	if a.resolves(t, "2001:db8::b:1") {
 		t.Error("an address without a rule is answered for")
+	}
+}
+
+// A SIGHUP while the list is read for the first time does not end the program, and
+// a list that is replaced meanwhile is read again. A pipe in its place says when it
+// is being read.
+func TestNDProxyIsToldWhileItStarts(t *testing.T) {
+	list := filepath.Join(t.TempDir(), "addresses")
+	if err := syscall.Mkfifo(list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(list+".new", []byte("2001:db8::6\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := newAlone(t, "--interface", "eth0", "--addresses", list)
+	pipe, err := os.OpenFile(list, os.O_WRONLY, 0) // waits for the reader
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.signal(syscall.SIGHUP)
+	a.signal(syscall.SIGUSR1)
+	if err := os.Rename(list+".new", list); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pipe.WriteString("2001:db8::5\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := pipe.Close(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the list of then is answered for", func() bool { return a.resolves(t, "2001:db8::6") })
+	if a.resolves(t, "2001:db8::5") {
+		t.Error("an address of the first list is answered for")
+	}
+	within(t, "SIGUSR1 prints counters", func() bool { return a.said("NDP PROXY on eth0") == 1 })
+}
+
+// A prefix that a router comes into is answered for no more: its hosts would look
+// for the router here.
+func TestNDProxyLeavesRouters(t *testing.T) {
+	a := newAlone(t, "--interface", "eth0", "--prefix", "2001:db8::a:0/112", "--prefix", "2001:db8::b:0/112")
+	within(t, "its addresses are answered for", func() bool { return a.resolves(t, "2001:db8::a:2") && a.resolves(t, "2001:db8::b:2") })
+	a.self.Run(t, "ip", "route", "add", "default", "via", "2001:db8::a:1", "dev", "eth0", "onlink")
+	within(t, "the prefix is left", func() bool { return a.said("answered for no more", "2001:db8::a:1, the router on eth0") == 1 })
+	if a.resolves(t, "2001:db8::a:1") || !a.resolves(t, "2001:db8::b:2") {
+		t.Error("the router's prefix is answered for, or another is not")
+	}
+}
+
+// What a proxy by clsact that was killed has left goes at the start, whatever the
+// path and the links of this one.
+func TestNDProxySweeps(t *testing.T) {
+	a := newAloneLink(t)
+	a.self.Run(t, "ip", "link", "add", "other0", "type", "bridge")
+	defer a.self.Run(t, "ip", "link", "del", "other0")
+	plantDeadFilter(t, "other0")
+	show := func() string {
+		return a.self.Run(t, "tc", "qdisc", "show", "dev", "other0") + a.self.Run(t, "tc", "filter", "show", "dev", "other0", "ingress")
+	}
+	if got := show(); !strings.Contains(got, "v6net_ndproxy") {
+		t.Fatalf("tc shows\n%s", got)
+	}
+	a.start(t, "--interface", "eth0", "--prefix", "2001:db8::a:0/112", "--path", "packet")
+	within(t, "the filter has gone, and its qdisc", func() bool { return !strings.Contains(show(), "v6net_ndproxy") && !strings.Contains(show(), "clsact") })
+}
+
+// plantDeadFilter leaves on a link what a process that is no more would have.
+func plantDeadFilter(t *testing.T, link string) {
+	t.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "Apache-2.0", Instructions: asm.Instructions{
+		asm.Mov.Imm(asm.R0, -1), asm.Return(),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = program.Close() }()
+	device, err := net.InterfaceByName(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: device.Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.FilterAdd(&netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: device.Index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 0x76366e70, Priority: 0x7636, Protocol: syscall.ETH_P_IPV6},
+		Fd:          program.FD(), Name: "v6net_ndproxy:00000000000000aa:qdisc", DirectAction: true,
+	}); err != nil {
+		t.Fatal(err)
 	}
 }

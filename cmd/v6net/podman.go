@@ -8,19 +8,58 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
 
-// watchFolder calls changed whenever something changes in a folder, until ctx ends.
-// While there is no such folder it waits for it in the folders above.
-func watchFolder(ctx context.Context, folder string, changed func(), log *slog.Logger) error {
-	watcher, err := fsnotify.NewWatcher()
+// A folder that cannot be watched is tried again after a while, twice as long each time.
+const (
+	minWatchWait = time.Second
+	maxWatchWait = 5 * time.Minute
+)
+
+// folderWatch calls changed whenever something changes in a folder. While there is no
+// such folder it waits for it in the folders above.
+type folderWatch struct {
+	folder  string
+	changed func()
+	log     *slog.Logger
+	// open opens the kernel's watching, of which a machine has only so much: programs
+	// that watch many files use up what all of root's share (fs.inotify.max_user_instances).
+	open func() (*fsnotify.Watcher, error)
+}
+
+// run watches until ctx ends. Where the folder cannot be watched, that is said, and
+// changed is called as often as that is tried.
+func (w folderWatch) run(ctx context.Context) error {
+	for wait := minWatchWait; ; wait = min(2*wait, maxWatchWait) {
+		began := time.Now()
+		err := w.watch(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) > maxWatchWait { // it went well for long
+			wait = minWatchWait
+		}
+		w.log.Warn("Podman's networks cannot be watched; they are looked at now and then", "folder", w.folder, "next", wait, "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		w.changed() // what nobody saw
+	}
+}
+
+// watch watches until that fails, or ctx ends.
+func (w folderWatch) watch(ctx context.Context) error {
+	watcher, err := w.open()
 	if err != nil {
-		return fmt.Errorf("watch %s: %w", folder, err)
+		return fmt.Errorf("watch %s: %w", w.folder, err)
 	}
 	defer func() { _ = watcher.Close() }()
-	watched, err := watchNearest(watcher, folder)
+	watched, err := watchNearest(watcher, w.folder)
 	if err != nil {
 		return err
 	}
@@ -29,16 +68,16 @@ func watchFolder(ctx context.Context, folder string, changed func(), log *slog.L
 		case <-ctx.Done():
 			return nil
 		case err := <-watcher.Errors:
-			log.Warn("watch folder", "folder", watched, "err", err)
-			changed() // what was lost may have been ours
+			w.log.Warn("watch folder", "folder", watched, "err", err)
+			w.changed() // what was lost may have been ours
 		case <-watcher.Events:
-			if next := nearest(folder); next != watched {
+			if next := nearest(w.folder); next != watched {
 				_ = watcher.Remove(watched) // it may have gone
-				if watched, err = watchNearest(watcher, folder); err != nil {
+				if watched, err = watchNearest(watcher, w.folder); err != nil {
 					return err
 				}
 			}
-			changed()
+			w.changed()
 		}
 	}
 }

@@ -1,12 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 )
 
 // A folder that comes and goes is watched all the same.
@@ -19,12 +25,12 @@ func TestWatchFolder(t *testing.T) {
 	started := make(chan struct{})
 	go func() {
 		close(started)
-		ended <- watchFolder(ctx, folder, func() {
+		ended <- folderWatch{folder: folder, log: slog.New(slog.DiscardHandler), open: fsnotify.NewWatcher, changed: func() {
 			select {
 			case changed <- struct{}{}:
 			default:
 			}
-		}, slog.New(slog.DiscardHandler))
+		}}.run(ctx)
 	}()
 	<-started
 	// Again and again, since nothing says that it is watched by now.
@@ -66,6 +72,34 @@ func TestWatchFolder(t *testing.T) {
 	}
 	cancel()
 	if err := <-ended; err != nil {
-		t.Errorf("watchFolder = %v", err)
+		t.Errorf("run = %v", err)
 	}
+}
+
+// A machine whose inotify instances are used up has a daemon all the same, which looks
+// now and then, and watches as soon as it can.
+func TestWatchFolderWithoutInotify(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		tries, looks := 0, 0
+		var log bytes.Buffer
+		w := folderWatch{folder: "/nowhere", log: slog.New(slog.NewTextHandler(&log, nil)), changed: func() { looks++ }, open: func() (*fsnotify.Watcher, error) {
+			tries++
+			return nil, syscall.EMFILE
+		}}
+		ended := make(chan error, 1)
+		go func() { ended <- w.run(ctx) }()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if tries < 10 || tries > 30 || looks != tries-1 {
+			t.Errorf("in an hour %d tries, and %d looks at the folder", tries, looks)
+		}
+		if !strings.Contains(log.String(), "too many open files") {
+			t.Errorf("the log says nothing of the reason:\n%s", &log)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("run = %v", err)
+		}
+	})
 }

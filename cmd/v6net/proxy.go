@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/v6net/v6net/internal/kernel/icmp6"
@@ -17,7 +18,7 @@ type proxyFlags struct {
 	TargetAsSource bool          `help:"Answer from the address that was asked for, for links that lose frames from link-local addresses." env:"TARGET_AS_SOURCE"`
 	Delay          time.Duration `help:"Answer multicast solicitations after a random time up to this (RFC 4861 §7.2.8)." default:"0s" env:"DELAY"`
 	Rate           int           `help:"Answers per second and link at most." default:"100000" env:"RATE"`
-	SourceRate     int           `help:"Answers per second to one MAC address at most." default:"50000" env:"SOURCE_RATE"`
+	SourceRate     int           `help:"Answers per second to one MAC address at most; 0: half of the rate." default:"0" env:"SOURCE_RATE"`
 }
 
 // maxAnswerDelay is MAX_ANYCAST_DELAY_TIME (RFC 4861 §10).
@@ -28,8 +29,8 @@ func (f *proxyFlags) Validate() error {
 	switch {
 	case f.Delay < 0 || f.Delay > maxAnswerDelay:
 		return errors.New("delay must be 0s to 1s (RFC 4861 §10, MAX_ANYCAST_DELAY_TIME)")
-	case f.Rate < 1 || f.SourceRate < 1 || f.Rate > 1e9 || f.SourceRate > 1e9:
-		return errors.New("rate and source-rate must be 1 to 1000000000 answers per second")
+	case f.Rate < 1 || f.SourceRate < 0 || f.Rate > 1e9 || f.SourceRate > 1e9:
+		return errors.New("rate must be 1 to 1000000000 answers per second, and source-rate likewise or 0, which is half of the rate")
 	}
 	return nil
 }
@@ -37,6 +38,14 @@ func (f *proxyFlags) Validate() error {
 func (f *proxyFlags) knobs() ndproxy.Knobs {
 	return ndproxy.Knobs{
 		Override: f.Override, TargetAsSource: f.TargetAsSource, Delay: f.Delay, Rate: f.Rate, SourceRate: f.SourceRate,
+	}
+}
+
+// sweepProxies ends the answering of an NDP proxy that was killed, whatever its links
+// and its path. That it cannot be ended keeps nobody from answering rightly.
+func sweepProxies(ctx context.Context, log *slog.Logger) {
+	if err := ndbpf.Sweep(ctx); err != nil {
+		log.Warn("an NDP proxy that was killed may still answer for its addresses", "error", err)
 	}
 }
 
@@ -51,8 +60,6 @@ func (f *proxyFlags) dial(ctx context.Context, link string) (conn ndproxy.Conn, 
 			return nil, nil, err
 		}
 		slow = err
-	} else if err := ndbpf.Sweep(link); err != nil {
-		return nil, nil, err
 	}
 	packet, err := icmp6.Dial(ctx, link)
 	if err != nil {

@@ -88,10 +88,40 @@ func printStatus(w io.Writer, s spec.Status) error {
 		printAdvertiser(p, a)
 		printRouters(p, a.Routers)
 	}
+	for _, d := range s.Delegations {
+		printDelegations(p, d)
+	}
 	for _, setting := range s.Sysctls {
 		p("\nSYSCTL %s\twas %s, put back with the last network", setting.Key, setting.Original)
 	}
 	return out.Flush()
+}
+
+// printDelegations writes what a source has lent.
+func printDelegations(p func(format string, args ...any), d spec.DelegationStatus) {
+	p("\nSOURCE %s on %s\t%s since %s", d.Source, d.Link, d.State, d.Since.Format(time.DateTime))
+	if d.Error != "" {
+		p("  ERROR\t%s", d.Error)
+	}
+	for _, lent := range d.Delegations {
+		words := "routed to this host"
+		if lent.OnLink {
+			words = "on-link at " + lent.Parent
+		}
+		p("  lent %s\t%s, %s, by %s", lent.Prefix, words, untilWords(lent), lent.Origin)
+	}
+}
+
+// untilWords say until when a prefix is lent.
+func untilWords(d spec.Delegation) string {
+	words := "without end"
+	if !d.Valid.IsZero() {
+		words = "until " + d.Valid.Format(time.DateTime)
+	}
+	if !d.Preferred.IsZero() && !d.Preferred.After(time.Now()) {
+		words += " (deprecated)"
+	}
+	return words
 }
 
 // advertisedWords say what was last said on a network's link.
@@ -129,7 +159,11 @@ func printRouters(p func(format string, args ...any), routers []spec.HeardRouter
 
 // printProxy is all but the addresses, of which there may be a million.
 func printProxy(p func(format string, args ...any), proxy spec.ProxyStatus) {
-	p("\nNDP PROXY on %s\t%s path, %d addresses%s", proxy.Parent, proxy.Path, len(proxy.Addresses), counterList(proxy.Counters))
+	multicast := ""
+	if proxy.AllMulticast {
+		multicast = ", all multicast"
+	}
+	p("\nNDP PROXY on %s\t%s path, %d addresses%s%s", proxy.Parent, proxy.Path, proxy.Leases, multicast, counterList(proxy.Counters))
 	if proxy.Error != "" {
 		p("  DEGRADED\t%s", proxy.Error)
 	}
@@ -137,7 +171,7 @@ func printProxy(p func(format string, args ...any), proxy spec.ProxyStatus) {
 		p("  not by eBPF\t%s", proxy.PathError)
 	}
 	for _, c := range proxy.Conflicts {
-		p("  CONFLICT\t%s is answered for by %s, too, last at %s", c.Address, c.HardwareAddr, c.Seen.Format(time.DateTime))
+		p("  CONFLICT\t%s is used by %s, too, last at %s", c.Address, c.HardwareAddr, c.Seen.Format(time.DateTime))
 	}
 	for _, prefix := range proxy.Prefixes {
 		p("  all of %s", prefix)

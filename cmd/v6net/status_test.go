@@ -35,6 +35,21 @@ func TestPrintStatus(t *testing.T) {
 			"this host 2001:db8:1::9",
 			"NETWORK bbbbbbbbbbbb ipvlan l3 on eth0.50, inbound open",
 		}},
+		{"sources that lend", spec.Status{Version: "1.2.3", Networks: []spec.NetworkStatus{{Network: spec.Network{ID: strings.Repeat("a", 64), Options: options}, Bridge: "v6naaaaaaaaaaaa"}},
+			Delegations: []spec.DelegationStatus{
+				{SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}, State: "renewing", Error: "no DHCPv6 server on eth0 answers",
+					Since: time.Date(2026, 11, 27, 1, 2, 3, 0, time.UTC), Delegations: []spec.Delegation{
+						{Prefix: prefix("2001:db8:a::/56"), Parent: "eth0", Preferred: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Valid: time.Date(2036, 11, 27, 2, 0, 0, 0, time.UTC), Origin: "DHCPv6 server 0003"},
+						{Prefix: prefix("2001:db8:b::/124"), Parent: "eth0", OnLink: true, Origin: "a cloud"},
+					}},
+			}}, []string{
+			"v6net 1.2.3",
+			"NETWORK aaaaaaaaaaaa bridge v6naaaaaaaaaaaa, inbound published",
+			"SOURCE pd on eth0 renewing since 2026-11-27 01:02:03",
+			"ERROR no DHCPv6 server on eth0 answers",
+			"lent 2001:db8:a::/56 routed to this host, until 2036-11-27 02:00:00 (deprecated), by DHCPv6 server 0003",
+			"lent 2001:db8:b::/124 on-link at eth0, without end, by a cloud",
+		}},
 		{"everything", spec.Status{
 			Version: "1.2.3",
 			Networks: []spec.NetworkStatus{
@@ -66,7 +81,7 @@ func TestPrintStatus(t *testing.T) {
 				{Pool: spec.Pool{Prefix: prefix("2001:db8:1:0:2::/80"), Source: spec.SourceParent}, Leases: 2, Used: true},
 				{Pool: spec.Pool{Prefix: prefix("fd00:0:0:1::/64"), Source: spec.SourceULA}, Leases: 1},
 			},
-			Proxies: []spec.ProxyStatus{{Parent: "eth0", Path: "packet", Error: "eth0 is down", PathError: "eBPF needs CAP_BPF", Prefixes: []netip.Prefix{prefix("2001:db8:1:0:3::/80")},
+			Proxies: []spec.ProxyStatus{{Parent: "eth0", Path: "packet", Error: "eth0 is down", PathError: "eBPF needs CAP_BPF", AllMulticast: true, Leases: 1, Prefixes: []netip.Prefix{prefix("2001:db8:1:0:3::/80")},
 				Conflicts: []spec.ProxyConflict{{Address: addr("2001:db8:1:0:2::2"), HardwareAddr: "02:00:00:00:00:09", Seen: time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)}}, Addresses: []netip.Addr{addr("2001:db8:1:0:2::2")},
 				Counters: map[string]uint64{"unknown": 2, "answered": 7, "limited": 0}}},
 			Parents: []spec.AdvertiserStatus{{
@@ -95,10 +110,10 @@ func TestPrintStatus(t *testing.T) {
 			"advertises nothing yet",
 			"not advertised now: network is down",
 			"POOL fd00:0:0:1::/64 ula, not used by a v6net network, 1 leases",
-			"NDP PROXY on eth0 packet path, 1 addresses, answered 7, unknown 2",
+			"NDP PROXY on eth0 packet path, 1 addresses, all multicast, answered 7, unknown 2",
 			"DEGRADED eth0 is down",
 			"not by eBPF eBPF needs CAP_BPF",
-			"CONFLICT 2001:db8:1:0:2::2 is answered for by 02:00:00:00:00:09, too, last at 2026-11-26 12:00:00",
+			"CONFLICT 2001:db8:1:0:2::2 is used by 02:00:00:00:00:09, too, last at 2026-11-26 12:00:00",
 			"all of 2001:db8:1:0:3::/80",
 			"2001:db8:1:0:2::2",
 			"PARENT eth0 1 routes announced with managed (M) as its routers say, 1 routers",

@@ -52,10 +52,25 @@ func New() Server {
 	}
 }
 
+// unwritable are what the parts of a file are told apart by. The server takes a whole
+// network's file for broken where a name has one of them.
+const unwritable = ", \t\r\n"
+
+// Check implements netavark.Names: it says why the server cannot be run.
+func (s Server) Check() error {
+	_, err := s.find()
+	return err
+}
+
 // Add implements netavark.Names. A container that is there already is replaced.
 func (s Server) Add(ctx context.Context, n netavark.NamedNetwork, c netavark.NamedContainer) error {
 	if len(n.Servers) == 0 {
 		return fmt.Errorf("network %s: option dns=on: the network has no gateway on which names could be asked for", n.Name)
+	}
+	for _, name := range c.Names {
+		if name == "" || strings.ContainsAny(name, unwritable) {
+			return fmt.Errorf("network %s: option dns=on: %q is no name that can be looked up: it is empty, or has a comma or a space in it (choose another --network-alias)", n.Name, name)
+		}
 	}
 	file := s.file(n.Name, n.Internal)
 	lines, err := s.read(file)

@@ -129,10 +129,38 @@ func TestReload(t *testing.T) {
 func TestWithoutProgram(t *testing.T) {
 	s := aardvark.Server{Folder: filepath.Join(t.TempDir(), "names"), Programs: []string{"/nowhere"}}
 	err := s.Add(t.Context(), netavark.NamedNetwork{Name: "web", Servers: addrs("fd00::1")}, netavark.NamedContainer{ID: "c1"})
+	if check := s.Check(); check == nil || err == nil || check.Error() != err.Error() {
+		t.Errorf("Check = %v, Add = %v; want the same", check, err)
+	}
 	if err == nil || !strings.Contains(err.Error(), "option dns=on needs aardvark-dns, which is in none of /nowhere") {
 		t.Errorf("without the program: %v", err)
 	}
 	if err := s.Add(t.Context(), netavark.NamedNetwork{Name: "web"}, netavark.NamedContainer{ID: "c1"}); err == nil || !strings.Contains(err.Error(), "no gateway") {
 		t.Errorf("on a network without a gateway: %v", err)
+	}
+}
+
+// A name that the server's files cannot hold is refused, and takes no other away.
+func TestUnwritableNames(t *testing.T) {
+	s, _ := server(t)
+	web := netavark.NamedNetwork{Name: "web", Servers: addrs("fd00::1")}
+	if err := s.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Add(t.Context(), web, netavark.NamedContainer{ID: "c1", Names: []string{"one", "www"}, Addresses: addrs("fd00::2")}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(filepath.Join(s.Folder, "web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "a b", "a,b", "a\nb", "a\tb"} {
+		err := s.Add(t.Context(), web, netavark.NamedContainer{ID: "c2", Names: []string{"two", name}, Addresses: addrs("fd00::3")})
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q is no name", name)) {
+			t.Errorf("the alias %q: %v, want an error that names it", name, err)
+		}
+	}
+	if after, err := os.ReadFile(filepath.Join(s.Folder, "web")); err != nil || string(after) != string(before) {
+		t.Errorf("the file is %q (%v), was %q", after, err, before)
 	}
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,13 @@ import (
 // MakeNetwork makes a network with its pools and gateways. The same request again
 // answers the network that is there.
 func (e *Engine) MakeNetwork(ctx context.Context, r spec.NetworkRequest) (spec.Network, error) {
+	return e.makeNetwork(ctx, r, false)
+}
+
+// makeNetwork is MakeNetwork, or makes one again that its front end remembers. Its
+// subnets were judged when it was made: what they were found to be is not asked of
+// their user again, nor is a container kept waiting for a probe of the gateway.
+func (e *Engine) makeNetwork(ctx context.Context, r spec.NetworkRequest, again bool) (spec.Network, error) {
 	if err := spec.CheckID("network", r.ID); err != nil {
 		return spec.Network{}, err
 	}
@@ -31,10 +39,12 @@ func (e *Engine) MakeNetwork(ctx context.Context, r spec.NetworkRequest) (spec.N
 		{
 			what: "pools",
 			do: func(ctx context.Context) (err error) {
-				if n.IPv6, err = e.takeSubnets(ctx, r.IPv6, &taken); err != nil {
-					return err
+				if n.IPv6, err = e.takeSubnets(ctx, r.IPv6, &taken); err == nil {
+					n.IPv4, err = e.takeSubnets(ctx, r.IPv4, &taken)
 				}
-				n.IPv4, err = e.takeSubnets(ctx, r.IPv4, &taken)
+				if err == nil && again {
+					e.judgedBefore(taken)
+				}
 				return err
 			},
 			undo: func(ctx context.Context) error {
@@ -64,6 +74,25 @@ func (e *Engine) MakeNetwork(ctx context.Context, r spec.NetworkRequest) (spec.N
 	made.made = time.Now()
 	e.watchAbandoned(made, settleTime)
 	return made.Network, nil
+}
+
+// judgedBefore notes that pools are those of a network that was there before.
+func (e *Engine) judgedBefore(pools []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, id := range pools {
+		if p, ours := e.pools[id]; ours {
+			p.judged = true
+		}
+	}
+}
+
+// isJudged reports whether a prefix is a pool of a network that was there before.
+func (e *Engine) isJudged(prefix netip.Prefix) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p, ours := e.pools[prefix.String()]
+	return ours && p.judged
 }
 
 // knownNetwork is the network that was asked for before by the same request.
@@ -181,7 +210,7 @@ func (e *Engine) networkOf(ctx context.Context, r spec.AttachRequest) (spec.Netw
 		return n.Network, nil
 	}
 	e.Log.Info("network is unknown; making it as its container engine has it", "network", r.Network.ID, "name", r.Network.Name)
-	return e.MakeNetwork(ctx, r.Network)
+	return e.makeNetwork(ctx, r.Network, true)
 }
 
 // isAttached reports whether an endpoint is what is asked for.
@@ -197,8 +226,9 @@ func (e *Engine) isAttached(ep spec.Endpoint, r spec.AttachRequest) bool {
 			return false
 		}
 	}
+	asParent := ep.MAC == "" // of ipvlan: it has none of its own
 	return ep.Sandbox == r.Sandbox && ep.Interface == r.Interface && slices.Equal(ep.Wanted, r.Ports) &&
-		(r.MAC == "" || r.MAC == ep.MAC)
+		(r.MAC == "" || r.MAC == ep.MAC || asParent)
 }
 
 // makeAttached makes the endpoint of a request.
@@ -347,7 +377,8 @@ func (e *Engine) dropAttached(ctx context.Context, ep *endpoint) error {
 
 // republish publishes a container's ports by its first network that has a way to
 // the outside, which is the one of its default route, and by no other: a host port
-// leads to one address. An endpoint that is about to go does not count.
+// leads to one address of each family. Where that network lacks a family, the next
+// one that has it stands in. An endpoint that is about to go does not count.
 func (e *Engine) republish(ctx context.Context, container, leaving string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -355,28 +386,60 @@ func (e *Engine) republish(ctx context.Context, container, leaving string) error
 }
 
 func (e *Engine) republishLocked(ctx context.Context, container, leaving string) error {
-	var first *endpoint
+	type share struct {
+		endpoint *endpoint
+		ports    []spec.Port
+	}
+	var shares []share
+	left := []spec.Family{spec.IPv6, spec.IPv4} // that no endpoint publishes by yet
 	for _, ep := range e.ofContainer(container) {
 		n, ok := e.networks[ep.NetworkID]
 		if !ok || ep.Phase != spec.PhaseReady {
 			continue
 		}
-		if first == nil && ep.ID != leaving && !n.Internal {
-			first = ep
+		var its []spec.Family
+		if ep.ID != leaving && !n.Internal {
+			its = slices.DeleteFunc(slices.Clone(left), func(f spec.Family) bool { return !slices.ContainsFunc(ep.Addresses(), f.Has) })
+			left = slices.DeleteFunc(left, func(f spec.Family) bool { return slices.Contains(its, f) })
+		}
+		first := len(left)+len(its) == 2
+		if !first && (!n.isRouted() || n.Options.Inbound == spec.InboundNone) {
+			its = nil // who only stands in is not refused for what it cannot do
+		}
+		shares = append(shares, share{ep, ofFamilies(ep.Wanted, its)})
+	}
+	// Who publishes less than before comes first: the last ones, and whoever leaves.
+	slices.Reverse(shares)
+	slices.SortStableFunc(shares, func(a, b share) int { return cmp.Compare(min(len(a.ports), 1), min(len(b.ports), 1)) })
+	for _, s := range shares {
+		resolved, err := e.resolvePorts(e.networks[s.endpoint.NetworkID], s.endpoint, s.ports)
+		if err != nil {
+			return err
+		}
+		if slices.Equal(resolved, s.endpoint.Ports) {
 			continue
 		}
-		if len(ep.Ports) > 0 {
-			if err := e.setPorts(ctx, ep, nil); err != nil {
-				return err
-			}
+		if err := e.setPorts(ctx, s.endpoint, resolved); err != nil {
+			return err
 		}
 	}
-	if first == nil {
+	return nil
+}
+
+// ofFamilies are ports as they are published for some families.
+func ofFamilies(ports []spec.Port, families []spec.Family) []spec.Port {
+	if len(families) == 0 {
 		return nil
 	}
-	resolved, err := e.resolvePorts(e.networks[first.NetworkID], first, first.Wanted)
-	if err != nil || slices.Equal(resolved, first.Ports) {
-		return err
+	var all []spec.Port
+	for _, p := range ports {
+		if len(families) == 1 {
+			if p.HostIP.IsValid() && !families[0].Has(p.HostIP) || p.Family != 0 && p.Family != families[0] {
+				continue
+			}
+			p.Family = families[0]
+		}
+		all = append(all, p)
 	}
-	return e.setPorts(ctx, first, resolved)
+	return all
 }

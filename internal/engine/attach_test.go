@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -305,4 +306,203 @@ func TestDepartedContainer(t *testing.T) {
 	}
 	h.engine.DoChores(t.Context(), time.Now().Add(engine.DepartTime))
 	sameWorld(t, "departed", before, h.snapshot())
+}
+
+// A port leads to a container in each family that any of its networks has: by the
+// first that has it, and by no other.
+func TestPortsInEachFamily(t *testing.T) {
+	h := newHost(t)
+	make := func(n int, name string, options func(*spec.Options), pools ...spec.PoolRequest) {
+		t.Helper()
+		r := request(n, name, pools...)
+		if options != nil {
+			options(&r.Options)
+		}
+		_, err := h.engine.MakeNetwork(t.Context(), r)
+		must(t, err)
+	}
+	make(1, "six", nil, ula6())
+	make(2, "dual", nil, ula6(), auto4())
+	make(3, "more", nil, ula6(), auto4())
+	make(4, "closed", func(o *spec.Options) { o.Inbound = spec.InboundNone }, ula6(), auto4())
+	publishing := func() string {
+		var out []string
+		for _, n := range h.engine.Status(t.Context()).Networks {
+			for _, ep := range n.Endpoints {
+				for _, p := range ep.Ports {
+					out = append(out, fmt.Sprintf("%s:%d", n.Name, p.Family))
+				}
+			}
+		}
+		slices.Sort(out)
+		return strings.Join(out, " ")
+	}
+	for _, step := range []struct {
+		network int
+		link    string // empty: detach
+		want    string
+	}{
+		{2, "eth1", "dual:0"},
+		{1, "eth0", "dual:4 six:6"}, // eth1 gives IPv6 up before eth0 takes it
+		{3, "eth2", "dual:4 six:6"},
+		{2, "", "more:4 six:6"},
+		{1, "", "more:0"},
+		{3, "", ""},
+		{1, "eth0", "six:6"},
+		{4, "eth1", "six:6"}, // it stands in for nobody, and is no reason to refuse the container
+	} {
+		if step.link == "" {
+			must(t, h.engine.Detach(t.Context(), netID(step.network), epID(step.network)))
+		} else {
+			ask := attach(step.network, step.network, step.link, web)
+			_, err := h.engine.Attach(t.Context(), ask)
+			must(t, err)
+		}
+		if got := publishing(); got != step.want {
+			t.Errorf("after network %d has %q: published by %q, want %q", step.network, step.link, got, step.want)
+		}
+	}
+}
+
+// What Podman makes again of a container that it has just taken away: with the
+// addresses that it had, in every mode.
+func TestReload(t *testing.T) {
+	for name, options := range map[string][]string{
+		"bridge": nil, "macvlan": {"mode", "macvlan"}, "ipvlan": {"mode", "ipvlan"}, "ipvlan l3": {"mode", "ipvlan", "ipvlan_mode", "l3"},
+		"passthru": {"mode", "macvlan", "macvlan_mode", "passthru"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			r := request(1, "net", auto6(), auto4())
+			given(t, options...)(&r.Options)
+			_, err := h.engine.MakeNetwork(t.Context(), r)
+			must(t, err)
+			ask := spec.AttachRequest{Network: r, ID: epID(1), Container: "c0ffee", Name: "web", Interface: "eth0", Sandbox: "/run/netns/web"}
+			first, err := h.engine.Attach(t.Context(), ask)
+			must(t, err)
+			before := h.snapshot()
+			must(t, h.engine.Detach(t.Context(), netID(1), epID(1)))
+			ask.Addresses = first.Endpoint.Addresses()
+			if ask.MAC = first.Endpoint.MAC; ask.MAC == "" {
+				ask.MAC = "02:00:00:00:00:e0" // the parent's, which the link has
+			}
+			for _, call := range []string{"reloaded", "repeated"} {
+				again, err := h.engine.Attach(t.Context(), ask)
+				must(t, err)
+				if again.Endpoint.IPv6 != first.Endpoint.IPv6 || again.Endpoint.IPv4 != first.Endpoint.IPv4 || again.Endpoint.MAC != first.Endpoint.MAC {
+					t.Errorf("%s it is %+v, was %+v", call, again.Endpoint, first.Endpoint)
+				}
+				sameWorld(t, call, before, h.snapshot())
+			}
+		})
+	}
+}
+
+// A network that is made again as its front end remembers it is what it was, and
+// makes its first container wait for one probe at the most.
+func TestMadeAgain(t *testing.T) {
+	for name, options := range map[string][]string{"bridge": nil, "macvlan": {"mode", "macvlan"}, "macvlan, host access": {"mode", "macvlan", "host_access", "on"}} {
+		t.Run(name, func(t *testing.T) {
+			remember := func(n spec.Network, r spec.NetworkRequest) spec.NetworkRequest {
+				r.IPv6, r.IPv4 = nil, nil
+				for _, s := range n.Subnets() {
+					remembered := spec.SubnetRequest{Pool: static(s.Prefix.String()), Gateway: s.Gateway, NoGateway: n.Options.OnParent()}
+					if s.Prefix.Addr().Is6() {
+						r.IPv6 = append(r.IPv6, remembered)
+					} else {
+						r.IPv4 = append(r.IPv4, remembered)
+					}
+				}
+				r.Options.Parent = n.Options.Parent
+				return r
+			}
+			r := request(1, "net", auto6(), auto4())
+			given(t, options...)(&r.Options)
+			if r.Options.OnParent() {
+				r.IPv6[0].NoGateway, r.IPv4[0].NoGateway = true, true
+			}
+			h := newHost(t)
+			h.routers = map[string][]netip.Addr{"eth0": {ip("fe80::99")}}
+			n, err := h.engine.MakeNetwork(t.Context(), r)
+			must(t, err)
+			first, err := h.engine.Attach(t.Context(), spec.AttachRequest{Network: r, ID: epID(1), Container: "c0ffee", Interface: "eth0"})
+			must(t, err)
+
+			h = newHost(t) // the journal has been lost
+			h.routers = map[string][]netip.Addr{"eth0": {ip("fe80::99")}}
+			again, err := h.engine.Attach(t.Context(), spec.AttachRequest{Network: remember(n, r), ID: epID(1), Container: "c0ffee", Interface: "eth0"})
+			must(t, err)
+			if len(h.probes) > 1 {
+				t.Errorf("%d probes, one after the other", len(h.probes))
+			}
+			if diff := cmp.Diff(first.Attachment, again.Attachment, equateNetip); diff != "" {
+				t.Errorf("the container is attached otherwise (-before +made again):\n%s", diff)
+			}
+			if r.Options.Mode == spec.ModeBridge && h.links[n.Bridge()].Addrs == "" {
+				t.Error("the bridge has no address")
+			}
+		})
+	}
+}
+
+// netavark says nothing of a container whose namespace has gone. The link that was
+// in it is noticed to be gone, in every mode, and what it had is free again.
+func TestDepartedContainerOnParent(t *testing.T) {
+	for name, options := range map[string][]string{"macvlan": {"mode", "macvlan"}, "ipvlan l3": {"mode", "ipvlan", "ipvlan_mode", "l3"}} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			r := request(1, "net", auto6(), auto4())
+			given(t, options...)(&r.Options)
+			_, err := h.engine.MakeNetwork(t.Context(), r)
+			must(t, err)
+			attached := func(id int) {
+				t.Helper()
+				_, err := h.engine.Attach(t.Context(), spec.AttachRequest{Network: r, ID: epID(id), Container: fmt.Sprint(id), Interface: "eth0", Sandbox: "/run/netns/web"})
+				must(t, err)
+			}
+			attached(1)
+			h.moveIn(epID(1))
+			h.engine.LinkChanged(t.Context(), spec.SandboxName(epID(1)), false, true)
+			before := h.snapshot()
+			attached(2)
+			h.moveIn(epID(2))
+			h.engine.LinkChanged(t.Context(), spec.SandboxName(epID(2)), false, true)
+			attached(3) // is about to be moved
+			delete(h.elsewhere, spec.EndpointAlias(epID(2)))
+			h.engine.NamespaceGone()
+			pass := func(d time.Duration) { h.engine.DoChores(t.Context(), time.Now().Add(d)) }
+			pass(engine.AbsentTime)
+			if eps := h.engine.Status(t.Context()).Networks[0].Endpoints; len(eps) != 3 {
+				t.Errorf("%d endpoints, want 3: the front end may be about to say that one is gone", len(eps))
+			}
+			pass(engine.AbsentTime + engine.DepartTime)
+			if _, err := h.engine.Endpoint(t.Context(), netID(1), epID(3)); err != nil {
+				t.Errorf("one whose link is still on the host: %v", err)
+			}
+			must(t, h.engine.Detach(t.Context(), netID(1), epID(3)))
+			sameWorld(t, "departed", before, h.snapshot())
+		})
+	}
+}
+
+// A link that was only on its way is not taken for gone.
+func TestNotDeparted(t *testing.T) {
+	h := newHost(t)
+	r := request(1, "net", auto6())
+	given(t, "mode", "macvlan")(&r.Options)
+	_, err := h.engine.MakeNetwork(t.Context(), r)
+	must(t, err)
+	_, err = h.engine.Attach(t.Context(), spec.AttachRequest{Network: r, ID: epID(1), Container: "c0ffee", Interface: "eth0", Sandbox: "/run/netns/web"})
+	must(t, err)
+	h.moveIn(epID(1))
+	alias := spec.EndpointAlias(epID(1))
+	link := h.elsewhere[alias]
+	delete(h.elsewhere, alias)
+	h.engine.NamespaceGone()
+	h.engine.DoChores(t.Context(), time.Now().Add(engine.AbsentTime))
+	h.elsewhere[alias] = link
+	h.engine.DoChores(t.Context(), time.Now().Add(engine.AbsentTime+engine.DepartTime))
+	if eps := h.engine.Status(t.Context()).Networks[0].Endpoints; len(eps) != 1 || !eps[0].Joined {
+		t.Errorf("the network has %+v, want its container, as it was", eps)
+	}
 }

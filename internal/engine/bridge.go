@@ -33,9 +33,11 @@ func (m bridged) settle(ctx context.Context, n *spec.Network) error {
 		}
 	}
 	if n.Options.Masquerade == spec.SwitchNPTv6 {
-		return m.classifyOutside(ctx, n, inUse)
+		if err := m.classifyOutside(ctx, n, inUse); err != nil {
+			return err
+		}
 	}
-	return nil
+	return m.checkPrefixProxied(ctx, *n)
 }
 
 // classifyOutside adds what the IPv6 subnet is outside, and who looks for it there.
@@ -73,7 +75,7 @@ func (m bridged) classify(ctx context.Context, n spec.Network, s *spec.Subnet, i
 	if s.OnLink && n.Options.Parent != "" && s.Parent != n.Options.Parent {
 		return fmt.Errorf("subnet %s is on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, s.Parent, n.Options.Parent, n.Options.Parent)
 	}
-	if s.OnLink && p.Gateway.IsValid() && p.Gateway == s.Gateway && !m.isKnown(n.ID) {
+	if s.OnLink && p.Gateway.IsValid() && p.Gateway == s.Gateway && !m.isKnown(n.ID) && !m.isJudged(s.Prefix) {
 		// Only now is it clear that the gateway is to be the bridge's own
 		// address and not a router's that is there already.
 		taken, err := m.probe(ctx, s.Parent, []netip.Addr{s.Gateway})
@@ -91,9 +93,7 @@ func (bridged) clash(spec.Network) error { return nil }
 
 func (m bridged) apply(ctx context.Context, n *network) error {
 	n.parent = m.findParent(ctx, n)
-	if n.Options.NDProxy == spec.SwitchPrefix {
-		m.setPrefixProxied(n, n.parent)
-	}
+	within := m.proxyPrefix(ctx, n)
 	mtu, absent := m.findMTU(ctx, n)
 	n.mtu = mtu
 	if err := m.Links.EnsureBridge(ctx, n.bridge()); err != nil {
@@ -104,7 +104,7 @@ func (m bridged) apply(ctx context.Context, n *network) error {
 			return err
 		}
 	}
-	return absent
+	return errors.Join(absent, within)
 }
 
 func (m bridged) unapply(ctx context.Context, n *network) error {

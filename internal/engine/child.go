@@ -253,7 +253,7 @@ func (m onParent) requireRouter(n spec.Network, s spec.Subnet) error {
 	if n.Internal || n.Options.L3() || s.Prefix.Addr().Is6() || s.Source != spec.SourceStatic || s.Router.IsValid() || m.isKnown(n.ID) {
 		return nil
 	}
-	if len(s.Routers) > 0 {
+	if len(s.Routers) > 0 || m.isJudged(s.Prefix) { // it may be a private one that v6net made
 		return nil
 	}
 	return fmt.Errorf("subnet %s: this host knows no router of it on %s: name it with --gateway, so that no container gets its address", s.Prefix, n.Options.Parent)

@@ -66,6 +66,7 @@ type Engine struct {
 	parentUp     map[string]bool // whether the parents of macvlan and ipvlan networks are
 	defaultLinks []string        // of the default routes: traffic to them leaves the host
 	ruled        bool            // the ruleset of all networks is in place
+	looking      bool            // for links that went with the namespaces of containers
 }
 
 type network struct {
@@ -229,7 +230,8 @@ func (e *Engine) RoutesChanged(ctx context.Context) {
 	e.avoidAllOthers(ctx)
 	var moved []*network
 	for _, n := range e.allNetworks() {
-		if e.findParent(ctx, n) != n.parent {
+		router, _ := e.routerWithin(ctx, n.Network, n.proxied)
+		if e.findParent(ctx, n) != n.parent || n.proxied != "" && router.IsValid() {
 			moved = append(moved, n)
 		}
 	}
@@ -256,6 +258,7 @@ func (e *Engine) Resync(ctx context.Context) {
 		e.Log.Error("read the world again", "err", err)
 	}
 	e.reapply(ctx, e.allNetworks()...)
+	e.dialAgain()
 	for _, ep := range e.endpoints {
 		if ep.Joined && !ep.linkGone && !ep.announced { // its link's event may be among the lost
 			e.announce(ctx, ep)

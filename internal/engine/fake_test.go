@@ -52,6 +52,7 @@ type world struct {
 
 	proxied    map[string]bool               // "link address"; the daemon's own: gone with it
 	advertised map[string]spec.Advertisement // by link; likewise
+	dialed     []string                      // links that were said to have changed, and to whom
 	listened   []string                      // links whose routers are heard
 	farewells  []string                      // links on which all was taken back, in order
 	takenBack  map[string]spec.Advertisement // by link, what that was
@@ -987,7 +988,11 @@ func (p fakeProxy) RemovePrefix(link string, prefix netip.Prefix) {
 	delete(p.proxied, link+" "+prefix.String())
 }
 
-func (p fakeProxy) LinkChanged(string) {}
+func (p fakeProxy) LinkChanged(link string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dialed = append(p.dialed, "proxy "+link)
+}
 
 func (p fakeProxy) Status() []spec.ProxyStatus { return nil }
 
@@ -1021,7 +1026,11 @@ func (f fakeAdvertisers) Listen(links []string) {
 	f.listened = links
 }
 
-func (f fakeAdvertisers) LinkChanged(string) {}
+func (f fakeAdvertisers) LinkChanged(link string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dialed = append(f.dialed, "advertiser "+link)
+}
 
 func (f fakeAdvertisers) Status() (s []spec.AdvertiserStatus) {
 	f.mu.Lock()

@@ -315,7 +315,14 @@ func TestResync(t *testing.T) {
 	h.remove(n.Bridge())
 	h.addLink("v6nfoo", fakeLink{Kind: "bridge", Alias: spec.NetworkAlias(netID(7))})
 	h.heard(t)
+	h.dialed = nil
 	h.engine.Resync(ctx)
+	// Its MAC may have changed, among what was lost.
+	for _, want := range []string{"proxy eth0", "advertiser " + n.Bridge()} {
+		if !slices.Contains(h.dialed, want) {
+			t.Errorf("%s is not told of a change, only %q are", want, h.dialed)
+		}
+	}
 	if _, back := h.links[spec.VethName(goes.id)]; back {
 		t.Error("the link of a container that went is there again, with its other end in the host")
 	}
@@ -415,4 +422,29 @@ func TestDefaultLinkOfIPv4(t *testing.T) {
 	_, err = h.createNetwork(t.Context(), recipe{id: netID(2), pools: []spec.PoolRequest{ula6()}, internal: true})
 	must(t, err)
 	expect("internal networks alone", "")
+}
+
+// A router that comes into a prefix which is answered for as a whole is not to be
+// answered for: the prefix is left, and taken again when it has gone.
+func TestRouterInProxiedPrefix(t *testing.T) {
+	h := newHost(t)
+	ctx := t.Context()
+	n, err := h.createNetwork(ctx, recipe{id: netID(1), pools: []spec.PoolRequest{auto6()}, options: func(o *spec.Options) { o.NDProxy = spec.SwitchPrefix }})
+	must(t, err)
+	whole := "eth0 " + n.IPv6[0].Prefix.String()
+	check := func(when string, proxied bool) {
+		t.Helper()
+		if e := h.engine.Status(ctx).Networks[0].Error; h.proxied[whole] != proxied || (e == "") != proxied {
+			t.Errorf("%s: proxied %v, error %q, want proxied %v", when, h.proxied, e, proxied)
+		}
+	}
+	check("at first", true)
+	before := h.routers["eth0"]
+	h.routers["eth0"] = append(slices.Clone(before), n.IPv6[0].Prefix.Addr().Next().Next())
+	h.engine.RoutesChanged(ctx)
+	check("with a router in it", false)
+	h.routers["eth0"] = before
+	h.engine.RoutesChanged(ctx)
+	h.engine.Resync(ctx)
+	check("without", true)
 }

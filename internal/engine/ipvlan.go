@@ -1,16 +1,28 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 
 	"github.com/v6net/v6net/internal/spec"
 )
 
-func ipvlanAddress(n *network, ep *spec.Endpoint) error {
-	if ep.MAC != "" {
+// ipvlanAddress takes no address but the parent's own, which an endpoint is given
+// again that is to be as it was (`podman network reload`). It is not kept: the
+// parent's may change.
+func (m onParent) ipvlanAddress(ctx context.Context, n *network, ep *spec.Endpoint) error {
+	if ep.MAC == "" {
+		return nil
+	}
+	facts, err := m.Links.Parent(ctx, n.parent)
+	if err != nil {
+		return fmt.Errorf("parent %s: %w", n.parent, err)
+	}
+	if ep.MAC != facts.MAC {
 		return fmt.Errorf("MAC address %s: with mode=ipvlan a container has that of parent %s", ep.MAC, n.parent)
 	}
+	ep.MAC = ""
 	return nil
 }
 

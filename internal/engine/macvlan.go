@@ -13,7 +13,7 @@ import (
 func (m onParent) address(ctx context.Context, n *network, ep *spec.Endpoint) error {
 	switch {
 	case n.Options.Mode == spec.ModeIPvlan:
-		return ipvlanAddress(n, ep)
+		return m.ipvlanAddress(ctx, n, ep)
 	case n.Options.MacvlanMode == spec.MacvlanPassthru:
 		return m.passthruAddress(ctx, n, ep)
 	}

@@ -229,7 +229,10 @@ func (e *Engine) setPrefixProxied(n *network, link string) {
 	}
 	for _, s := range n.IPv6 {
 		if s.Outside.IsValid() {
-			s.Prefix = s.Outside
+			s.Prefix, s.OnLink = s.Outside, s.OutsideOnLink
+		}
+		if !s.OnLink {
+			continue // of a network of before this was refused
 		}
 		if n.proxied != "" {
 			e.Proxy.RemovePrefix(n.proxied, s.Prefix)

@@ -113,6 +113,9 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 			f.Gateways = append(f.Gateways, s.Gateway)
 		}
 	}
+	if n.FrontEnd != "" { // Docker's engine has its name server in the container
+		f.Resolvers = servers(n.Network)
+	}
 	for _, ep := range endpoints {
 		if ep == nil {
 			continue

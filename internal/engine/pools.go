@@ -16,6 +16,9 @@ import (
 type pool struct {
 	spec.Pool
 	addrs *ipam.Pool
+	// judged says that this was found good when its network was first made, before
+	// the journal was lost; guarded by Engine.mu.
+	judged bool
 
 	refilling sync.Mutex // one probe of the pool's addresses at a time
 

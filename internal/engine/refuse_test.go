@@ -90,6 +90,19 @@ func TestRefusals(t *testing.T) {
 			_, err := h.createNetwork(ctx, recipe{id: netID(3), pools: []spec.PoolRequest{static("2001:db8:1:0:5::/80")}, gateways: []string{"2001:db8:1:0:5::77"}})
 			return err
 		}, []string{"2001:db8:1:0:5::77", "another host", "eth0"}},
+		{"network: all of a prefix that is routed", func(ctx context.Context, h *host, _, _ spec.Network) error {
+			_, err := h.createNetwork(ctx, recipe{id: netID(3), pools: []spec.PoolRequest{static("2001:db8:ff::/64")}, options: func(o *spec.Options) { o.NDProxy = spec.SwitchPrefix }})
+			return err
+		}, []string{"ndproxy=prefix", "2001:db8:ff::/64", "auto, on, off"}},
+		{"network: all of a unique local prefix", func(ctx context.Context, h *host, _, _ spec.Network) error {
+			_, err := h.createNetwork(ctx, recipe{id: netID(3), pools: []spec.PoolRequest{ula6()}, options: func(o *spec.Options) { o.NDProxy = spec.SwitchPrefix }})
+			return err
+		}, []string{"ndproxy=prefix", "auto, on, off"}},
+		{"network: all of a prefix with a router in it", func(ctx context.Context, h *host, _, _ spec.Network) error {
+			h.routers["eth0"] = append(h.routers["eth0"], ip("2001:db8:1:0:5::77"))
+			_, err := h.createNetwork(ctx, recipe{id: netID(3), pools: []spec.PoolRequest{static("2001:db8:1:0:5::/80")}, options: func(o *spec.Options) { o.NDProxy = spec.SwitchPrefix }})
+			return err
+		}, []string{"ndproxy=prefix", "2001:db8:1:0:5::77", "router on eth0"}},
 		{"network: the whole on-link prefix", func(ctx context.Context, h *host, n1, _ spec.Network) error {
 			return h.engine.CreateNetwork(ctx, spec.Network{ID: netID(3), Options: spec.DefaultOptions(), IPv6: []spec.Subnet{{Prefix: pfx("2001:db8:2::/64")}}})
 		}, []string{"2001:db8:2::/64", "overlaps"}},

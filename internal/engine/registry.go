@@ -91,17 +91,74 @@ func (e *Engine) departed(ep *endpoint) {
 		return
 	}
 	e.later(departTime, func() {
-		if e.endpoints[ep.ID] != ep || !ep.linkGone {
-			return
-		}
-		e.Log.Info("endpoint removed: its container's link is gone", "network", ep.NetworkID, "endpoint", ep.ID)
-		ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
-		defer cancel()
-		if ep.err = e.dropAttached(ctx, ep); ep.err != nil {
-			e.Log.Error("remove endpoint", "network", ep.NetworkID, "endpoint", ep.ID, "err", ep.err)
-			e.planHeal()
+		if e.endpoints[ep.ID] == ep && ep.linkGone {
+			e.dropGone(ep)
 		}
 	})
+}
+
+// NamespaceGone takes in that a network namespace is gone, to which links of ours may
+// have been moved. A macvlan or ipvlan link has no end here that would tell: so it is
+// looked whether any is missing now, and, in case one was only on its way, again.
+func (e *Engine) NamespaceGone() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.looking {
+		return
+	}
+	e.looking = true
+	e.later(absentTime, func() { // the links go after the namespace's ID
+		e.looking = false
+		for _, ep := range e.missing() {
+			e.later(departTime, func() {
+				if slices.Contains(e.missing(), ep) {
+					e.dropGone(ep)
+				}
+			})
+		}
+	})
+}
+
+// missing are the endpoints of such front ends whose links on a parent are neither
+// in a container nor here. One whose parent was deleted is not among them: its
+// container may run.
+func (e *Engine) missing() []*endpoint {
+	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+	defer cancel()
+	var gone []*endpoint
+	var elsewhere func(*endpoint) bool
+	for _, id := range sortedIDs(e.endpoints) {
+		ep := e.endpoints[id]
+		n, known := e.networks[ep.NetworkID]
+		if ep.Container == "" || !ep.Joined || ep.linkGone || !known || n.isRouted() {
+			continue
+		}
+		if elsewhere == nil {
+			elsewhere = e.linksElsewhere(ctx)
+		}
+		if elsewhere(ep) {
+			continue
+		}
+		if here, err := e.isHere(ctx, ep); err == nil && !here {
+			gone = append(gone, ep)
+		}
+	}
+	return gone
+}
+
+// dropGone removes an endpoint whose link is gone.
+func (e *Engine) dropGone(ep *endpoint) {
+	e.Log.Info("endpoint removed: its container's link is gone", "network", ep.NetworkID, "endpoint", ep.ID)
+	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+	defer cancel()
+	if ep.err = e.dropAttached(ctx, ep); ep.err != nil {
+		e.Log.Error("remove endpoint", "network", ep.NetworkID, "endpoint", ep.ID, "err", ep.err)
+		e.planHeal()
+		return
+	}
+	if n, ok := e.networks[ep.NetworkID]; ok {
+		e.watchAbandoned(n, 0) // it may have waited for its last container
+	}
 }
 
 // ofContainer are a container's endpoints, that of its first network first.

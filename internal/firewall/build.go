@@ -106,6 +106,11 @@ func (b builder) network(n Network) {
 	if n.Isolated6 {
 		b.add("isolated6", bridge)
 	}
+	for _, a := range n.Resolvers {
+		b.add("resolvers"+family(a), a.String())
+		b.add("clients"+family(a), bridge+" . "+a.String())
+		b.add("clients"+family(a), quote(loopback)+" . "+a.String())
+	}
 	if n.Internal {
 		b.add("internal", bridge)
 	}
@@ -142,6 +147,9 @@ func (b builder) published(p Published) {
 		b.addMapping("addresses"+family, fmt.Sprintf("%s . %s . %d", p.HostIP, p.Protocol, p.HostPort), target)
 	}
 }
+
+// loopback is where packets of the host to itself come in.
+const loopback = "lo"
 
 // prefixes adds the prefixes of both families, joined: the kernel refuses
 // intervals that overlap.

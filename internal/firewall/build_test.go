@@ -47,6 +47,7 @@ func web() Network {
 			{Port: "v6nv11111111111", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{address("2001:db8:1::5"), address("172.18.0.5")}},
 			{Port: "v6nv22222222222", MAC: "02:00:00:00:00:06", Addresses: []netip.Addr{address("172.18.0.6")}},
 		},
+		Resolvers: []netip.Addr{address("2001:db8:1::1"), address("172.18.0.1")},
 		Published: []Published{
 			{Protocol: "tcp", Container: address("2001:db8:1::5"), Port: 80},
 			{Protocol: "tcp", Container: address("172.18.0.5"), Port: 80, HostPort: 8080},
@@ -222,6 +223,7 @@ func TestValidate(t *testing.T) {
 			{ID: "bbbbbbbbbbbb", Bridge: "b", Masquerade: prefixes("10.1.0.0/16"), Outbound4: address("192.0.2.2")}}}, []string{"bbbbbbbbbbbb", "10.0.0.0/8", "overlaps"}},
 		{"address to leave under", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "a", Outbound4: address("::1")}}}, []string{"aaaaaaaaaaaa", "::1"}},
 		{"translation", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "a", Translations: []spec.Translation{{}}}}}, []string{"aaaaaaaaaaaa", "IPv6"}},
+		{"name server", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Resolvers: []netip.Addr{{}}}}}, []string{"aaaaaaaaaaaa", "name server"}},
 		{"port 0", with(func(p *Published) { p.Port = 0 }), []string{"port 0"}},
 		{"families", with(func(p *Published) { p.HostIP = address("2001:db8::1") }), []string{"different families"}},
 		{"same host port", publish(tcp("172.18.0.2", "", 8080), tcp("172.18.0.3", "", 8080)),

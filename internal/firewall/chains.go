@@ -122,8 +122,16 @@ func chains() []Chain {
 			"iifname @networks ip daddr 127.0.0.0/8 counter drop",
 			"iifname @networks ip saddr 127.0.0.0/8 counter drop",
 		}},
-		// Neighbor discovery included: the host has no address there to be found.
+		// A name server for containers listens on an address of the bridge, which
+		// may be a global one that everybody has a way to. It is no resolver for
+		// the world, nor for other networks, internal ones included. What the host
+		// itself asks comes in by lo.
+		//
+		// What comes from an isolated network is dropped, neighbor discovery
+		// included: the host has no address there to be found.
 		{Name: "input", Hook: &Hook{"filter", "input", priorityForward}, Rules: []string{
+			"ip6 daddr @resolvers6 meta l4proto . th dport @names iifname . ip6 daddr != @clients6 counter drop",
+			"ip daddr @resolvers4 meta l4proto . th dport @names iifname . ip daddr != @clients4 counter drop",
 			"meta nfproto ipv4 iifname @isolated4 counter drop",
 			"meta nfproto ipv6 iifname @isolated6 counter drop",
 		}},
@@ -191,6 +199,8 @@ const (
 	typeAddr6    = "ipv6_addr"
 	typeService4 = "ipv4_addr . inet_proto . inet_service"
 	typeService6 = "ipv6_addr . inet_proto . inet_service"
+	typeWay4     = "ifname . ipv4_addr"
+	typeWay6     = "ifname . ipv6_addr"
 	typeTarget4  = "ipv4_addr . inet_service"
 	typeTarget6  = "ipv6_addr . inet_service"
 )
@@ -242,6 +252,11 @@ func sets() []Set {
 		{Name: "outside6", Key: typeAddr6, Value: typeAddr6},                                                // and the other way round
 		{Name: "inside_about6", Key: typeAddr6, Value: typeAddr6, Expression: "@th,128,128 : @th,128,128"},  // the source of what an error is about
 		{Name: "outside_about6", Key: typeAddr6, Value: typeAddr6, Expression: "@th,256,128 : @th,256,128"}, // and its destination
+		{Name: "names", Key: typePort, Elements: elements("tcp . 53", "udp . 53")},                          // DNS
+		{Name: "resolvers4", Key: typeAddr4},                                                                // addresses of name servers
+		{Name: "resolvers6", Key: typeAddr6},
+		{Name: "clients4", Key: typeWay4}, // who may ask them: the bridge's containers
+		{Name: "clients6", Key: typeWay6},
 	}
 }
 

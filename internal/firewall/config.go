@@ -49,6 +49,9 @@ type Network struct {
 	// Shared are addresses that any of the containers may have, and that may move
 	// between them; Gateways are the bridge's own.
 	Shared, Gateways []netip.Addr
+	// Resolvers are the bridge's own addresses on which a name server may answer
+	// the network's containers, and nobody else.
+	Resolvers []netip.Addr
 }
 
 // Container is what a container of the network may send from.

@@ -256,6 +256,8 @@ var reasons = map[string][]struct{ rule, words string }{
 	"outside":  {{"@inside_pools6 counter drop", "the address has none outside (nptv6)"}},
 	"loopback": {{"127.0.0.0/8", "loopback addresses are the host's own"}},
 	"input": {
+		{"@resolvers6", "the name server on the bridge answers that network's containers alone"},
+		{"@resolvers4", "the name server on the bridge answers that network's containers alone"},
 		{"@isolated4", "the network does not reach its host (gateway_mode_ipv4=isolated)"},
 		{"@isolated6", "the network does not reach its host (gateway_mode_ipv6=isolated)"},
 	},

@@ -54,6 +54,11 @@ func (c Config) Validate() error {
 				return fmt.Errorf("network %s: container at port %s: %w", spec.ShortID(n.ID), c.Port, err)
 			}
 		}
+		for _, a := range n.Resolvers {
+			if !isContainers(a) {
+				return fmt.Errorf("network %s: a name server cannot have the address %v", spec.ShortID(n.ID), a)
+			}
+		}
 		for _, p := range n.Published {
 			if err := p.validate(); err != nil {
 				return fmt.Errorf("publish %s (network %s): %w", p, spec.ShortID(n.ID), err)

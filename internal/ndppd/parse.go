@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/netip"
 	"strings"
+
+	"github.com/v6net/v6net/ndproxy"
 )
 
 // A Rule is a prefix that an interface answers for as a whole.
@@ -198,6 +200,8 @@ func (p *parser) rule(link string, rule word, text string) {
 	prefix, err := parsePrefix(text)
 	if err != nil {
 		p.fail(rule, "rule "+text, "not an IPv6 prefix or address")
+	} else if err = ndproxy.Answerable(prefix); err != nil {
+		p.fail(rule, "rule "+text, err.Error())
 	}
 	static, other := false, false
 	p.block(rule, text, func(w word) {
@@ -207,7 +211,7 @@ func (p *parser) rule(link string, rule word, text string) {
 		case w.text == "auto" || w.text == "iface":
 			other = true
 			p.fail(w, w.text+" "+value, "v6net does not ask on another interface whether "+text+
-				" is there; write static to answer for all of it, or name its addresses with --addresses")
+				" is there; name its addresses with --addresses or, where all of it is behind this host, write static")
 		case w.text == "autovia" && (value == "no" || value == "false"):
 		case w.text == "autovia":
 			p.fail(w, w.text+" "+value, "v6net adds no routes; remove it")

@@ -31,7 +31,7 @@ proxy eth0 {
 proxy eth1
 { rule 2001:db8:2::7/64 { autovia no; static } }
 `, []Rule{rule("eth0", "2001:db8:1::/64"), rule("eth0", "2001:db8::5/128"), rule("eth1", "2001:db8:2::/64")}, nil},
-		"block comments": {"/* a\n b */ proxy eth0 { /* c */ rule ::/0 { static } }", []Rule{rule("eth0", "::/0")}, nil},
+		"block comments": {"/* a\n b */ proxy eth0 { /* c */ rule 2001:db8::/32 { static } }", []Rule{rule("eth0", "2001:db8::/32")}, nil},
 		"asks elsewhere": {"proxy eth0 {\n rule 2001:db8::/64 {\n  auto\n }\n rule 2001:db8:1::/64 {\n iface eth1\n }\n}\n", nil, []string{
 			"line 3: auto: v6net does not ask on another interface whether 2001:db8::/64 is there",
 			"line 6: iface eth1: v6net does not ask on another interface whether 2001:db8:1::/64 is there",
@@ -43,6 +43,9 @@ proxy eth1
 			"line 1: prox eth0: unknown setting", "line 2: proxy eth0: an opening brace must follow", "line 5: foo 1: unknown setting of a proxy",
 			"line 6: rule 192.0.2.0/24: not an IPv6 prefix", "line 7: rule 2001:db8::/64: a rule must say static", "line 8: dynamic: unknown setting of a rule",
 			"line 4: proxy eth1: no closing brace",
+		}},
+		"what is nobody's": {"proxy eth0 {\n rule ::/0 { static }\n rule fe80::1 { static }\n rule fd00::/8 { static }\n}", []Rule{rule("eth0", "fd00::/8")}, []string{
+			"line 2: rule ::/0: ::/0 has to do with fe80::/10", "line 3: rule fe80::1: fe80::1/128 has to do with fe80::/10", "--addresses",
 		}},
 		"nothing": {"", nil, []string{"no rule"}},
 	} {

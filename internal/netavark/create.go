@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"go4.org/netipx"
 
@@ -17,6 +19,9 @@ const (
 	ipamKey       = "driver"
 	ipamOurs      = "v6net"
 	ipamHostLocal = "host-local" // Podman allocates, and v6net takes what it says
+	// ipamNoGateway lists the subnets that were made without a gateway. Podman fills
+	// in their first addresses, which nobody has named.
+	ipamNoGateway = "no_gateway"
 )
 
 // create has the daemon make the network, and answers it with what was chosen.
@@ -29,10 +34,17 @@ func (p *Plugin) create(ctx context.Context, n network) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o, err = withInterface(&n, o); err != nil {
+		return nil, err
+	}
+	if err := p.check(n, o); err != nil {
+		return nil, err
+	}
 	switch driver := n.IPAM[ipamKey]; driver {
 	case "", ipamOurs:
 		n.IPAM = map[string]string{ipamKey: ipamOurs}
 	case ipamHostLocal:
+		n.IPAM = map[string]string{ipamKey: ipamHostLocal}
 	default:
 		return nil, fmt.Errorf("--ipam-driver %s: v6net itself gives containers their addresses (leave it out, or use host-local for Podman's)", driver)
 	}
@@ -56,6 +68,64 @@ func (p *Plugin) create(ctx context.Context, n network) (any, error) {
 		return nil, err
 	}
 	return created(n, o, made)
+}
+
+// withInterface has the option that `podman network create --interface-name` means:
+// for Podman's own drivers, and so here, it is the bridge's name or the parent.
+func withInterface(n *network, o options) (options, error) {
+	var name string
+	if text, given := n.rest[interfaceKey]; given {
+		if err := json.Unmarshal(text, &name); err != nil {
+			return o, fmt.Errorf("--interface-name: %w", err)
+		}
+	}
+	if name == "" {
+		return o, nil
+	}
+	key, chosen := "com.docker.network.bridge.name", o.network.BridgeName
+	if o.network.Mode != spec.ModeBridge {
+		key, chosen = "parent", o.network.Parent
+	}
+	if chosen != "" && chosen != name {
+		return o, fmt.Errorf("option %s=%s and --interface-name %s: only one can be meant", key, chosen, name)
+	}
+	if chosen != "" {
+		return o, nil
+	}
+	n.Options[key] = name
+	return parseOptions(n.Options)
+}
+
+// check refuses what no container could have later, or what Podman would refuse only
+// when the network is made.
+func (p *Plugin) check(n network, o options) error {
+	switch {
+	case o.dns && o.network.Mode != spec.ModeBridge:
+		return fmt.Errorf("option dns=on: with mode=%s this host has no address on the network, on which names could be asked for (use mode=bridge, or leave dns=on out)", o.network.Mode)
+	case o.dns:
+		if err := p.Names.Check(); err != nil {
+			return err
+		}
+	case len(n.DNSServers) > 0:
+		return fmt.Errorf("--dns %s: without -o dns=on the network has no name server that could ask it (add -o dns=on, or use podman run --dns)", n.DNSServers[0])
+	}
+	for _, r := range n.Routes {
+		if err := r.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check refuses routes that are not by a gateway.
+func (r route) check() error {
+	switch {
+	case r.Type != "" && r.Type != "unicast":
+		return fmt.Errorf("route to %s: type %s is not known (allowed: unicast)", r.Destination, r.Type)
+	case r.Gateway == nil:
+		return fmt.Errorf("route to %s: it has no gateway", r.Destination)
+	}
+	return nil
 }
 
 // wantsIPv4: a network is dual-stack, unless it is told otherwise or, as Podman's
@@ -85,7 +155,7 @@ func networkRequest(n network, o options) (spec.NetworkRequest, error) {
 			return r, err
 		}
 		request := spec.SubnetRequest{Pool: pool, NoGateway: noGateway(o)}
-		if s.Gateway != nil {
+		if s.Gateway != nil && !n.filledIn(s) {
 			request.Gateway = *s.Gateway
 		}
 		if v6 {
@@ -105,6 +175,11 @@ func networkRequest(n network, o options) (spec.NetworkRequest, error) {
 		r.IPv6 = []spec.SubnetRequest{{Pool: pool, NoGateway: noGateway(o)}}
 	}
 	return r, nil
+}
+
+// filledIn reports whether a subnet's gateway is one that Podman has filled in.
+func (n network) filledIn(s subnet) bool {
+	return slices.Contains(strings.Fields(n.IPAM[ipamNoGateway]), s.Subnet.Masked().String())
 }
 
 // within is the part of the subnet that addresses are leased from, as a prefix;
@@ -142,12 +217,18 @@ func created(n network, o options, made spec.Network) (any, error) {
 		ranges[s.Subnet.Masked()] = s.Range
 	}
 	n.Subnets = nil
+	var without []string
 	for _, s := range made.Subnets() {
 		kept := subnet{Subnet: s.Prefix, Range: ranges[s.Prefix]}
 		if s.Gateway.IsValid() {
 			kept.Gateway = &s.Gateway
+		} else {
+			without = append(without, s.Prefix.String())
 		}
 		n.Subnets = append(n.Subnets, kept)
+	}
+	if len(without) > 0 {
+		n.IPAM[ipamNoGateway] = strings.Join(without, " ")
 	}
 	n.IPv6Enabled = true
 	n.DNSEnabled = o.dns
@@ -159,7 +240,7 @@ func created(n network, o options, made spec.Network) (any, error) {
 		if n.rest == nil {
 			n.rest = map[string]json.RawMessage{}
 		}
-		n.rest["network_interface"] = name
+		n.rest[interfaceKey] = name
 	}
 	return n, nil
 }

@@ -109,6 +109,10 @@ func (p *peers) Attach(_ context.Context, r spec.AttachRequest) (spec.Attached, 
 		},
 		Servers: []netip.Addr{netip.MustParseAddr("2001:db8:1:0:789a::1"), netip.MustParseAddr("172.16.0.1")},
 	}
+	if r.Network.Options.L3() {
+		a.Attachment = spec.Attachment{Interface: spec.SandboxName(r.ID), Routes: []netip.Prefix{netip.MustParsePrefix("::/0"), netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("192.0.2.1/32")}}
+		a.Servers = nil
+	}
 	return a, err
 }
 
@@ -122,6 +126,8 @@ func (p *peers) Detach(_ context.Context, networkID, endpointID string) error {
 func (p *peers) Furnish(_ context.Context, path string, l netavark.Link) (string, error) {
 	return "02:00:5e:10:00:01", p.note("sandbox "+path, l)
 }
+
+func (p *peers) Check() error { return p.note("check") }
 
 func (p *peers) Add(_ context.Context, n netavark.NamedNetwork, c netavark.NamedContainer) error {
 	return p.note("names", n, c)

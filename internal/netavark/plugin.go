@@ -54,7 +54,7 @@ type Link struct {
 // Route is a route of the container's by the link.
 type Route struct {
 	Destination netip.Prefix
-	Gateway     netip.Addr
+	Gateway     netip.Addr // zero: all of the destination is on the link
 	Metric      int
 }
 
@@ -66,6 +66,8 @@ type Sandbox interface {
 
 // Names resolves the names of a network's containers in the containers.
 type Names interface {
+	// Check says why that cannot be had on this host.
+	Check() error
 	// Add makes names lead to addresses. Servers are where the network's containers
 	// ask; forward are asked about other names, the host's own servers if there are none.
 	Add(ctx context.Context, n NamedNetwork, c NamedContainer) error

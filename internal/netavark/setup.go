@@ -102,16 +102,13 @@ func (p *Plugin) release(ctx context.Context, daemon Daemon, c call) error {
 func attachRequest(c call, o options, sandbox string) (spec.AttachRequest, error) {
 	r := spec.AttachRequest{
 		ID: endpointID(c), Container: c.ContainerID, Name: c.ContainerName,
-		Interface: c.Options.Interface, Sandbox: sandbox, Addresses: c.Options.StaticIPs, MAC: strings.ToLower(c.Options.StaticMAC),
+		Interface: c.Options.Interface, Sandbox: sandbox, Addresses: staticAddresses(c), MAC: strings.ToLower(c.Options.StaticMAC),
 	}
 	if r.Interface == "" {
 		return r, errors.New("the call names no interface (network_options.interface_name)")
 	}
 	for key := range c.Options.Options {
 		return r, fmt.Errorf("unknown option %q of the container on network %s (known: none)", key, c.Network.Name)
-	}
-	for i, a := range r.Addresses {
-		r.Addresses[i] = a.Unmap()
 	}
 	// The prefix has been found, if the user left that to v6net.
 	for _, done := range []string{"source", "prefix_length"} {
@@ -123,6 +120,17 @@ func attachRequest(c call, o options, sandbox string) (spec.AttachRequest, error
 	}
 	r.Ports, err = ports(c.PortMappings)
 	return r, err
+}
+
+// staticAddresses are those asked for, each once: `podman network reload` asks for
+// what its user did, and for what the container had.
+func staticAddresses(c call) []netip.Addr {
+	var all []netip.Addr
+	for _, a := range c.Options.StaticIPs {
+		all = append(all, a.Unmap())
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
 }
 
 // ports are the published ports, one by one.
@@ -161,7 +169,13 @@ func ports(mappings []portMapping) ([]spec.Port, error) {
 func linkOf(c call, a spec.Attached) (Link, error) {
 	l := Link{
 		Name: a.Attachment.Interface, Alias: spec.EndpointAlias(a.Endpoint.ID), Rename: c.Options.Interface,
-		OnLink: a.Attachment.Routes,
+	}
+	for _, p := range a.Attachment.Routes {
+		if p.Bits() == 0 { // one of several networks' default routes, as those by gateways
+			l.Routes = append(l.Routes, Route{Destination: p, Metric: metric + a.Endpoint.Rank})
+		} else {
+			l.OnLink = append(l.OnLink, p)
+		}
 	}
 	for _, p := range []netip.Prefix{a.Endpoint.IPv6, a.Endpoint.IPv4} {
 		if p.IsValid() {
@@ -178,11 +192,8 @@ func linkOf(c call, a spec.Attached) (Link, error) {
 		}
 	}
 	for _, r := range c.Network.Routes { // --route
-		switch {
-		case r.Type != "" && r.Type != "unicast":
-			return l, fmt.Errorf("route to %s: type %s is not known (allowed: unicast)", r.Destination, r.Type)
-		case r.Gateway == nil:
-			return l, fmt.Errorf("route to %s: it has no gateway", r.Destination)
+		if err := r.check(); err != nil {
+			return l, err
 		}
 		own := Route{Destination: r.Destination, Gateway: *r.Gateway, Metric: metric + a.Endpoint.Rank}
 		if r.Metric != nil {

@@ -5,6 +5,9 @@ import (
 	"net/netip"
 )
 
+// interfaceKey is that of a network's interface: a bridge's name, or a parent.
+const interfaceKey = "network_interface"
+
 // network is a network as Podman keeps it in its folder and sends it to `create`
 // (containers/common libnetwork/types Network). What a plugin does not know of it
 // is kept as it came, in rest.

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -19,4 +20,37 @@ type Delegation struct {
 	OnLink bool `json:"on_link,omitempty"`
 	// Origin says who lent it, for people: "server 00:03:…", "DigitalOcean's metadata".
 	Origin string `json:"origin"`
+}
+
+// SourceOnLink names one source on one link: what runs to have prefixes lent.
+type SourceOnLink struct {
+	Source Source `json:"source"`
+	Link   string `json:"link"`
+}
+
+// DelegationStatus is how a source fares on a link.
+type DelegationStatus struct {
+	SourceOnLink
+	State       string       `json:"state"` // in words: soliciting, bound, renewing, …
+	Since       time.Time    `json:"since"`
+	Error       string       `json:"error,omitempty"` // what went wrong last, for people
+	Delegations []Delegation `json:"delegations"`
+}
+
+// Limits of the length of a prefix that may be lent. A shorter one is a provider's
+// own or more, and the unreachable route for it would cut this host off from others'
+// networks; a longer one has no room for a pool.
+const (
+	MinDelegationBits = 32
+	MaxDelegationBits = MaxPoolBits6
+)
+
+// delegable is what lent prefixes are of: global unicast, as far as it is given out
+// (RFC 4291 §2.4), and unique local addresses (RFC 4193).
+var delegable = []netip.Prefix{netip.MustParsePrefix("2000::/3"), ulaRange}
+
+// IsDelegable reports whether a prefix may be lent to this host, whoever says that it is.
+func IsDelegable(p netip.Prefix) bool {
+	return p.IsValid() && p.Bits() >= MinDelegationBits && p.Bits() <= MaxDelegationBits &&
+		slices.ContainsFunc(delegable, func(d netip.Prefix) bool { return d.Contains(p.Addr()) })
 }

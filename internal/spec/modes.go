@@ -131,8 +131,10 @@ func (o *Options) refuseOnParent(key, value string) error {
 		return refuse("only with mode=bridge; with mode=%s the upstream routers advertise", o.Mode)
 	case key == "ra" && value == string(SwitchOn) && o.L3():
 		return refuse("auto, off; no advertisement gets into ipvlan_mode=%s", o.IPvlanMode)
-	case key == "ndproxy" && value == string(SwitchOn) && !o.L3():
+	case key == "ndproxy" && (value == string(SwitchOn) || value == string(SwitchPrefix)) && !o.L3():
 		return refuse("auto, off; on the parent's link containers answer for themselves")
+	case key == "ndproxy" && value == string(SwitchPrefix):
+		return refuse("auto, on, off; with ipvlan_mode=%s live containers alone are answered for", o.IPvlanMode)
 	case key == "host_access" && o.HostAccess && o.Mode == ModeMacvlan && o.MacvlanMode != MacvlanBridge:
 		return refuse("off with macvlan_mode=%s; on needs macvlan_mode=bridge", o.MacvlanMode)
 	case key == "host_access" && o.HostAccess && o.Mode == ModeIPvlan && o.IPvlanFlag != IPvlanBridge:
@@ -151,8 +153,8 @@ func (n Network) validateMode() error {
 		return fmt.Errorf("option parent=%s: an internal network has no parent (leave it out, or --internal)", o.Parent)
 	case o.RA == SwitchOn:
 		return fmt.Errorf("option ra=on: no router advertises itself on an internal network (leave it out, or --internal)")
-	case o.NDProxy == SwitchOn:
-		return fmt.Errorf("option ndproxy=on: an internal network is not reached from the parent (leave it out, or --internal)")
+	case o.NDProxy == SwitchOn || o.NDProxy == SwitchPrefix:
+		return fmt.Errorf("option ndproxy=%s: an internal network is not reached from the parent (leave it out, or --internal)", o.NDProxy)
 	}
 	return nil
 }

@@ -164,8 +164,8 @@ func (n Network) validateInternal() error {
 		return fmt.Errorf("option masquerade=nptv6: nothing leaves an internal network")
 	case o.Masquerade == SwitchOn:
 		return fmt.Errorf("option masquerade=on (or com.docker.network.bridge.gateway_mode_ipv6=nat): nothing leaves an internal network")
-	case o.NDProxy == SwitchOn:
-		return fmt.Errorf("option ndproxy=on: an internal network is not reached from the parent")
+	case o.NDProxy == SwitchOn || o.NDProxy == SwitchPrefix:
+		return fmt.Errorf("option ndproxy=%s: an internal network is not reached from the parent", o.NDProxy)
 	case !o.Isolate:
 		return fmt.Errorf("option isolate=off: an internal network does not reach others")
 	}

@@ -43,6 +43,7 @@ func TestValidate(t *testing.T) {
 		{name: "isolated, with a router", raw: map[string]string{"com.docker.network.bridge.gateway_mode_ipv6": "isolated", "ra": "on"}, subnet: "2001:db8::/64", internal: true, refused: "ra"},
 		{name: "isolated, not internal", raw: map[string]string{"com.docker.network.bridge.gateway_mode_ipv4": "isolated"}, subnet: "2001:db8::/64", refused: "--internal"},
 		{name: "internal, proxied", raw: map[string]string{"ndproxy": "on"}, subnet: "2001:db8::/64", internal: true, refused: "ndproxy=on"},
+		{name: "internal, proxied as a whole", raw: map[string]string{"ndproxy": "prefix"}, subnet: "2001:db8::/64", internal: true, refused: "ndproxy=prefix"},
 		{name: "internal, not isolated", raw: map[string]string{"isolate": "off"}, subnet: "2001:db8::/64", internal: true, refused: "isolate=off"},
 		{name: "internal, and closed in every way", raw: map[string]string{"inbound": "none", "masquerade": "off", "ndproxy": "off", "isolate": "on"}, subnet: "2001:db8::/64", internal: true},
 		{name: "the same on a network that is not internal", raw: map[string]string{"inbound": "open", "masquerade": "on", "ndproxy": "on", "isolate": "off"}, subnet: "2001:db8::/64"},

@@ -16,6 +16,8 @@ type Status struct {
 	Proxies  []ProxyStatus      `json:"proxies"`
 	Parents  []AdvertiserStatus `json:"parents,omitempty"` // routes told to parent links, and routers heard there
 	Sysctls  []SysctlStatus     `json:"sysctls"`
+	// Delegations are what sources have lent to this host, or try to.
+	Delegations []DelegationStatus `json:"delegations,omitempty"`
 }
 
 // NetworkStatus is one network with its endpoints.
@@ -49,17 +51,20 @@ type PoolStatus struct {
 
 // ProxyStatus is the NDP proxy on one parent.
 type ProxyStatus struct {
-	Parent    string            `json:"parent"`
-	Path      string            `json:"path"`                 // the data path: ebpf or packet
-	PathError string            `json:"path_error,omitempty"` // why it is not the faster one
-	Error     string            `json:"error,omitempty"`
-	Addresses []netip.Addr      `json:"addresses"`
-	Prefixes  []netip.Prefix    `json:"prefixes,omitempty"`  // answered for as a whole
-	Conflicts []ProxyConflict   `json:"conflicts,omitempty"` // who else answers for ours
-	Counters  map[string]uint64 `json:"counters"`            // frames by verdict
+	Parent    string `json:"parent"`
+	Path      string `json:"path"`                 // the data path: ebpf or packet
+	PathError string `json:"path_error,omitempty"` // why it is not the faster one
+	Error     string `json:"error,omitempty"`
+	// AllMulticast says that groups are not joined one by one, as MLD snooping wants it.
+	AllMulticast bool              `json:"all_multicast,omitempty"`
+	Leases       int               `json:"leases"`
+	Addresses    []netip.Addr      `json:"addresses"`
+	Prefixes     []netip.Prefix    `json:"prefixes,omitempty"`  // answered for as a whole
+	Conflicts    []ProxyConflict   `json:"conflicts,omitempty"` // who else has ours for theirs
+	Counters     map[string]uint64 `json:"counters"`            // frames by verdict
 }
 
-// ProxyConflict is another host that answers for an address which is ours.
+// ProxyConflict is another host that has an address of ours for its own.
 type ProxyConflict struct {
 	Address      netip.Addr `json:"address"`
 	HardwareAddr string     `json:"mac"`
@@ -90,6 +95,13 @@ func (s NetworkStatus) MarshalJSON() ([]byte, error) {
 func (s ProxyStatus) MarshalJSON() ([]byte, error) {
 	s.Addresses, s.Counters = list(s.Addresses), counters(s.Counters)
 	type plain ProxyStatus
+	return json.Marshal(plain(s))
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s DelegationStatus) MarshalJSON() ([]byte, error) {
+	s.Delegations = list(s.Delegations)
+	type plain DelegationStatus
 	return json.Marshal(plain(s))
 }
 

@@ -12,11 +12,12 @@ var (
 	keyVersion  = []byte("version")
 	keyGlobalID = []byte("ula-global-id")
 	keyBoot     = []byte("boot-id")
+	keyDUID     = []byte("duid")
 )
 
 // migrations bring a journal from the version of their index to the next one.
 // They are never changed once released: a new schema appends a step.
-var migrations = []func(*bbolt.Tx) error{createBuckets, createAdvertised, settlePools}
+var migrations = []func(*bbolt.Tx) error{createBuckets, createAdvertised, settlePools, createDelegated}
 
 // migrate brings the journal to the newest schema in one transaction, so that
 // a crash leaves it at the old one.
@@ -52,6 +53,15 @@ func createBuckets(tx *bbolt.Tx) error {
 func createAdvertised(tx *bbolt.Tx) error {
 	if _, err := tx.CreateBucketIfNotExists(bucketAdvertised); err != nil {
 		return fmt.Errorf("bucket %s: %w", bucketAdvertised, err)
+	}
+	return nil
+}
+
+func createDelegated(tx *bbolt.Tx) error {
+	for _, b := range [][]byte{bucketDelegated, bucketIAIDs} {
+		if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+			return fmt.Errorf("bucket %s: %w", b, err)
+		}
 	}
 	return nil
 }

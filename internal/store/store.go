@@ -28,6 +28,8 @@ var (
 	bucketLeases     = []byte("leases")
 	bucketSysctls    = []byte("sysctls")
 	bucketAdvertised = []byte("advertised")
+	bucketDelegated  = []byte("delegated")
+	bucketIAIDs      = []byte("iaids")
 )
 
 // lockTimeout bounds the wait for another process that has the journal open.

@@ -5,6 +5,7 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,6 +53,9 @@ func testPlainService(t *testing.T, l *lab) {
 		out, err := other.command(t.Context()).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "another v6net daemon runs in this network namespace") {
 			t.Errorf("a second daemon: %v: %s", err, out)
+		}
+		if status := (*exec.ExitError)(nil); !errors.As(err, &status) || status.ExitCode() != 69 { // RestartPreventExitStatus=
+			t.Errorf("a second daemon ends with %v, want status 69", err)
 		}
 		mustFetch(t, l.far, bracket(address)) // the first has not noticed
 	})

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -62,8 +63,7 @@ func (d *podmanDaemon) start(t *testing.T, args ...string) {
 	}
 	defer func() { _ = log.Close() }()
 	// Not t.Context: that ends before the cleanup, which removes networks.
-	// With the capabilities of packaging/systemd/v6net.service, and no others.
-	command := append([]string{"setpriv", "--bounding-set", "-all,+net_admin,+net_raw", "--inh-caps", "-all", d.program, "daemon"}, args...)
+	command := append([]string{"setpriv", "--bounding-set", "-all" + unitCapabilities(t), "--inh-caps", "-all", d.program, "daemon"}, args...)
 	if len(d.handOver) > 0 {
 		command = append([]string{"sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=control exec "$@"`, "sh"}, command...)
 	}
@@ -78,6 +78,23 @@ func (d *podmanDaemon) start(t *testing.T, args ...string) {
 			t.Fatalf("the daemon does not come up:\n%s", d.logs(t))
 		}
 	}
+}
+
+// unitCapabilities are those of packaging/systemd/v6net.service, and no others, in the
+// words of setpriv.
+func unitCapabilities(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../packaging/systemd/v6net.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if names, ok := strings.CutPrefix(strings.TrimSpace(line), "CapabilityBoundingSet="); ok {
+			return strings.ToLower(strings.ReplaceAll(strings.ReplaceAll(names, " ", ""), "CAP_", ",+"))
+		}
+	}
+	t.Fatal("the unit bounds no capabilities")
+	return ""
 }
 
 func (d *podmanDaemon) logs(t *testing.T) string {

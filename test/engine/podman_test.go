@@ -4,14 +4,18 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/v6net/v6net/internal/testnet"
 )
 
 // Podman, by the same cases as Docker.
@@ -42,7 +46,10 @@ func TestPodman(t *testing.T) {
 		}{
 			{"several networks", testPodmanNetworks},
 			{"advertisements", testPodmanAdvertisements},
+			{"published in each family", testPodmanFamilies},
 			{"reload", testPodmanReload},
+			{"on a parent", testPodmanOnParent},
+			{"made again", func(t *testing.T, l *lab, _ *podmanDaemon) { testPodmanMadeAgain(t, l) }},
 			{"names", testPodmanNames},
 			{"host-local", testPodmanHostLocal},
 			{"refusals", testPodmanRefusals},
@@ -90,6 +97,19 @@ func testPodmanNetworks(t *testing.T, l *lab, _ *podmanDaemon) {
 	mustFetch(t, l.far, hostIPv4+":8080")
 }
 
+// Where the first network lacks a family, a port is published in it by the next.
+func testPodmanFamilies(t *testing.T, l *lab, _ *podmanDaemon) {
+	l.network(t, "six", "--subnet", "2001:db8:2:1::/64", "-o", "ipv4=off")
+	l.network(t, "dual", "--subnet", "2001:db8:2:2::/64")
+	l.container(t, "web", "--network", "six:interface_name=eth0", "--network", "dual:interface_name=eth1", "-p", "8080:80")
+	mustFetch(t, l.far, bracket(l.ipv6(t, "web", "six")))
+	mustFetch(t, l.far, hostIPv4+":8080")
+	mustNotFetch(t, l.far, bracket(l.ipv6(t, "web", "dual")))
+	l.docker(t, "network", "disconnect", "six", "web")
+	mustFetch(t, l.far, bracket(l.ipv6(t, "web", "dual")))
+	mustFetch(t, l.far, hostIPv4+":8080")
+}
+
 // Router advertisements are for what the engine has not set, as with Docker.
 func testPodmanAdvertisements(t *testing.T, l *lab, _ *podmanDaemon) {
 	t.Run("auto", func(t *testing.T) { testAdvertisedAuto(t, l) })
@@ -102,16 +122,39 @@ func testPodmanAdvertisements(t *testing.T, l *lab, _ *podmanDaemon) {
 
 // `podman network reload` takes all away and makes it again, as it was.
 func testPodmanReload(t *testing.T, l *lab, _ *podmanDaemon) {
+	testPodmanReloadOn(t, l, "--subnet", "2001:db8:2:1::/64")
 	l.network(t, "net", "--subnet", "2001:db8:2:1::/64")
 	l.container(t, "web", "--network", "net", "-p", "8080:80")
-	before := l.in(t, "web", "sh", "-c", "ip -brief link show eth0; ip -brief address show eth0 scope global")
 	l.docker(t, "network", "reload", "web")
-	after := l.in(t, "web", "sh", "-c", "ip -brief link show eth0; ip -brief address show eth0 scope global")
-	if stripIndex(before) != stripIndex(after) {
-		t.Errorf("after a reload the container has\n%s\nbefore it had\n%s", after, before)
-	}
-	mustFetch(t, l.far, bracket(l.ipv6(t, "web", "net")))
 	mustFetch(t, l.far, hostIPv4+":8080")
+}
+
+// testPodmanReloadOn reloads containers whose addresses v6net or their user chose.
+func testPodmanReloadOn(t *testing.T, l *lab, options ...string) {
+	for _, named := range []bool{false, true} {
+		t.Run(map[bool]string{false: "found address", true: "--ip6"}[named], func(t *testing.T) {
+			l.network(t, "net", options...)
+			args := []string{"--network", "net", "-p", "80:80"}
+			if named {
+				first := l.subnet(t, "net").Prefix.Addr().As16()
+				first[15] = 0x77
+				args = append(args, "--ip6", netip.AddrFrom16(first).String())
+			}
+			l.container(t, "web", args...)
+			state := func() string {
+				return stripIndex(l.in(t, "web", "sh", "-c", "ip -brief link show eth0; ip -brief address show eth0 scope global; ip -6 route show default; ip -4 route show default"))
+			}
+			mustFetch(t, l.far, bracket(l.ipv6(t, "web", "net")))
+			before := state()
+			for range 2 {
+				l.docker(t, "network", "reload", "web")
+				if after := state(); before != after {
+					t.Errorf("after a reload the container has\n%s\nbefore it had\n%s", after, before)
+				}
+				mustFetch(t, l.far, bracket(l.ipv6(t, "web", "net")))
+			}
+		})
+	}
 }
 
 // stripIndex takes the index of a veth's other end out of its name.
@@ -141,6 +184,36 @@ func testPodmanNames(t *testing.T, l *lab, _ *podmanDaemon) {
 	if conf := l.docker(t, "exec", "client", "cat", "/etc/resolv.conf"); !strings.Contains(conf, "search dns.podman") || !strings.Contains(conf, "nameserver 2001:db8:2:1::1") {
 		t.Errorf("resolv.conf of a network with names:\n%s", conf)
 	}
+	// The name server's addresses are global ones, and it is no resolver for the world.
+	server6, server4 := l.subnet(t, "named").Gateway.String(), l.docker(t, "network", "inspect", "-f", "{{(index .Subnets 1).Gateway}}", "named")
+	for _, network := range []string{"udp", "tcp"} {
+		if !answersNames(t, l.host, network, server6) {
+			t.Errorf("%s: the host itself has no answer from %s", network, server6)
+		}
+		for _, server := range []string{server6, server4} {
+			if answersNames(t, l.far, network, server) {
+				t.Errorf("%s: somebody in the Internet has an answer from %s", network, server)
+			}
+		}
+	}
+	l.network(t, "beside", "--subnet", "2001:db8:2:3::/64", "-o", "isolate=off")
+	l.container(t, "stranger", "--network", "beside")
+	for _, server := range []string{server6, server4} {
+		if out, err := l.cli.Try(t.Context(), "exec", "stranger", "nslookup", "-type=aaaa", "web.dns.podman", server); err == nil {
+			t.Errorf("a container of another network has an answer from %s:\n%s", server, out)
+		}
+	}
+	l.docker(t, "rm", "-f", "-t", "0", "stranger")
+	// One name that cannot be written does not take all others away.
+	out, err := l.cli.Try(t.Context(), "run", "-d", "--name", "spaced", "--network", "named", "--network-alias", "a b", l.image)
+	l.discard(t, "rm", "-f", "spaced")
+	if err == nil || !strings.Contains(out, `"a b" is no name`) {
+		t.Errorf("an alias with a space: %v: %s", err, out)
+	}
+	if out := l.docker(t, "exec", "client", "nslookup", "-type=aaaa", "web"); !strings.Contains(out, l.ipv6(t, "web", "named")) {
+		t.Errorf("beside it, web is\n%s", out)
+	}
+
 	l.docker(t, "rm", "-f", "-t", "0", "web")
 	if out, err := l.cli.Try(t.Context(), "exec", "client", "nslookup", "web.dns.podman"); err == nil {
 		t.Errorf("the name of a container that is gone:\n%s", out)
@@ -155,6 +228,20 @@ func testPodmanNames(t *testing.T, l *lab, _ *podmanDaemon) {
 	if !strings.Contains(conf, "nameserver 2001:db8::53") || strings.Count(conf, "nameserver") != 1 {
 		t.Errorf("--dns 2001:db8::53: the container has\n%s", conf)
 	}
+}
+
+// answersNames reports whether a name server answers a question for the address of web
+// that is asked from a host.
+func answersNames(t *testing.T, from *testnet.Host, network, server string) bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), silence)
+	defer cancel()
+	resolver := net.Resolver{PreferGo: true, StrictErrors: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return from.DialContext(ctx, network, net.JoinHostPort(server, "53"))
+	}}
+	addrs, err := resolver.LookupNetIP(ctx, "ip6", "web.dns.podman.")
+	var failed *net.DNSError
+	return len(addrs) > 0 || errors.As(err, &failed) && failed.IsNotFound
 }
 
 // Podman's own addresses are honoured where the user asks for them, and the first
@@ -201,6 +288,8 @@ func testPodmanRefusals(t *testing.T, l *lab, _ *podmanDaemon) {
 		{"a subnet that is in use", create("--subnet", "2001:db8:2:1::/64"), "2001:db8:2:1::/64"},
 		{"a prefix that is too long", create("--subnet", "2001:db8:2:3::/127"), "prefix length 127 cannot work"},
 		{"Podman's DHCP", create("--ipam-driver", "dhcp"), "v6net itself gives containers their addresses"},
+		{"names without an address of the host's", create("-o", "dns=on", "-o", "mode=macvlan"), "option dns=on: with mode=macvlan this host has no address"},
+		{"name servers for nobody", create("--dns", "1.1.1.1"), "--dns 1.1.1.1: without -o dns=on"},
 		{"an address of another container's", run("--network", "net", "--ip6", "2001:db8:2:1::77"), "2001:db8:2:1::77"},
 		{"an address outside", run("--network", "net", "--ip6", "2001:db8:9::1"), "is in none of the network's subnets"},
 		{"a port with inbound=none", run("--network", "egress", "-p", "80"), "inbound=none: no port can be published"},
@@ -294,7 +383,7 @@ func testPodmanDaemonAway(t *testing.T, l *lab, d *podmanDaemon) {
 		{"network", "create", "-d", "v6net", "refused"},
 	} {
 		out, err := l.cli.Try(t.Context(), command...)
-		if err == nil || !strings.Contains(out, "no v6net daemon answers: start it with `systemctl enable --now v6net.socket`, or without systemd with `v6net daemon`") {
+		if err == nil || !strings.Contains(out, "no v6net daemon answers: start it with `systemctl enable --now v6net.service`, or without systemd with `v6net daemon`") {
 			t.Errorf("%q without a daemon: %v: %s", command, err, out)
 		}
 	}

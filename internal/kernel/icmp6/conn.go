@@ -18,6 +18,11 @@ import (
 // A Conn is a packet socket for the neighbor solicitations that one link
 // receives. It implements ndproxy.Conn.
 //
+// It hears them before what is attached to the link does: an ipvlan in mode l3
+// takes another host's duplicate address detection for a container's address away
+// from its parent (drivers/net/ipvlan/ipvlan_core.c ipvlan_addr_lookup), and
+// probes, too. The price is that every frame is held against the filter.
+//
 // It belongs to the link as it was dialed: after the link went down, was deleted
 // or changed its MAC, it must be dialed again.
 type Conn struct {
@@ -39,12 +44,20 @@ const receiveBuffer = 4 << 20
 
 // Dial opens a Conn on a link. The link must exist, be up (else the error is
 // ENETDOWN) and be of the Ethernet kind.
-func Dial(ctx context.Context, link string) (*Conn, error) {
+func Dial(ctx context.Context, link string) (*Conn, error) { return dial(ctx, link, unix.ETH_P_ALL) }
+
+// DialBehind opens a Conn that hears what ingress programs and what is attached to
+// the link have left.
+func DialBehind(ctx context.Context, link string) (*Conn, error) {
+	return dial(ctx, link, unix.ETH_P_IPV6)
+}
+
+func dial(ctx context.Context, link string, protocol uint16) (*Conn, error) {
 	found, err := findLink(ctx, link)
 	if err != nil {
 		return nil, err
 	}
-	file, err := open(found, unix.ETH_P_IPV6, proxyFilter(found))
+	file, err := open(found, protocol, proxyFilter(found))
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +66,10 @@ func Dial(ctx context.Context, link string) (*Conn, error) {
 	}); err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("packet socket on %s: set receive buffer: %w", found.name, err)
+	}
+	if err := ignoreOutgoing(file); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("packet socket on %s: %w", found.name, err)
 	}
 	groups, err := newGroups(found)
 	if err != nil {
@@ -130,14 +147,15 @@ func (c *Conn) Gateways() []netip.Addr {
 }
 
 // Join has the kernel report membership of addr's solicited-node group by MLD, so
-// that snooping switches forward solicitations for addr (RFC 4861 §7.2.8). Above
-// 512 groups it does as JoinAll.
-func (c *Conn) Join(addr netip.Addr) error {
-	err := c.groups.join(addr)
+// snooping switches forward solicitations for addr (RFC 4861 §7.2.8). Above 512
+// groups, or as many as there is room for, it does as JoinAll, and says so.
+func (c *Conn) Join(addr netip.Addr) (all bool, err error) {
+	err = c.groups.join(addr)
 	if errors.Is(err, errTooManyGroups) {
-		return c.JoinAll()
+		err = c.JoinAll()
+		return err == nil, err
 	}
-	return err
+	return false, err
 }
 
 // JoinAll has the link receive multicast of all groups, until Close.

@@ -235,6 +235,35 @@ func TestMemberships(t *testing.T) {
 	}
 }
 
+// Where there is room for fewer groups than we would join (before Linux 6.8, whose
+// limit this is), all multicast is received, and the last address is heard.
+func TestFewGroups(t *testing.T) {
+	l := newLab(t)
+	limit := "net/core/optmem_max"
+	before := strings.TrimSpace(l.self.Run(t, "cat", "/proc/sys/"+limit))
+	l.self.Sysctl(t, limit, "20480")
+	t.Cleanup(func() { l.self.Sysctl(t, limit, before) })
+	for i := range uint64(maxGroups) {
+		l.proxy.Add("eth0", address(1<<16+i))
+	}
+	l.healthy(t)
+	eventually(t, "all multicast is received", func() bool { return allmulti(t, l.self) == "1" && l.status().AllMulticast })
+	if got := strings.Count(l.self.Run(t, "ip", "-6", "maddr", "show", "dev", "eth0"), "ff02::1:ff"); got >= maxGroups {
+		t.Errorf("%d groups: there was room for all, the test proves nothing", got)
+	}
+	last := address(1<<16 + maxGroups - 1).String()
+	if got := l.up.Resolve(t, last, "lan0"); got != l.self.MAC(t, "eth0") {
+		t.Errorf("the last address is at %q", got)
+	}
+	many := make([]netip.Addr, maxGroups)
+	for i := range many {
+		many[i] = netip.MustParseAddr(fmt.Sprintf("2001:db8:9::%x", i))
+	}
+	if taken, err := Probe(t.Context(), "eth0", many); err != nil || len(taken) > 0 {
+		t.Errorf("a probe of as many addresses: %d taken, %v", len(taken), err)
+	}
+}
+
 func allmulti(t *testing.T, h *testnet.Host) string {
 	t.Helper()
 	_, after, ok := strings.Cut(h.Run(t, "ip", "-d", "link", "show", "eth0"), " allmulti ")
@@ -250,7 +279,8 @@ const holdEnv = "V6NET_ICMP6_HOLD"
 func hold() {
 	conn, err := Dial(context.Background(), "eth0")
 	if err == nil {
-		err = errors.Join(conn.Join(netip.MustParseAddr(leased)), conn.JoinAll())
+		_, err = conn.Join(netip.MustParseAddr(leased))
+		err = errors.Join(err, conn.JoinAll())
 	}
 	fmt.Println("holding", err)
 	select {}

@@ -15,8 +15,15 @@ const (
 // advertisements that the link itself received for this host, and solicitations
 // behind a fragment header (RFC 6980) or options.
 func proxyFilter(link ethernetLink) []bpf.Instruction {
-	const reject, check = 27, 26 // where they are, as are the numbers below
-	return []bpf.Instruction{
+	const reject, check = 27, 26 // where they are behind the first four, as are the numbers below
+	return append([]bpf.Instruction{
+		// A socket for all protocols hears other ones, and a VLAN's frames without
+		// their tag.
+		bpf.LoadExtension{Num: bpf.ExtProto},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IPV6, SkipTrue: reject + 4 - 2},
+		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: reject},
+	}, []bpf.Instruction{
 		// As neighborFilter does.
 		bpf.LoadExtension{Num: bpf.ExtInterfaceIndex},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(link.index), SkipTrue: reject - 2},
@@ -51,7 +58,7 @@ func proxyFilter(link ethernetLink) []bpf.Instruction {
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: typeSolicitation, SkipTrue: 1},
 		bpf.RetConstant{Val: 0},
 		bpf.RetConstant{Val: 1 << 18}, // whole frames
-	}
+	}...)
 }
 
 // neighborFilter passes the ICMPv6 messages of the given types that the link

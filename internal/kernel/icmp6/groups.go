@@ -12,6 +12,8 @@ import (
 
 // maxGroups bounds the memberships on one link. The kernel walks a link's list
 // of groups for every multicast packet (net/ipv6/mcast.c ipv6_chk_mcast_addr).
+// There may be room for fewer: a socket's memberships are in net.core.optmem_max,
+// which before Linux 6.8 is 20 KiB, and so 365 of them.
 const maxGroups = 512
 
 // groups are the memberships of one link in solicited-node groups. They end
@@ -41,8 +43,8 @@ func (g *groups) close() error { return g.socket.Close() }
 
 var errTooManyGroups = errors.New("too many groups")
 
-// join is idempotent. When there are too many groups already, the error is
-// errTooManyGroups.
+// join is idempotent. When there are too many groups already, or no room for
+// another, the error is errTooManyGroups.
 func (g *groups) join(addr netip.Addr) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -52,7 +54,11 @@ func (g *groups) join(addr netip.Addr) error {
 		if len(g.members) >= maxGroups {
 			return errTooManyGroups
 		}
-		if err := g.set(unix.IPV6_JOIN_GROUP, group); err != nil {
+		err := g.set(unix.IPV6_JOIN_GROUP, group)
+		if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.ENOBUFS) {
+			return errTooManyGroups
+		}
+		if err != nil {
 			return fmt.Errorf("join %s on %s: %w", group, g.link.name, err)
 		}
 		members = make(map[netip.Addr]struct{})

@@ -73,8 +73,9 @@ func (p *probe) run(ctx context.Context) error {
 	defer func() { _ = groups.close() }()
 
 	for addr, nonce := range p.nonces {
-		// RFC 4862 §5.4.2: in the group before the solicitation goes out.
-		if err := groups.join(addr); err != nil {
+		// RFC 4862 §5.4.2: in the group before the solicitation goes out. The socket
+		// hears all groups that reach the link.
+		if err := groups.join(addr); err != nil && !errors.Is(err, errTooManyGroups) {
 			return err
 		}
 		if err := p.solicit(socket, addr, nonce); err != nil {

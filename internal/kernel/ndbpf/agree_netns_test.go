@@ -38,7 +38,7 @@ func TestPathsAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	at := ndproxy.Station{HardwareAddr: us, LinkLocal: netip.MustParseAddr("fe80::1")}
+	at := ndproxy.Station{HardwareAddr: us, LinkLocal: netip.MustParseAddr("fe80::1"), Nonces: ndproxy.NewNonces()}
 	leases := &ndproxy.Table{}
 	leases.Add(target)
 	if err := conn.Add(target); err != nil {
@@ -107,7 +107,7 @@ func TestPathsAgree(t *testing.T) {
 		settled[counted]++
 	}
 	t.Logf("settled by the program: %v", settled)
-	for _, r := range []ndproxy.Reason{ndproxy.Solicited, ndproxy.Probed, ndproxy.UnknownTarget} {
+	for _, r := range []ndproxy.Reason{ndproxy.Solicited, ndproxy.Probed, ndproxy.Defended, ndproxy.UnknownTarget} {
 		if settled[r] < 100 {
 			t.Errorf("%d frames settled as %v: the test proves little", settled[r], r)
 		}

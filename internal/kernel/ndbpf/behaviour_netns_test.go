@@ -4,6 +4,7 @@ package ndbpf
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -169,6 +170,25 @@ func TestRateLimits(t *testing.T) {
 	})
 }
 
+// A rate under one in a burst's time is a rate, and not none.
+func TestLowRate(t *testing.T) {
+	onEach(t, ndproxy.Knobs{Rate: 5, SourceRate: 3}, func(t *testing.T, l *lab, fast bool) {
+		l.add(t, leased)
+		if fast {
+			eventually(t, "answers have a source", func() bool { return l.conn.Load().LinkLocal().IsValid() })
+		}
+		l.drain(t)
+		f := multicastTo(target).frame(t)
+		l.send(t, f)
+		l.advertisement(t, target)
+		l.send(t, f)
+		eventually(t, "the second is limited", func() bool { return l.counters()["rate_limited"] == 1 })
+		if fast && l.settled()["solicited"] != 1 {
+			t.Error("the program has not answered")
+		}
+	})
+}
+
 // Another host that answers for a lease is counted and shown, until the lease goes.
 func TestConflict(t *testing.T) {
 	onEach(t, ndproxy.Knobs{}, func(t *testing.T, l *lab, _ bool) {
@@ -185,6 +205,35 @@ func TestConflict(t *testing.T) {
 		l.proxy.Remove("eth0", netip.MustParseAddr(second))
 		if got := l.status().Conflicts; len(got) != 0 {
 			t.Errorf("conflicts %v without the lease", got)
+		}
+	})
+}
+
+// So is another host that asks under a lease, however long it has been ours: it is
+// not answered, and whose question the network has sent back is not it.
+func TestConflictBySource(t *testing.T) {
+	onEach(t, ndproxy.Knobs{}, func(t *testing.T, l *lab, _ bool) {
+		l.add(t, leased, second)
+		us := [6]byte(parseMAC(t, l.self.MAC(t, "eth0")))
+		l.drain(t)
+		looped := multicastTo(netip.MustParseAddr("2001:db8::2"))
+		looped.source, looped.options = target, []ndp.Option{sourceLinkLayer(us)}
+		l.send(t, looped.frame(t))
+		eventually(t, "counted as looped", func() bool { return l.counters()["looped"] == 1 })
+		if got := l.status().Conflicts; len(got) != 0 {
+			t.Errorf("conflicts %v without any", got)
+		}
+		for i, asked := range []string{second, "2001:db8::2"} { // one of ours, and not
+			q := multicastTo(netip.MustParseAddr(asked))
+			q.source = target
+			l.send(t, q.frame(t))
+			eventually(t, "counted as a conflict", func() bool { return l.counters()["conflict"] == uint64(i+1) })
+		}
+		if got := l.status().Conflicts; len(got) != 1 || got[0].Address != target || [6]byte(parseMAC(t, got[0].HardwareAddr)) != asker {
+			t.Errorf("conflicts %+v, want %v by %x", got, target, asker)
+		}
+		if c := l.counters(); c["solicited"] != 0 {
+			t.Errorf("counters %v: the rival was answered", c)
 		}
 	})
 }
@@ -241,6 +290,61 @@ func TestLinuxDADIsDefended(t *testing.T) {
 		eventually(t, "DAD fails", func() bool {
 			return strings.Contains(l.up.Run(t, "ip", "-6", "addr", "show", "dev", "lan0", "dadfailed"), leased)
 		})
+	})
+}
+
+// RFC 4862 §5.4.3, RFC 4861 §7.3: what is attached to the parent takes frames away
+// before sockets hear them, as an ipvlan in mode l3 does with another's duplicate
+// address detection and with probes. A bridge, which takes them all, stands in for
+// it where the kernel has none.
+func TestHeardBeforeWhatIsAttached(t *testing.T) {
+	onEach(t, ndproxy.Knobs{}, func(t *testing.T, l *lab, fast bool) {
+		l.self.Run(t, "ip", "link", "add", "taker0", "type", "bridge")
+		defer l.self.Run(t, "ip", "link", "del", "taker0")
+		l.self.Run(t, "ip", "link", "set", "taker0", "up")
+		l.self.Run(t, "ip", "link", "set", "eth0", "master", "taker0")
+		l.add(t, leased)
+		// Until the link has an address of its own, package ndproxy answers.
+		eventually(t, "answers have a source", func() bool {
+			c := l.conn.Load()
+			return c == nil || c.LinkLocal().IsValid()
+		})
+		us := [6]byte(parseMAC(t, l.self.MAC(t, "eth0")))
+		l.drain(t)
+		for name, c := range map[string]struct {
+			q  question
+			to int
+		}{
+			"DAD":              {dad(nil)(us), everybody},
+			"DAD with a nonce": {dad(func(q *question, _ [6]byte) { q.options = []ndp.Option{ndp.NewNonce()} })(us), everybody},
+			"probe":            {alter(func(q *question, us [6]byte) { q.to, q.destination, q.options = us, target, nil })(us), theAsker},
+		} {
+			l.send(t, c.q.frame(t))
+			got := l.advertisement(t, target)
+			t.Logf("%s: %x", name, got)
+			if solicited := got[58]&0x40 != 0; solicited != (c.to == theAsker) {
+				t.Errorf("%s: S=%v", name, solicited)
+			}
+		}
+		if c := l.counters(); c["defended"] != 2 || c["probed"] != 1 {
+			t.Errorf("counters %v, want 2 defended, 1 probed", c)
+		}
+	})
+}
+
+// RFC 7527 on the fast path: what the program has computed is what Go has sent.
+func TestProgramKnowsOwnNonce(t *testing.T) {
+	onEach(t, ndproxy.Knobs{}, func(t *testing.T, l *lab, fast bool) {
+		if !fast {
+			return
+		}
+		l.add(t, leased)
+		eventually(t, "answers have a source", func() bool { return l.conn.Load().LinkLocal().IsValid() })
+		us := [6]byte(parseMAC(t, l.self.MAC(t, "eth0")))
+		l.drain(t)
+		l.send(t, dad(func(q *question, _ [6]byte) { q.options = []ndp.Option{ndp.NewNonce()} })(us).frame(t))
+		l.advertisement(t, target)
+		eventually(t, "the program defends", func() bool { return l.settled()["defended"] == 1 })
 	})
 }
 
@@ -368,7 +472,7 @@ func TestParentChanges(t *testing.T) {
 }
 
 // Parents of other kinds: a bridge whose port the cable is in, and a macvlan.
-// This kernel has neither VLANs nor bonds.
+// TestVLANAndBond is for those that not every kernel has.
 func TestOtherParents(t *testing.T) {
 	for kind, add := range map[string][]string{
 		"bridge":  {"ip link add wan0 type bridge mcast_snooping 1", "ip link set eth0 master wan0"},
@@ -376,27 +480,32 @@ func TestOtherParents(t *testing.T) {
 	} {
 		for path := range paths {
 			t.Run(kind+"/"+path, func(t *testing.T) {
-				l := &lab{self: testnet.Self(t), up: testnet.New(t, "up"), link: "wan0"}
+				l := &lab{self: testnet.Self(t), up: testnet.New(t, "up")}
 				testnet.Connect(t, l.self, "eth0", l.up, "lan0")
-				l.up.AddAddress(t, "2001:db8::2/64", "lan0")
-				for _, command := range add {
-					l.self.Run(t, strings.Fields(command)...)
-				}
-				t.Cleanup(func() { _ = l.self.Command(t.Context(), "ip", "link", "del", "wan0").Run() })
-				defer l.self.Run(t, "ip", "link", "del", "wan0")
-				l.self.Sysctl(t, "net/ipv6/conf/wan0/accept_dad", "0")
-				l.self.Run(t, "ip", "link", "set", "wan0", "up")
-				l.run(t, path, ndproxy.Knobs{})
-				l.add(t, leased)
-				us := l.self.MAC(t, "wan0")
-				eventually(t, "upstream learns the parent's MAC", func() bool { return l.up.Resolve(t, leased, "lan0") == us })
-				if got := l.up.Resolve(t, unknown, "lan0"); got != "" {
-					t.Errorf("unknown target is at %q", got)
-				}
-				if path != "packet" && l.settled()["solicited"] == 0 {
-					eventually(t, "the program answers", func() bool { l.up.Resolve(t, leased, "lan0"); return l.settled()["solicited"] > 0 })
-				}
+				l.proxiesOnWAN(t, path, add)
 			})
 		}
+	}
+}
+
+// proxiesOnWAN makes wan0 of the cable, and proxies on it.
+func (l *lab) proxiesOnWAN(t *testing.T, path string, add []string) {
+	l.link = "wan0"
+	l.up.AddAddress(t, "2001:db8::2/64", "lan0")
+	for _, command := range add {
+		l.self.Run(t, strings.Fields(command)...)
+	}
+	t.Cleanup(func() { _ = l.self.Command(context.Background(), "ip", "link", "del", "wan0").Run() })
+	l.self.Sysctl(t, "net/ipv6/conf/wan0/accept_dad", "0")
+	l.self.Run(t, "ip", "link", "set", "wan0", "up")
+	l.run(t, path, ndproxy.Knobs{})
+	l.add(t, leased)
+	us := l.self.MAC(t, "wan0")
+	eventually(t, "upstream learns the parent's MAC", func() bool { return l.up.Resolve(t, leased, "lan0") == us })
+	if got := l.up.Resolve(t, unknown, "lan0"); got != "" {
+		t.Errorf("unknown target is at %q", got)
+	}
+	if path != "packet" && l.settled()["solicited"] == 0 {
+		eventually(t, "the program answers", func() bool { l.up.Resolve(t, leased, "lan0"); return l.settled()["solicited"] > 0 })
 	}
 }

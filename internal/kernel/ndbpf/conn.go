@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -19,7 +18,8 @@ import (
 
 // Conn is a packet socket whose link answers for leases itself. It implements
 // ndproxy.FastPath. What it has put into the kernel goes with Close and, on Linux
-// 6.6 and newer, with the process.
+// 6.6 and newer, with the process; before that, [Sweep] removes what a process that
+// was killed has left.
 type Conn struct {
 	*icmp6.Conn
 	attach func(link attachPoint, program *ebpf.Program) (attachment, error)
@@ -57,7 +57,7 @@ func dial(ctx context.Context, link string, attach func(attachPoint, *ebpf.Progr
 	if err := c.replace(0); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %w", ErrUnavailable, err), c.objects.Close())
 	}
-	conn, err := icmp6.Dial(ctx, link)
+	conn, err := icmp6.DialBehind(ctx, link)
 	if err != nil {
 		return nil, errors.Join(err, c.leases.close(), c.objects.Close())
 	}
@@ -76,22 +76,24 @@ func (c *Conn) Attach(at ndproxy.Station, knobs ndproxy.Knobs) error {
 	c.config.Mac = at.HardwareAddr
 	c.config.Ifindex = uint32(c.Index())
 	c.config.Flags = at.SolicitedFlags()
-	c.config.Interval = uint64(time.Second) / uint64(all)
-	c.config.SourceInterval = uint64(time.Second) / uint64(source)
-	c.config.Burst = uint64(ndproxy.ShareBurst)
+	c.config.Interval, c.config.Burst = share(all)
+	c.config.SourceInterval, c.config.SourceBurst = share(source)
 	c.config.Secret = rand.Uint64()
+	c.config.Nonces = at.Nonces.Secret
 	if at.TargetAsSource {
 		c.config.TargetAsSource = 1
 	}
-	// Delayed answers are package ndproxy's.
-	if knobs.Delay <= 0 && (at.TargetAsSource || at.LinkLocal.IsValid()) {
+	if knobs.Delay > 0 {
+		c.config.Delayed = 1
+	}
+	if at.TargetAsSource || at.LinkLocal.IsValid() {
 		if err := c.answerFrom(at.LinkLocal); err != nil {
 			return err
 		}
 	} else if err := c.configure(); err != nil {
 		return err
 	}
-	c.ready.Store(knobs.Delay > 0 || c.config.Ready == 1)
+	c.ready.Store(c.config.Ready == 1)
 
 	attached, err := c.attach(attachPoint{c.Name(), c.Index()}, c.objects.NdproxyAnswer)
 	if err != nil {
@@ -102,6 +104,11 @@ func (c *Conn) Attach(at ndproxy.Station, knobs ndproxy.Knobs) error {
 		return errors.Join(err, c.detach())
 	}
 	return nil
+}
+
+func share(rate int) (interval, burst uint64) {
+	i, b := ndproxy.Share(rate)
+	return uint64(i), uint64(b)
 }
 
 // LinkLocal is as of icmp6.Conn. Once there is one, the link answers from it.
@@ -148,13 +155,20 @@ func (c *Conn) detach() error {
 	if c.attached == nil {
 		return nil
 	}
-	attached := c.attached
-	c.attached = nil
-	err := attached.Close()
-	if err != nil {
+	if err := c.attached.Close(); err != nil {
+		// It is there, and must not answer; Detach and Close can be called again.
+		c.config.Ready = 0
 		err = fmt.Errorf("detach the NDP proxy from link %s: %w", c.Name(), err)
+		if c.closed {
+			return err
+		}
+		return errors.Join(err, c.configure(), c.Unfilter())
 	}
-	return errors.Join(err, c.Unfilter())
+	c.attached = nil
+	if c.closed {
+		return nil
+	}
+	return c.Unfilter()
 }
 
 var errClosed = errors.New("closed")
@@ -164,7 +178,7 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return c.Conn.Close()
+		return errors.Join(c.detach(), c.Conn.Close())
 	}
 	err := c.detach()
 	c.settled = c.read()
@@ -173,10 +187,10 @@ func (c *Conn) Close() error {
 }
 
 // programReasons are those of enum reason in ndproxy.c.
-const programReasons = 5
+const programReasons = 6
 
 var reasons = [programReasons]ndproxy.Reason{
-	1: ndproxy.Solicited, 2: ndproxy.Probed, 3: ndproxy.UnknownTarget, 4: ndproxy.RateLimited,
+	1: ndproxy.Solicited, 2: ndproxy.Probed, 3: ndproxy.Defended, 4: ndproxy.UnknownTarget, 5: ndproxy.RateLimited,
 }
 
 // Count calls f with what the link has settled so far.

@@ -4,6 +4,8 @@
 // socket what it has settled.
 //
 // What needs judgement comes to the packet socket, and so to package ndproxy, as
-// without eBPF: duplicate address detection, other options, extension headers,
-// and everything that is invalid. So there is one place for decisions.
+// without eBPF: several options, extension headers, questions under an address of
+// ours, and everything that is invalid. So there is one place for decisions.
+// Duplicate address detection is answered here, too: an ipvlan in mode l3 takes it
+// away before any socket hears it.
 package ndbpf

@@ -30,7 +30,7 @@ var floods = map[string][]string{
 func TestFloods(t *testing.T) {
 	onEach(t, ndproxy.Knobs{}, func(t *testing.T, l *lab, _ bool) {
 		l.add(t, leased, second)
-		before, goroutines := heap(), runtime.NumGoroutine()
+		before, goroutines, lines := heap(), runtime.NumGoroutine(), l.lines.Load()
 		for name, command := range floods {
 			t.Run(name, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -65,6 +65,9 @@ func TestFloods(t *testing.T) {
 		}
 		if s := l.status(); s.Error != "" || s.PathError != "" || len(s.Conflicts) > 2 {
 			t.Errorf("status %+v", s)
+		}
+		if n := l.lines.Load() - lines; n > 3 {
+			t.Errorf("the floods have written %d lines into the log, want one for each of the leases at most", n)
 		}
 		if after := heap(); after > before+2<<20 {
 			t.Errorf("%d bytes of memory, %d before the floods", after, before)

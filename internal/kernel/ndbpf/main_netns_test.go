@@ -5,6 +5,7 @@ package ndbpf
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -63,6 +64,8 @@ type lab struct {
 	proxy    *ndproxy.Supervisor
 	wire     *os.File             // of up's end
 	conn     atomic.Pointer[Conn] // the last one dialed; nil by the packet path
+	lines    atomic.Int64         // that were logged
+	unseen   bool                 // by tcpdump, which the VM has not
 }
 
 func newLab(t testing.TB, path string, knobs ndproxy.Knobs) *lab {
@@ -76,13 +79,15 @@ func newLab(t testing.TB, path string, knobs ndproxy.Knobs) *lab {
 // run proxies by a path until the end of the test.
 func (l *lab) run(t testing.TB, path string, knobs ndproxy.Knobs) {
 	l.wire = l.open(t, "lan0")
-	l.up.Capture(t, "lan0", "icmp6 and (ip6[40] == 135 or ip6[40] == 136) or ip6 proto 44", "neighbor advertisement")
+	if !l.unseen {
+		l.up.Capture(t, "lan0", "icmp6 and (ip6[40] == 135 or ip6[40] == 136) or ip6 proto 44", "neighbor advertisement")
+	}
 	l.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
 		conn, slow, err := paths[path](ctx, link)
 		fast, _ := conn.(*Conn)
 		l.conn.Store(fast)
 		return conn, slow, err
-	}, knobs, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	}, knobs, slog.New(slog.NewTextHandler(countedLog{t.Output(), &l.lines}, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- l.proxy.Run(ctx) }()
@@ -208,4 +213,15 @@ func (l *lab) counters() map[string]uint64 { return l.status().Counters }
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	testnet.Eventually(t, 5*time.Second, what, ok)
+}
+
+// countedLog counts the lines of a log.
+type countedLog struct {
+	io.Writer
+	lines *atomic.Int64
+}
+
+func (c countedLog) Write(b []byte) (int, error) {
+	c.lines.Add(1)
+	return c.Writer.Write(b)
 }

@@ -1,8 +1,8 @@
 //go:build ignore
 
 // The fast path of the NDP proxy. It answers the solicitations that need no
-// judgement: whole, valid, with no more than one option, from a unicast address,
-// for a live lease. Everything else it leaves to package ndproxy, whose decisions
+// judgement: whole, valid, with no more than one option, from a unicast address or,
+// for duplicate address detection, none, for a live lease. Everything else it leaves to package ndproxy, whose decisions
 // it repeats and must not differ from; the conformance table runs against both.
 //
 // Two programs share judge(): one at ingress of the link answers and counts, one
@@ -21,7 +21,10 @@
 #define FRAGMENT 44
 #define SOLICITATION 135 // RFC 4861 §4.3
 #define ADVERTISEMENT 136 // RFC 4861 §4.4
-#define TARGET_LINK_LAYER 2 // RFC 4861 §4.6.1
+#define SOURCE_LINK_LAYER 1 // RFC 4861 §4.6.1
+#define TARGET_LINK_LAYER 2
+#define NONCE 14 // RFC 3971 §5.3.2
+#define SOLICITED_FLAG 0x40 // RFC 4861 §4.4
 
 // A solicitation or advertisement with one option or none, behind two bytes that
 // put the addresses where they can be read as words.
@@ -51,6 +54,7 @@ enum reason {
 	PASSED, // to package ndproxy
 	SOLICITED,
 	PROBED,
+	DEFENDED,
 	UNKNOWN_TARGET,
 	RATE_LIMITED,
 	REASONS,
@@ -59,16 +63,19 @@ enum reason {
 struct config {
 	__u8 mac[6];
 	__u8 ready; // 0: whatever is leased is left to package ndproxy
-	__u8 flags; // of every answer, in the fifth byte of the message
+	__u8 flags; // of a solicited answer, in the fifth byte of the message
 	__u8 source[16];
 	__u8 target_as_source;
 	__u8 prefixes; // whether there are any
-	__u16 pad;
+	__u8 delayed; // answers to multicast are left to package ndproxy
+	__u8 pad;
 	__u32 ifindex;
 	__u64 interval; // nanoseconds that an answer uses up of its link's share
 	__u64 source_interval; // and of its solicitor's
-	__u64 burst; // nanoseconds of either share that can be saved up
+	__u64 burst; // nanoseconds of the link's share that can be saved up
+	__u64 source_burst;
 	__u64 secret; // strangers choose their MAC addresses
+	__u64 nonces; // the secret of ndproxy.Nonces; 0: none
 };
 
 struct prefix {
@@ -158,8 +165,9 @@ static __always_inline __u16 sum(const struct frame *f, int full)
 	return s;
 }
 
-static __always_inline int in_table(__u64 high, __u64 low)
+static __always_inline int in_table(const __u32 *address)
 {
+	__u64 high = *(const __u64 *)address, low = *(const __u64 *)(address + 2);
 	__u32 at = 0;
 	void *table = bpf_map_lookup_elem(&leases, &at);
 	if (!table)
@@ -192,13 +200,28 @@ static __always_inline int in_table(__u64 high, __u64 low)
 
 static __always_inline int leased(const struct config *c, const struct frame *f)
 {
-	if (in_table(*(const __u64 *)f->target, *(const __u64 *)(f->target + 2)))
+	if (in_table(f->target))
 		return 1;
 	if (!c->prefixes)
 		return 0;
 	struct prefix p = {.bits = 128};
 	__builtin_memcpy(p.address, f->target, 16);
 	return bpf_map_lookup_elem(&prefixes, &p) != 0;
+}
+
+static __always_inline int to_solicited_node(const struct frame *f) // RFC 4291 §2.7.1
+{
+	return f->destination[0] == bpf_htonl(0xff020000) && !f->destination[1] && f->destination[2] == bpf_htonl(1) &&
+	       *(__u8 *)(f->destination + 3) == 0xff;
+}
+
+// own_nonce is ndproxy.Nonces' own.
+static __always_inline int own_nonce(const struct config *c, const struct frame *f)
+{
+	__u64 h = (*(const __u64 *)(f->target + 2) ^ c->nonces) * 0xff51afd7ed558ccdULL;
+	h = (h ^ h >> 33 ^ *(const __u64 *)f->target) * 0xc4ceb9fe1a85ec53ULL;
+	h ^= h >> 33;
+	return c->nonces && is_mac(f->lladdr, (const __u8 *)&h);
 }
 
 // judge says what a frame deserves, rate limits aside. It has no effect but to
@@ -224,21 +247,31 @@ static __always_inline enum reason judge(struct __sk_buff *skb, const struct con
 		return PASSED;
 	if (*(__u8 *)f->target == 0xff || *(__u8 *)f->source == 0xff || f->from[0] & 1)
 		return PASSED;
-	// ::, which is duplicate address detection, ::1, and others that nobody has.
-	if (!f->source[0] && !f->source[1] && !f->source[2])
-		return PASSED;
-	// Addresses that the table cannot hold, and nobody has.
-	if (!f->target[0] && !f->target[1])
+	// Addresses that the table cannot hold, and nobody has, but for ::.
+	int dad = !f->source[0] && !f->source[1];
+	if ((!f->target[0] && !f->target[1]) || (dad && (f->source[2] || f->source[3])))
 		return PASSED;
 	if (is_mac(f->from, c->mac) || (!(f->to[0] & 1) && !is_mac(f->to, c->mac)))
 		return PASSED;
 	if (sum(f, full) != 0xffff)
 		return PASSED;
+	if (dad) { // RFC 4862 §5.4.3; whose probe it is, RFC 7527 says
+		if (!to_solicited_node(f))
+			return PASSED;
+		if (full && (f->option == SOURCE_LINK_LAYER || (f->option == NONCE && own_nonce(c, f))))
+			return PASSED;
+	} else if (in_table(f->source)) { // who has an address of ours
+		return PASSED;
+	}
 	if (!leased(c, f))
 		return UNKNOWN_TARGET;
 	if (!c->ready)
 		return PASSED;
-	return f->to[0] & 1 ? SOLICITED : PROBED;
+	if (dad)
+		return DEFENDED;
+	if (f->to[0] & 1)
+		return c->delayed ? PASSED : SOLICITED;
+	return PROBED;
 }
 
 // take uses up a share (the generic cell rate algorithm) unless it is used up.
@@ -261,7 +294,7 @@ static __always_inline int within_limits(const struct config *c, const struct fr
 	__u64 mac = 0;
 	__builtin_memcpy(&mac, f->from, 6);
 	__u32 share = 1 + (((mac ^ c->secret) * (c->secret | 1)) >> 32) % SHARES;
-	return take(share, c->source_interval, c->burst, now) && take(0, c->interval, c->burst, now);
+	return take(share, c->source_interval, c->source_burst, now) && take(0, c->interval, c->burst, now);
 }
 
 static __always_inline void count(__u32 reason)
@@ -272,7 +305,7 @@ static __always_inline void count(__u32 reason)
 }
 
 // turn makes the answer out of the question (RFC 4861 §7.2.4, §7.2.8).
-static __always_inline void turn(const struct config *c, struct frame *f)
+static __always_inline void turn(const struct config *c, struct frame *f, int to_all)
 {
 	__builtin_memcpy(f->to, f->from, 6);
 	__builtin_memcpy(f->from, c->mac, 6);
@@ -281,13 +314,22 @@ static __always_inline void turn(const struct config *c, struct frame *f)
 	f->label = 0;
 	f->length = bpf_htons(FULL - 54);
 	__builtin_memcpy(f->destination, f->source, 16);
+	f->flags = c->flags;
+	if (to_all) { // ff02::1, and so unsolicited
+		f->to[0] = f->to[1] = 0x33; // RFC 2464 §7
+		f->to[2] = f->to[3] = f->to[4] = 0;
+		f->to[5] = 1;
+		f->destination[0] = bpf_htonl(0xff020000);
+		f->destination[1] = f->destination[2] = 0;
+		f->destination[3] = bpf_htonl(1);
+		f->flags &= ~SOLICITED_FLAG;
+	}
 	if (c->target_as_source)
 		__builtin_memcpy(f->source, f->target, 16);
 	else
 		__builtin_memcpy(f->source, c->source, 16);
 	f->type = ADVERTISEMENT;
 	f->checksum = 0;
-	f->flags = c->flags;
 	__builtin_memset(f->reserved, 0, 3);
 	f->option = TARGET_LINK_LAYER;
 	f->units = 1;
@@ -317,7 +359,7 @@ int ndproxy_answer(struct __sk_buff *skb)
 	// Upwards, and nothing is lost, if there is no memory for the answer.
 	if (skb->len != FULL && bpf_skb_change_tail(skb, FULL, 0) < 0)
 		return TC_ACT_UNSPEC;
-	turn(c, &f);
+	turn(c, &f, reason == DEFENDED);
 	if (bpf_skb_store_bytes(skb, 0, f.to, FULL, 0) < 0)
 		return TC_ACT_SHOT;
 	count(reason);

@@ -21,12 +21,15 @@ type programConfig struct {
 	Source         [16]uint8
 	TargetAsSource uint8
 	Prefixes       uint8
-	Pad            uint16
+	Delayed        uint8
+	Pad            uint8
 	Ifindex        uint32
 	Interval       uint64
 	SourceInterval uint64
 	Burst          uint64
+	SourceBurst    uint64
 	Secret         uint64
+	Nonces         uint64
 }
 
 type programPrefix struct {

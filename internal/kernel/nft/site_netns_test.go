@@ -68,6 +68,7 @@ func siteNetworks() []siteNetwork {
 	return []siteNetwork{
 		{
 			firewall.Network{ID: "aaaaaaaaaaaa", Bridge: "web", ICC: true, Isolate: true, Inbound: spec.InboundPublished,
+				Resolvers: []netip.Addr{addr("2001:db8:1::1"), addr("172.18.1.1")},
 				Published: []firewall.Published{
 					{Protocol: "tcp", Container: addr("2001:db8:1::2"), Port: 80},
 					{Protocol: "udp", Container: addr("2001:db8:1::2"), Port: 53},
@@ -87,6 +88,7 @@ func siteNetworks() []siteNetwork {
 		},
 		{
 			firewall.Network{ID: "cccccccccccc", Bridge: "internal", Internal: true, ICC: true, Inbound: spec.InboundPublished,
+				Resolvers: []netip.Addr{addr("2001:db8:3::1")},
 				Published: []firewall.Published{{Protocol: "tcp", Container: addr("2001:db8:3::2"), Port: 80}}},
 			3, "2001:db8:3::", []container{{"internal2", 2}, {"internal3", 3}},
 		},
@@ -153,6 +155,10 @@ func newSite(t testing.TB) *site {
 	listen(t, s.host, "tcp", ":7070")
 	for _, n := range siteNetworks() {
 		s.add(t, n)
+	}
+	for _, nameServer := range []string{"2001:db8:1::1", "172.18.1.1", "2001:db8:3::1", host6} { // the last is the host's own
+		listen(t, s.host, "udp", net.JoinHostPort(nameServer, "53"))
+		listen(t, s.host, "tcp", net.JoinHostPort(nameServer, "53"))
 	}
 	return s
 }

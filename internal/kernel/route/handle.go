@@ -1,6 +1,7 @@
 // Package route answers what the engine asks about the kernel's routes and
 // addresses: where the default route leads, which prefixes are on a link and
-// which are in use anywhere. It changes nothing.
+// which are in use anywhere. It makes no routes but those that lead nowhere, for
+// what is lent to this host.
 package route
 
 import (

@@ -16,12 +16,13 @@ import (
 // the destinations of all routes of all tables, also of those that reject, and
 // the addresses of all links, also of those that are down, each alone (/128 or
 // /32) and with its prefix. Every one is there once, also one inside another.
-// Default routes are left out, and link-local, multicast and loopback prefixes.
+// Default routes are left out, link-local, multicast and loopback prefixes, and the
+// routes of [Handle.EnsureUnreachable]: what nobody uses yet has those.
 func (h *Handle) Taken(ctx context.Context) ([]netip.Prefix, error) {
 	var taken []netip.Prefix
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, err := h.routes(ctx, family, true, func(r netlink.Route) bool {
-			return !isCompanion(r) && isNetwork(destination(r))
+			return !isCompanion(r) && !isUnreachable(r) && isNetwork(destination(r))
 		})
 		if err != nil {
 			return nil, err

@@ -38,7 +38,7 @@ type Link struct {
 // link by any other route.
 type Route struct {
 	Destination netip.Prefix
-	Gateway     netip.Addr
+	Gateway     netip.Addr // zero: all of the destination is on the link
 	Metric      int
 }
 
@@ -144,12 +144,8 @@ func furnish(ctx context.Context, h *netlink.Handle, want Link) (net.HardwareAdd
 		return nil, err
 	}
 	for _, p := range want.OnLink {
-		r := netlink.Route{LinkIndex: l.Attrs().Index, Dst: netipx.PrefixIPNet(p.Masked())}
-		if p.Addr().Is4() {
-			r.Scope = netlink.SCOPE_LINK
-		}
-		if err := h.RouteReplace(&r); err != nil {
-			return nil, fmt.Errorf("add route to %s: %w", p, err)
+		if err := addRoute(h, l, Route{Destination: p}); err != nil {
+			return nil, err
 		}
 	}
 	for _, r := range want.Routes {
@@ -230,12 +226,19 @@ func addRoute(h *netlink.Handle, l netlink.Link, r Route) error {
 	route := netlink.Route{
 		LinkIndex: l.Attrs().Index,
 		Dst:       netipx.PrefixIPNet(r.Destination.Masked()),
-		Gw:        r.Gateway.AsSlice(),
 		Priority:  r.Metric,
 	}
-	route.SetFlag(netlink.FLAG_ONLINK) // there may be no route to a link-local next hop yet
+	what := r.Destination.String()
+	switch {
+	case r.Gateway.IsValid():
+		route.Gw = r.Gateway.AsSlice()
+		route.SetFlag(netlink.FLAG_ONLINK) // there may be no route to a link-local next hop yet
+		what += " by " + r.Gateway.String()
+	case r.Destination.Addr().Is4():
+		route.Scope = netlink.SCOPE_LINK
+	}
 	if err := h.RouteReplace(&route); err != nil {
-		return fmt.Errorf("add route to %s by %s: %w", r.Destination, r.Gateway, err)
+		return fmt.Errorf("add route to %s: %w", what, err)
 	}
 	return nil
 }

@@ -103,6 +103,28 @@ func TestFurnish(t *testing.T) {
 	container.Run(t, "ping", "-c", "1", "-W", "2", "10.0.0.1")
 }
 
+// Default routes without a next hop, as of ipvlan's l3, stand beside those of other
+// networks, and go with their link alone.
+func TestFurnishDefaultRoutesWithoutNextHop(t *testing.T) {
+	container := testnet.New(t, "container")
+	want := attached(t)
+	everywhere := []netip.Prefix{netip.MustParsePrefix("::/0"), netip.MustParsePrefix("0.0.0.0/0")}
+	for _, p := range everywhere {
+		want.Routes = append(want.Routes, sandbox.Route{Destination: p, Metric: 108})
+	}
+	for range 2 { // repeated, it is no change
+		if _, err := sandbox.Furnish(t.Context(), container.Path(), want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for family, gateway := range map[string]string{"-6": "fe80::1:1", "-4": "10.0.0.1"} {
+		routes := container.Run(t, "ip", family, "route", "show", "default")
+		if !strings.Contains(routes, "via "+gateway+" dev eth7 metric 107") || !strings.Contains(routes, "default dev eth7 ") || !strings.Contains(routes, "metric 108") || strings.Count(routes, "default") != 2 {
+			t.Errorf("default routes, want one by %s and one without a next hop:\n%s", gateway, routes)
+		}
+	}
+}
+
 // normal leaves out what comes by itself.
 func normal(state string) string {
 	var lines []string

@@ -19,9 +19,11 @@ func decode(m netlink.Message) (e Event, ok bool, err error) {
 		e, ok, err = decodeAddress(m.Data)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		e, ok, err = decodeRoute(m.Data)
+	case unix.RTM_DELNSID: // its ID here (net/core/net_namespace.c, rtnl_net_notifyid)
+		e, ok = Event{Kind: Namespace}, true
 	}
 	switch m.Header.Type {
-	case unix.RTM_DELLINK, unix.RTM_DELADDR, unix.RTM_DELROUTE:
+	case unix.RTM_DELLINK, unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_DELNSID:
 		e.Deleted = true
 	}
 	return e, ok, err

@@ -56,6 +56,8 @@ func TestDecode(t *testing.T) {
 		"local route":           {unix.RTM_NEWROUTE, local6, Event{}},
 		"cloned route":          {unix.RTM_NEWROUTE, cloned6, Event{}},
 		"multicast route":       {unix.RTM_NEWROUTE, multicast6, Event{}},
+		"namespace gone":        {unix.RTM_DELNSID, "00000000 0800 0100 00000000", Event{Kind: Namespace, Deleted: true}},
+		"namespace known":       {unix.RTM_NEWNSID, "00000000 0800 0100 00000000", Event{}},
 		"something else":        {unix.RTM_NEWNEIGH, linkEth0, Event{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -79,7 +81,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
 		e, ok, err := decode(netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(kind)}, Data: data})
-		if ok && err == nil && e.Kind != Link && !e.Prefix.IsValid() {
+		if ok && err == nil && e.Kind != Link && e.Kind != Namespace && !e.Prefix.IsValid() {
 			t.Errorf("%+v has no valid prefix", e)
 		}
 	})

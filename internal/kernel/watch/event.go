@@ -16,6 +16,9 @@ const (
 	Link         // a link was made, changed, renamed or deleted
 	Address      // an address was added, changed or deleted
 	Route        // a route was added, replaced or deleted
+	// Namespace says that a network namespace is gone of which this one knew, since
+	// a link went from here to there. Its links are about to go.
+	Namespace
 )
 
 func (k Kind) String() string {
@@ -28,6 +31,8 @@ func (k Kind) String() string {
 		return "address"
 	case Route:
 		return "route"
+	case Namespace:
+		return "namespace"
 	}
 	return "kind " + strconv.Itoa(int(k))
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,32 +11,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File calls changed whenever a file has been written and closed, or replaced by
-// another of its name, until ctx ends; then it returns nil. The file's folder must
-// exist, the file need not.
-func File(ctx context.Context, path string, changed func()) error {
+// File tells of changes of one file: that it has been written and closed, or
+// replaced by another of its name.
+type File struct {
+	path   string
+	events *os.File
+}
+
+// OpenFile begins to watch a file: what happens to it from now on Run tells, so who
+// reads it after that misses nothing. The file's folder must exist, the file need not.
+func OpenFile(path string) (*File, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return fmt.Errorf("watch %s: %w", path, err)
+		return nil, fmt.Errorf("watch %s: %w", path, err)
 	}
-	events := os.NewFile(uintptr(fd), "inotify")
-	defer func() { _ = events.Close() }()
 	// The folder: editors write another file, and rename it.
 	if _, err := unix.InotifyAddWatch(fd, filepath.Dir(path), unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO); err != nil {
-		return fmt.Errorf("watch folder of %s: %w", path, err)
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("watch folder of %s: %w", path, err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = events.Close() })
+	return &File{path, os.NewFile(uintptr(fd), "inotify")}, nil
+}
+
+// Close ends the watch, and a Run.
+func (f *File) Close() error { return f.events.Close() }
+
+// Run calls changed for every change until ctx ends; then it returns nil. It closes
+// the watch.
+func (f *File) Run(ctx context.Context, changed func()) error {
+	defer func() { _ = f.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = f.Close() })
 	defer stop()
 	buffer := make([]byte, 1<<16)
 	for {
-		n, err := events.Read(buffer)
+		n, err := f.events.Read(buffer)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil && !errors.Is(err, os.ErrClosed) {
-			return fmt.Errorf("watch %s: %w", path, err)
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", f.path, err)
 		}
-		if names(buffer[:n], filepath.Base(path)) {
+		if names(buffer[:n], filepath.Base(f.path)) {
 			changed()
 		}
 	}

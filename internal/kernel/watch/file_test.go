@@ -18,20 +18,24 @@ func TestFile(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	events, ended := make(chan struct{}, 100), make(chan error)
-	go func() { ended <- File(ctx, path, func() { events <- struct{}{} }) }()
+	file, err := OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(path, "before anybody listens")
+	go func() { ended <- file.Run(ctx, func() { events <- struct{}{} }) }()
 	await := func(what string, do func()) {
 		t.Helper()
-		for deadline := time.Now().Add(5 * time.Second); ; {
-			do()
-			select {
-			case <-events:
-				return
-			case <-time.After(50 * time.Millisecond): // it may not have begun to watch
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("not told that the file was %s", what)
-			}
+		do()
+		select {
+		case <-events:
+		case <-time.After(5 * time.Second):
+			t.Fatalf("not told that the file was %s", what)
 		}
+	}
+	await("written before", func() {})
+	for len(events) > 0 {
+		<-events
 	}
 	await("written", func() { write(path, "a") })
 	for len(events) > 0 {
@@ -43,7 +47,7 @@ func TestFile(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if err := File(t.Context(), "/nothere/list", nil); err == nil {
+	if _, err := OpenFile("/nothere/list"); err == nil {
 		t.Error("no error for a folder that is not there")
 	}
 }

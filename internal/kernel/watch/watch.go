@@ -1,5 +1,5 @@
 // Package watch tells of changes to the links, addresses and routes of a
-// network namespace as they happen.
+// network namespace as they happen, and of the end of others.
 package watch
 
 import (
@@ -21,7 +21,8 @@ const bufferSize = 4 << 20
 // order in which they happened.
 const groups = 1<<(unix.RTNLGRP_LINK-1) |
 	1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_IFADDR-1) |
-	1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1)
+	1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1) |
+	1<<(unix.RTNLGRP_NSID-1)
 
 // Watcher is a subscription to the changes of one network namespace.
 //

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +137,34 @@ func TestLinkThatLeavesTheNamespaceIsDeleted(t *testing.T) {
 	self.Run(t, "ip", "link", "set", "va", "netns", other.Name())
 	await(t, events, "the move", linkEvent("va", false, true))
 	self.Run(t, "ip", "link", "del", "vb")
+}
+
+// A macvlan link in another namespace goes with that, and its parent's namespace
+// hears of no link. It does hear that the namespace is gone.
+func TestNamespaceThatEnds(t *testing.T) {
+	self := testnet.Self(t)
+	self.Run(t, "ip", "link", "add", "va", "type", "veth", "peer", "name", "vb")
+	defer self.Run(t, "ip", "link", "del", "va")
+	events := start(t, self)
+	other := self.Command(t.Context(), "unshare", "--net", "sh", "-c", "echo there; exec sleep 1000")
+	said, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := said.Read(make([]byte, 8)); err != nil {
+		t.Fatal(err)
+	}
+	self.Run(t, "ip", "link", "add", "mv", "link", "va", "type", "macvlan")
+	self.Run(t, "ip", "link", "set", "mv", "netns", strconv.Itoa(other.Process.Pid))
+	await(t, events, "the move", linkEvent("mv", false, true))
+	if err := other.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = other.Wait() // killed
+	await(t, events, "the namespace's end", func(e Event) bool { return e.Kind == Namespace && e.Deleted })
 }
 
 func TestAddressesAndRoutesOfBothFamilies(t *testing.T) {

@@ -95,6 +95,7 @@ func TestBench(t *testing.T) {
 	for _, s := range subjects[:2] {
 		t.Run(s.name+"/in turn", func(t *testing.T) { rep.growth[s.name] = growth(t, s) })
 	}
+	t.Run("churn", func(t *testing.T) { rep.churnCPU, rep.churn50, rep.churn99 = churn(t) })
 	for _, s := range subjects {
 		for _, n := range s.sizes {
 			t.Run(fmt.Sprintf("%s/%d", s.name, n), func(t *testing.T) {

@@ -24,6 +24,8 @@ type report struct {
 	cells    []cell
 	capacity float64            // frames per second that the generator sends when nobody answers
 	growth   map[string]float64 // of the subjects that are to be flat
+
+	churnCPU, churn50, churn99 time.Duration // of a change among a million addresses
 }
 
 // generator measures the generator alone: it is the bottleneck near that rate.
@@ -141,6 +143,16 @@ func (r *report) bars(text *bytes.Buffer) {
 	if c := r.find(fast, 1_000_000, false); c != nil {
 		row("a million addresses read and added in under 3 s", c.Added.Seconds(), "%.2f s", c.Added < 3*time.Second)
 		row("the same, of processor time", c.AddedCPU.Seconds(), "%.2f s", c.AddedCPU < 3*time.Second)
+	}
+	for _, x := range []struct {
+		what  string
+		value time.Duration
+	}{
+		{"one of a million added or removed in under 20 µs, the median", r.churn50},
+		{"the same, the 99th percentile", r.churn99},
+		{"the same, the mean of processor time", r.churnCPU},
+	} {
+		row(x.what, float64(x.value.Nanoseconds())/1000, "%.1f µs", x.value < 20*time.Microsecond)
 	}
 }
 

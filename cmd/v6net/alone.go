@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/v6net/v6net/internal/kernel/watch"
+	"github.com/v6net/v6net/ndproxy"
+)
+
+// aloneProxy is the NDP proxy without a daemon.
+type aloneProxy struct {
+	command *ndproxyCommand
+	log     *slog.Logger
+	proxy   *ndproxy.Supervisor
+	files   []*watch.File // those that are read
+	routes  routers
+	stdin   []byte
+	now     wanted // what is answered for
+}
+
+// routers are the next hops of a link's default routes (internal/kernel/route).
+type routers interface {
+	Routers(ctx context.Context, link string) ([]netip.Addr, error)
+	Close()
+}
+
+func (a *aloneProxy) close() error {
+	var errs []error
+	for _, f := range a.files {
+		if err := f.Close(); !errors.Is(err, os.ErrClosed) { // by its Run
+			errs = append(errs, err)
+		}
+	}
+	if a.routes != nil {
+		a.routes.Close()
+	}
+	return errors.Join(errs...)
+}
+
+func (a *aloneProxy) run(ctx context.Context, again, count <-chan os.Signal) error {
+	events, err := watch.Subscribe(a.log)
+	if err != nil {
+		return err
+	}
+	changed, routed := make(chan struct{}, 1), make(chan struct{}, 1)
+	tasks, ctx := errgroup.WithContext(ctx)
+	tasks.Go(func() error { return a.proxy.Run(ctx) })
+	tasks.Go(func() error { return events.Run(ctx, func(ev watch.Event) { a.observe(ev, routed) }) })
+	for _, file := range a.files {
+		tasks.Go(func() error { return file.Run(ctx, func() { wake(changed) }) })
+	}
+	tasks.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+				a.reload(ctx)
+			case <-again:
+				a.reload(ctx)
+			case <-routed:
+				a.leaveRouters(ctx)
+			case <-count:
+				if err := a.print(os.Stdout); err != nil {
+					a.log.Warn("counters not printed", "error", err)
+				}
+			}
+		}
+	})
+	return tasks.Wait()
+}
+
+// wake does not block: one that is pending will be acted on after now.
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// observe passes on what the kernel says of links and default routes.
+func (a *aloneProxy) observe(ev watch.Event, routed chan<- struct{}) {
+	switch {
+	case ev.Kind == watch.Resync:
+		for _, link := range a.proxy.Links() {
+			a.proxy.LinkChanged(link)
+		}
+		wake(routed)
+	case ev.Kind == watch.Link, ev.Kind == watch.Address && ev.Prefix.Addr().IsLinkLocalUnicast():
+		a.proxy.LinkChanged(ev.Link)
+	case ev.Kind == watch.Route && ev.Prefix.Bits() == 0 && !ev.Deleted:
+		wake(routed)
+	}
+}
+
+// reload keeps what is there when the files are wrong.
+func (a *aloneProxy) reload(ctx context.Context) {
+	if err := a.load(ctx); err != nil {
+		a.log.Error("not read again; what was answered for still is", "error", err)
+	}
+}
+
+// load reads what is wanted, and makes it so.
+func (a *aloneProxy) load(ctx context.Context) error {
+	began := time.Now()
+	next, err := a.command.read(a.stdin)
+	if err != nil {
+		return err
+	}
+	for target := range next.prefixes {
+		if err := a.checkRouters(ctx, target); err != nil {
+			return err
+		}
+	}
+	// First what is new: a link that has nothing left to answer for is closed.
+	for target := range next.prefixes {
+		a.proxy.AddPrefix(target.link, target.prefix)
+	}
+	count := 0
+	gone := make(map[string][]netip.Addr)
+	for link, addrs := range next.addresses {
+		var come []netip.Addr
+		come, gone[link] = differences(a.now.addresses[link], addrs)
+		a.proxy.AddAll(link, come)
+		count += len(addrs)
+	}
+	for link, addrs := range a.now.addresses {
+		if _, still := next.addresses[link]; !still {
+			gone[link] = addrs
+		}
+	}
+	for link, addrs := range gone {
+		for _, addr := range addrs {
+			a.proxy.Remove(link, addr)
+		}
+	}
+	for target := range a.now.prefixes {
+		if !next.prefixes[target] {
+			a.proxy.RemovePrefix(target.link, target.prefix)
+		}
+	}
+	a.now = next
+	a.log.Info("answering for", "addresses", count, "prefixes", len(next.prefixes), "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// checkRouters refuses a prefix that a router of the link has its address in: the
+// link's hosts would be told that it is here.
+func (a *aloneProxy) checkRouters(ctx context.Context, target linkPrefix) error {
+	found, err := a.routes.Routers(ctx, target.link)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it is checked when a route comes
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range found {
+		if target.prefix.Contains(r) {
+			return fmt.Errorf("prefix %s: it holds %s, the router on %s, which is not to be answered for; "+
+				"allowed is a prefix without it, or a list of addresses (--addresses)", target.prefix, r, target.link)
+		}
+	}
+	return nil
+}
+
+// leaveRouters ends the answering for prefixes that a router has come into.
+func (a *aloneProxy) leaveRouters(ctx context.Context) {
+	for target := range a.now.prefixes {
+		if err := a.checkRouters(ctx, target); err != nil {
+			a.proxy.RemovePrefix(target.link, target.prefix)
+			delete(a.now.prefixes, target)
+			a.log.Error("a prefix is answered for no more", "link", target.link, "error", err)
+		}
+	}
+}
+
+// print writes counters, and no addresses: there may be a million.
+func (a *aloneProxy) print(w io.Writer) error {
+	out := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	p := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) } //nolint:errcheck // Flush reports it
+	for _, s := range a.proxy.Summary() {
+		printProxy(p, s)
+	}
+	return out.Flush()
+}

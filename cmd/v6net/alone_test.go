@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/v6net/v6net/ndproxy"
+)
+
+// fakeRouters has links with routers.
+type fakeRouters map[string]string
+
+func (f fakeRouters) Routers(_ context.Context, link string) ([]netip.Addr, error) {
+	if r, ok := f[link]; ok {
+		return []netip.Addr{netip.MustParseAddr(r)}, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (fakeRouters) Close() {}
+
+func newUnlinked(c *ndproxyCommand) *aloneProxy {
+	log := slog.New(slog.DiscardHandler)
+	return &aloneProxy{
+		command: c, log: log, routes: fakeRouters{"eth0": "2001:db8::1"},
+		proxy: ndproxy.NewSupervisor(func(context.Context, string) (ndproxy.Conn, error, error) {
+			return nil, nil, errors.New("no link")
+		}, ndproxy.Knobs{}, log),
+	}
+}
+
+// No prefix is answered for that a router of the link is in.
+func TestRoutersAreLeftAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		command ndproxyCommand
+		want    string
+	}{
+		"in it":         {ndproxyCommand{Interface: "eth0", Prefix: []string{"2001:db8:1::/64", "2001:db8::/64"}}, "prefix 2001:db8::/64: it holds 2001:db8::1, the router on eth0"},
+		"beside it":     {ndproxyCommand{Interface: "eth0", Prefix: []string{"2001:db8::100/120"}}, ""},
+		"elsewhere":     {ndproxyCommand{Interface: "eth1", Prefix: []string{"2001:db8::/64"}}, ""},
+		"within a list": {ndproxyCommand{Interface: "eth0", Prefix: []string{"2001:db8::/64"}, Addresses: "-"}, ""},
+	} {
+		a := newUnlinked(&c.command)
+		err := a.load(t.Context())
+		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "--addresses")) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		if links := a.proxy.Links(); err != nil && len(links) != 0 {
+			t.Errorf("%s: answers on %v all the same", name, links)
+		}
+	}
+}
+
+// A list that is read again changes what is different in it.
+func TestLoadAgain(t *testing.T) {
+	list := filepath.Join(t.TempDir(), "addresses")
+	a := newUnlinked(&ndproxyCommand{Interface: "eth0", Addresses: list})
+	for text, want := range map[string][]string{
+		"2001:db8::3\n2001:db8::2\n2001:db8::3": {"2001:db8::2", "2001:db8::3"},
+		"2001:db8::1\n2001:db8::2\n":            {"2001:db8::1", "2001:db8::2"},
+		"":                                      nil,
+	} {
+		if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range a.proxy.Status() {
+			for _, a := range s.Addresses {
+				got = append(got, a.String())
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: answering for %v, want %v", text, got, want)
+		}
+	}
+}
+
+func TestDifferences(t *testing.T) {
+	set := rapid.Custom(func(t *rapid.T) (addrs []netip.Addr) {
+		for i := range 20 {
+			if rapid.Bool().Draw(t, "in") {
+				addrs = append(addrs, netip.AddrFrom16([16]byte{0x20, 15: byte(i)}))
+			}
+		}
+		return addrs
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		before, after := set.Draw(t, "before"), set.Draw(t, "after")
+		come, gone := differences(before, after)
+		without := func(a, b []netip.Addr) []netip.Addr {
+			return slices.DeleteFunc(slices.Clone(a), func(x netip.Addr) bool { return slices.Contains(b, x) })
+		}
+		if !slices.Equal(come, without(after, before)) || !slices.Equal(gone, without(before, after)) {
+			t.Fatalf("from %v to %v: %v come, %v gone", before, after, come, gone)
+		}
+	})
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/v6net/v6net/internal/kernel/dhcp6"
+	"github.com/v6net/v6net/internal/prefix/cloud"
+	"github.com/v6net/v6net/internal/prefix/pd"
+	"github.com/v6net/v6net/internal/prefix/sources"
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/store"
+)
+
+// pdFlags are those of DHCPv6 prefix delegation. The length does not depend on what
+// one network needs, since the next ones are to have room in it.
+type pdFlags struct {
+	Length   int `help:"The length of prefix that DHCPv6 servers are asked for: 48 to 64." default:"56" env:"LENGTH"`
+	Prefixes int `help:"How many prefixes they are asked for on each link, where each is too small for several networks: 1 to 16." default:"1" env:"PREFIXES"`
+}
+
+// Validate is kong's.
+func (f *pdFlags) Validate() error {
+	switch {
+	case f.Length < 48 || f.Length > 64:
+		return errors.New("length must be 48 to 64")
+	case f.Prefixes < 1 || f.Prefixes > 16:
+		return errors.New("prefixes must be 1 to 16")
+	}
+	return nil
+}
+
+// iaids are the numbers of a link's prefixes.
+func (f *pdFlags) iaids(journal *store.Store, link string) ([]uint32, error) {
+	ids := make([]uint32, f.Prefixes)
+	for i := range ids {
+		name := link
+		if i > 0 {
+			name = fmt.Sprintf("%s/%d", link, i+1) // which is no link's name
+		}
+		var err error
+		if ids[i], err = journal.IAID(name); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
+
+// newSources joins what lends prefixes with the links and the journal.
+func newSources(journal *store.Store, flags pdFlags, boot string, changed sources.Changed, log *slog.Logger) (*sources.Supervisor, error) {
+	duid, err := journal.DUID(pd.NewDUID)
+	if err != nil {
+		return nil, err
+	}
+	leases, err := journal.DelegationLeases()
+	if err != nil {
+		return nil, err
+	}
+	startPD := func(link string, _ int, before spec.DelegationLease) (sources.Source, error) {
+		iaids, err := flags.iaids(journal, link)
+		if err != nil {
+			return nil, err
+		}
+		return pd.New(pd.Config{
+			Link: link, DUID: duid, IAID: iaids, Bits: flags.Length, Boot: boot, Lease: before, Log: log,
+			Dial: func(ctx context.Context) (pd.Conn, error) { return dhcp6.Dial(ctx, link) },
+		}), nil
+	}
+	startCloud := func(link string, _ int, before spec.DelegationLease) (sources.Source, error) {
+		return cloud.New(cloud.Config{
+			Link: link, Lease: before, DMI: os.DirFS(dmiFolder),
+			MAC: func() (string, error) { return hardwareAddr(link) },
+		}), nil
+	}
+	return sources.New(sources.Config{
+		Starters: map[spec.Source]sources.Starter{spec.SourcePD: startPD, spec.SourceCloud: startCloud},
+		Leases:   leases, Journal: journal, Changed: changed, Log: log,
+	}), nil
+}
+
+// dmiFolder is where the kernel shows what the firmware says of the machine.
+const dmiFolder = "/sys/class/dmi/id"
+
+func hardwareAddr(link string) (string, error) {
+	l, err := net.InterfaceByName(link)
+	if err != nil {
+		return "", fmt.Errorf("MAC address of %s: %w", link, err)
+	}
+	return l.HardwareAddr.String(), nil
+}
+
+// linksUp are the links that are up and have a carrier. Where the host does not say,
+// none are known to be.
+func linksUp() map[string]bool {
+	up := map[string]bool{}
+	links, err := net.Interfaces()
+	if err != nil {
+		return up
+	}
+	for _, l := range links {
+		if l.Flags&net.FlagUp != 0 && l.Flags&net.FlagRunning != 0 {
+			up[l.Name] = true
+		}
+	}
+	return up
+}

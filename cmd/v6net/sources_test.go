@@ -1,0 +1,70 @@
+package main
+
+import (
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/store"
+)
+
+// Every prefix of every link has its own number, for good.
+func TestNumbersOfPrefixes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.db")
+	read := func(flags pdFlags, link string) []uint32 {
+		t.Helper()
+		journal, err := store.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = journal.Close() }()
+		ids, err := flags.iaids(journal, link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	one, other := read(pdFlags{Prefixes: 1}, "eth0"), read(pdFlags{Prefixes: 1}, "eth1")
+	many := read(pdFlags{Prefixes: 3}, "eth0")
+	if again := read(pdFlags{Prefixes: 3}, "eth0"); !slices.Equal(many, again) || many[0] != one[0] {
+		t.Errorf("the numbers of eth0 are %v, then %v and %v", one, many, again)
+	}
+	all := append(slices.Clone(many), other...)
+	slices.Sort(all)
+	if len(slices.Compact(all)) != 4 {
+		t.Errorf("the numbers of eth0 are %v, those of eth1 %v", many, other)
+	}
+}
+
+func TestFlagsOfPrefixDelegation(t *testing.T) {
+	for _, f := range []pdFlags{{Length: 47, Prefixes: 1}, {Length: 65, Prefixes: 1}, {Length: 56}, {Length: 56, Prefixes: 17}} {
+		if f.Validate() == nil {
+			t.Errorf("%+v is taken", f)
+		}
+	}
+	if err := (&pdFlags{Length: 56, Prefixes: 1}).Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The daemon's sources go on with what the journal holds.
+func TestSourcesGoOn(t *testing.T) {
+	journal, err := store.Open(filepath.Join(t.TempDir(), "v6net.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = journal.Close() }()
+	at := spec.SourceOnLink{Source: spec.SourcePD, Link: "none0"}
+	if err := journal.PutDelegationLease(spec.DelegationLease{SourceOnLink: at}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := newSources(journal, pdFlags{Length: 56, Prefixes: 1}, "boot", nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Status(); len(got) != 1 || got[0].SourceOnLink != at {
+		t.Errorf("status %+v, want %v", got, at)
+	}
+}

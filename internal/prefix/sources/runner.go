@@ -1,0 +1,236 @@
+package sources
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// releaseTime bounds how long the end of a source takes: RFC 8415's four Releases are
+// through after 15 seconds.
+const releaseTime = 20 * time.Second
+
+// A runner is one source on one link.
+type runner struct {
+	supervisor *Supervisor
+	at         spec.SourceOnLink
+	source     Source
+	turn       *sync.Mutex   // of calls to Changed for at
+	news       chan struct{} // delegations changed
+	done       chan struct{} // the source is at its end
+
+	// wanted ends, by abandon, when the source is wanted again while it gives back what
+	// it will be asked for anew.
+	wanted  context.Context
+	abandon context.CancelFunc
+
+	// Under the supervisor's lock.
+	stop    context.CancelFunc // nil before it runs
+	leaving bool               // Keep has ended it
+
+	mu       sync.Mutex
+	status   spec.DelegationStatus
+	lease    spec.DelegationLease
+	answered bool
+	asked    time.Time     // when somebody was last given the source's full attention
+	changed  chan struct{} // closed at the next report
+}
+
+func newRunner(s *Supervisor, at spec.SourceOnLink, source Source, before spec.DelegationLease) *runner {
+	if s.turns[at] == nil {
+		s.turns[at] = new(sync.Mutex)
+	}
+	wanted, abandon := context.WithCancel(context.Background())
+	return &runner{
+		supervisor: s, at: at, source: source, turn: s.turns[at],
+		news: make(chan struct{}, 1), done: make(chan struct{}), changed: make(chan struct{}),
+		wanted: wanted, abandon: abandon, lease: before, asked: time.Now(),
+		status: spec.DelegationStatus{SourceOnLink: at, State: "starting", Since: time.Now()},
+	}
+}
+
+// run runs the source until own ends. If Keep has ended it, what is lent is given back
+// before all ends.
+func (r *runner) run(own, all context.Context) {
+	defer close(r.done)
+	defer r.abandon()
+	r.source.Run(own, r.report)
+	if !r.supervisor.left(r) {
+		return
+	}
+	defer r.supervisor.gone(r)
+	log := r.supervisor.config.Log.With("source", r.at.Source, "link", r.at.Link)
+	// First the record: what is half given back is not to be used again.
+	if err := r.supervisor.config.Journal.DeleteDelegationLease(r.at); err != nil {
+		log.Error("forget what was lent", "err", err)
+	}
+	ctx, cancel := context.WithTimeout(all, releaseTime)
+	defer cancel()
+	defer context.AfterFunc(r.wanted, cancel)()
+	r.releasing()
+	if err := r.source.Release(ctx); err != nil {
+		log.Warn("what was lent could not be given back, and lasts until its time is over", "err", err)
+	}
+}
+
+func (r *runner) releasing() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.set("releasing")
+	r.status.Delegations = nil
+}
+
+// leave ends the source. The supervisor's lock is held.
+func (r *runner) leave() {
+	r.leaving = true
+	if r.stop != nil {
+		r.stop()
+	}
+}
+
+// hasten waits for the end of a source that Keep has ended and that is wanted again.
+func (r *runner) hasten(ctx context.Context) error {
+	r.abandon()
+	select {
+	case <-r.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r *runner) set(state string) {
+	if r.status.State != state {
+		r.status.State, r.status.Since = state, time.Now()
+	}
+}
+
+// report takes down what the source says, first in the journal.
+func (r *runner) report(said spec.DelegationReport) {
+	log := r.supervisor.config.Log.With("source", r.at.Source, "link", r.at.Link)
+	lent := said.Lease.Delegations()
+	r.mu.Lock()
+	before, lease, state, trouble := r.status.Delegations, r.lease, r.status.State, r.status.Error
+	r.mu.Unlock()
+	if !reflect.DeepEqual(lease, said.Lease) {
+		if err := r.write(said.Lease, len(lease.Delegations()) > 0); err != nil {
+			log.Error("what is lent may be asked for anew after a restart", "err", err)
+		}
+	}
+	different := !slices.Equal(before, lent)
+	switch {
+	case different && len(lent) > 0:
+		log.Info("prefixes are lent to this host", "state", said.State, "prefixes", prefixes(lent))
+	case different:
+		log.Warn("prefixes are lost", "state", said.State, "prefixes", prefixes(before), "err", said.Error)
+	case said.Error != trouble && said.Error != "" && len(lent) > 0:
+		log.Warn("a source of prefixes", "state", said.State, "err", said.Error)
+	case said.Error != trouble && said.Error != "": // as on most hosts, of one source or another
+		log.Info("a source of prefixes", "state", said.State, "err", said.Error)
+	case said.State != state:
+		log.Debug("a source of prefixes", "state", said.State)
+	}
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.set(said.State)
+	r.status.Error, r.status.Delegations, r.lease, r.answered = said.Error, lent, said.Lease, said.Answered
+	close(r.changed)
+	r.changed = make(chan struct{})
+	if different {
+		select {
+		case r.news <- struct{}{}:
+		default: // it will see this, too
+		}
+	}
+}
+
+func (r *runner) write(lease spec.DelegationLease, recorded bool) error {
+	lease.SourceOnLink = r.at
+	if len(lease.Delegations()) > 0 {
+		return r.supervisor.config.Journal.PutDelegationLease(lease)
+	}
+	if recorded {
+		return r.supervisor.config.Journal.DeleteDelegationLease(r.at)
+	}
+	return nil
+}
+
+func prefixes(lent []spec.Delegation) []string {
+	list := make([]string, 0, len(lent))
+	for _, d := range lent {
+		list = append(list, d.Prefix.String())
+	}
+	return list
+}
+
+// notify passes changes on until ctx ends.
+func (r *runner) notify(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.news:
+			r.tell(ctx)
+		}
+	}
+}
+
+func (r *runner) tell(ctx context.Context) {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	if ctx.Err() == nil {
+		r.supervisor.config.Changed(ctx, r.at.Source, r.at.Link, r.current().Delegations)
+	}
+}
+
+func (r *runner) current() spec.DelegationStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	status := r.status
+	status.Delegations = slices.Clone(status.Delegations)
+	return status
+}
+
+// askAgain is how long an answer that there is no prefix holds, and how long a source
+// is left alone to find one.
+const askAgain = 5 * time.Second
+
+// await waits for what Delegated answers. A source that has run for some time without
+// a prefix is asked to look for one now.
+func (r *runner) await(ctx context.Context) ([]spec.Delegation, error) {
+	r.mu.Lock()
+	if now := time.Now(); len(r.status.Delegations) == 0 && now.Sub(r.asked) >= askAgain {
+		r.answered, r.asked = false, now
+		r.source.Ask()
+	}
+	r.mu.Unlock()
+	for {
+		r.mu.Lock()
+		status, answered, changed := r.status, r.answered, r.changed
+		r.mu.Unlock()
+		if len(status.Delegations) > 0 {
+			return slices.Clone(status.Delegations), nil
+		}
+		why := errNone
+		if status.Error != "" {
+			why = errors.New(status.Error)
+		}
+		if answered {
+			return nil, fmt.Errorf("source=%s on %s: %w", r.at.Source, r.at.Link, why)
+		}
+		select {
+		case <-changed:
+		case <-r.done:
+			return nil, fmt.Errorf("source=%s on %s was ended", r.at.Source, r.at.Link)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("source=%s on %s: %s: %w (%w)", r.at.Source, r.at.Link, status.State, why, ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// DelegationLeases are what sources have lent to this host.
+func (s *Store) DelegationLeases() (leases []spec.DelegationLease, err error) {
+	if err := s.db.View(func(tx *bbolt.Tx) error { return readAll(tx, bucketDelegated, &leases) }); err != nil {
+		return nil, fmt.Errorf("read journal %s: %w", s.db.Path(), err)
+	}
+	return leases, nil
+}
+
+// PutDelegationLease writes what a source has lent on a link.
+func (s *Store) PutDelegationLease(l spec.DelegationLease) error {
+	return s.put(bucketDelegated, delegationKey(l.SourceOnLink), l)
+}
+
+// DeleteDelegationLease forgets it; an unknown one is no error.
+func (s *Store) DeleteDelegationLease(at spec.SourceOnLink) error {
+	return s.remove(bucketDelegated, delegationKey(at))
+}
+
+// delegationKey is for one source and link; no link's name has a slash in it.
+func delegationKey(at spec.SourceOnLink) string { return at.Link + "/" + string(at.Source) }
+
+// DUID returns this host's name to DHCPv6 servers (RFC 8415 §11), which make
+// provides the first time.
+func (s *Store) DUID(make func() ([]byte, error)) (duid []byte, err error) {
+	err = s.update("DUID", func(tx *bbolt.Tx) error {
+		if duid = bytes.Clone(tx.Bucket(bucketMeta).Get(keyDUID)); duid != nil {
+			return nil
+		}
+		var err error
+		if duid, err = make(); err != nil {
+			return err
+		}
+		return tx.Bucket(bucketMeta).Put(keyDUID, duid)
+	})
+	return duid, err
+}
+
+// IAID returns the number of a link's prefix delegation, which is the same for good
+// and no other link's (RFC 8415 §12): 1 for the first link that asks, and so on.
+func (s *Store) IAID(link string) (id uint32, err error) {
+	err = s.update("IAID of "+link, func(tx *bbolt.Tx) error {
+		ids := tx.Bucket(bucketIAIDs)
+		if v := ids.Get([]byte(link)); len(v) == 4 {
+			id = binary.BigEndian.Uint32(v)
+			return nil
+		}
+		next, err := ids.NextSequence()
+		if err != nil {
+			return err
+		}
+		id = uint32(next)
+		return ids.Put([]byte(link), binary.BigEndian.AppendUint32(nil, id))
+	})
+	return id, err
+}

@@ -1,0 +1,95 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/bbolt"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+func TestDelegationsSurviveReopening(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.db")
+	s := open(t, path)
+	end := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	want := spec.DelegationLease{
+		SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}, Bits: 56, Boot: "b", Server: []byte{0, 3, 0, 1},
+		Associations: []spec.Association{{ID: 7, Renew: end, Delegations: []spec.Delegation{{
+			Source: spec.SourcePD, Parent: "eth0", Prefix: netip.MustParsePrefix("2001:db8::/56"), Preferred: end, Valid: end, Origin: "a server",
+		}}}},
+	}
+	must(t, s.PutDelegationLease(want))
+	cloud := spec.DelegationLease{SourceOnLink: spec.SourceOnLink{Source: spec.SourceCloud, Link: "eth0"}}
+	must(t, s.PutDelegationLease(cloud))
+	must(t, s.DeleteDelegationLease(cloud.SourceOnLink))
+	must(t, s.DeleteDelegationLease(cloud.SourceOnLink)) // unknown, which is no error
+	must(t, s.Close())
+
+	s = open(t, path)
+	got, err := s.DelegationLeases()
+	must(t, err)
+	if diff := cmp.Diff([]spec.DelegationLease{want}, got, compareAddrs); diff != "" {
+		t.Errorf("leases after reopening (-want +got):\n%s", diff)
+	}
+}
+
+// Servers know this host and its links by what must never change.
+func TestNamesToServersAreForGood(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.db")
+	for i := range byte(2) {
+		s := open(t, path)
+		duid, err := s.DUID(func() ([]byte, error) { return []byte{0, 4, i}, nil })
+		must(t, err)
+		if !bytes.Equal(duid, []byte{0, 4, 0}) {
+			t.Errorf("DUID %x after %d reopenings", duid, i)
+		}
+		id, err := s.IAID("eth0")
+		must(t, err)
+		if id != 1 {
+			t.Errorf("IAID %d after %d reopenings, want 1", id, i)
+		}
+		must(t, s.Close())
+	}
+	s := open(t, path)
+	other, err := s.IAID("eth1")
+	must(t, err)
+	again, err := s.IAID("eth0")
+	must(t, err)
+	if other == again {
+		t.Errorf("eth0 and eth1 have one IAID: %d", other)
+	}
+	failed := errors.New("no entropy")
+	fresh := open(t, filepath.Join(t.TempDir(), "v6net.db"))
+	if _, err := fresh.DUID(func() ([]byte, error) { return nil, failed }); !errors.Is(err, failed) {
+		t.Errorf("DUID = %v, want %v", err, failed)
+	}
+}
+
+// A journal of before delegations takes them, and keeps what it has.
+func TestJournalOfBeforeDelegations(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.db")
+	s := open(t, path)
+	must(t, s.PutSysctl("k", "0"))
+	must(t, s.db.Update(func(tx *bbolt.Tx) error {
+		must(t, tx.DeleteBucket(bucketDelegated))
+		must(t, tx.DeleteBucket(bucketIAIDs))
+		return tx.Bucket(bucketMeta).Put(keyVersion, binary.BigEndian.AppendUint64(nil, 3))
+	}))
+	must(t, s.Close())
+	s = open(t, path)
+	must(t, s.PutDelegationLease(spec.DelegationLease{SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}}))
+	_, err := s.IAID("eth0")
+	must(t, err)
+	state, err := s.Load()
+	must(t, err)
+	if state.Sysctls["k"] != "0" {
+		t.Error("the migration has lost a record")
+	}
+}

@@ -1,0 +1,94 @@
+//go:build engine
+
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/v6net/v6net/internal/testengine"
+)
+
+// The unit in packaging, installed as docs/install.md says and run by systemd with all
+// that it forbids: the daemon does there what it does elsewhere.
+func TestSystemdService(t *testing.T) {
+	l := newLab(t)
+	before := hostState(t, l.host)
+	t.Run("service", func(t *testing.T) { testSystemdService(t, l) })
+	mustEqual(t, "service", before, hostState(t, l.host))
+}
+
+func testSystemdService(t *testing.T, l *lab) {
+	program(t) // built
+	machine := testengine.StartSystemd(t, l.host)
+	run := func(args ...string) string {
+		t.Helper()
+		out, err := machine.Run(t.Context(), args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	page, err := os.ReadFile("../../docs/install.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "## As a plain service")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for line := range strings.Lines(section) {
+		if strings.HasPrefix(line, "install ") || strings.HasPrefix(line, "systemctl ") {
+			run("sh", "-c", line)
+		}
+	}
+	// Type=notify: it serves when it is active.
+	if out := run("systemctl", "is-active", "v6net.service", "v6net.socket"); out != "active\nactive" {
+		t.Fatalf("the units are %q", out)
+	}
+	run("test", "-S", "/run/docker/plugins/v6net.sock")
+
+	plugin := built(t, "bin/netavark-v6net")
+	create := func(t *testing.T, n int, name, options string) {
+		t.Helper()
+		id := strings.Repeat(fmt.Sprint(n), 64)
+		t.Cleanup(func() {
+			if _, err := machine.Run(context.Background(), "v6net", "forget", id); err != nil {
+				t.Error(err)
+			}
+		})
+		call := fmt.Sprintf(`{"name": %q, "id": %q, "driver": "v6net", "internal": false, "ipv6_enabled": true, "dns_enabled": false, "options": %s}`, name, id, options)
+		if _, err := machine.RunWith(t.Context(), call, plugin, "create"); err != nil {
+			t.Fatalf("network %s: %v", name, err)
+		}
+	}
+	t.Run("networks", func(t *testing.T) {
+		create(t, 1, "lan", `{"mode": "macvlan", "ra": "off"}`) // for which it takes CAP_BPF
+		create(t, 2, "web", `{}`)
+		networks := run("v6net", "status")
+		pid := run("systemctl", "show", "-P", "MainPID", "v6net.service")
+		run("kill", "-KILL", pid)
+		eventually(t, "the daemon's next life", func() bool {
+			out, err := machine.Run(t.Context(), "systemctl", "show", "-P", "MainPID", "v6net.service")
+			return err == nil && out != pid && out != "0"
+		})
+		if after := run("v6net", "status"); after != networks || !strings.Contains(networks, "macvlan") || strings.Contains(networks, "ERROR") {
+			t.Errorf("after a crash v6net has\n%s\nbefore it had\n%s", after, networks)
+		}
+	})
+	t.Run("another daemon", func(t *testing.T) {
+		run("systemctl", "stop", "v6net.service")
+		dir := t.TempDir()
+		other := &service{lab: l, program: program(t), socket: filepath.Join(dir, "plugin.sock"), state: filepath.Join(dir, "v6net.db")}
+		other.start(t)
+		defer other.end(t)
+		if out, err := machine.Run(t.Context(), "systemctl", "start", "v6net.service"); err == nil {
+			t.Errorf("beside another daemon the service starts: %s", out)
+		}
+		if out := run("systemctl", "show", "-P", "ActiveState", "-P", "ExecMainStatus", "-P", "NRestarts", "v6net.service"); out != "failed\n69\n0" && out != "0\n69\nfailed" {
+			t.Errorf("beside another daemon the service is %q, want it failed with status 69, and not started again", out)
+		}
+	})
+}
