@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/v6net/v6net/internal/kernel/icmp6"
@@ -35,6 +37,21 @@ func (h host) OthersForward(ctx context.Context, v6 bool) (bool, error) {
 // Probe is duplicate address detection on a link.
 func (host) Probe(ctx context.Context, link string, addrs []netip.Addr) ([]netip.Addr, error) {
 	return icmp6.Probe(ctx, link, addrs)
+}
+
+// Addresses are the host's own.
+func (host) Addresses(context.Context) ([]netip.Addr, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list the host's addresses: %w", err)
+	}
+	var addrs []netip.Addr
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			addrs = append(addrs, p.Addr().WithZone("").Unmap())
+		}
+	}
+	return addrs, nil
 }
 
 // PortFree reports whether a port of the host can be published.

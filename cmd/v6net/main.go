@@ -22,12 +22,13 @@ var version = "devel"
 
 // cli is the command tree; its tags are the help text.
 type cli struct {
-	Daemon  daemonCommand  `cmd:"" help:"Run the daemon: serve Docker's plugin protocol and keep the kernel in step."`
-	Status  statusCommand  `cmd:"" help:"Show networks, prefixes, endpoints and proxied addresses."`
-	Forget  forgetCommand  `cmd:"" help:"Remove a network that Docker no longer knows, with all it has on this host, or a pool that nothing uses."`
-	NDProxy ndproxyCommand `cmd:"" name:"ndproxy" help:"Answer neighbor solicitations for addresses behind this host, without containers."`
-	RA      raCommand      `cmd:"" name:"ra" help:"Look at router advertisements."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Daemon   daemonCommand   `cmd:"" help:"Run the daemon: serve Docker's plugin protocol and keep the kernel in step."`
+	Status   statusCommand   `cmd:"" help:"Show networks, prefixes, endpoints and proxied addresses."`
+	Forget   forgetCommand   `cmd:"" help:"Remove a network that Docker no longer knows, with all it has on this host, or a pool that nothing uses."`
+	NDProxy  ndproxyCommand  `cmd:"" name:"ndproxy" help:"Answer neighbor solicitations for addresses behind this host, without containers."`
+	RA       raCommand       `cmd:"" name:"ra" help:"Look at router advertisements."`
+	Firewall firewallCommand `cmd:"" help:"Ask what the firewall does."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
 type versionCommand struct{}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -63,6 +64,9 @@ func printStatus(w io.Writer, s spec.Status) error {
 			p("  advertises\t%s%s", advertisedWords(*n.RA), counterList(n.RA.Counters))
 			printAdvertiser(p, *n.RA)
 			printRouters(p, n.RA.Routers)
+		}
+		if n.Firewall != nil {
+			p("  firewall\t%s", firewallWords(*n.Firewall))
 		}
 		for _, ep := range n.Endpoints {
 			p("  endpoint %s\t%s\t%s", spec.ShortID(ep.ID), addressList(ep), portList(ep.Ports))
@@ -236,4 +240,13 @@ func counterList(counters map[string]uint64) string {
 	}
 	slices.Sort(s)
 	return strings.Join(s, "")
+}
+
+// firewallWords are a network's counters.
+func firewallWords(c spec.FirewallCounters) string {
+	words := fmt.Sprintf("let in %d, out %d; denied in %d, out %d", c.LetIn, c.LetOut, c.DeniedIn, c.DeniedOut)
+	for _, who := range slices.Sorted(maps.Keys(c.Forged)) {
+		words += fmt.Sprintf("; forged by %s %d", who, c.Forged[who])
+	}
+	return words
 }

@@ -69,6 +69,13 @@ func (c *Client) Status(ctx context.Context) (spec.Status, error) {
 	return status, nil
 }
 
+// Explain asks what the firewall does with a connection.
+func (c *Client) Explain(ctx context.Context, call spec.Call) (spec.Judgement, error) {
+	var j spec.Judgement
+	err := c.send(ctx, explainPath, call, &j)
+	return j, err
+}
+
 // DeleteNetwork has the daemon remove a network with all its endpoints.
 func (c *Client) DeleteNetwork(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, networksPath+url.PathEscape(id), nil)

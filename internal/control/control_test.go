@@ -66,6 +66,13 @@ func (e fakeEngine) Detach(_ context.Context, network, id string) error {
 	return fmt.Errorf("endpoint %s: %w", id, spec.ErrNotFound)
 }
 
+func (e fakeEngine) Explain(_ context.Context, c spec.Call) (spec.Judgement, error) {
+	if err := c.Validate(); err != nil {
+		return spec.Judgement{}, err
+	}
+	return spec.Judgement{Verdict: spec.Dropped, Why: "because", Steps: []string{c.From.String()}}, nil
+}
+
 func (e fakeEngine) ForgetPool(_ context.Context, id string) error {
 	for _, p := range e.Pools {
 		if p.ID == id {
@@ -338,5 +345,27 @@ func TestTasksAreBounded(t *testing.T) {
 		if resp.StatusCode != http.StatusBadRequest {
 			t.Errorf("%.40q is answered %s, want 400", body, resp.Status)
 		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.sock")
+	l, err := control.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer serve(t, l, spec.Status{})()
+	c := control.NewClient(path)
+	call, err := spec.ParseCall("2001:db8::1", "2001:db8::2", "80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.Explain(t.Context(), call)
+	if want := (spec.Judgement{Verdict: spec.Dropped, Why: "because", Steps: []string{"2001:db8::1"}}); err != nil || !cmp.Equal(got, want) {
+		t.Errorf("Explain = %+v, %v, want %+v", got, err, want)
+	}
+	call.To = netip.MustParseAddr("192.0.2.1")
+	if _, err := c.Explain(t.Context(), call); err == nil || !strings.Contains(err.Error(), "different families") {
+		t.Errorf("error %v, want one about families", err)
 	}
 }

@@ -24,6 +24,7 @@ const (
 	poolsPath    = "/v1/pools/"    // and a pool's
 	makePath     = "/v1/networks"
 	attachPath   = "/v1/endpoints"
+	explainPath  = "/v1/firewall/explain"
 	// A network's ID, this, and an endpoint's.
 	endpointsInfix = "/endpoints/"
 )
@@ -43,6 +44,8 @@ type Engine interface {
 	Status(context.Context) spec.Status
 	// DeleteNetwork's error matches spec.ErrNotFound for an unknown network.
 	DeleteNetwork(ctx context.Context, id string) error
+	// Explain says what the firewall does with a connection.
+	Explain(context.Context, spec.Call) (spec.Judgement, error)
 	// ForgetPool's error matches spec.ErrNotFound for an unknown pool.
 	ForgetPool(ctx context.Context, id string) error
 	// The rest serves front ends that keep no state: one call a task, each of which
@@ -85,6 +88,7 @@ func Serve(ctx context.Context, l net.Listener, engine Engine, log *slog.Logger)
 		}
 	})
 	mux.HandleFunc("POST "+makePath, task(engine.MakeNetwork, log))
+	mux.HandleFunc("POST "+explainPath, task(engine.Explain, log))
 	mux.HandleFunc("POST "+attachPath, task(engine.Attach, log))
 	mux.HandleFunc("DELETE "+networksPath+"{network}"+endpointsInfix+"{id}", func(w http.ResponseWriter, r *http.Request) {
 		removal(func(ctx context.Context, id string) error {

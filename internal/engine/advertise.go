@@ -93,7 +93,7 @@ func (e *Engine) advertisements() (wanted map[string]spec.Advertisement, kept ma
 				kept[n.parent] = true
 			}
 			continue
-		case n.Options.RA != spec.SwitchOff:
+		case n.Options.RA != spec.SwitchOff && n.Options.GatewayMode6 != spec.GatewayIsolated:
 			wanted[n.Bridge()] = n.advertisement()
 		}
 		for _, route := range n.announcedRoutes() {
@@ -186,6 +186,9 @@ func (n *network) announcedRoutes() []spec.AdvertisedRoute {
 	}
 	var routes []spec.AdvertisedRoute
 	for _, s := range n.IPv6 {
+		if s.Outside.IsValid() {
+			s.Prefix, s.OnLink = s.Outside, s.OutsideOnLink
+		}
 		if !s.OnLink && !n.MasqueradesIPv6(s) {
 			routes = append(routes, spec.AdvertisedRoute{Prefix: s.Prefix, Lifetime: announcedRoute})
 		}

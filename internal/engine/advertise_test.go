@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -80,8 +79,7 @@ func TestAdvertisements(t *testing.T) {
 				t.Errorf("status shows %+v", ra)
 			}
 			// Addresses that hosts make are nobody's that the firewall knows by name.
-			slaac := slices.IndexFunc(h.ruleset.Sets, func(s firewall.Set) bool { return s.Name == "autonomous6" })
-			if got := len(h.ruleset.Sets[slaac].Elements); (got > 0) != h.engine.Status(t.Context()).Networks[0].Options.Advertise.Autonomous {
+			if got := len(h.ruleset.Set("autonomous6").Elements); (got > 0) != h.engine.Status(t.Context()).Networks[0].Options.Advertise.Autonomous {
 				t.Errorf("the firewall knows %d pools of SLAAC hosts", got)
 			}
 			must(t, h.deleteNetwork(t.Context(), n))

@@ -325,7 +325,7 @@ func servers(n spec.Network) []netip.Addr {
 		return nil
 	}
 	for _, s := range n.Subnets() {
-		if s.Gateway.IsValid() && !(n.Options.Inhibit4 && s.Gateway.Is4()) {
+		if n.HasGateway(s) {
 			addrs = append(addrs, s.Gateway)
 		}
 	}

@@ -32,7 +32,33 @@ func (m bridged) settle(ctx context.Context, n *spec.Network) error {
 			}
 		}
 	}
+	if n.Options.Masquerade == spec.SwitchNPTv6 {
+		if err := m.classifyOutside(ctx, n, inUse); err != nil {
+			return err
+		}
+	}
 	return m.checkPrefixProxied(ctx, *n)
+}
+
+// classifyOutside adds what the IPv6 subnet is outside, and who looks for it there.
+func (m bridged) classifyOutside(ctx context.Context, n *spec.Network, inUse []netip.Prefix) error {
+	s := &n.IPv6[0]
+	m.mu.Lock()
+	old, again := m.networks[n.ID]
+	m.mu.Unlock()
+	if again && old.Options.NPTv6 == n.Options.NPTv6 && len(old.IPv6) == 1 {
+		s.Outside, s.OutsideOnLink = old.IPv6[0].Outside, old.IPv6[0].OutsideOnLink
+		return nil
+	}
+	p, err := m.origin(ctx, n.Options.NPTv6, n.Options.Parent, inUse)
+	switch {
+	case err != nil:
+		return fmt.Errorf("option nptv6: %w", err)
+	case p.Conflict != "":
+		return fmt.Errorf("option nptv6: %s", p.Conflict)
+	}
+	s.Outside, s.OutsideOnLink = n.Options.NPTv6, p.OnLink
+	return nil
 }
 
 // classify adds to a subnet where it came from. Subnets that another IPAM
@@ -88,13 +114,15 @@ func (m bridged) unapply(ctx context.Context, n *network) error {
 // bridge is the wanted state of the network's bridge.
 func (n *network) bridge() spec.Bridge {
 	b := spec.Bridge{
-		Name:      n.Bridge(),
-		Alias:     spec.NetworkAlias(n.ID),
-		MTU:       n.mtu,
-		Addresses: []netip.Prefix{spec.LinkLocalGateway(n.ID)},
+		Name:  n.Bridge(),
+		Alias: spec.NetworkAlias(n.ID),
+		MTU:   n.mtu,
+	}
+	if linkLocal := spec.LinkLocalGateway(n.ID); !n.Isolated(linkLocal.Addr()) {
+		b.Addresses = append(b.Addresses, linkLocal)
 	}
 	for _, s := range n.Subnets() {
-		if s.Gateway.IsValid() && !(n.Options.Inhibit4 && s.Gateway.Is4()) {
+		if n.HasGateway(s) {
 			b.Addresses = append(b.Addresses, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
 		}
 	}

@@ -309,11 +309,15 @@ func (e *Engine) setProxied(ep *endpoint, link string) {
 	if ep.proxied == link {
 		return
 	}
+	addr := ep.IPv6.Addr()
+	if n, ok := e.networks[ep.NetworkID]; ok {
+		addr = n.Public(addr)
+	}
 	if ep.proxied != "" {
-		e.Proxy.Remove(ep.proxied, ep.IPv6.Addr())
+		e.Proxy.Remove(ep.proxied, addr)
 	}
 	if link != "" {
-		e.Proxy.Add(link, ep.IPv6.Addr())
+		e.Proxy.Add(link, addr)
 	}
 	ep.proxied = link
 }

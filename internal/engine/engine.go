@@ -334,6 +334,9 @@ func (e *Engine) inUse() []netip.Prefix {
 			if _, ours := e.pools[s.Prefix.String()]; !ours {
 				used = append(used, s.Prefix)
 			}
+			if s.Outside.IsValid() {
+				used = append(used, s.Outside)
+			}
 		}
 	}
 	slices.SortFunc(used, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })

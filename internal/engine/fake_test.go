@@ -766,6 +766,20 @@ func (f fakeFirewall) Update(ctx context.Context, changes []firewall.Change) err
 	})
 }
 
+// Counters is not counted: nothing is made of it. Every element has counted once.
+func (f fakeFirewall) Counters(context.Context) (firewall.Counters, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	counted := firewall.Counters{}
+	for _, set := range firewall.CountingSets() {
+		counted[set] = map[string]uint64{}
+		for _, e := range f.ruleset.Set(set).Elements {
+			counted[set][e.Key] = 1
+		}
+	}
+	return counted, nil
+}
+
 func (f fakeFirewall) Remove(ctx context.Context) error {
 	return f.call(ctx, "firewall: remove", func() error {
 		f.ruleset = nil
@@ -918,6 +932,18 @@ func (h fakeHost) Announce(ctx context.Context, ports []string, addr netip.Addr,
 		h.announced = append(h.announced, fmt.Sprintf("%s → %v", addr, ports))
 		return nil
 	})
+}
+
+// Addresses is not counted: nothing is made of it.
+func (h fakeHost) Addresses(context.Context) (all []netip.Addr, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, l := range h.links {
+		for _, text := range strings.Fields(strings.Trim(l.Addrs, "[]")) {
+			all = append(all, pfx(text).Addr())
+		}
+	}
+	return all, nil
 }
 
 func (h fakeHost) PortFree(protocol string, addr netip.Addr, port uint16) error {

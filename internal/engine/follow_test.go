@@ -18,16 +18,11 @@ func (h *host) moveDefault(t testing.TB, link string) {
 }
 
 func (h *host) elements(set string) string {
-	for _, s := range h.ruleset.Sets {
-		if s.Name == set {
-			var keys []string
-			for _, e := range s.Elements {
-				keys = append(keys, e.Key)
-			}
-			return strings.Join(keys, " ")
-		}
+	var keys []string
+	for _, e := range h.ruleset.Set(set).Elements {
+		keys = append(keys, e.Key)
 	}
-	return ""
+	return strings.Join(keys, " ")
 }
 
 // A network that is bound to no link follows the default route; containers that

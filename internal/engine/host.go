@@ -69,6 +69,8 @@ type Sysctls interface {
 type Firewall interface {
 	Apply(context.Context, firewall.Ruleset) error
 	Update(context.Context, []firewall.Change) error
+	// Counters are those of the ruleset that is in place.
+	Counters(context.Context) (firewall.Counters, error)
 	Remove(context.Context) error
 }
 
@@ -99,6 +101,8 @@ type Host interface {
 	DefaultLinks(context.Context) ([]string, error)
 	// Announce tells the hosts behind the ports that addr is now at mac.
 	Announce(ctx context.Context, ports []string, addr netip.Addr, mac net.HardwareAddr) error
+	// Addresses are the host's own.
+	Addresses(context.Context) ([]netip.Addr, error)
 	// PortFree reports whether nothing on the host listens on the port.
 	PortFree(protocol string, addr netip.Addr, port uint16) error
 }

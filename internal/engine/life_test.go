@@ -64,6 +64,7 @@ func TestLifeOfANetwork(t *testing.T) {
 	network := firewall.Network{
 		ID: netID(1), Bridge: bridge, Isolate: true, ICC: true, Inbound: spec.InboundPublished,
 		Pools: []netip.Prefix{pfx(onLinkPool), pfx(pool4)}, Masquerade: []netip.Prefix{pfx(pool4)},
+		Gateways: []netip.Addr{ip("2001:db8:1:0:789a::1"), ip("172.24.154.1")},
 	}
 	config := func() firewall.Config {
 		return firewall.Config{Parents: []string{"eth0"}, Networks: []firewall.Network{network}}
@@ -91,6 +92,7 @@ func TestLifeOfANetwork(t *testing.T) {
 			"net/ipv4/conf/"+link+"/arp_ignore", "0", "net/ipv4/conf/"+link+"/arp_announce", "0")
 	}
 	network.Live = made.Addresses()
+	network.Containers = []firewall.Container{{Name: "endpoint " + epID(1)[:12], Port: veth, MAC: made.MAC, Addresses: made.Addresses()}}
 	want.Ruleset = ruleset(t, config())
 	want.Proxied = map[string]bool{"eth0 2001:db8:1:0:789a::2": true}
 	sameWorld(t, "after CreateEndpoint", want, h.snapshot())
@@ -117,7 +119,7 @@ func TestLifeOfANetwork(t *testing.T) {
 
 	must(t, h.engine.DeleteEndpoint(ctx, n.ID, a.id))
 	want.Links, want.Sysctls, want.Proxied = with(pristine.Links, bridge, bridgeLink), beforeEndpoint, map[string]bool{}
-	network.Live, network.Published = nil, nil
+	network.Live, network.Published, network.Containers = nil, nil, nil
 	want.Ruleset = ruleset(t, config())
 	sameWorld(t, "after DeleteEndpoint", want, h.snapshot())
 	for pool, addr := range a.leases {

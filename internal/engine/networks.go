@@ -51,6 +51,9 @@ func (e *Engine) createNetwork(ctx context.Context, m mode, n spec.Network) erro
 		if other := e.networkUsing(s.Prefix); other != nil {
 			return fmt.Errorf("network %s: subnet %s overlaps network %s", spec.ShortID(n.ID), s.Prefix, spec.ShortID(other.ID))
 		}
+		if other := e.networkUsing(s.Outside); s.Outside.IsValid() && other != nil {
+			return fmt.Errorf("network %s: option nptv6=%s overlaps network %s", spec.ShortID(n.ID), s.Outside, spec.ShortID(other.ID))
+		}
 	}
 	if err := m.clash(n); err != nil {
 		return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
@@ -213,7 +216,7 @@ func (n *network) proxies(addr netip.Addr) bool {
 	}
 	for _, s := range n.IPv6 {
 		if s.Prefix.Contains(addr) {
-			return s.OnLink || n.Options.NDProxy == spec.SwitchOn || n.Options.NDProxy == spec.SwitchPrefix
+			return s.OnLink || s.OutsideOnLink || n.Options.NDProxy == spec.SwitchOn || n.Options.NDProxy == spec.SwitchPrefix
 		}
 	}
 	return false
@@ -225,6 +228,9 @@ func (e *Engine) setPrefixProxied(n *network, link string) {
 		return
 	}
 	for _, s := range n.IPv6 {
+		if s.Outside.IsValid() {
+			s.Prefix, s.OnLink = s.Outside, s.OutsideOnLink
+		}
 		if !s.OnLink {
 			continue // of a network of before this was refused
 		}

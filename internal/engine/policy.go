@@ -81,6 +81,15 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 		Isolate:  n.Options.Isolate,
 		ICC:      n.Options.ICC,
 		Inbound:  n.Options.Inbound,
+
+		AnySource: n.Options.AnySource,
+
+		Unprotected4: n.Options.GatewayMode4 == spec.GatewayUnprotected, Unprotected6: n.Options.GatewayMode6 == spec.GatewayUnprotected,
+		Isolated4: n.Options.GatewayMode4 == spec.GatewayIsolated, Isolated6: n.Options.GatewayMode6 == spec.GatewayIsolated,
+	}
+	f.Outbound4, f.Outbound6 = n.Options.Host4, n.Options.Host6
+	if t := n.Translation(); t.Outside.IsValid() {
+		f.Translations = append(f.Translations, t)
 	}
 	for _, s := range n.IPv6 {
 		f.Pools = append(f.Pools, s.Prefix)
@@ -99,6 +108,10 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 	}
 	for _, s := range n.Subnets() {
 		f.Live = append(f.Live, s.Aux...) // the user says that somebody has them
+		f.Shared = append(f.Shared, s.Aux...)
+		if s.Gateway.IsValid() {
+			f.Gateways = append(f.Gateways, s.Gateway)
+		}
 	}
 	if n.FrontEnd != "" { // Docker's engine has its name server in the container
 		f.Resolvers = servers(n.Network)
@@ -109,8 +122,41 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 		}
 		f.Live = append(f.Live, ep.Addresses()...)
 		f.Published = append(f.Published, n.published(ep)...)
+		f.Containers = append(f.Containers, firewall.Container{Name: whose(ep), Port: spec.VethName(ep.ID), MAC: ep.MAC, Addresses: ep.Addresses()})
 	}
 	return f
+}
+
+// whose is an endpoint as people know it: by its container, where that is known.
+func whose(ep *endpoint) string {
+	if ep.Name != "" {
+		return "container " + ep.Name
+	}
+	return "endpoint " + spec.ShortID(ep.ID)
+}
+
+// Explain says what the firewall does with a call, and which rule decides.
+func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, error) {
+	local, err := e.Host.Addresses(ctx)
+	if err != nil {
+		return spec.Judgement{}, err
+	}
+	e.mu.Lock()
+	policy := e.policy()
+	for _, n := range e.networks {
+		if n.isRouted() {
+			continue
+		}
+		for _, s := range n.Subnets() {
+			if s.Prefix.Contains(call.From) || s.Prefix.Contains(call.To) {
+				e.mu.Unlock()
+				return spec.Judgement{Verdict: spec.Unjudged, Steps: []string{},
+					Why: fmt.Sprintf("network %s has mode=%s, whose packets pass this host's firewall by", spec.ShortID(n.ID), n.Options.Mode)}, nil
+			}
+		}
+	}
+	e.mu.Unlock()
+	return policy.Explain(call, local)
 }
 
 // published is what all of the endpoint's ports come to.

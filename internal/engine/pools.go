@@ -113,7 +113,7 @@ func (e *Engine) dropUnused(p *pool) {
 func (e *Engine) networkUsing(prefix netip.Prefix) *network {
 	for _, n := range e.networks {
 		for _, s := range n.Subnets() {
-			if s.Prefix.Overlaps(prefix) {
+			if s.Prefix.Overlaps(prefix) || s.Outside.IsValid() && s.Outside.Overlaps(prefix) {
 				return n
 			}
 		}

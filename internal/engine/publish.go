@@ -286,7 +286,7 @@ func (n *network) publishedTo(ep *endpoint, p spec.Port, translated bool) []neti
 // translates reports whether the container's address is hidden behind the host's.
 func (n *network) translates(a netip.Addr) bool {
 	if a.Is4() {
-		return n.Options.GatewayMode4 == spec.GatewayNAT
+		return n.Options.GatewayMode4.Translates()
 	}
 	for _, s := range n.IPv6 {
 		if s.Prefix.Contains(a) {

@@ -253,10 +253,12 @@ func (s *scene) guardOther(t testing.TB) {
 			complain("the whole ruleset is gone")
 			return
 		}
-		for i, set := range ruleset.Sets {
-			for _, e := range set.Elements {
-				if !slices.Contains(s.ruleset.Sets[i].Elements, e) {
-					complain("element %s of %s is gone", e, set.Name)
+		for _, table := range ruleset.Tables {
+			for _, set := range table.Sets {
+				for _, e := range set.Elements {
+					if !slices.Contains(s.ruleset.Set(set.Name).Elements, e) {
+						complain("element %s of %s is gone", e, set.Name)
+					}
 				}
 			}
 		}

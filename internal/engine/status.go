@@ -3,11 +3,12 @@ package engine
 import (
 	"context"
 
+	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/spec"
 )
 
 // Status is everything that v6net does on this host, in a stable order.
-func (e *Engine) Status(context.Context) spec.Status {
+func (e *Engine) Status(ctx context.Context) spec.Status {
 	status := spec.Status{Version: e.Version, Proxies: e.Proxy.Status()}
 	advertisers := map[string]spec.AdvertiserStatus{}
 	for _, a := range e.Advertisers.Status() {
@@ -18,6 +19,12 @@ func (e *Engine) Status(context.Context) spec.Status {
 	if e.hostErr != nil {
 		status.Error = e.hostErr.Error()
 	}
+	counted, err := firewall.Counters(nil), error(nil)
+	if e.ruled {
+		if counted, err = e.Firewall.Counters(ctx); err != nil {
+			e.Log.Warn("read the firewall's counters", "err", err)
+		}
+	}
 	for _, id := range sortedIDs(e.networks) {
 		n := e.networks[id]
 		ns := spec.NetworkStatus{Network: n.Network, Bridge: n.Bridge(), Parent: n.parent, Endpoints: []spec.Endpoint{}}
@@ -27,6 +34,10 @@ func (e *Engine) Status(context.Context) spec.Status {
 		if a, ok := advertisers[n.Bridge()]; ok {
 			ns.RA = &a
 			delete(advertisers, n.Bridge())
+		}
+		if n.isRouted() && counted != nil {
+			counters := counted.Of(n.policy(e.endpointsOf(id)...))
+			ns.Firewall = &counters
 		}
 		for _, ep := range e.endpointsOf(id) {
 			ns.Endpoints = append(ns.Endpoints, ep.Endpoint)

@@ -20,11 +20,15 @@ func Build(c Config) (Ruleset, error) {
 	for _, link := range c.Parents {
 		b.add("parents", quote(link))
 	}
-	var pools, masquerade, autonomous netipx.IPSetBuilder
+	var pools, masquerade, autonomous, inside, outside netipx.IPSetBuilder
 	for _, n := range c.Networks {
 		b.network(n)
 		for _, p := range n.Pools {
 			pools.AddPrefix(p)
+		}
+		for _, t := range n.Translations {
+			inside.AddPrefix(t.Inside)
+			outside.AddPrefix(t.Outside)
 		}
 		for _, p := range n.Masquerade {
 			masquerade.AddPrefix(p)
@@ -33,15 +37,19 @@ func Build(c Config) (Ruleset, error) {
 			autonomous.AddPrefix(p)
 		}
 	}
-	if err := b.prefixes("pools", &pools); err != nil {
-		return Ruleset{}, err
+	for set, prefixes := range map[string]*netipx.IPSetBuilder{
+		"pools": &pools, "masquerade": &masquerade, "autonomous": &autonomous, "inside_pools": &inside, "outside_pools": &outside,
+	} {
+		if err := b.prefixes(set, prefixes); err != nil {
+			return Ruleset{}, err
+		}
 	}
-	if err := b.prefixes("masquerade", &masquerade); err != nil {
-		return Ruleset{}, err
+	for _, n := range c.Networks {
+		if err := b.outbound(n); err != nil {
+			return Ruleset{}, err
+		}
 	}
-	if err := b.prefixes("autonomous", &autonomous); err != nil {
-		return Ruleset{}, err
-	}
+	b["slaac_pools6"] = slices.Clone(b["autonomous6"])
 	return b.ruleset(), nil
 }
 
@@ -61,8 +69,10 @@ func (n Network) Since(old Network) ([]Change, error) {
 	before.sort()
 	after.sort()
 	var changes []Change
-	for _, set := range sets() {
-		changes = appendChange(changes, set.Name, before[set.Name], after[set.Name])
+	for _, t := range tables() {
+		for _, set := range t.Sets {
+			changes = appendChange(changes, set.Name, before[set.Name], after[set.Name])
+		}
 	}
 	return changes, nil
 }
@@ -78,13 +88,23 @@ func (b builder) addMapping(set, key, value string) {
 
 func (b builder) network(n Network) {
 	bridge := quote(n.Bridge)
-	b.add("networks", bridge)
+	for _, set := range []string{"networks", "let_in", "let_out", "denied_in", "denied_out"} {
+		b.add(set, bridge)
+	}
 	b.add("same", bridge+" . "+bridge)
 	if n.ICC {
 		b.add("icc", bridge)
 	}
 	for _, a := range n.Live {
 		b.add("live"+family(a), a.String())
+	}
+	b.senders(n)
+	b.translations(n)
+	if n.Isolated4 {
+		b.add("isolated4", bridge)
+	}
+	if n.Isolated6 {
+		b.add("isolated6", bridge)
 	}
 	for _, a := range n.Resolvers {
 		b.add("resolvers"+family(a), a.String())
@@ -101,8 +121,11 @@ func (b builder) network(n Network) {
 		return // publishes nothing either
 	}
 	b.add("accepting", bridge)
-	if n.Inbound == spec.InboundOpen {
-		b.add("open", bridge)
+	if n.Inbound == spec.InboundOpen || n.Unprotected4 {
+		b.add("open4", bridge)
+	}
+	if n.Inbound == spec.InboundOpen || n.Unprotected6 {
+		b.add("open6", bridge)
 	}
 	for _, p := range n.Published {
 		b.published(p)
@@ -141,11 +164,53 @@ func (b builder) prefixes(set string, from *netipx.IPSetBuilder) error {
 	return nil
 }
 
+// outbound adds the addresses under which pools leave. These are not joined, since
+// each has its own; the pools of networks that chose one must be theirs alone.
+func (b builder) outbound(n Network) error {
+	for _, p := range n.Masquerade {
+		address := n.Outbound4
+		if p.Addr().Is6() {
+			address = n.Outbound6
+		}
+		if !address.IsValid() {
+			continue
+		}
+		set := "outbound" + family(p.Addr())
+		for _, e := range b[set] {
+			if netip.MustParsePrefix(e.Key).Overlaps(p) {
+				return fmt.Errorf("network %s: pool %s overlaps %s, which leaves under another address", spec.ShortID(n.ID), p, e.Key)
+			}
+		}
+		b.addMapping(set, p.String(), address.String())
+	}
+	return nil
+}
+
+// translations adds what the network's live addresses are outside.
+func (b builder) translations(n Network) {
+	for _, t := range n.Translations {
+		for _, inside := range n.Live {
+			outside, ok := t.Out(inside)
+			if !ok {
+				continue
+			}
+			for _, set := range []string{"inside6", "inside_about6"} {
+				b.addMapping(set, outside.String(), inside.String())
+			}
+			for _, set := range []string{"outside6", "outside_about6"} {
+				b.addMapping(set, inside.String(), outside.String())
+			}
+		}
+	}
+}
+
 func (b builder) ruleset() Ruleset {
-	r := Ruleset{Family: Family, Table: Table, Sets: sets(), Chains: chains()}
-	for i := range r.Sets {
-		set := &r.Sets[i]
-		set.Elements = sorted(append(set.Elements, b[set.Name]...))
+	r := Ruleset{Tables: tables()}
+	for _, t := range r.Tables {
+		for i := range t.Sets {
+			set := &t.Sets[i]
+			set.Elements = sorted(append(set.Elements, b[set.Name]...))
+		}
 	}
 	return r
 }

@@ -41,7 +41,13 @@ func web() Network {
 		Pools:      prefixes("2001:db8:1::/64", "172.18.0.0/16"),
 		Live:       []netip.Addr{address("2001:db8:1::5"), address("172.18.0.5"), address("172.18.0.6")},
 		Masquerade: prefixes("172.18.0.0/16"),
-		Resolvers:  []netip.Addr{address("2001:db8:1::1"), address("172.18.0.1")},
+		Shared:     []netip.Addr{address("2001:db8:1::99")},
+		Gateways:   []netip.Addr{address("2001:db8:1::1"), address("172.18.0.1")},
+		Containers: []Container{
+			{Port: "v6nv11111111111", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{address("2001:db8:1::5"), address("172.18.0.5")}},
+			{Port: "v6nv22222222222", MAC: "02:00:00:00:00:06", Addresses: []netip.Addr{address("172.18.0.6")}},
+		},
+		Resolvers: []netip.Addr{address("2001:db8:1::1"), address("172.18.0.1")},
 		Published: []Published{
 			{Protocol: "tcp", Container: address("2001:db8:1::5"), Port: 80},
 			{Protocol: "tcp", Container: address("172.18.0.5"), Port: 80, HostPort: 8080},
@@ -73,14 +79,27 @@ func TestBuildGolden(t *testing.T) {
 		"empty":     {},
 		"published": {Networks: []Network{web(), ula()}, Parents: []string{"eth0"}},
 		"inbound": {Networks: []Network{
-			{ID: "aaaaaaaaaaaa", Bridge: "br-open", Isolate: true, ICC: true, Inbound: spec.InboundOpen},
+			{ID: "aaaaaaaaaaaa", Bridge: "br-open", AnySource: true,
+				Containers: []Container{{Port: "v6nv11111111111", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{address("fd00::5")}}}, Isolate: true, ICC: true, Inbound: spec.InboundOpen},
 			{ID: "bbbbbbbbbbbb", Bridge: "br-none", Isolate: true, ICC: true, Inbound: spec.InboundNone, Published: web().Published},
 			{ID: "cccccccccccc", Bridge: "br-internal", Internal: true, ICC: true, Inbound: spec.InboundOpen, Published: web().Published},
+			{ID: "eeeeeeeeeeee", Bridge: "br-direct4", ICC: true, Inbound: spec.InboundPublished, Unprotected4: true},
+			{ID: "ffffffffffff", Bridge: "br-direct6", ICC: true, Inbound: spec.InboundPublished, Unprotected6: true},
+			{ID: "999999999999", Bridge: "br-alone", Internal: true, ICC: true, Isolated4: true, Isolated6: true},
 			{ID: "dddddddddddd", Bridge: "br-noicc", Isolate: true, Inbound: spec.InboundPublished},
 		}},
+		"translated": {Networks: []Network{{
+			ID: "aaaaaaaaaaaa", Bridge: "br-a", Pools: prefixes("fd00:1::/64"), Live: []netip.Addr{address("fd00:1::5"), address("fd00:1::6")},
+			Translations: []spec.Translation{{Inside: prefixes("fd00:1::/64")[0], Outside: prefixes("2001:db8:1::/64")[0]}},
+		}, {
+			ID: "bbbbbbbbbbbb", Bridge: "br-b", Pools: prefixes("fd00:2::/64", "172.18.0.0/16"), Masquerade: prefixes("fd00:2::/64", "172.18.0.0/16"),
+			Outbound4: address("192.0.2.1"), Outbound6: address("2001:db8::1"),
+		}}},
 		"adjacent pools": {Networks: []Network{
 			{ID: "aaaaaaaaaaaa", Bridge: "br-a", Pools: prefixes("10.0.0.0/24", "10.0.1.0/24", "fd00::/64")},
-			{ID: "bbbbbbbbbbbb", Bridge: "br-b", Pools: prefixes("10.0.1.0/25", "fd00::/64"), Autonomous: prefixes("fd00::/64")},
+			{ID: "bbbbbbbbbbbb", Bridge: "br-b", Pools: prefixes("10.0.1.0/25", "fd00::/64"), Autonomous: prefixes("fd00::/64"),
+				Live: []netip.Addr{address("fd00::5")}, Gateways: []netip.Addr{address("fd00::1"), address("10.0.1.1")},
+				Containers: []Container{{Port: "v6nv11111111111", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{address("fd00::5")}}}},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -163,8 +182,7 @@ func TestSince(t *testing.T) {
 	if got, ok := old.Since(old); !ok || len(got) != 0 {
 		t.Errorf("a ruleset since itself: %v, %v; want nothing to do", got, ok)
 	}
-	wanted.Chains = slices.Clone(wanted.Chains)
-	wanted.Chains[0].Rules = append(slices.Clone(wanted.Chains[0].Rules), "counter drop")
+	wanted.Tables[0].Chains[0].Rules = append(slices.Clone(wanted.Tables[0].Chains[0].Rules), "counter drop")
 	if _, ok := wanted.Since(old); ok {
 		t.Error("another rule passes for a change of elements")
 	}
@@ -197,6 +215,14 @@ func TestValidate(t *testing.T) {
 		{"container", with(func(p *Published) { p.Container = netip.Addr{} }), []string{"no address of a container"}},
 		{"mapped container", with(func(p *Published) { p.Container = address("::ffff:1.2.3.4") }), []string{"no address of a container"}},
 		{"live address", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Live: []netip.Addr{{}}}}}, []string{"aaaaaaaaaaaa", "live"}},
+		{"port of a container", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Containers: []Container{{Port: "eth0", MAC: "02:00:00:00:00:05"}}}}}, []string{"aaaaaaaaaaaa", "eth0", "v6nv"}},
+		{"MAC of a container", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Containers: []Container{{Port: "v6nv1", MAC: "02-00-00-00-00-05"}}}}}, []string{"v6nv1", `"02-00-00-00-00-05"`}},
+		{"address of a container", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Containers: []Container{{Port: "v6nv1", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{{}}}}}}}, []string{"v6nv1", "no address"}},
+		{"one pool under two addresses", Config{Networks: []Network{
+			{ID: "aaaaaaaaaaaa", Bridge: "a", Masquerade: prefixes("10.0.0.0/8"), Outbound4: address("192.0.2.1")},
+			{ID: "bbbbbbbbbbbb", Bridge: "b", Masquerade: prefixes("10.1.0.0/16"), Outbound4: address("192.0.2.2")}}}, []string{"bbbbbbbbbbbb", "10.0.0.0/8", "overlaps"}},
+		{"address to leave under", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "a", Outbound4: address("::1")}}}, []string{"aaaaaaaaaaaa", "::1"}},
+		{"translation", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "a", Translations: []spec.Translation{{}}}}}, []string{"aaaaaaaaaaaa", "IPv6"}},
 		{"name server", Config{Networks: []Network{{ID: "aaaaaaaaaaaa", Bridge: "b", Resolvers: []netip.Addr{{}}}}}, []string{"aaaaaaaaaaaa", "name server"}},
 		{"port 0", with(func(p *Published) { p.Port = 0 }), []string{"port 0"}},
 		{"families", with(func(p *Published) { p.HostIP = address("2001:db8::1") }), []string{"different families"}},

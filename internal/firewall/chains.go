@@ -2,10 +2,14 @@ package firewall
 
 import "fmt"
 
-// The table, which is ours alone: whoever finds it may replace or delete it.
+// Name is that of our tables, which are ours alone: whoever finds them may replace
+// or delete them.
+const Name = "v6net"
+
+// The families of our tables.
 const (
-	Family = "inet"
-	Table  = "v6net"
+	FamilyInet   = "inet"   // what the host forwards
+	FamilyBridge = "bridge" // what containers send
 )
 
 // VouchMark is the bit of the packet mark that says "v6net has accepted this".
@@ -29,28 +33,48 @@ const (
 	priorityForward = -10  // before the filter chains of others: a mark must be there when they look
 	priorityDNAT    = -100 // NF_IP_PRI_NAT_DST
 	prioritySNAT    = 100  // NF_IP_PRI_NAT_SRC
+
+	// Translation of prefixes has no state, and conntrack must see none of it: before
+	// conntrack at -200, and after the last that asks it.
+	priorityInside, priorityOutside = -299, 300
 )
 
-// chains are the table's chains. They are the same on every host.
+// tables are ours with empty sets. Their chains are the same on every host.
+func tables() []Table {
+	return []Table{
+		{Family: FamilyInet, Name: Name, Sets: sets(), Chains: chains()},
+		{Family: FamilyBridge, Name: Name, Sets: senderSets(), Chains: senderChains()},
+	}
+}
+
+// chains are those of what the host forwards.
 func chains() []Chain {
 	return []Chain{
 		{Name: "forward", Hook: &Hook{"filter", "forward", priorityForward}, Rules: []string{
 			"iifname != @networks oifname != @networks return",
 			"iifname . oifname @same goto within",
+			// What leaves its bridge is known by its address outside.
+			fmt.Sprintf("ip6 saddr @inside_pools6 meta mark set meta mark | %#x", outsideMark),
+			// What is for one link alone (RFC 4890 §4.3.3): nobody believes it with
+			// a hop limit below 255, and nobody has to see it.
+			"icmpv6 type @link_only counter drop",
 			// Before all else, what conntrack knows included: whoever scans a
 			// prefix must not fill the host's neighbour cache (RFC 6583). The
 			// forward hook precedes the neighbour's resolution.
-			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 counter drop",
-			"oifname @networks ip daddr @pools4 ip daddr != @live4 counter drop",
+			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 oifname @denied_in drop",
+			"oifname @networks ip daddr @pools4 ip daddr != @live4 oifname @denied_in drop",
 			"ct state established,related goto vouch",
-			"iifname @internal counter drop",
-			"oifname @internal counter drop",
+			"iifname @internal iifname @denied_out drop",
+			"oifname @internal oifname @denied_in drop",
 			// Published means reachable by anyone, from other networks too. A
 			// translated port is reached by the host's address alone: who knows
 			// the container's own does not get in that way.
-			"oifname @accepting ct status dnat goto vouch",
-			"ip6 daddr . meta l4proto . th dport @published6 goto vouch",
-			"ip daddr . meta l4proto . th dport @published4 goto vouch",
+			"oifname @accepting ct status dnat oifname @let_in goto vouch",
+			"ip6 daddr . meta l4proto . th dport @published6 oifname @let_in goto vouch",
+			"ip daddr . meta l4proto . th dport @published4 oifname @let_in goto vouch",
+			// Never dropped (RFC 4890 §4.3.1), whoever sends them. They are for
+			// connections that conntrack has forgotten; others are "related".
+			"oifname @networks icmpv6 type @errors goto vouch",
 			"iifname @networks oifname @networks goto between",
 			"oifname @networks goto inbound",
 			"goto outbound",
@@ -62,25 +86,31 @@ func chains() []Chain {
 			"oifname @icc goto vouch",
 			"ct state established,related goto vouch",
 			"ct status dnat goto vouch",
-			"counter drop",
+			"iifname @denied_out drop",
 		}},
 		{Name: "between", Rules: []string{
-			"iifname @mutual oifname @mutual oifname @accepting goto vouch",
-			"counter drop",
+			"iifname @mutual oifname @mutual oifname @accepting oifname @let_in goto vouch",
+			"iifname @denied_out drop",
 		}},
 		{Name: "inbound", Rules: []string{
-			"oifname @open goto vouch",
-			"oifname @accepting icmpv6 type @answered goto vouch",
-			"counter drop",
+			"meta nfproto ipv4 oifname @open4 oifname @let_in goto vouch",
+			"meta nfproto ipv6 oifname @open6 oifname @let_in goto vouch",
+			"oifname @accepting icmpv6 type echo-request oifname @let_in goto vouch",
+			"oifname @denied_in drop",
 		}},
 		{Name: "outbound", Rules: []string{
+			"ip6 saddr != @masquerade6 goto leaving",
+			"ip saddr != @masquerade4 goto leaving",
 			// NAT leaves these alone: a container's private address would get out.
-			"ct state invalid counter drop",
-			"oifname @parents goto vouch",
+			"ct state invalid iifname @denied_out drop",
+			"goto leaving",
+		}},
+		{Name: "leaving", Rules: []string{
+			"oifname @parents iifname @let_out goto vouch",
 			// A bridge that is neither ours nor a parent is another engine's,
 			// whose own rules judge who may enter.
 			`meta oifkind "bridge" return`,
-			"goto vouch",
+			"iifname @let_out goto vouch",
 		}},
 		{Name: "vouch", Rules: []string{
 			fmt.Sprintf("meta mark set meta mark | %#x accept", VouchMark),
@@ -96,9 +126,14 @@ func chains() []Chain {
 		// may be a global one that everybody has a way to. It is no resolver for
 		// the world, nor for other networks, internal ones included. What the host
 		// itself asks comes in by lo.
+		//
+		// What comes from an isolated network is dropped, neighbor discovery
+		// included: the host has no address there to be found.
 		{Name: "input", Hook: &Hook{"filter", "input", priorityForward}, Rules: []string{
 			"ip6 daddr @resolvers6 meta l4proto . th dport @names iifname . ip6 daddr != @clients6 counter drop",
 			"ip daddr @resolvers4 meta l4proto . th dport @names iifname . ip daddr != @clients4 counter drop",
+			"meta nfproto ipv4 iifname @isolated4 counter drop",
+			"meta nfproto ipv6 iifname @isolated6 counter drop",
 		}},
 		{Name: "prerouting", Hook: &Hook{"nat", "prerouting", priorityDNAT}, Rules: []string{
 			"fib daddr type local goto translate",
@@ -115,6 +150,8 @@ func chains() []Chain {
 			"dnat ip6 to meta l4proto . th dport map @ports6",
 		}},
 		{Name: "postrouting", Hook: &Hook{"nat", "postrouting", prioritySNAT}, Rules: []string{
+			"oifname != @networks snat ip to ip saddr map @outbound4",
+			"oifname != @networks snat ip6 to ip6 saddr map @outbound6",
 			"oifname != @networks ip saddr @masquerade4 masquerade",
 			"oifname != @networks ip6 saddr @masquerade6 masquerade",
 			// A loopback source must not leave the host (RFC 1122 §3.2.1.3).
@@ -124,8 +161,33 @@ func chains() []Chain {
 			"oifname @networks ct status dnat ip saddr @pools4 masquerade",
 			"oifname @networks ct status dnat ip6 saddr @pools6 masquerade",
 		}},
+		// RFC 6296. What an address is on the other side is in maps, one element for
+		// each live address: so there is no arithmetic to be done by rules, and
+		// nothing else is translated. An error has the addresses of the packet that
+		// it is about, too.
+		{Name: "inside", Hook: &Hook{"filter", "prerouting", priorityInside}, Rules: []string{
+			"ip6 daddr != @outside_pools6 return",
+			// A container is known by its outside address on its own bridge, too,
+			// to whom it calls by his (§4, hairpinning).
+			fmt.Sprintf("iifname @networks meta mark set meta mark | %#x", outsideMark),
+			"icmpv6 type @errors @th,128,128 set @th,128,128 map @inside_about6",
+			"ip6 daddr set ip6 daddr map @inside6",
+			"ip6 daddr @outside_pools6 counter drop", // nobody's
+		}},
+		{Name: "outside", Hook: &Hook{"filter", "postrouting", priorityOutside}, Rules: []string{
+			fmt.Sprintf("oifname @networks meta mark & %#x == 0x0 return", outsideMark),
+			"icmpv6 type @errors @th,256,128 set @th,256,128 map @outside_about6",
+			"ip6 saddr set ip6 saddr map @outside6",
+			"oifname != @networks ip6 saddr @inside_pools6 counter drop",
+		}},
 	}
 }
+
+// outsideMark is the bit of the packet mark that says "the sender is to be known by
+// its outside address". Cilium alone claims it, as it does [VouchMark]. Before the
+// routing decision it is set in packets alone with which a container calls one by its
+// outside address.
+const outsideMark = 0x800
 
 // The types of the sets' keys and values.
 const (
@@ -143,21 +205,32 @@ const (
 	typeTarget6  = "ipv6_addr . inet_service"
 )
 
-// sets are the table's sets, empty.
+// sets are those that chains look at, empty.
 func sets() []Set {
 	return []Set{
 		{Name: "networks", Key: typeLink},  // every bridge of ours
 		{Name: "internal", Key: typeLink},  // no way to or from outside
 		{Name: "accepting", Key: typeLink}, // inbound is published or open
-		{Name: "open", Key: typeLink},      // inbound is open
-		{Name: "mutual", Key: typeLink},    // isolate is off
-		{Name: "same", Key: typePair},      // every bridge, with itself
-		{Name: "icc", Key: typeLink},       // containers of the bridge reach each other
+		{Name: "open4", Key: typeLink},     // any port is open, by a container's own IPv4 address
+		{Name: "open6", Key: typeLink},
+		{Name: "isolated4", Key: typeLink}, // the host has no IPv4 there, and takes none from there
+		{Name: "isolated6", Key: typeLink},
+		{Name: "mutual", Key: typeLink}, // isolate is off
+		{Name: "same", Key: typePair},   // every bridge, with itself
+		{Name: "icc", Key: typeLink},    // containers of the bridge reach each other
 		{Name: "parents", Key: typeLink},
-		// RFC 4890 §4.3.1, what must not be dropped. The errors are for
-		// connections that conntrack has forgotten; others are "related".
-		{Name: "answered", Key: typeICMPv6, Elements: elements(
-			"destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem", "echo-request")},
+		// Every bridge, to count by: what belongs to no known connection.
+		{Name: "let_in", Key: typeLink, Counter: true},
+		{Name: "let_out", Key: typeLink, Counter: true},
+		{Name: "denied_in", Key: typeLink, Counter: true},
+		{Name: "denied_out", Key: typeLink, Counter: true},
+		{Name: "errors", Key: typeICMPv6, Elements: elements(
+			"destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem")},
+		// Neighbor discovery and its inverse, multicast listeners, SEND's
+		// certification paths (RFC 3971 §6.4), multicast routers (RFC 4286).
+		{Name: "link_only", Key: typeICMPv6, Elements: elements(
+			"nd-router-solicit", "nd-router-advert", "nd-neighbor-solicit", "nd-neighbor-advert", "nd-redirect", "ind-neighbor-solicit", "ind-neighbor-advert",
+			"mld-listener-query", "mld-listener-report", "mld-listener-done", "mld2-listener-report", "148", "149", "151", "152", "153")},
 		{Name: "published4", Key: typeService4}, // a container's own address and port
 		{Name: "published6", Key: typeService6},
 		{Name: "ports4", Key: typePort, Value: typeTarget4}, // a port of every host address, to a container's
@@ -171,8 +244,16 @@ func sets() []Set {
 		{Name: "autonomous6", Key: typeAddr6, Interval: true}, // pools of SLAAC hosts
 		{Name: "masquerade4", Key: typeAddr4, Interval: true},
 		{Name: "masquerade6", Key: typeAddr6, Interval: true},
-		{Name: "names", Key: typePort, Elements: elements("tcp . 53", "udp . 53")}, // DNS
-		{Name: "resolvers4", Key: typeAddr4},                                       // addresses of name servers
+		{Name: "outbound4", Key: typeAddr4, Value: typeAddr4, Interval: true}, // under which address of the host's
+		{Name: "outbound6", Key: typeAddr6, Value: typeAddr6, Interval: true},
+		{Name: "inside_pools6", Key: typeAddr6, Interval: true},
+		{Name: "outside_pools6", Key: typeAddr6, Interval: true},
+		{Name: "inside6", Key: typeAddr6, Value: typeAddr6},                                                 // what an outside address is inside
+		{Name: "outside6", Key: typeAddr6, Value: typeAddr6},                                                // and the other way round
+		{Name: "inside_about6", Key: typeAddr6, Value: typeAddr6, Expression: "@th,128,128 : @th,128,128"},  // the source of what an error is about
+		{Name: "outside_about6", Key: typeAddr6, Value: typeAddr6, Expression: "@th,256,128 : @th,256,128"}, // and its destination
+		{Name: "names", Key: typePort, Elements: elements("tcp . 53", "udp . 53")},                          // DNS
+		{Name: "resolvers4", Key: typeAddr4},                                                                // addresses of name servers
 		{Name: "resolvers6", Key: typeAddr6},
 		{Name: "clients4", Key: typeWay4}, // who may ask them: the bridge's containers
 		{Name: "clients6", Key: typeWay6},

@@ -22,7 +22,13 @@ type Network struct {
 	Isolate  bool // not reached from other networks, nor reaching them, but for published ports
 	ICC      bool // containers of the bridge reach each other
 	Inbound  spec.Inbound
-	Pools    []netip.Prefix
+	// Unprotected are the families in which every port of the containers' own
+	// addresses is open, whatever Inbound says; Isolated those in which the host
+	// itself is not reached from the bridge.
+	Unprotected4, Unprotected6 bool
+	Isolated4, Isolated6       bool
+
+	Pools []netip.Prefix
 	// Live are the addresses of the pools that somebody has. Packets from
 	// elsewhere to the others are dropped before the host asks who has them.
 	Live []netip.Addr
@@ -31,10 +37,29 @@ type Network struct {
 	Autonomous []netip.Prefix
 	// Masquerade are the pools whose addresses mean nothing outside this host.
 	Masquerade []netip.Prefix
-	Published  []Published
+	// Outbound4 and Outbound6 are the host's addresses under which those leave;
+	// zero: the one that the route says.
+	Outbound4, Outbound6 netip.Addr
+	// Translations are of pools whose addresses are others outside (RFC 6296).
+	Translations []spec.Translation
+	Published    []Published
+	Containers   []Container
+	// AnySource lets containers send from whatever address they like.
+	AnySource bool
+	// Shared are addresses that any of the containers may have, and that may move
+	// between them; Gateways are the bridge's own.
+	Shared, Gateways []netip.Addr
 	// Resolvers are the bridge's own addresses on which a name server may answer
 	// the network's containers, and nobody else.
 	Resolvers []netip.Addr
+}
+
+// Container is what a container of the network may send from.
+type Container struct {
+	Name      string // for people
+	Port      string // of the bridge: the host's end of its cable
+	MAC       string
+	Addresses []netip.Addr
 }
 
 // Published is one port that anyone may connect to.

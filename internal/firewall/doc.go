@@ -1,8 +1,8 @@
 // Package firewall decides what may reach a container: networks and published
-// ports in, one nftables table out. It is pure; internal/kernel/nft puts the
-// table into the kernel.
+// ports in, nftables tables out. It is pure; internal/kernel/nft puts them into
+// the kernel.
 //
-// The table is written in nft's own language. Its chains are the same for every
+// They are written in nft's own language. Their chains are the same for every
 // host: what depends on networks and containers is an element of a named set or
 // map, so that a packet's cost does not grow with their number and a change is
 // a change of elements.

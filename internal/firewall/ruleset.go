@@ -3,16 +3,21 @@ package firewall
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 )
 
-// Ruleset is one nftables table. [Ruleset.String] is its text as `nft -f` reads
-// it; every rule, type and element is kept in that language.
-type Ruleset struct {
-	Family string // inet
-	Table  string
+// Ruleset is what we have in nftables: tables of one name, each of another
+// family. [Ruleset.String] is its text as `nft -f` reads it; every rule, type and
+// element is kept in that language.
+type Ruleset struct{ Tables []Table }
+
+// Table is one nftables table. The names of sets are unique over all tables.
+type Table struct {
+	Family string // inet or bridge
+	Name   string
 	Sets   []Set
 	Chains []Chain
 }
@@ -23,7 +28,11 @@ type Set struct {
 	Key      string // type of the elements' keys: "ipv6_addr . inet_proto . inet_service"
 	Value    string // type of the values of a map
 	Interval bool   // keys are prefixes, and do not overlap
-	Elements []Element
+	Counter  bool   // each element counts the packets that were looked up and found
+	// Expression is what the keys are compared with, where older nft have no name
+	// for it and hence no type.
+	Expression string
+	Elements   []Element
 }
 
 // Element is an element of a set or map: `fd00::2 . tcp . 80`.
@@ -60,15 +69,21 @@ type Change struct {
 // Since lists the changes of elements that turn old into r, or says that
 // elements alone cannot do that: chains, rules or sets differ.
 func (r Ruleset) Since(old Ruleset) (changes []Change, ok bool) {
-	if r.Family != old.Family || r.Table != old.Table || len(r.Sets) != len(old.Sets) || !reflect.DeepEqual(r.Chains, old.Chains) {
+	if len(r.Tables) != len(old.Tables) {
 		return nil, false
 	}
-	for i, set := range r.Sets {
-		before := old.Sets[i]
-		if set.Name != before.Name || set.Key != before.Key || set.Value != before.Value || set.Interval != before.Interval {
+	for i, t := range r.Tables {
+		before := old.Tables[i]
+		if t.Family != before.Family || t.Name != before.Name || len(t.Sets) != len(before.Sets) || !reflect.DeepEqual(t.Chains, before.Chains) {
 			return nil, false
 		}
-		changes = appendChange(changes, set.Name, before.Elements, set.Elements)
+		for j, set := range t.Sets {
+			was := before.Sets[j]
+			if set.Name != was.Name || set.Key != was.Key || set.Value != was.Value || set.Interval != was.Interval || set.Counter != was.Counter {
+				return nil, false
+			}
+			changes = appendChange(changes, set.Name, was.Elements, set.Elements)
+		}
 	}
 	return changes, true
 }
@@ -86,7 +101,7 @@ func appendChange(changes []Change, set string, before, after []Element) []Chang
 func (r Ruleset) Pending(changes []Change) []Change {
 	var pending []Change
 	for _, c := range changes {
-		set := r.set(c.Set)
+		set := r.Set(c.Set)
 		absent := func(e Element) bool { return !set.has(e) }
 		c.Delete = slices.DeleteFunc(slices.Clone(c.Delete), absent)
 		c.Add = slices.DeleteFunc(slices.Clone(c.Add), set.has)
@@ -100,7 +115,7 @@ func (r Ruleset) Pending(changes []Change) []Change {
 // Change makes changes in place.
 func (r Ruleset) Change(changes []Change) {
 	for _, c := range changes {
-		set := r.set(c.Set)
+		set := r.Set(c.Set)
 		for _, e := range c.Delete {
 			if i, found := set.find(e); found {
 				set.Elements = slices.Delete(set.Elements, i, i+1)
@@ -116,16 +131,25 @@ func (r Ruleset) Change(changes []Change) {
 
 // Clone is a copy whose elements can be changed.
 func (r Ruleset) Clone() Ruleset {
-	r.Sets = slices.Clone(r.Sets)
-	for i := range r.Sets {
-		r.Sets[i].Elements = slices.Clone(r.Sets[i].Elements)
+	r.Tables = slices.Clone(r.Tables)
+	for i := range r.Tables {
+		t := &r.Tables[i]
+		t.Sets = slices.Clone(t.Sets)
+		for j := range t.Sets {
+			t.Sets[j].Elements = slices.Clone(t.Sets[j].Elements)
+		}
 	}
 	return r
 }
 
-// set is the one of that name, which must exist: the names are the package's own.
-func (r Ruleset) set(name string) *Set {
-	return &r.Sets[slices.IndexFunc(r.Sets, func(s Set) bool { return s.Name == name })]
+// Set is the one of that name; nil: there is none.
+func (r Ruleset) Set(name string) *Set {
+	for _, t := range r.Tables {
+		if i := slices.IndexFunc(t.Sets, func(s Set) bool { return s.Name == name }); i >= 0 {
+			return &t.Sets[i]
+		}
+	}
+	return nil
 }
 
 func (s *Set) find(e Element) (int, bool) {
@@ -152,37 +176,65 @@ func compareElements(a, b Element) int {
 	return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Value, b.Value))
 }
 
-// String is the table in nft's language.
+// String is the tables in nft's language.
 func (r Ruleset) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "table %s %s {\n", r.Family, r.Table)
-	for _, set := range r.Sets {
-		set.write(&b)
+	for _, t := range r.Tables {
+		t.write(&b)
 	}
-	for _, chain := range r.Chains {
-		chain.write(&b)
-	}
-	b.WriteString("}\n")
 	return b.String()
 }
 
-func (s Set) write(b *strings.Builder) {
-	kind, typ := "set", s.Key
-	if s.Value != "" {
-		kind, typ = "map", s.Key+" : "+s.Value
+func (t Table) write(b *strings.Builder) {
+	fmt.Fprintf(b, "table %s %s {\n", t.Family, t.Name)
+	for _, set := range t.Sets {
+		set.write(b)
 	}
-	fmt.Fprintf(b, "\t%s %s {\n\t\ttype %s\n", kind, s.Name, typ)
+	for _, chain := range t.Chains {
+		chain.write(b)
+	}
+	b.WriteString("}\n")
+}
+
+func (s Set) write(b *strings.Builder) {
+	kind, of := "set", "type "+s.Key
+	if s.Value != "" {
+		kind, of = "map", of+" : "+s.Value
+	}
+	if s.Expression != "" {
+		of = "typeof " + s.Expression
+	}
+	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", kind, s.Name, of)
 	if s.Interval {
 		b.WriteString("\t\tflags interval\n")
+	}
+	if s.Counter {
+		b.WriteString("\t\tcounter\n")
 	}
 	if len(s.Elements) > 0 {
 		b.WriteString("\t\telements = {\n")
 		for _, e := range s.Elements {
-			fmt.Fprintf(b, "\t\t\t%s,\n", e)
+			text := e.String()
+			if s.Expression != "" {
+				text = untyped(text)
+			}
+			fmt.Fprintf(b, "\t\t\t%s,\n", text)
 		}
 		b.WriteString("\t\t}\n")
 	}
 	b.WriteString("\t}\n")
+}
+
+// untyped is an element with its addresses as the numbers that they are to nft where
+// it knows nothing but their length.
+func untyped(element string) string {
+	parts := strings.Fields(element)
+	for i, part := range parts {
+		if a, err := netip.ParseAddr(part); err == nil {
+			parts[i] = fmt.Sprintf("0x%x", a.AsSlice())
+		}
+	}
+	return strings.Join(parts, " ")
 }
 
 func (c Chain) write(b *strings.Builder) {

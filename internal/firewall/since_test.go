@@ -13,10 +13,11 @@ import (
 // containers are of web, with an address that is live without them, too.
 func containers(rt *rapid.T, label string) Network {
 	n := web()
-	n.Live, n.Published = []netip.Addr{address("2001:db8:1::1")}, nil
+	n.Live, n.Published, n.Containers = []netip.Addr{address("2001:db8:1::1")}, nil, nil
 	for _, last := range rapid.SliceOfDistinct(rapid.IntRange(1, 5), rapid.ID).Draw(rt, label) {
 		own := address(fmt.Sprintf("2001:db8:1::%d", last))
 		n.Live = append(n.Live, own)
+		n.Containers = append(n.Containers, Container{Port: fmt.Sprintf("v6nv%d", last), MAC: fmt.Sprintf("02:00:00:00:00:%02x", last), Addresses: []netip.Addr{own}})
 		n.Published = append(n.Published, Published{Protocol: "tcp", Container: own, Port: rapid.Uint16Range(80, 82).Draw(rt, label+" port")})
 		// The same key for whoever has it, and a value of its own.
 		if !slices.ContainsFunc(n.Published, func(p Published) bool { return p.HostPort != 0 }) {

@@ -2,8 +2,10 @@ package firewall
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -39,6 +41,19 @@ func (c Config) Validate() error {
 				return fmt.Errorf("network %s: live address %v is no address of a container", spec.ShortID(n.ID), a)
 			}
 		}
+		if n.Outbound4.IsValid() && !n.Outbound4.Is4() || n.Outbound6.IsValid() && (!n.Outbound6.Is6() || !isContainers(n.Outbound6)) {
+			return fmt.Errorf("network %s: %v and %v are no IPv4 and IPv6 address to leave under", spec.ShortID(n.ID), n.Outbound4, n.Outbound6)
+		}
+		for _, t := range n.Translations {
+			if err := t.Validate(); err != nil {
+				return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
+			}
+		}
+		for _, c := range n.Containers {
+			if err := c.validate(); err != nil {
+				return fmt.Errorf("network %s: container at port %s: %w", spec.ShortID(n.ID), c.Port, err)
+			}
+		}
 		for _, a := range n.Resolvers {
 			if !isContainers(a) {
 				return fmt.Errorf("network %s: a name server cannot have the address %v", spec.ShortID(n.ID), a)
@@ -54,6 +69,21 @@ func (c Config) Validate() error {
 			if err := ports.take(n, p); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+func (c Container) validate() error {
+	if !strings.HasPrefix(c.Port, spec.VethPrefix) {
+		return fmt.Errorf("its name does not begin with %s, by which ports of containers are known", spec.VethPrefix)
+	}
+	if hw, err := net.ParseMAC(c.MAC); err != nil || len(hw) != 6 || hw.String() != c.MAC {
+		return fmt.Errorf("MAC address %q is not one of Ethernet such as 02:00:5e:10:00:01", c.MAC)
+	}
+	for _, a := range c.Addresses {
+		if !isContainers(a) {
+			return fmt.Errorf("%v is no address of a container", a)
 		}
 	}
 	return nil

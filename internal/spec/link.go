@@ -11,7 +11,7 @@ import (
 // hex digit tells the two ends of an endpoint's veth pair from it.
 const (
 	LinkPrefix     = "v6n"
-	vethPrefix     = "v6nv"
+	VethPrefix     = "v6nv" // of the host's ends of containers' cables
 	sandboxPrefix  = "v6nx"
 	shimPrefix     = "v6nh"
 	trialPrefix    = "v6nt"
@@ -38,7 +38,7 @@ func LinkLocalGateway(networkID string) netip.Prefix {
 func BridgeName(networkID string) string { return LinkPrefix + networkID[:12] }
 
 // VethName is the host's end of an endpoint's veth pair.
-func VethName(endpointID string) string { return vethPrefix + endpointID[:11] }
+func VethName(endpointID string) string { return VethPrefix + endpointID[:11] }
 
 // SandboxName is the container's end of the pair until the engine renames it.
 func SandboxName(endpointID string) string { return sandboxPrefix + endpointID[:11] }

@@ -76,6 +76,15 @@ func (o *Options) settle(given map[string]string) error {
 		if o.HostAccess {
 			return &OptionError{Key: "host_access", Value: "on", Allowed: "off; the host reaches the containers of a bridge without"}
 		}
+		if o.Masquerade == SwitchNPTv6 && !o.NPTv6.IsValid() {
+			return &OptionError{Key: "masquerade", Value: string(SwitchNPTv6), Allowed: "nptv6 beside nptv6=PREFIX, which is what the network's pool is outside"}
+		}
+		if prefix, ok := given["nptv6"]; ok && o.Masquerade != SwitchNPTv6 {
+			return &OptionError{Key: "nptv6", Value: prefix, Allowed: "a prefix beside masquerade=nptv6 alone"}
+		}
+		if inbound, ok := given["inbound"]; ok && o.Inbound != InboundOpen && (o.GatewayMode4 == GatewayUnprotected || o.GatewayMode6 == GatewayUnprotected) {
+			return &OptionError{Key: "inbound", Value: inbound, Allowed: "open beside gateway mode nat-unprotected, which opens every port"}
+		}
 		return nil
 	}
 	if o.Mode == ModeMacvlan && o.MacvlanMode == "" {
@@ -94,7 +103,7 @@ func (o *Options) settle(given map[string]string) error {
 			return err
 		}
 	}
-	o.Inbound, o.Isolate, o.Masquerade, o.Masquerade4, o.GatewayMode4 = InboundOpen, false, SwitchOff, false, GatewayRouted
+	o.Inbound, o.Isolate, o.AnySource, o.Masquerade, o.Masquerade4, o.GatewayMode4 = InboundOpen, false, true, SwitchOff, false, GatewayRouted
 	return nil
 }
 
@@ -108,11 +117,13 @@ func (o *Options) refuseOnParent(key, value string) error {
 	switch {
 	case value == "" && strings.HasPrefix(key, "com.docker."):
 		return nil
-	case strings.HasPrefix(key, "com.docker.network.bridge."):
+	case strings.HasPrefix(key, "com.docker.network.bridge."), strings.HasPrefix(key, "com.docker.network.host_"), key == "nptv6":
 		return refuse("only with mode=bridge")
 	case key == "inbound" && value != string(InboundOpen):
 		return refuse("open; with mode=%s packets pass this host's firewall by", o.Mode)
 	case key == "isolate" && value != string(SwitchOff):
+		return refuse("off; with mode=%s packets pass this host's firewall by", o.Mode)
+	case key == "antispoof" && value != string(SwitchOff):
 		return refuse("off; with mode=%s packets pass this host's firewall by", o.Mode)
 	case key == "masquerade" && value != string(SwitchOff) && value != string(SwitchAuto):
 		return refuse("auto, off; with mode=%s containers leave under their own addresses", o.Mode)

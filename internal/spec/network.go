@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // minID is the shortest network or endpoint ID from which a unique interface name can be made.
@@ -34,6 +35,11 @@ type Subnet struct {
 	Reason  string       `json:"reason,omitempty"`
 	OnLink  bool         `json:"on_link,omitempty"` // hosts on Parent take its addresses for neighbours
 	Parent  string       `json:"parent,omitempty"`  // the link it is on, where OnLink
+
+	// What the prefix is outside (RFC 6296), and whether hosts on the parent take
+	// that for their neighbours'.
+	Outside       netip.Prefix `json:"outside,omitzero"`
+	OutsideOnLink bool         `json:"outside_on_link,omitempty"`
 
 	// Of networks on a parent, without a bridge.
 	Router netip.Addr `json:"router,omitzero"` // the upstream router that the user named; zero: found out
@@ -92,7 +98,51 @@ func (n Network) Validate() error {
 	if err := n.validateInternal(); err != nil {
 		return err
 	}
+	if err := n.validateOutbound(); err != nil {
+		return err
+	}
 	return n.validateRA()
+}
+
+// validateOutbound checks under which addresses containers are to leave.
+func (n Network) validateOutbound() error {
+	o := n.Options
+	if o.Host4.IsValid() && (len(n.IPv4) == 0 || n.Internal || !n.MasqueradesIPv4()) {
+		return fmt.Errorf("option com.docker.network.host_ipv4=%s: containers do not leave under an IPv4 address of the host's", o.Host4)
+	}
+	if o.Host6.IsValid() && (n.Internal || !slices.ContainsFunc(n.IPv6, n.MasqueradesIPv6)) {
+		return fmt.Errorf("option com.docker.network.host_ipv6=%s: containers do not leave under an IPv6 address of the host's (masquerade=on)", o.Host6)
+	}
+	if o.Masquerade != SwitchNPTv6 {
+		return nil
+	}
+	switch t := (Translation{n.IPv6[0].Prefix, o.NPTv6}); {
+	case len(n.IPv6) > 1:
+		return fmt.Errorf("option masquerade=nptv6: the network has %d IPv6 subnets (allowed: one)", len(n.IPv6))
+	case o.Advertise.Autonomous:
+		return fmt.Errorf("option masquerade=nptv6: addresses that hosts make themselves (ra.autonomous=on) are not translated")
+	default:
+		if err := t.Validate(); err != nil {
+			return fmt.Errorf("option nptv6=%s: %w", o.NPTv6, err)
+		}
+	}
+	return nil
+}
+
+// Translation is that of the network's addresses; the zero one: none.
+func (n Network) Translation() Translation {
+	if len(n.IPv6) == 0 || !n.IPv6[0].Outside.IsValid() {
+		return Translation{}
+	}
+	return Translation{n.IPv6[0].Prefix, n.IPv6[0].Outside}
+}
+
+// Public is the address by which one of the network's is known outside.
+func (n Network) Public(a netip.Addr) netip.Addr {
+	if out, ok := n.Translation().Out(a); ok {
+		return out
+	}
+	return a
 }
 
 // validateInternal refuses what an internal network cannot keep: nothing is
@@ -100,10 +150,18 @@ func (n Network) Validate() error {
 func (n Network) validateInternal() error {
 	o := n.Options
 	switch {
+	case !n.Internal && (o.GatewayMode4 == GatewayIsolated || o.GatewayMode6 == GatewayIsolated):
+		return fmt.Errorf("option com.docker.network.bridge.gateway_mode_ipv4 or _ipv6=isolated: only an internal network is cut off from its host (create it with --internal)")
 	case !n.Internal:
 		return nil
+	case o.GatewayMode4 == GatewayUnprotected:
+		return fmt.Errorf("option com.docker.network.bridge.gateway_mode_ipv4=nat-unprotected: an internal network is not reached from outside")
+	case o.GatewayMode6 == GatewayIsolated && (o.RA == SwitchOn || o.Advertise.Autonomous):
+		return fmt.Errorf("option ra: with com.docker.network.bridge.gateway_mode_ipv6=isolated the host has no address on the bridge and advertises nothing")
 	case o.Inbound == InboundOpen:
 		return fmt.Errorf("option inbound=open: an internal network is not reached from outside")
+	case o.Masquerade == SwitchNPTv6:
+		return fmt.Errorf("option masquerade=nptv6: nothing leaves an internal network")
 	case o.Masquerade == SwitchOn:
 		return fmt.Errorf("option masquerade=on (or com.docker.network.bridge.gateway_mode_ipv6=nat): nothing leaves an internal network")
 	case o.NDProxy == SwitchOn || o.NDProxy == SwitchPrefix:
@@ -128,6 +186,20 @@ func (n Network) Bridge() string {
 	return BridgeName(n.ID)
 }
 
+// Isolated reports whether the network has nothing to do with its host in the
+// family of an address: not even an address on the bridge.
+func (n Network) Isolated(a netip.Addr) bool {
+	if a.Is4() {
+		return n.Options.GatewayMode4 == GatewayIsolated
+	}
+	return n.Options.GatewayMode6 == GatewayIsolated
+}
+
+// HasGateway reports whether the bridge has a subnet's gateway as an address.
+func (n Network) HasGateway(s Subnet) bool {
+	return s.Gateway.IsValid() && !n.Isolated(s.Gateway) && !(n.Options.Inhibit4 && s.Gateway.Is4())
+}
+
 // MasqueradesIPv6 reports whether traffic of an IPv6 subnet leaves under the
 // host's address. Left to us it does for unique local prefixes alone, which
 // nobody outside can answer (RFC 4193 §4.3).
@@ -135,7 +207,7 @@ func (n Network) MasqueradesIPv6(s Subnet) bool {
 	switch n.Options.Masquerade {
 	case SwitchOn:
 		return true
-	case SwitchOff:
+	case SwitchOff, SwitchNPTv6:
 		return false
 	default:
 		return IsULA(s.Prefix)
@@ -144,7 +216,7 @@ func (n Network) MasqueradesIPv6(s Subnet) bool {
 
 // MasqueradesIPv4 likewise: Docker's bridge keys decide.
 func (n Network) MasqueradesIPv4() bool {
-	return n.Options.Masquerade4 && n.Options.GatewayMode4 == GatewayNAT
+	return n.Options.Masquerade4 && n.Options.GatewayMode4.Translates()
 }
 
 // Port is one published port.

@@ -44,11 +44,18 @@ const (
 // GatewayMode is Docker's name for how a bridge network is joined to the outside.
 type GatewayMode string
 
-// The gateway modes of Docker's bridge driver that v6net knows.
+// The gateway modes of Docker's bridge driver.
 const (
-	GatewayNAT    GatewayMode = "nat"
-	GatewayRouted GatewayMode = "routed"
+	GatewayNAT         GatewayMode = "nat"
+	GatewayUnprotected GatewayMode = "nat-unprotected" // and every port is open at the container's own address
+	GatewayRouted      GatewayMode = "routed"
+	GatewayIsolated    GatewayMode = "isolated" // not even the host is reached; of internal networks
 )
+
+var gatewayModes = []GatewayMode{GatewayNAT, GatewayRouted, GatewayIsolated, GatewayUnprotected}
+
+// Translates reports whether containers' addresses are hidden behind the host's.
+func (m GatewayMode) Translates() bool { return m == GatewayNAT || m == GatewayUnprotected }
 
 // Options are a network's validated options, the same for every front end.
 type Options struct {
@@ -58,8 +65,14 @@ type Options struct {
 	RA         Switch    `json:"ra"`
 	Advertise  RAOptions `json:"advertise,omitzero"` // refines RA
 	Masquerade Switch    `json:"masquerade"`         // IPv6
-	Inbound    Inbound   `json:"inbound"`
-	Isolate    bool      `json:"isolate"`
+
+	NPTv6 netip.Prefix `json:"nptv6,omitzero"` // what the pool is outside, with Masquerade nptv6
+	Host4 netip.Addr   `json:"host4,omitzero"` // the host's address under which containers leave; zero: by its routes
+	Host6 netip.Addr   `json:"host6,omitzero"`
+
+	Inbound   Inbound `json:"inbound"`
+	Isolate   bool    `json:"isolate"`
+	AnySource bool    `json:"any_source,omitempty"` // containers send from addresses that are not theirs, too
 
 	MacvlanMode MacvlanMode `json:"macvlan_mode,omitempty"`
 	IPvlanMode  IPvlanMode  `json:"ipvlan_mode,omitempty"`
@@ -70,9 +83,10 @@ type Options struct {
 	ICC             bool        `json:"icc"`                   // containers of one bridge reach each other
 	Masquerade4     bool        `json:"masquerade4"`
 	GatewayMode4    GatewayMode `json:"gateway_mode4"`
-	HostBinding4    netip.Addr  `json:"host_binding4"` // host address of ports published without one
-	Inhibit4        bool        `json:"inhibit4"`      // no IPv4 address on the bridge
-	MTU             int         `json:"mtu,omitempty"` // 0: the parent's
+	GatewayMode6    GatewayMode `json:"gateway_mode6,omitempty"` // empty: as Masquerade says
+	HostBinding4    netip.Addr  `json:"host_binding4"`           // host address of ports published without one
+	Inhibit4        bool        `json:"inhibit4"`                // no IPv4 address on the bridge
+	MTU             int         `json:"mtu,omitempty"`           // 0: the parent's
 	InterfacePrefix string      `json:"interface_prefix"`
 }
 
@@ -106,27 +120,63 @@ var optionTable = slices.Concat(modeOptions, raOptions, []option{
 	}},
 	{"masquerade", func(o *Options, k, v string) error {
 		var s Switch
-		if err := choose(&s, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff}, []Switch{SwitchNPTv6}); err != nil {
+		if err := choose(&s, k, v, []Switch{SwitchAuto, SwitchOn, SwitchOff, SwitchNPTv6}, nil); err != nil {
 			return err
 		}
 		return masquerade(o, k, v, s)
+	}},
+	{"nptv6", func(o *Options, k, v string) error {
+		p, err := netip.ParsePrefix(v)
+		if err != nil || !p.Addr().Is6() || p.Addr().Is4In6() || p != p.Masked() {
+			return &OptionError{Key: k, Value: v, Allowed: "an IPv6 prefix such as 2001:db8:1::/64"}
+		}
+		o.NPTv6 = p
+		return nil
+	}},
+	{"com.docker.network.host_ipv4", func(o *Options, k, v string) error {
+		a, err := netip.ParseAddr(v)
+		if err != nil || !a.Is4() {
+			return &OptionError{Key: k, Value: v, Allowed: "an IPv4 address of the host"}
+		}
+		o.Host4 = a
+		return nil
+	}},
+	{"com.docker.network.host_ipv6", func(o *Options, k, v string) error {
+		a, err := netip.ParseAddr(v)
+		if err != nil || !a.Is6() || a.Is4In6() || a.Zone() != "" {
+			return &OptionError{Key: k, Value: v, Allowed: "an IPv6 address of the host"}
+		}
+		o.Host6 = a
+		return nil
 	}},
 	{"inbound", func(o *Options, k, v string) error {
 		return choose(&o.Inbound, k, v, []Inbound{InboundPublished, InboundOpen, InboundNone}, nil)
 	}},
 	{"isolate", func(o *Options, k, v string) error { return onOff(&o.Isolate, k, v) }},
+	{"antispoof", func(o *Options, k, v string) error {
+		guarded := true
+		err := onOff(&guarded, k, v)
+		o.AnySource = !guarded
+		return err
+	}},
 	{"com.docker.network.bridge.name", func(o *Options, k, v string) error { return interfaceName(&o.BridgeName, k, v) }},
 	{"com.docker.network.bridge.enable_icc", func(o *Options, k, v string) error { return boolean(&o.ICC, k, v) }},
 	{"com.docker.network.bridge.enable_ip_masquerade", func(o *Options, k, v string) error { return boolean(&o.Masquerade4, k, v) }},
 	{"com.docker.network.bridge.gateway_mode_ipv4", func(o *Options, k, v string) error {
-		return choose(&o.GatewayMode4, k, v, []GatewayMode{GatewayNAT, GatewayRouted}, []GatewayMode{"isolated", "nat-unprotected"})
+		return choose(&o.GatewayMode4, k, v, gatewayModes, nil)
 	}},
 	{"com.docker.network.bridge.gateway_mode_ipv6", func(o *Options, k, v string) error {
-		var m GatewayMode
-		if err := choose(&m, k, v, []GatewayMode{GatewayNAT, GatewayRouted}, []GatewayMode{"isolated", "nat-unprotected"}); err != nil {
+		if err := choose(&o.GatewayMode6, k, v, gatewayModes, nil); err != nil {
 			return err
 		}
-		return masquerade(o, k, v, map[GatewayMode]Switch{GatewayNAT: SwitchOn, GatewayRouted: SwitchOff}[m])
+		switch o.GatewayMode6 {
+		case GatewayRouted:
+			return masquerade(o, k, v, SwitchOff)
+		case GatewayIsolated:
+			return nil // nothing leaves anyway
+		default:
+			return masquerade(o, k, v, SwitchOn)
+		}
 	}},
 	{"com.docker.network.bridge.host_binding_ipv4", func(o *Options, k, v string) error {
 		a, err := netip.ParseAddr(v)
@@ -160,7 +210,7 @@ func masquerade(o *Options, key, value string, s Switch) error {
 	case s == SwitchAuto:
 	case o.Masquerade != SwitchAuto && o.Masquerade != s:
 		return &OptionError{Key: key, Value: value,
-			Allowed: "masquerade=on with com.docker.network.bridge.gateway_mode_ipv6=nat, masquerade=off with routed"}
+			Allowed: "masquerade=on with com.docker.network.bridge.gateway_mode_ipv6=nat or nat-unprotected, masquerade=off with routed"}
 	default:
 		o.Masquerade = s
 	}

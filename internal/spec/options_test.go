@@ -24,9 +24,9 @@ func TestParseOptions(t *testing.T) {
 		{"none", nil, DefaultOptions()},
 		{"every key of our own", map[string]string{
 			"mode": "bridge", "parent": "eth0.50", "ndproxy": "off", "ra": "off", "masquerade": "on",
-			"inbound": "none", "isolate": "off", "host_access": "off",
+			"inbound": "none", "isolate": "off", "host_access": "off", "antispoof": "off",
 		}, with(func(o *Options) {
-			o.Parent, o.NDProxy, o.RA, o.Masquerade, o.Inbound, o.Isolate = "eth0.50", SwitchOff, SwitchOff, SwitchOn, InboundNone, false
+			o.Parent, o.NDProxy, o.RA, o.Masquerade, o.Inbound, o.Isolate, o.AnySource = "eth0.50", SwitchOff, SwitchOff, SwitchOn, InboundNone, false, true
 		})},
 		{"ra", map[string]string{
 			"ra": "on", "ra.dns": "2001:db8::53, fe80::53", "ra.search": "Example.org.,b.example", "ra.pref64": "64:ff9b::/96",
@@ -51,7 +51,7 @@ func TestParseOptions(t *testing.T) {
 			"com.docker.network.driver.mtu":                  "1400",
 			"com.docker.network.container_iface_prefix":      "net",
 		}, with(func(o *Options) {
-			o.BridgeName, o.ICC, o.Masquerade4, o.GatewayMode4, o.Masquerade = "br-web", false, false, GatewayRouted, SwitchOn
+			o.BridgeName, o.ICC, o.Masquerade4, o.GatewayMode4, o.GatewayMode6, o.Masquerade = "br-web", false, false, GatewayRouted, GatewayNAT, SwitchOn
 			o.HostBinding4, o.Inhibit4, o.MTU, o.InterfacePrefix = netip.MustParseAddr("127.0.0.1"), true, 1400, "net"
 		})},
 		{"an empty value of Docker's is its default", map[string]string{"com.docker.network.driver.mtu": ""}, DefaultOptions()},
@@ -82,6 +82,13 @@ func TestOptionsThatSayTheSame(t *testing.T) {
 		{"nat and auto", map[string]string{mode: "nat", "masquerade": "auto"}, SwitchOn, nil},
 		{"nat and off", map[string]string{mode: "nat", "masquerade": "off"}, "", []string{"masquerade", `"off"`, "gateway_mode_ipv6", "nat"}},
 		{"routed and on", map[string]string{mode: "routed", "v6net.masquerade": "on"}, "", []string{"masquerade", `"on"`, "gateway_mode_ipv6", "routed"}},
+		{"nat-unprotected", map[string]string{mode: "nat-unprotected"}, SwitchOn, nil},
+		{"nat-unprotected and off", map[string]string{mode: "nat-unprotected", "masquerade": "off"}, "", []string{"masquerade", "nat-unprotected"}},
+		{"nat-unprotected and open", map[string]string{mode: "nat-unprotected", "inbound": "open"}, SwitchOn, nil},
+		{"nat-unprotected and none", map[string]string{mode: "nat-unprotected", "inbound": "none"}, "", []string{"inbound", "none", "nat-unprotected"}},
+		{"isolated", map[string]string{mode: "isolated"}, SwitchAuto, nil},
+		{"nptv6", map[string]string{"masquerade": "nptv6", "nptv6": "2001:db8::/64"}, SwitchNPTv6, nil},
+		{"nptv6 and nat", map[string]string{mode: "nat", "masquerade": "nptv6", "nptv6": "2001:db8::/64"}, "", []string{"masquerade", "nptv6"}},
 		{"a label and an option", map[string]string{"masquerade": "on", "v6net.masquerade": "on"}, SwitchOn, nil},
 		{"a label against an option", map[string]string{"masquerade": "on", "v6net.masquerade": "off"}, "", []string{"v6net.masquerade", `"off"`, `"on"`}},
 	} {
@@ -125,8 +132,13 @@ func TestParseOptionsRefuses(t *testing.T) {
 		{"ra.lifetime too short", "ra.lifetime", "29", false, []string{"30 to 9000"}},
 		{"ra.lifetime too long", "ra.lifetime", "9001", false, []string{"30 to 9000"}},
 		{"ra.upstream", "ra.upstream", "auto", false, []string{"on, off"}},
+		{"antispoof", "antispoof", "auto", false, []string{"on, off"}},
 		{"ra.announce", "ra.announce", "yes", false, []string{"off, on"}},
-		{"nptv6", "masquerade", "nptv6", true, []string{"nptv6"}},
+		{"nptv6 without a prefix", "masquerade", "nptv6", false, []string{"nptv6=PREFIX"}},
+		{"a prefix without nptv6", "nptv6", "2001:db8::/64", false, []string{"masquerade=nptv6"}},
+		{"no prefix", "nptv6", "2001:db8::1/64", false, []string{"2001:db8::1/64", "prefix"}},
+		{"host_ipv6 of the other family", "com.docker.network.host_ipv6", "192.0.2.1", false, []string{"192.0.2.1", "IPv6"}},
+		{"host_ipv4 of the other family", "com.docker.network.host_ipv4", "::1", false, []string{"::1", "IPv4"}},
 		{"host_access of a bridge", "host_access", "on", false, []string{"host_access", "bridge"}},
 		{"empty value of ours", "inbound", "", false, []string{"inbound", "published"}},
 		{"parent too long", "parent", "averyverylongname", false, []string{"parent", "15"}},
@@ -135,7 +147,7 @@ func TestParseOptionsRefuses(t *testing.T) {
 		{"MTU no number", "com.docker.network.driver.mtu", "big", false, []string{"big"}},
 		{"host binding of the other family", "com.docker.network.bridge.host_binding_ipv4", "::1", false, []string{"::1", "IPv4"}},
 		{"bool", "com.docker.network.bridge.enable_icc", "maybe", false, []string{"maybe", "true, false"}},
-		{"gateway mode of a later version", "com.docker.network.bridge.gateway_mode_ipv6", "isolated", true, []string{"isolated"}},
+		{"gateway mode", "com.docker.network.bridge.gateway_mode_ipv6", "bridge", false, []string{"bridge", "nat, routed, isolated, nat-unprotected"}},
 		{"interface prefix too long", "com.docker.network.container_iface_prefix", "abcdefghijklmn", false, []string{"13"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -27,7 +27,19 @@ type NetworkStatus struct {
 	Parent    string            `json:"parent,omitempty"` // as of now
 	Error     string            `json:"error,omitempty"`  // why it is degraded, for people
 	Endpoints []Endpoint        `json:"endpoints"`
-	RA        *AdvertiserStatus `json:"ra,omitempty"` // what is advertised to its containers; nil: nothing
+	RA        *AdvertiserStatus `json:"ra,omitempty"`       // what is advertised to its containers; nil: nothing
+	Firewall  *FirewallCounters `json:"firewall,omitempty"` // nil: no rule sees its packets, or they cannot be read
+}
+
+// FirewallCounters are packets of a network that belong to no known connection, as
+// the first ones of all do; counted since the rules were last made whole.
+type FirewallCounters struct {
+	LetIn     uint64 `json:"let_in"`
+	LetOut    uint64 `json:"let_out"`
+	DeniedIn  uint64 `json:"denied_in"`
+	DeniedOut uint64 `json:"denied_out"`
+	// Forged are what containers have sent from what is not theirs, by container.
+	Forged map[string]uint64 `json:"forged,omitempty"`
 }
 
 // PoolStatus is one pool and how many of its addresses are leased.

@@ -3,10 +3,12 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
+	"math/big"
 	"net/netip"
 	"strconv"
 	"strings"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -22,9 +24,10 @@ const nftMetaOIFKind expr.MetaKey = 27
 // key is something of a packet that a rule can look at.
 type key struct {
 	name    string
-	size    int  // bytes
-	nfproto byte // address family that a packet must have first; 0: any
-	l4proto byte // likewise for the transport protocol
+	size    int    // bytes
+	nfproto byte   // address family that a packet must have first; 0: any
+	l4proto byte   // likewise for the transport protocol
+	mask    []byte // the bits that are the key's; nil: all
 	load    func(register uint32) expr.Any
 }
 
@@ -38,7 +41,29 @@ var keys = []key{
 	{name: "ip saddr", size: 4, nfproto: unix.NFPROTO_IPV4, load: payload(expr.PayloadBaseNetworkHeader, 12, 4)},
 	{name: "ip daddr", size: 4, nfproto: unix.NFPROTO_IPV4, load: payload(expr.PayloadBaseNetworkHeader, 16, 4)},
 	{name: "ip6 saddr", size: 16, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 8, 16)},
+	{name: "ip6 hoplimit", size: 1, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 7, 1)},
 	{name: "ip6 daddr", size: 16, nfproto: unix.NFPROTO_IPV6, load: payload(expr.PayloadBaseNetworkHeader, 24, 16)},
+	{name: "meta mark", size: 4, load: meta(expr.MetaKeyMARK)},
+	{name: "meta nfproto", size: 1, load: meta(expr.MetaKeyNFPROTO)},
+	{name: "meta protocol", size: 2, load: meta(expr.MetaKeyPROTOCOL)},
+	{name: "ether saddr", size: 6, load: payload(expr.PayloadBaseLLHeader, 6, 6)},
+	{name: "arp saddr ether", size: 6, nfproto: unix.NFPROTO_ARP, load: payload(expr.PayloadBaseNetworkHeader, 8, 6)},
+	{name: "arp saddr ip", size: 4, nfproto: unix.NFPROTO_ARP, load: payload(expr.PayloadBaseNetworkHeader, 14, 4)},
+	{name: "arp daddr ip", size: 4, nfproto: unix.NFPROTO_ARP, load: payload(expr.PayloadBaseNetworkHeader, 24, 4)},
+	{name: "icmp type", size: 1, nfproto: unix.NFPROTO_IPV4, l4proto: unix.IPPROTO_ICMP, load: payload(expr.PayloadBaseTransportHeader, 0, 1)},
+	{name: "udp dport", size: 2, l4proto: unix.IPPROTO_UDP, load: payload(expr.PayloadBaseTransportHeader, 2, 2)},
+	{name: "ip frag-off", size: 2, nfproto: unix.NFPROTO_IPV4, load: payload(expr.PayloadBaseNetworkHeader, 6, 2)},
+	{name: "frag frag-off", size: 2, nfproto: unix.NFPROTO_IPV6, mask: []byte{0xff, 0xf8}, load: func(register uint32) expr.Any {
+		return &expr.Exthdr{DestRegister: register, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6}
+	}},
+	// Of the packet that an error is about: source and destination.
+	{name: "@th,128,128", size: 16, load: payload(expr.PayloadBaseTransportHeader, 16, 16)},
+	{name: "@th,256,128", size: 16, load: payload(expr.PayloadBaseTransportHeader, 32, 16)},
+	// Of a neighbor solicitation or advertisement: the target, and parts of it.
+	{name: "@th,64,128", size: 16, load: payload(expr.PayloadBaseTransportHeader, 8, 16)},
+	{name: "@th,64,80", size: 10, load: payload(expr.PayloadBaseTransportHeader, 8, 10)},
+	{name: "@th,64,64", size: 8, load: payload(expr.PayloadBaseTransportHeader, 8, 8)},
+	{name: "@th,152,16", size: 2, load: payload(expr.PayloadBaseTransportHeader, 19, 2)},
 	{name: "ct state", size: 4, load: conntrack(expr.CtKeySTATE)},
 	{name: "ct status", size: 4, load: conntrack(expr.CtKeySTATUS)},
 	{name: "fib daddr type", size: 4, load: func(register uint32) expr.Any {
@@ -70,10 +95,10 @@ var bits = map[string]uint32{
 }
 
 // compile turns one rule in nft's language, as far as package firewall speaks
-// it, into the kernel's expressions; sets gives the ID of each set by its name.
-// It makes of a rule what nft makes of it.
-func compile(rule string, sets map[string]uint32) ([]expr.Any, error) {
-	c := compiler{rest: rule, sets: sets}
+// it, into the kernel's expressions for a table of a family; sets gives the ID of
+// each set by its name. It makes of a rule what nft makes of it.
+func compile(rule string, family nftables.TableFamily, sets map[string]uint32) ([]expr.Any, error) {
+	c := compiler{rest: rule, family: family, sets: sets}
 	for c.rest != "" {
 		if err := c.statement(); err != nil {
 			return nil, fmt.Errorf("rule %q: %w", rule, err)
@@ -84,6 +109,7 @@ func compile(rule string, sets map[string]uint32) ([]expr.Any, error) {
 
 type compiler struct {
 	rest    string
+	family  nftables.TableFamily
 	sets    map[string]uint32
 	out     []expr.Any
 	nfproto byte // what the packet is known to be by now
@@ -124,9 +150,13 @@ func (c *compiler) statement() error {
 	case c.accept("masquerade"):
 		c.emit(&expr.Masq{})
 	case c.accept("dnat ip to"):
-		return c.dnat(unix.NFPROTO_IPV4, 4)
+		return c.nat(expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegProtoMin: firstRegister + uint32(registers(4))})
 	case c.accept("dnat ip6 to"):
-		return c.dnat(unix.NFPROTO_IPV6, 16)
+		return c.nat(expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV6, RegProtoMin: firstRegister + uint32(registers(16))})
+	case c.accept("snat ip to"):
+		return c.nat(expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4})
+	case c.accept("snat ip6 to"):
+		return c.nat(expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV6})
 	case c.accept("meta mark set meta mark |"):
 		return c.setMark()
 	default:
@@ -141,6 +171,9 @@ func (c *compiler) match() error {
 	if err != nil {
 		return err
 	}
+	if len(loaded) == 1 && c.accept("set") {
+		return c.rewrite(loaded[0])
+	}
 	not := c.accept("!=")
 	word := c.word()
 	if set, named := strings.CutPrefix(word, "@"); named {
@@ -151,10 +184,16 @@ func (c *compiler) match() error {
 		c.emit(&expr.Lookup{SourceRegister: firstRegister, SetName: set, SetID: id, Invert: not})
 		return nil
 	}
-	if len(loaded) != 1 || not {
+	if len(loaded) != 1 {
 		return fmt.Errorf("a comparison with %q is not known here", word)
 	}
-	return c.compare(loaded[0], word)
+	if word == "&" {
+		return c.compareMasked(loaded[0], c.word())
+	}
+	if word == "==" {
+		word = c.word()
+	}
+	return c.compare(loaded[0], word, not)
 }
 
 // load compiles the loading of keys into registers, one after the other.
@@ -194,7 +233,11 @@ func (c *compiler) key() (key, error) {
 // that does not have it.
 func (c *compiler) require(k key) {
 	if k.nfproto != 0 && c.nfproto != k.nfproto {
-		c.emit(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: firstRegister}, equal([]byte{k.nfproto}))
+		if c.family == nftables.TableFamilyBridge { // which knows frames
+			c.emit(&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: firstRegister}, equal(etherTypes[k.nfproto]))
+		} else {
+			c.emit(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: firstRegister}, equal([]byte{k.nfproto}))
+		}
 		c.nfproto = k.nfproto
 	}
 	if k.l4proto != 0 && c.l4proto != k.l4proto {
@@ -203,35 +246,117 @@ func (c *compiler) require(k key) {
 	}
 }
 
-func (c *compiler) compare(k key, value string) error {
-	switch k.name {
-	case "ct state", "ct status":
-		var mask uint32
-		for name := range strings.SplitSeq(value, ",") {
-			bit, ok := bits[name]
-			if !ok {
-				return fmt.Errorf("%q is no %s", name, k.name)
-			}
-			mask |= bit
-		}
-		c.emit(masked(binaryutil.NativeEndian.PutUint32(mask), make([]byte, 4)),
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: make([]byte, 4)})
-	case "meta oifkind":
-		c.emit(equal(padded(strings.Trim(value, `"`), k.size)))
-	case "fib daddr type":
-		if value != "local" {
-			return fmt.Errorf("%q is no address type", value)
-		}
-		c.emit(equal(binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)))
-	case "ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr":
-		return c.comparePrefix(k, value)
-	default:
-		return fmt.Errorf("%s is not compared with values here", k.name)
+// compare compiles a comparison of a loaded key with a value.
+func (c *compiler) compare(k key, value string, not bool) error {
+	if k.name == "ct state" || k.name == "ct status" {
+		return c.compareBits(k, value, not)
 	}
+	prefix := k.size
+	if rest, open := strings.CutSuffix(value, `*"`); open && k.name == "iifname" { // "v6nv*": so it begins
+		value, prefix = rest+`"`, len(rest)-1
+	}
+	if k.nfproto != 0 && strings.HasPrefix(k.name, "ip") && strings.HasSuffix(k.name, "addr") || strings.HasSuffix(k.name, "addr ip") {
+		return c.comparePrefix(k, value, not)
+	}
+	data, err := parseOperand(k, value)
+	if err != nil {
+		return err
+	}
+	if k.mask != nil {
+		c.emit(masked(k.mask, make([]byte, len(k.mask))))
+	}
+	c.emit(compared(not, data[:prefix]))
 	return nil
 }
 
-func (c *compiler) comparePrefix(k key, value string) error {
+// compareMasked compiles the rest of `KEY & MASK == VALUE`, or !=.
+func (c *compiler) compareMasked(k key, text string) error {
+	mask, err := parseOperand(k, text)
+	if err != nil {
+		return err
+	}
+	not := c.accept("!=")
+	if !not && !c.accept("==") {
+		return fmt.Errorf("%q after a mask", c.rest)
+	}
+	value, err := parseOperand(k, c.word())
+	if err != nil {
+		return err
+	}
+	c.emit(masked(mask, make([]byte, len(mask))), compared(not, value))
+	return nil
+}
+
+func (c *compiler) compareBits(k key, value string, not bool) error {
+	if not {
+		return fmt.Errorf("%s that is not %s is not known here", k.name, value)
+	}
+	var mask uint32
+	for name := range strings.SplitSeq(value, ",") {
+		bit, ok := bits[name]
+		if !ok {
+			return fmt.Errorf("%q is no %s", name, k.name)
+		}
+		mask |= bit
+	}
+	c.emit(masked(binaryutil.NativeEndian.PutUint32(mask), make([]byte, 4)),
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: make([]byte, 4)})
+	return nil
+}
+
+// parseOperand reads what a key is compared with.
+func parseOperand(k key, value string) ([]byte, error) {
+	switch k.name {
+	case "iifname", "oifname", "meta oifkind":
+		if name := strings.Trim(value, `"`); len(name)+2 == len(value) && name != "" {
+			return padded(name, k.size), nil
+		}
+		return nil, fmt.Errorf("%q is no name in quotes", value)
+	case "fib daddr type":
+		if value == "local" {
+			return binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL), nil
+		}
+		return nil, fmt.Errorf("%q is no address type", value)
+	case "meta nfproto":
+		if family, ok := map[string]byte{"ipv4": unix.NFPROTO_IPV4, "ipv6": unix.NFPROTO_IPV6}[value]; ok {
+			return []byte{family}, nil
+		}
+		return nil, fmt.Errorf("%q is no protocol of packets", value)
+	case "meta protocol":
+		if family, ok := map[string]byte{"ip": unix.NFPROTO_IPV4, "ip6": unix.NFPROTO_IPV6, "arp": unix.NFPROTO_ARP}[value]; ok {
+			return etherTypes[family], nil
+		}
+		return nil, fmt.Errorf("%q is no protocol of frames", value)
+	case "icmpv6 type":
+		return datatypes["icmpv6_type"].parse(value)
+	case "ip6 saddr", "ip6 daddr":
+		if a, err := netip.ParseAddr(value); err == nil && a.Is6() {
+			return a.AsSlice(), nil
+		}
+		return nil, fmt.Errorf("%q is no IPv6 address", value)
+	case "meta mark":
+		n, err := strconv.ParseUint(value, 0, 32)
+		return binaryutil.NativeEndian.PutUint32(uint32(n)), err
+	case "udp dport":
+		return parsePort(value)
+	case "ip6 hoplimit", "ip frag-off", "frag frag-off", "@th,64,128", "@th,64,80", "@th,64,64", "@th,152,16":
+		n, ok := new(big.Int).SetString(value, 0)
+		if !ok || n.Sign() < 0 || n.BitLen() > 8*k.size {
+			return nil, fmt.Errorf("%q is no number of %d bits", value, 8*k.size)
+		}
+		return n.FillBytes(make([]byte, k.size)), nil
+	}
+	return nil, fmt.Errorf("%s is not compared with values here", k.name)
+}
+
+// etherTypes are those of protocols (include/uapi/linux/if_ether.h).
+var etherTypes = map[byte][]byte{
+	unix.NFPROTO_IPV4: bigEndian16(unix.ETH_P_IP),
+	unix.NFPROTO_IPV6: bigEndian16(unix.ETH_P_IPV6),
+	unix.NFPROTO_ARP:  bigEndian16(unix.ETH_P_ARP),
+}
+
+func (c *compiler) comparePrefix(k key, value string, not bool) error {
 	prefix, err := netip.ParsePrefix(value)
 	if err != nil {
 		addr, err := netip.ParseAddr(value)
@@ -243,36 +368,66 @@ func (c *compiler) comparePrefix(k key, value string) error {
 	if prefix.Addr().BitLen() != 8*k.size {
 		return fmt.Errorf("%q is of the other address family", value)
 	}
-	if prefix.IsSingleIP() {
-		c.emit(equal(prefix.Addr().AsSlice()))
-		return nil
+	data := prefix.Masked().Addr().AsSlice()
+	switch bits := prefix.Bits(); {
+	case bits == 8*k.size:
+	case bits%8 == 0:
+		// nft compares whole bytes by reading no more than them.
+		load := c.out[len(c.out)-1].(*expr.Payload)
+		load.Len, data = uint32(bits/8), data[:bits/8]
+	default:
+		mask := make([]byte, k.size)
+		for i := range bits {
+			mask[i/8] |= 0x80 >> (i % 8)
+		}
+		c.emit(masked(mask, make([]byte, k.size)))
 	}
-	mask := make([]byte, k.size)
-	for i := range prefix.Bits() {
-		mask[i/8] |= 0x80 >> (i % 8)
-	}
-	c.emit(masked(mask, make([]byte, k.size)), equal(prefix.Masked().Addr().AsSlice()))
+	c.emit(compared(not, data))
 	return nil
 }
 
-// dnat compiles the rest of `dnat ip to KEYS map @MAP`; the map's values are an
-// address of the given size and a port.
-func (c *compiler) dnat(family uint32, size int) error {
+// nat compiles the rest of `dnat ip to KEYS map @MAP`, and of snat. The map's values
+// are an address and, where there is a register for it, a port.
+func (c *compiler) nat(to expr.NAT) error {
 	if _, err := c.load(); err != nil {
 		return err
 	}
+	if err := c.lookup(); err != nil {
+		return err
+	}
+	to.RegAddrMin = firstRegister
+	c.emit(&to)
+	return nil
+}
+
+// lookup compiles `map @MAP`: what a map has for the loaded keys.
+func (c *compiler) lookup() error {
 	if !c.accept("map") {
-		return fmt.Errorf("%q after the keys of a dnat", c.rest)
+		return fmt.Errorf("%q after the keys of a map", c.rest)
 	}
 	name := strings.TrimPrefix(c.word(), "@")
 	id, err := c.set(name)
 	if err != nil {
 		return err
 	}
-	c.emit(
-		&expr.Lookup{SourceRegister: firstRegister, DestRegister: firstRegister, IsDestRegSet: true, SetName: name, SetID: id},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: firstRegister, RegProtoMin: firstRegister + uint32(registers(size))},
-	)
+	c.emit(&expr.Lookup{SourceRegister: firstRegister, DestRegister: firstRegister, IsDestRegSet: true, SetName: name, SetID: id})
+	return nil
+}
+
+// rewrite compiles the rest of `KEY set KEY map @MAP`, of one and the same key.
+func (c *compiler) rewrite(k key) error {
+	from, ok := c.out[len(c.out)-1].(*expr.Payload)
+	if !ok || !c.accept(k.name) {
+		return fmt.Errorf("%s is not set to %q here", k.name, c.rest)
+	}
+	if err := c.lookup(); err != nil {
+		return err
+	}
+	to := &expr.Payload{OperationType: expr.PayloadWrite, SourceRegister: firstRegister, Base: from.Base, Offset: from.Offset, Len: from.Len}
+	if to.Base == expr.PayloadBaseNetworkHeader {
+		to.CsumFlags = unix.NFT_PAYLOAD_L4CSUM_PSEUDOHDR
+	}
+	c.emit(to)
 	return nil
 }
 
@@ -295,6 +450,14 @@ func (c *compiler) set(name string) (uint32, error) {
 		return 0, fmt.Errorf("no set @%s", name)
 	}
 	return id, nil
+}
+
+// compared compares the first register, and as many as follow, with data.
+func compared(not bool, data []byte) expr.Any {
+	if not {
+		return &expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: data}
+	}
+	return equal(data)
 }
 
 // equal compares the first register, and as many as follow, with data.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -18,7 +19,7 @@ func TestEveryRuleCompiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := newTable(r)
+	table, err := newTables(r, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +30,7 @@ func TestEveryRuleCompiles(t *testing.T) {
 
 func TestCompile(t *testing.T) {
 	sets := map[string]uint32{"published6": 7}
-	got, err := compile("ip6 daddr . meta l4proto . th dport @published6 goto vouch", sets)
+	got, err := compile("ip6 daddr . meta l4proto . th dport @published6 goto vouch", nftables.TableFamilyINet, sets)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +53,8 @@ func TestCompileRefuses(t *testing.T) {
 	for rule, want := range map[string]string{
 		"tcp dport 80 accept":                       `"tcp dport 80 accept" is no key`,
 		"iifname @nowhere drop":                     "no set @nowhere",
-		"iifname != eth0 drop":                      "not known here",
+		"iifname != eth0 drop":                      "no name in quotes",
+		"ether saddr . iifname 1 drop":              "not known here",
 		"ct state new accept":                       `"new" is no ct state`,
 		"ct state established,,related accept":      `"" is no ct state`,
 		"ip daddr 2001:db8::1 drop":                 "other address family",
@@ -67,10 +69,20 @@ func TestCompileRefuses(t *testing.T) {
 		"dnat ip to meta l4proto map @nothing":      "no set @nothing",
 		"ip6 daddr ::1/129 return":                  "no address or prefix",
 		"meta oifkind . iifname bridge return":      "not known here",
-		"icmpv6 type echo-request goto vouch":       "not compared with values",
+		"icmpv6 type echo goto vouch":               `"echo" is not known`,
+		"ct state != established accept":            "not known here",
+		"udp dport 65536 drop":                      "out of range",
+		"@th,64,64 == 0x10000000000000000 drop":     "no number of 64 bits",
+		"ip6 saddr & 192.0.2.1 == ::1 drop":         "no IPv6 address",
+		"ip6 saddr & ::1 ::1 drop":                  "after a mask",
+		"ip6 saddr set ip6 daddr map @links":        "not set to",
+		"iifname set iifname map @links":            "not set to",
+		"ip6 saddr set ip6 saddr drop":              "after the keys",
+		"meta mark & lots == 0 drop":                "invalid syntax",
+		"meta protocol vlan drop":                   "no protocol of frames",
 		"ct state established,related goto vouch x": "no key",
 	} {
-		if _, err := compile(rule, map[string]uint32{"links": 1}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := compile(rule, nftables.TableFamilyINet, map[string]uint32{"links": 1}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("rule %q: error %v, want one that says %q", rule, err, want)
 		}
 	}
@@ -90,7 +102,7 @@ func TestParseValue(t *testing.T) {
 		{"ipv6_addr", "192.0.2.1", nil},
 		{"ipv6_addr", "nobody", nil},
 		{"inet_service", "65536", nil},
-		{"inet_proto . inet_service", "icmp . 80", nil},
+		{"inet_proto . inet_service", "gre . 80", nil},
 		{"inet_proto . inet_service", "tcp", nil},
 		{"inet_service", "80 . 80", nil},
 		{"ifname", `""`, nil},

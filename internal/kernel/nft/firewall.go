@@ -24,7 +24,10 @@ type Firewall struct {
 	socket  *netlink.Conn // conn's own
 	applied *firewall.Ruleset
 	warned  map[nftables.TableFamily]bool // of iptables-legacy
-	certain bool                          // the kernel's table is what applied says, unless it has been removed
+	certain bool                          // the kernel's tables are what applied says, unless they have been removed
+	// frameless: this kernel has no tables for bridges, so that nobody judges what
+	// containers send. probed: that is known.
+	frameless, probed bool
 }
 
 // New opens the netlink sockets in the network namespace of the calling thread,
@@ -64,13 +67,16 @@ func (f *Firewall) Apply(ctx context.Context, want firewall.Ruleset) error {
 		return err
 	}
 	if err := f.applyTable(want); err != nil {
-		return fmt.Errorf("apply table %s %s: %w", want.Family, want.Table, err)
+		return fmt.Errorf("apply the tables %s: %w", firewall.Name, err)
 	}
 	return f.placeAccepts()
 }
 
 func (f *Firewall) applyTable(want firewall.Ruleset) error {
-	t, err := newTable(want)
+	if err := f.probeFrames(); err != nil {
+		return err
+	}
+	t, err := newTables(want, f.frameless)
 	if err != nil {
 		return err
 	}
@@ -101,20 +107,20 @@ func (f *Firewall) Update(ctx context.Context, changes []firewall.Change) error 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.applied == nil {
-		return fmt.Errorf("update table %s %s: no ruleset is applied", firewall.Family, firewall.Table)
+		return fmt.Errorf("update the tables %s: no ruleset is applied", firewall.Name)
 	}
 	if err := drain(f.socket); err != nil {
 		return err
 	}
 	if err := f.updateTable(f.applied.Pending(changes)); err != nil {
-		return fmt.Errorf("update table %s %s: %w", firewall.Family, firewall.Table, err)
+		return fmt.Errorf("update the tables %s: %w", firewall.Name, err)
 	}
 	return nil
 }
 
 func (f *Firewall) updateTable(changes []firewall.Change) error {
 	if f.certain {
-		t, err := newTable(*f.applied)
+		t, err := newTables(*f.applied, f.frameless)
 		if err != nil {
 			return err
 		}
@@ -129,7 +135,7 @@ func (f *Firewall) updateTable(changes []firewall.Change) error {
 	}
 	want := f.applied.Clone()
 	want.Change(changes)
-	t, err := newTable(want)
+	t, err := newTables(want, f.frameless)
 	if err != nil {
 		return err
 	}
@@ -138,7 +144,7 @@ func (f *Firewall) updateTable(changes []firewall.Change) error {
 
 // update sends changes of elements. What the kernel refuses is no error: somebody
 // has changed the table, and it is to be replaced.
-func (f *Firewall) update(t *table, changes []firewall.Change) (updated bool, err error) {
+func (f *Firewall) update(t *tables, changes []firewall.Change) (updated bool, err error) {
 	if len(changes) == 0 {
 		return true, nil
 	}
@@ -150,7 +156,7 @@ func (f *Firewall) update(t *table, changes []firewall.Change) (updated bool, er
 }
 
 // replace makes the kernel's table the wanted one, whatever it is now.
-func (f *Firewall) replace(t *table) error {
+func (f *Firewall) replace(t *tables) error {
 	if err := t.replace(f.conn); err != nil {
 		f.certain = false
 		return err
@@ -170,12 +176,20 @@ func (f *Firewall) Remove(ctx context.Context) error {
 	if err := drain(f.socket); err != nil {
 		return err
 	}
+	if err := f.probeFrames(); err != nil {
+		return err
+	}
 	f.applied, f.certain = nil, false
-	t := &nftables.Table{Name: firewall.Table, Family: nftables.TableFamilyINet}
-	f.conn.AddTable(t) // or the deletion fails where it is missing
-	f.conn.DelTable(t)
+	for _, family := range []nftables.TableFamily{nftables.TableFamilyINet, nftables.TableFamilyBridge} {
+		if family == nftables.TableFamilyBridge && f.frameless {
+			continue
+		}
+		t := &nftables.Table{Name: firewall.Name, Family: family}
+		f.conn.AddTable(t) // or the deletion fails where it is missing
+		f.conn.DelTable(t)
+	}
 	if err := f.conn.Flush(); err != nil {
-		return fmt.Errorf("delete table %s %s: %w", firewall.Family, firewall.Table, err)
+		return fmt.Errorf("delete the tables %s: %w", firewall.Name, err)
 	}
 	return f.removeAccepts()
 }
@@ -195,7 +209,7 @@ func (f *Firewall) restore(table bool) error {
 		f.certain = false
 	}
 	if err := f.applyTable(*f.applied); err != nil {
-		return fmt.Errorf("restore table %s %s: %w", firewall.Family, firewall.Table, err)
+		return fmt.Errorf("restore the tables %s: %w", firewall.Name, err)
 	}
 	return f.placeAccepts()
 }

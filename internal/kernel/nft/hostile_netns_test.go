@@ -148,7 +148,7 @@ func TestEstablishedToTheDead(t *testing.T) {
 	dead := s.config
 	dead.Networks = slices.Clone(dead.Networks)
 	dead.Networks[0].Live, dead.Networks[0].Published = nil, nil
-	ip(t, s.host, "link set pweb2 down")
+	ip(t, s.host, "link set v6nvweb2 down")
 	ip(t, s.host, "-6 neigh flush dev web")
 	answer := func() bool {
 		send(t, s.outside, server, client)

@@ -34,6 +34,9 @@ const (
 	outside4, outside6 = "192.0.2.9", "2001:db8::9"
 )
 
+// siteTranslation is of network number 10.
+var siteTranslation = spec.Translation{Inside: netip.MustParsePrefix("fd00:a::/64"), Outside: netip.MustParsePrefix("2001:db8:a::/64")}
+
 // container is one of a network's; its addresses end in the same number.
 type container struct {
 	name string
@@ -55,6 +58,10 @@ func (c container) addr4(n siteNetwork) netip.Addr {
 func (c container) addr6(n siteNetwork) netip.Addr {
 	return netip.MustParseAddr(fmt.Sprintf("%s%d", n.prefix6, c.id))
 }
+
+func (c container) mac(n siteNetwork) string { return fmt.Sprintf("02:00:00:00:%02x:%02x", n.n, c.id) }
+
+func (c container) port() string { return spec.VethPrefix + c.name }
 
 func siteNetworks() []siteNetwork {
 	addr := netip.MustParseAddr
@@ -106,6 +113,26 @@ func siteNetworks() []siteNetwork {
 			firewall.Network{ID: "999999999999", Bridge: "mutual7", ICC: true, Inbound: spec.InboundPublished},
 			7, "2001:db8:7::", []container{{"seven2", 2}},
 		},
+		{
+			firewall.Network{ID: "888888888888", Bridge: "direct", ICC: true, Isolate: true, Inbound: spec.InboundPublished,
+				Unprotected4: true, Unprotected6: true, Masquerade: prefixes("fd00:8::/64"), Outbound4: addr("192.0.2.2"), Outbound6: addr("2001:db8::2"),
+				Published: []firewall.Published{{Protocol: "tcp", Container: addr("172.18.8.2"), Port: 80, HostPort: 8088}}},
+			8, "fd00:8::", []container{{"direct2", 2}},
+		},
+		{
+			firewall.Network{ID: "777777777777", Bridge: "alone", Internal: true, ICC: true, Isolated4: true, Isolated6: true},
+			9, "fd00:9::", []container{{"alone2", 2}, {"alone3", 3}},
+		},
+		{
+			firewall.Network{ID: "666666666666", Bridge: "npt", ICC: true, Isolate: true, Inbound: spec.InboundPublished,
+				Translations: []spec.Translation{siteTranslation},
+				Published: []firewall.Published{
+					{Protocol: "tcp", Container: addr("fd00:a::2"), Port: 80},
+					{Protocol: "udp", Container: addr("fd00:a::2"), Port: 53},
+					{Protocol: "udp", Container: addr("fd00:a::2"), Port: 54}, // where nobody listens
+				}},
+			10, "fd00:a::", []container{{"npt2", 2}, {"npt3", 3}},
+		},
 	}
 }
 
@@ -119,12 +146,13 @@ func newSite(t testing.TB) *site {
 		s.host.Sysctl(t, key, "1")
 	}
 	testnet.Connect(t, s.host, "eth0", s.outside, "lan0")
-	ip(t, s.host, "addr add "+host4+"/24 dev eth0", "addr add 192.0.2.2/24 dev eth0", "addr add "+host6+"/64 dev eth0")
+	ip(t, s.host, "addr add "+host4+"/24 dev eth0", "addr add 192.0.2.2/24 dev eth0", "addr add "+host6+"/64 dev eth0", "addr add 2001:db8::2/64 nodad preferred_lft 0 dev eth0")
 	ip(t, s.outside, "addr add "+outside4+"/24 dev lan0", "addr add "+outside6+"/64 dev lan0",
 		// The private ranges, too: knowing the way must not be enough.
 		"route add 172.18.0.0/16 via "+host4, "route add 2001:db8::/32 via "+host6, "route add fd00::/16 via "+host6)
 	listen(t, s.outside, "tcp", ":80")
 	listen(t, s.outside, "udp", ":53")
+	listen(t, s.host, "tcp", ":7070")
 	for _, n := range siteNetworks() {
 		s.add(t, n)
 	}
@@ -139,25 +167,27 @@ func (s *site) add(t testing.TB, n siteNetwork) {
 	t.Helper()
 	bridge, subnet4 := n.network.Bridge, fmt.Sprintf("172.18.%d.", n.n)
 	n.network.Pools = prefixes(subnet4+"0/24", n.prefix6+"/64")
+	n.network.Gateways = []netip.Addr{netip.MustParseAddr(subnet4 + "1"), netip.MustParseAddr(n.prefix6 + "1")}
 	n.network.Masquerade = append(n.network.Masquerade, prefixes(subnet4+"0/24")...)
 	for _, c := range n.containers {
 		n.network.Live = append(n.network.Live, c.addr4(n), c.addr6(n))
+		n.network.Containers = append(n.network.Containers, firewall.Container{Port: c.port(), MAC: c.mac(n), Addresses: []netip.Addr{c.addr6(n), c.addr4(n)}})
 	}
 	s.config.Networks = append(s.config.Networks, n.network)
 	// Until a link-local address is there, the host solicits nobody.
-	ip(t, s.host, "link add "+bridge+" type bridge", "addr add fe80::1/64 nodad dev "+bridge, "link set "+bridge+" up",
+	ip(t, s.host, "link add "+bridge+" type bridge mcast_snooping 0", "addr add fe80::1/64 nodad dev "+bridge, "link set "+bridge+" up",
 		"addr add "+subnet4+"1/24 dev "+bridge, "addr add "+n.prefix6+"1/64 nodad dev "+bridge)
 	s.host.Sysctl(t, "net/ipv4/conf/"+bridge+"/route_localnet", "1") // as the engine sets it
 	for _, c := range n.containers {
 		h := testnet.New(t, c.name)
 		s.c[c.name] = h
-		port := "p" + c.name
+		port := c.port()
 		testnet.Connect(t, s.host, port, h, "eth0")
 		ip(t, s.host, "link set "+port+" master "+bridge,
 			// With br_netfilter a connection that comes back by the host's
 			// address is bridged, to the port it came from perhaps.
 			"link set "+port+" type bridge_slave hairpin on")
-		ip(t, h, fmt.Sprintf("addr add %s/24 dev eth0", c.addr4(n)), fmt.Sprintf("addr add %s/64 dev eth0", c.addr6(n)),
+		ip(t, h, "link set eth0 down", "link set eth0 address "+c.mac(n), "link set eth0 up", fmt.Sprintf("addr add %s/24 dev eth0", c.addr4(n)), fmt.Sprintf("addr add %s/64 dev eth0", c.addr6(n)),
 			"route add default via "+subnet4+"1", "route add default via "+n.prefix6+"1")
 		listen(t, h, "tcp", ":80")
 		listen(t, h, "tcp", ":81")

@@ -16,7 +16,7 @@ import (
 const elementsPerMessage = 512
 
 var (
-	families = map[string]nftables.TableFamily{"inet": nftables.TableFamilyINet}
+	families = map[string]nftables.TableFamily{firewall.FamilyInet: nftables.TableFamilyINet, firewall.FamilyBridge: nftables.TableFamilyBridge}
 	hooks    = map[string]*nftables.ChainHook{
 		"prerouting":  nftables.ChainHookPrerouting,
 		"input":       nftables.ChainHookInput,
@@ -26,12 +26,17 @@ var (
 	}
 )
 
-// table is a ruleset in the kernel's terms. All of it is encoded before any of
+// tables are a ruleset in the kernel's terms. All of it is encoded before any of
 // it is queued on a connection, where half a batch could not be taken back.
+type tables struct {
+	all  []*table
+	sets map[string]*set // of all tables
+	from firewall.Ruleset
+}
+
 type table struct {
 	*nftables.Table
-	sets map[string]*set
-	from firewall.Ruleset
+	from firewall.Table
 }
 
 type set struct {
@@ -39,62 +44,79 @@ type set struct {
 	from firewall.Set
 }
 
-func newTable(r firewall.Ruleset) (*table, error) {
-	family, ok := families[r.Family]
-	if !ok {
-		return nil, fmt.Errorf("no table family %q", r.Family)
-	}
-	t := &table{Table: &nftables.Table{Name: r.Table, Family: family}, sets: map[string]*set{}, from: r}
-	for i, s := range r.Sets {
-		encoded := &nftables.Set{
-			Table: t.Table, Name: s.Name, ID: uint32(i + 1), // IDs are the batch's own
-			IsMap: s.Value != "", Interval: s.Interval,
+// newTables encodes a ruleset, without its tables for bridges if there can be none.
+func newTables(r firewall.Ruleset, frameless bool) (*tables, error) {
+	ts := &tables{sets: map[string]*set{}, from: r}
+	for _, from := range r.Tables {
+		if frameless && from.Family == firewall.FamilyBridge {
+			continue
 		}
-		var err error
-		if encoded.KeyType, err = parseType(s.Key); err != nil {
-			return nil, fmt.Errorf("set %s: %w", s.Name, err)
+		family, ok := families[from.Family]
+		if !ok {
+			return nil, fmt.Errorf("no table family %q", from.Family)
 		}
-		if encoded.IsMap {
-			if encoded.DataType, err = parseType(s.Value); err != nil {
-				return nil, fmt.Errorf("map %s: %w", s.Name, err)
+		t := &table{Table: &nftables.Table{Name: from.Name, Family: family}, from: from}
+		ts.all = append(ts.all, t)
+		for _, s := range from.Sets {
+			encoded, err := t.newSet(s)
+			if err != nil {
+				return nil, err
 			}
+			encoded.ID = uint32(len(ts.sets) + 1) // IDs are the batch's own
+			ts.sets[s.Name] = &set{encoded, s}
 		}
-		if encoded.KeyType == nftables.TypeIFName {
-			encoded.KeyByteOrder = binaryutil.NativeEndian // nft lists the names by it
-		}
-		t.sets[s.Name] = &set{encoded, s}
 	}
-	return t, nil
+	return ts, nil
 }
 
-// present reports whether the kernel has a table of that name.
-func (t *table) present(conn *nftables.Conn) bool {
-	_, err := conn.ListTableOfFamily(t.Name, t.Family)
-	return err == nil
+func (t *table) newSet(s firewall.Set) (encoded *nftables.Set, err error) {
+	encoded = &nftables.Set{Table: t.Table, Name: s.Name, IsMap: s.Value != "", Interval: s.Interval, Counter: s.Counter}
+	if encoded.KeyType, err = parseType(s.Key); err != nil {
+		return nil, fmt.Errorf("set %s: %w", s.Name, err)
+	}
+	if encoded.IsMap {
+		if encoded.DataType, err = parseType(s.Value); err != nil {
+			return nil, fmt.Errorf("map %s: %w", s.Name, err)
+		}
+	}
+	if encoded.KeyType == nftables.TypeIFName {
+		encoded.KeyByteOrder = binaryutil.NativeEndian // nft lists the names by it
+	}
+	return encoded, nil
 }
 
-// replace sends the whole table in one batch, in place of any of that name.
-func (t *table) replace(conn *nftables.Conn) error {
-	chains, rules, err := t.encodeChains()
+// present reports whether the kernel has all tables of those names.
+func (ts *tables) present(conn *nftables.Conn) bool {
+	return !slices.ContainsFunc(ts.all, func(t *table) bool {
+		_, err := conn.ListTableOfFamily(t.Name, t.Family)
+		return err != nil
+	})
+}
+
+// replace sends the whole tables in one batch, in place of any of those names.
+func (ts *tables) replace(conn *nftables.Conn) error {
+	chains, rules, err := ts.encodeChains()
 	if err != nil {
 		return err
 	}
-	elements := make([][]nftables.SetElement, len(t.from.Sets))
-	for i, s := range t.from.Sets {
-		if elements[i], err = encodeElements(s, s.Elements); err != nil {
+	elements := map[string][]nftables.SetElement{}
+	for name, s := range ts.sets {
+		if elements[name], err = encodeElements(s.from, s.from.Elements); err != nil {
 			return err
 		}
 	}
 
-	conn.AddTable(t.Table) // or the deletion fails where it is missing
-	conn.DelTable(t.Table)
-	conn.AddTable(t.Table)
-	for i, s := range t.from.Sets {
-		if err := conn.AddSet(t.sets[s.Name].Set, nil); err != nil {
-			return fmt.Errorf("add set %s: %w", s.Name, err)
-		}
-		if err := t.send(conn.SetAddElements, s.Name, elements[i]); err != nil {
-			return fmt.Errorf("add elements to set %s: %w", s.Name, err)
+	for _, t := range ts.all {
+		conn.AddTable(t.Table) // or the deletion fails where it is missing
+		conn.DelTable(t.Table)
+		conn.AddTable(t.Table)
+		for _, s := range t.from.Sets {
+			if err := conn.AddSet(ts.sets[s.Name].Set, nil); err != nil {
+				return fmt.Errorf("add set %s: %w", s.Name, err)
+			}
+			if err := ts.send(conn.SetAddElements, s.Name, elements[s.Name]); err != nil {
+				return fmt.Errorf("add elements to set %s: %w", s.Name, err)
+			}
 		}
 	}
 	for _, c := range chains {
@@ -107,29 +129,34 @@ func (t *table) replace(conn *nftables.Conn) error {
 }
 
 // update sends changes of elements in one batch.
-func (t *table) update(conn *nftables.Conn, changes []firewall.Change) error {
+func (ts *tables) update(conn *nftables.Conn, changes []firewall.Change) error {
 	type change struct {
 		set              string
 		deleted, created []nftables.SetElement
 	}
-	encoded := make([]change, len(changes))
-	for i, c := range changes {
-		encoded[i].set = c.Set
-		var err error
-		if encoded[i].deleted, err = encodeElements(t.sets[c.Set].from, c.Delete); err != nil {
+	var encoded []change
+	for _, c := range changes {
+		s, ok := ts.sets[c.Set]
+		if !ok {
+			continue // of a table that this kernel cannot have
+		}
+		deleted, err := encodeElements(s.from, c.Delete)
+		if err != nil {
 			return err
 		}
-		if encoded[i].created, err = encodeElements(t.sets[c.Set].from, c.Add); err != nil {
+		created, err := encodeElements(s.from, c.Add)
+		if err != nil {
 			return err
 		}
+		encoded = append(encoded, change{c.Set, deleted, created})
 	}
 
 	for _, c := range encoded {
 		// Deleted first: a key may come back with another value.
-		if err := t.send(conn.SetDeleteElements, c.set, c.deleted); err != nil {
+		if err := ts.send(conn.SetDeleteElements, c.set, c.deleted); err != nil {
 			return fmt.Errorf("delete elements of set %s: %w", c.set, err)
 		}
-		if err := t.send(conn.SetAddElements, c.set, c.created); err != nil {
+		if err := ts.send(conn.SetAddElements, c.set, c.created); err != nil {
 			return fmt.Errorf("add elements to set %s: %w", c.set, err)
 		}
 	}
@@ -137,34 +164,36 @@ func (t *table) update(conn *nftables.Conn, changes []firewall.Change) error {
 }
 
 // send queues elements in messages that are small enough.
-func (t *table) send(queue func(*nftables.Set, []nftables.SetElement) error, set string, elements []nftables.SetElement) error {
+func (ts *tables) send(queue func(*nftables.Set, []nftables.SetElement) error, set string, elements []nftables.SetElement) error {
 	for chunk := range slices.Chunk(elements, elementsPerMessage) {
-		if err := queue(t.sets[set].Set, chunk); err != nil {
+		if err := queue(ts.sets[set].Set, chunk); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *table) encodeChains() ([]*nftables.Chain, []*nftables.Rule, error) {
-	ids := map[string]uint32{}
-	for name, s := range t.sets {
-		ids[name] = s.ID
-	}
+func (ts *tables) encodeChains() ([]*nftables.Chain, []*nftables.Rule, error) {
 	var chains []*nftables.Chain
 	var rules []*nftables.Rule
-	for _, c := range t.from.Chains {
-		chain, err := t.encodeChain(c)
-		if err != nil {
-			return nil, nil, fmt.Errorf("chain %s: %w", c.Name, err)
+	for _, t := range ts.all {
+		ids := map[string]uint32{}
+		for _, s := range t.from.Sets {
+			ids[s.Name] = ts.sets[s.Name].ID
 		}
-		chains = append(chains, chain)
-		for _, text := range c.Rules {
-			var exprs []expr.Any
-			if exprs, err = compile(text, ids); err != nil {
+		for _, c := range t.from.Chains {
+			chain, err := t.encodeChain(c)
+			if err != nil {
 				return nil, nil, fmt.Errorf("chain %s: %w", c.Name, err)
 			}
-			rules = append(rules, &nftables.Rule{Table: t.Table, Chain: chain, Exprs: exprs})
+			chains = append(chains, chain)
+			for _, text := range c.Rules {
+				var exprs []expr.Any
+				if exprs, err = compile(text, t.Family, ids); err != nil {
+					return nil, nil, fmt.Errorf("chain %s: %w", c.Name, err)
+				}
+				rules = append(rules, &nftables.Rule{Table: t.Table, Chain: chain, Exprs: exprs})
+			}
 		}
 	}
 	return chains, rules, nil

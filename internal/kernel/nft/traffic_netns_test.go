@@ -5,12 +5,14 @@ package nft
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
 
@@ -34,6 +36,41 @@ func TestTraffic(t *testing.T) {
 			apply(t, open(t, s.host), s.config)
 			s.check(t)
 		})
+	}
+}
+
+// checkExplained compares what is said of a call with what becomes of it.
+func (s *site) checkExplained(t *testing.T, from *testnet.Host, network, to string, reached bool) {
+	t.Helper()
+	dst := netip.MustParseAddrPort(to)
+	src := netip.MustParseAddr(outside6)
+	if dst.Addr().Is4() {
+		src = netip.MustParseAddr(outside4)
+	}
+	for _, n := range s.config.Networks {
+		for _, c := range n.Containers {
+			for _, a := range c.Addresses {
+				if c.Port == spec.VethPrefix+from.Name() && a.Is4() == dst.Addr().Is4() {
+					src = a
+				}
+			}
+		}
+	}
+	if from == s.host {
+		return // whom nothing judges
+	}
+	var local []netip.Addr
+	for field := range strings.FieldsSeq(s.host.Run(t, "ip", "-brief", "addr")) {
+		if p, err := netip.ParsePrefix(field); err == nil {
+			local = append(local, p.Addr())
+		}
+	}
+	j, err := s.config.Explain(spec.Call{From: src, To: dst.Addr(), Protocol: network, Port: dst.Port()}, local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j.Verdict == spec.Dropped == reached {
+		t.Errorf("%s from %s to %s reached: %v, and is explained as %s: %s (%s: %s)", network, from.Name(), to, reached, j.Verdict, j.Why, j.Chain, j.Rule)
 	}
 }
 
@@ -71,6 +108,7 @@ func bridgeNetfilter(t testing.TB, h *testnet.Host, value string) {
 func (s *site) check(t *testing.T) {
 	const nobody = ""
 	host, outside := s.host, s.outside
+	npt2, npt3 := outsideOf(t, "fd00:a::2"), outsideOf(t, "fd00:a::3")
 	var calls sync.WaitGroup
 	for _, tc := range []struct {
 		requirement string
@@ -144,10 +182,40 @@ func (s *site) check(t *testing.T) {
 		{"internal: nothing in", outside, "tcp", "[2001:db8:3::2]:80", nobody},
 		{"internal: not even to what is published", s.c["internal2"], "tcp", "[2001:db8:1::2]:80", nobody},
 
+		{"nat-unprotected: any port of the container's own address", outside, "tcp", "172.18.8.2:81", outside4},
+		{"nat-unprotected: any port of the container's own address, IPv6", outside, "tcp", "[fd00:8::2]:81", outside6},
+		{"nat-unprotected: translated as well", outside, "tcp", host4 + ":8088", outside4},
+		{"egress under a chosen address", s.c["direct2"], "tcp", outside4 + ":80", "192.0.2.2"},
+		{"egress under a chosen address, IPv6", s.c["direct2"], "tcp", "[" + outside6 + "]:80", "2001:db8::2"},
+		{"nat-unprotected: isolation precedes it", s.c["web2"], "tcp", "172.18.8.2:81", nobody},
+
+		{"prefix translated: egress", s.c["npt2"], "tcp", "[" + outside6 + "]:80", npt2},
+		{"prefix translated: egress, UDP", s.c["npt3"], "udp", "[" + outside6 + "]:53", npt3},
+		{"prefix translated: published", outside, "tcp", "[" + npt2 + "]:80", outside6},
+		{"prefix translated: published, UDP", outside, "udp", "[" + npt2 + "]:53", outside6},
+		{"prefix translated: published is that port alone", outside, "tcp", "[" + npt2 + "]:81", nobody},
+		{"prefix translated: published is that container alone", outside, "tcp", "[" + npt3 + "]:80", nobody},
+		{"prefix translated: an address that nobody has", outside, "tcp", "[2001:db8:a::bad]:80", nobody},
+		{"prefix translated: hairpin", s.c["npt3"], "tcp", "[" + npt2 + "]:80", npt3},
+		{"prefix translated: hairpin to itself", s.c["npt2"], "tcp", "[" + npt2 + "]:80", npt2},
+		{"prefix translated: from another network", s.c["web2"], "tcp", "[" + npt2 + "]:80", "2001:db8:1::2"},
+		{"prefix translated: from another network, unpublished", s.c["web2"], "tcp", "[" + npt2 + "]:81", nobody},
+		{"prefix translated: directly", s.c["npt3"], "tcp", "[fd00:a::2]:81", "fd00:a::3"},
+		{"prefix translated: the host", host, "tcp", "[fd00:a::2]:81", "fd00:a::1"},
+
+		{"internal: the host is reached", s.c["internal2"], "tcp", "[2001:db8:3::1]:7070", "2001:db8:3::2"},
+		{"isolated: the host is not reached", s.c["alone2"], "tcp", "[fd00:9::1]:7070", nobody},
+		{"isolated: the host is not reached, IPv4", s.c["alone2"], "tcp", "172.18.9.1:7070", nobody},
+		{"isolated: nor by another of its addresses", s.c["alone2"], "tcp", "[" + host6 + "]:7070", nobody},
+		{"isolated: nothing out", s.c["alone2"], "tcp", outside4 + ":80", nobody},
+		{"isolated: containers reach each other", s.c["alone3"], "tcp", "[fd00:9::2]:81", "fd00:9::3"},
+		{"isolated: containers reach each other, IPv4", s.c["alone3"], "tcp", "172.18.9.2:81", "172.18.9.3"},
+
 		{"inbound open", outside, "tcp", "[2001:db8:4::2]:81", outside6},
 		{"inbound none", outside, "tcp", "[2001:db8:5::2]:80", nobody},
 		{"inbound none, from a network that is not isolated", s.c["mutual2"], "tcp", "[2001:db8:5::2]:80", nobody},
 	} {
+		s.checkExplained(t, tc.from, tc.network, tc.to, tc.seen != nobody)
 		calls.Go(func() {
 			reach := insist
 			if tc.seen == nobody {
@@ -175,6 +243,8 @@ func (s *site) check(t *testing.T) {
 		to          string
 		answered    bool
 	}{
+		{"prefix translated", outside, npt2, true},
+		{"prefix translated, outbound", s.c["npt2"], outside6, true},
 		{"RFC 4890 §4.3.1", outside, "2001:db8:1::3", true},
 		{"inbound open", outside, "2001:db8:4::2", true},
 		{"internal", outside, "2001:db8:3::2", false},

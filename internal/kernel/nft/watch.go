@@ -102,7 +102,7 @@ func changeOf(m netlink.Message) change {
 			continue
 		}
 		switch name, family := attributes.String(), m.Data[0]; {
-		case name == firewall.Table && family == unix.NFPROTO_INET:
+		case name == firewall.Name && (family == unix.NFPROTO_INET || family == unix.NFPROTO_BRIDGE):
 			return change{table: true}
 		case name == foreignTable && (family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6):
 			return change{chain: true}

@@ -1,0 +1,41 @@
+package firewall
+
+import (
+	"strings"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// Counters are the packets that sets with Counter have counted, by the set's name
+// and the element's key.
+type Counters map[string]map[string]uint64
+
+// CountingSets are the names of those sets.
+func CountingSets() []string {
+	var names []string
+	for _, t := range tables() {
+		for _, s := range t.Sets {
+			if s.Counter {
+				names = append(names, s.Name)
+			}
+		}
+	}
+	return names
+}
+
+// Of is what was counted for a network.
+func (c Counters) Of(n Network) spec.FirewallCounters {
+	bridge := quote(n.Bridge)
+	out := spec.FirewallCounters{
+		LetIn: c["let_in"][bridge], LetOut: c["let_out"][bridge], DeniedIn: c["denied_in"][bridge], DeniedOut: c["denied_out"][bridge],
+	}
+	for _, container := range n.Containers {
+		if forged := c["forgers"][quote(container.Port)]; forged > 0 {
+			if out.Forged == nil {
+				out.Forged = map[string]uint64{}
+			}
+			out.Forged[strings.TrimPrefix(strings.TrimPrefix(container.Name, "container "), "endpoint ")] = forged
+		}
+	}
+	return out
+}

@@ -1,0 +1,274 @@
+package firewall
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// Explain says what the ruleset does with a call, and which rule decides. It sends
+// a packet through the ruleset as it is given to the kernel, so that the two cannot
+// differ; local are the host's own addresses.
+func (c Config) Explain(call spec.Call, local []netip.Addr) (spec.Judgement, error) {
+	if err := call.Validate(); err != nil {
+		return spec.Judgement{}, err
+	}
+	r, err := Build(c)
+	if err != nil {
+		return spec.Judgement{}, err
+	}
+	e := explanation{config: c, table: r.Tables[0], call: call, local: local}
+	e.judge()
+	return e.out, nil
+}
+
+// explanation is one call on its way.
+type explanation struct {
+	config Config
+	table  Table
+	call   spec.Call
+	local  []netip.Addr
+	out    spec.Judgement
+}
+
+func (e *explanation) step(format string, args ...any) {
+	e.out.Steps = append(e.out.Steps, fmt.Sprintf(format, args...))
+}
+
+func (e *explanation) end(verdict spec.Verdict, why string, d decision) {
+	e.out.Verdict, e.out.Why = verdict, why
+	if d.rule != "" {
+		e.out.Table, e.out.Chain, e.out.Rule = e.table.Family+" "+e.table.Name, d.chain, d.rule
+	}
+}
+
+// at is the network that an address is on; nil: none.
+func (c Config) at(a netip.Addr) *Network {
+	for i, n := range c.Networks {
+		if slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			return &c.Networks[i]
+		}
+	}
+	return nil
+}
+
+func (e *explanation) judge() {
+	from, to := e.config.at(e.call.From), e.call.To
+	p := e.packet()
+	switch {
+	case slices.Contains(e.local, e.call.From):
+		e.end(spec.Unjudged, "the host itself is the caller: what it sends to its containers is not judged", decision{})
+		return
+	case from != nil:
+		e.step("%s is %s", e.call.From, from.whose(e.call.From))
+		if !from.has(e.call.From) {
+			e.end(spec.Dropped, "no container has that address: it is dropped at the container's port (antispoof)", decision{})
+			return
+		}
+		p.fields["iifname"] = quote(from.Bridge)
+	default:
+		e.step("%s is outside", e.call.From)
+		p.fields["iifname"] = quote("outside")
+		if len(e.config.Parents) > 0 {
+			p.fields["iifname"] = quote(e.config.Parents[0])
+		}
+	}
+	if d := e.table.run("inside", p); d.verdict == "drop" {
+		e.end(spec.Dropped, e.reason(d), d)
+		return
+	}
+	if d := e.table.run("loopback", p); d.verdict == "drop" {
+		e.end(spec.Dropped, e.reason(d), d)
+		return
+	}
+	if inside := p.to(); inside != to {
+		e.step("%s is %s inside (nptv6)", to, inside)
+	}
+	before := p.to()
+	p.fields["fib daddr type"] = "unicast"
+	if slices.Contains(e.local, before) {
+		p.fields["fib daddr type"] = "local"
+	}
+	if e.table.run("prerouting", p).verdict == "dnat" {
+		e.step("port %d of %s is published: translated to port %s of %s", e.call.Port, before, p.fields["th dport"], p.to())
+	}
+	e.route(p, from)
+}
+
+// route is what follows the routing decision.
+func (e *explanation) route(p *packet, from *Network) {
+	to := p.to()
+	if slices.Contains(e.local, to) {
+		if d := e.table.run("input", p); d.verdict == "drop" {
+			e.end(spec.Dropped, e.reason(d), d)
+			return
+		}
+		e.end(spec.Unjudged, "it is for the host itself, where no port of a container is published like that: the host's own services and rules decide", decision{})
+		return
+	}
+	there := e.config.at(to)
+	switch {
+	case there == nil && from == nil:
+		e.end(spec.Unjudged, "neither address is on a network of v6net's", decision{})
+		return
+	case there == nil:
+		e.step("%s is outside", to)
+		p.fields["oifname"] = quote("outside")
+		if len(e.config.Parents) > 0 {
+			p.fields["oifname"] = quote(e.config.Parents[0])
+		}
+	default:
+		e.step("%s is %s", to, there.whose(to))
+		p.fields["oifname"] = quote(there.Bridge)
+		if there == from && to == e.call.To {
+			if !from.ICC {
+				e.end(spec.Dropped, "containers of the network do not reach each other (com.docker.network.bridge.enable_icc=false): the bridge does not pass it", decision{})
+				return
+			}
+			e.end(spec.Accepted, "both are on one bridge, which passes it without asking the firewall", decision{})
+			return
+		}
+	}
+	d := e.table.run("forward", p)
+	switch d.verdict {
+	case "drop":
+		e.end(spec.Dropped, e.reason(d), d)
+		return
+	case "":
+		e.end(spec.Unjudged, e.reason(d), d)
+		return
+	}
+	e.end(spec.Accepted, e.reason(d), d)
+	e.leave(p)
+}
+
+// leave says under which address an accepted packet goes on.
+func (e *explanation) leave(p *packet) {
+	switch d := e.table.run("postrouting", p); d.verdict {
+	case "masquerade":
+		e.step("it goes on under an address of the host's (masquerade)")
+	case "snat":
+		e.step("it goes on under the host's address %s", d.outbound)
+	}
+	before := p.fields["ip6 saddr"]
+	e.table.run("outside", p)
+	if after := p.fields["ip6 saddr"]; after != before {
+		e.step("it goes on under %s (nptv6)", after)
+	}
+}
+
+// packet is the first of the call, before anybody has seen it.
+func (e *explanation) packet() *packet {
+	p := &packet{fields: map[string]string{"ct state": "new", "meta oifkind": ""}}
+	family, nfproto := "ip", "ipv4"
+	if e.call.To.Is6() {
+		family, nfproto = "ip6", "ipv6"
+	}
+	p.fields[family+" saddr"], p.fields[family+" daddr"] = e.call.From.String(), e.call.To.String()
+	p.fields["meta nfproto"] = nfproto
+	switch {
+	case e.call.Protocol != "ping":
+		p.fields["meta l4proto"], p.fields["th dport"] = e.call.Protocol, fmt.Sprint(e.call.Port)
+	case e.call.To.Is6():
+		p.fields["meta l4proto"], p.fields["icmpv6 type"] = "ipv6-icmp", "echo-request"
+	default:
+		p.fields["meta l4proto"] = "icmp"
+	}
+	return p
+}
+
+// to is where the packet is going by now.
+func (p *packet) to() netip.Addr {
+	for _, name := range []string{"ip daddr", "ip6 daddr"} {
+		if text, ok := p.fields[name]; ok {
+			a, _ := netip.ParseAddr(text)
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// label is how people know the network.
+func (n Network) label() string { return spec.ShortID(n.ID) + " (" + n.Bridge + ")" }
+
+// whose says who has an address of the network's, for people.
+func (n Network) whose(a netip.Addr) string {
+	i := slices.IndexFunc(n.Containers, func(c Container) bool { return slices.Contains(c.Addresses, a) })
+	if i < 0 || n.Containers[i].Name == "" {
+		return "on network " + n.label()
+	}
+	return n.Containers[i].Name + " on network " + n.label()
+}
+
+// has reports whether something on the network may send from an address of its pools.
+func (n Network) has(a netip.Addr) bool {
+	if n.AnySource || slices.Contains(n.Shared, a) {
+		return true
+	}
+	if slices.ContainsFunc(n.Autonomous, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		return true
+	}
+	return slices.ContainsFunc(n.Containers, func(c Container) bool { return slices.Contains(c.Addresses, a) })
+}
+
+// reasons are the rules that decide, in words, by what distinguishes each in its
+// chain. TestEveryDecisionHasAReason holds them together.
+var reasons = map[string][]struct{ rule, words string }{
+	"forward": {
+		{"@link_only", "it is for one link alone, and is not forwarded"},
+		{"@live6", "nobody has the address"},
+		{"@live4", "nobody has the address"},
+		{"ct state", "it belongs to a connection that is known"},
+		{"iifname @internal", "the caller's network is internal: nothing leaves it"},
+		{"oifname @internal", "the network is internal: nothing gets in"},
+		{"ct status dnat", "the port is published"},
+		{"@published6", "the port is published"},
+		{"@published4", "the port is published"},
+		{"@errors", "ICMPv6 errors are let through (RFC 4890)"},
+		{"return", "it concerns no network of v6net's"},
+	},
+	"within": {
+		{"@icc", "containers of the network reach each other"},
+		{"ct state", "it belongs to a connection that is known"},
+		{"ct status dnat", "the port is published"},
+		{"drop", "containers of the network do not reach each other (com.docker.network.bridge.enable_icc=false)"},
+	},
+	"between": {
+		{"@mutual", "both networks have isolate=off"},
+		{"drop", "networks do not reach each other (isolate=on), and the port is not published"},
+	},
+	"inbound": {
+		{"@open4", "every port of the network is open (inbound=open, or gateway mode nat-unprotected)"},
+		{"@open6", "every port of the network is open (inbound=open, or gateway mode nat-unprotected)"},
+		{"echo-request", "echo requests are answered"},
+		{"drop", "the port is not published, and the network is not open (inbound)"},
+	},
+	"outbound": {{"invalid", "conntrack can make nothing of it, so that it would leave under a private address"}},
+	"leaving": {
+		{"@parents", "containers may open connections to the outside"},
+		{"meta oifkind", "it goes to another engine's bridge, whose own rules judge it"},
+		{"@let_out goto vouch", "containers may open connections to the outside"},
+	},
+	"inside":   {{"@outside_pools6 counter drop", "no container has the address inside (nptv6)"}},
+	"outside":  {{"@inside_pools6 counter drop", "the address has none outside (nptv6)"}},
+	"loopback": {{"127.0.0.0/8", "loopback addresses are the host's own"}},
+	"input": {
+		{"@resolvers6", "the name server on the bridge answers that network's containers alone"},
+		{"@resolvers4", "the name server on the bridge answers that network's containers alone"},
+		{"@isolated4", "the network does not reach its host (gateway_mode_ipv4=isolated)"},
+		{"@isolated6", "the network does not reach its host (gateway_mode_ipv6=isolated)"},
+	},
+}
+
+// reason is a decision in words.
+func (e *explanation) reason(d decision) string {
+	for _, r := range reasons[d.chain] {
+		if strings.Contains(d.rule, r.rule) {
+			return r.words
+		}
+	}
+	return "no rule is about it"
+}

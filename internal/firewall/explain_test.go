@@ -1,0 +1,148 @@
+package firewall
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// explained is a host with networks of every kind.
+func explained() Config {
+	n := func(id byte, change func(*Network)) Network {
+		text := strings.Repeat(string(rune(id)), 12)
+		pool := "2001:db8:" + string(rune(id)) + "::/64"
+		n := Network{
+			ID: text, Bridge: "br-" + string(rune(id)), ICC: true, Isolate: true, Inbound: spec.InboundPublished,
+			Pools:      prefixes(pool, "172.18."+map[byte]string{'a': "1", 'b': "2", 'c': "3", 'd': "4", 'e': "5", 'f': "6"}[id]+".0/24"),
+			Containers: []Container{{Port: "v6nv" + string(rune(id)), MAC: "02:00:00:00:00:02"}},
+		}
+		for _, p := range n.Pools {
+			a := p.Addr().Next().Next()
+			n.Live, n.Containers[0].Addresses = append(n.Live, a), append(n.Containers[0].Addresses, a)
+		}
+		n.Masquerade = n.Pools[1:]
+		change(&n)
+		return n
+	}
+	return Config{Parents: []string{"eth0"}, Networks: []Network{
+		n('a', func(n *Network) {
+			n.Published = []Published{
+				{Protocol: "tcp", Container: address("2001:db8:a::2"), Port: 80},
+				{Protocol: "tcp", Container: address("172.18.1.2"), Port: 80, HostPort: 8080},
+			}
+		}),
+		n('b', func(n *Network) { n.Inbound, n.ICC, n.Outbound4 = spec.InboundOpen, false, address("192.0.2.7") }),
+		n('c', func(n *Network) { n.Internal, n.Isolated6 = true, true }),
+		n('d', func(n *Network) { n.Inbound, n.Isolate = spec.InboundNone, false }),
+		n('e', func(n *Network) { n.Isolate = false }),
+		n('f', func(n *Network) {
+			n.Pools[0], n.Live[0] = prefixes("fd00:f::/64")[0], address("fd00:f::2")
+			n.Containers[0].Addresses[0] = n.Live[0]
+			n.Translations = []spec.Translation{{Inside: n.Pools[0], Outside: prefixes("2001:db8:ffff::/64")[0]}}
+			n.Published = []Published{{Protocol: "udp", Container: address("fd00:f::2"), Port: 53}}
+			n.Isolate = false
+		}),
+	}}
+}
+
+func TestExplain(t *testing.T) {
+	local := []netip.Addr{address("192.0.2.1"), address("2001:db8::1"), address("2001:db8:c::1")}
+	c := explained()
+	out, _ := c.Networks[5].Translations[0].Out(address("fd00:f::2"))
+	public := out.String()
+	const outside6, outside4 = "2001:db8::9", "192.0.2.9"
+	for _, tc := range []struct {
+		from, to, port string
+		verdict        spec.Verdict
+		says           []string // in the reason or the steps
+		chain          string
+	}{
+		{outside6, "2001:db8:a::2", "80", spec.Accepted, []string{"published"}, "forward"},
+		{outside6, "2001:db8:a::2", "81", spec.Dropped, []string{"not published", "aaaaaaaaaaaa"}, "inbound"},
+		{outside6, "2001:db8:a::2", "80/udp", spec.Dropped, []string{"not published"}, "inbound"},
+		{outside6, "2001:db8:a::2", "ping", spec.Accepted, []string{"echo"}, "inbound"},
+		{outside6, "2001:db8:a::77", "80", spec.Dropped, []string{"nobody"}, "forward"},
+		{outside4, "192.0.2.1", "8080", spec.Accepted, []string{"translated to port 80 of 172.18.1.2", "published"}, "forward"},
+		{outside4, "192.0.2.1", "22", spec.Unjudged, []string{"host itself"}, ""},
+		{outside4, "172.18.1.2", "80", spec.Dropped, []string{"not published"}, "inbound"},
+		{outside6, "2001:db8:b::2", "81", spec.Accepted, []string{"inbound=open"}, "inbound"},
+		{outside6, "2001:db8:d::2", "81", spec.Dropped, []string{"inbound"}, "inbound"},
+		{outside6, "2001:db8:d::2", "ping", spec.Dropped, nil, "inbound"},
+		{outside6, "2001:db8:c::2", "81", spec.Dropped, []string{"internal"}, "forward"},
+		{outside6, public, "53/udp", spec.Accepted, []string{"is fd00:f::2 inside", "published"}, "forward"},
+		{outside6, "2001:db8:ffff::7", "53/udp", spec.Dropped, []string{"nptv6"}, "inside"},
+		{outside6, "2001:db8:9999::1", "80", spec.Unjudged, []string{"neither"}, ""},
+		{"2001:db8:a::2", outside6, "443", spec.Accepted, []string{"outside"}, "leaving"},
+		{"172.18.1.2", outside4, "443", spec.Accepted, []string{"masquerade"}, "leaving"},
+		{"172.18.2.2", outside4, "443", spec.Accepted, []string{"192.0.2.7"}, "leaving"},
+		{"fd00:f::2", outside6, "443", spec.Accepted, []string{public}, "leaving"},
+		{"2001:db8:c::2", outside6, "443", spec.Dropped, []string{"internal"}, "forward"},
+		{"2001:db8:c::2", "2001:db8:c::1", "22", spec.Dropped, []string{"isolated"}, "input"},
+		{"2001:db8:a::2", "2001:db8:b::2", "81", spec.Dropped, []string{"isolate"}, "between"},
+		{"2001:db8:e::2", "2001:db8:a::2", "80", spec.Accepted, []string{"published"}, "forward"},
+		{"fd00:f::2", "2001:db8:e::2", "81", spec.Accepted, []string{"isolate=off", public}, "between"},
+		{"2001:db8:a::2", "2001:db8:a::3", "81", spec.Accepted, []string{"one bridge"}, ""},
+		{"2001:db8:b::2", "2001:db8:b::3", "81", spec.Dropped, []string{"enable_icc"}, ""},
+		{"2001:db8:a::99", outside6, "443", spec.Dropped, []string{"antispoof"}, ""},
+		{"2001:db8::1", "2001:db8:a::2", "81", spec.Unjudged, []string{"host itself"}, ""},
+	} {
+		call, err := spec.ParseCall(tc.from, tc.to, tc.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.Explain(call, local)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Verdict != tc.verdict || got.Chain != tc.chain {
+			t.Errorf("%s to %s %s: %s by chain %q, want %s by %q\n%+v", tc.from, tc.to, tc.port, got.Verdict, got.Chain, tc.verdict, tc.chain, got)
+		}
+		text := strings.Join(append(got.Steps, got.Why), "\n")
+		for _, s := range tc.says {
+			if !strings.Contains(text, s) {
+				t.Errorf("%s to %s %s: %q is not said:\n%s", tc.from, tc.to, tc.port, s, text)
+			}
+		}
+	}
+}
+
+// What ends a packet's way has a reason in words.
+func TestEveryDecisionHasAReason(t *testing.T) {
+	for _, c := range chains() {
+		if slices.Contains([]string{"vouch", "prerouting", "output", "translate", "postrouting"}, c.Name) {
+			continue
+		}
+		for _, rule := range c.Rules {
+			ends := strings.HasSuffix(rule, "goto vouch") || strings.HasSuffix(rule, "drop") || strings.HasSuffix(rule, "accept") ||
+				strings.HasSuffix(rule, "return") && c.Name != "inside" && c.Name != "outside"
+			if !ends {
+				continue
+			}
+			e := explanation{}
+			if why := e.reason(decision{chain: c.Name, rule: rule}); why == "no rule is about it" {
+				t.Errorf("chain %s: no reason for %q", c.Name, rule)
+			}
+		}
+	}
+}
+
+// Every rule of the table can be followed.
+func TestEveryRuleIsUnderstood(t *testing.T) {
+	r, err := Build(explained())
+	if err != nil {
+		t.Fatal(err)
+	}
+	everything := map[string]string{}
+	for _, name := range fields {
+		everything[name] = "x"
+	}
+	for _, c := range r.Tables[0].Chains {
+		for _, rule := range c.Rules {
+			r.Tables[0].rule(rule, &packet{fields: map[string]string{}})
+			r.Tables[0].rule(rule, &packet{fields: everything})
+		}
+	}
+}

@@ -1,0 +1,117 @@
+//go:build netns
+
+package nft
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/firewall"
+)
+
+// nmap, from outside, over all ports: what is published is open, and of the rest
+// nothing says a word.
+func TestScan(t *testing.T) {
+	s := newSite(t)
+	apply(t, open(t, s.host), s.config)
+	for _, tc := range []struct{ to, open string }{
+		{"2001:db8:1::2", "80"},
+		{"2001:db8:1::3", ""},
+		{"172.18.1.2", ""},
+		{"fd00:2::2", ""},
+		{"2001:db8:5::2", ""}, // inbound none
+	} {
+		t.Run(tc.to, func(t *testing.T) {
+			args := []string{"nmap", "-n", "-Pn", "-sS", "-p-", "-T5", "--min-rate", "10000", "--max-retries", "1", "-oG", "-"}
+			if strings.Contains(tc.to, ":") {
+				args = append(args, "-6")
+			}
+			var found, closed []string
+			out := s.outside.Run(t, append(args, tc.to)...)
+			_, ports, _ := strings.Cut(out, "Ports: ")
+			ports, _, _ = strings.Cut(ports, "\t")
+			for port := range strings.SplitSeq(ports, ", ") {
+				switch number, rest, _ := strings.Cut(port, "/"); {
+				case strings.HasPrefix(rest, "open/"):
+					found = append(found, number)
+				case strings.HasPrefix(rest, "closed/"):
+					closed = append(closed, number)
+				}
+			}
+			if got := strings.Join(found, " "); got != tc.open {
+				t.Errorf("open: %s, want %s\n%s", got, tc.open, out)
+			}
+			if len(closed) > 0 || strings.Contains(out, "Ignored State: closed") {
+				t.Errorf("the container answers for closed ports\n%s", out)
+			}
+		})
+	}
+}
+
+// sendSCTP has scapy ask for an SCTP association.
+const sendSCTP = `
+from scapy.all import *
+import sys
+to, port, mac = sys.argv[1:]
+layer = IPv6(dst=to) if ":" in to else IP(dst=to)
+sendp(Ether(dst=mac)/layer/SCTP(sport=4000, dport=int(port), tag=0)/SCTPChunkInit(init_tag=7, init_tsn=1), iface="lan0", verbose=False)
+`
+
+// SCTP is published as TCP is. Containers need no kernel that speaks it here: what
+// comes in is looked at on the wire.
+func TestSCTP(t *testing.T) {
+	s := newSite(t)
+	web := &s.config.Networks[0]
+	addr := netip.MustParseAddr
+	web.Published = append(web.Published,
+		firewall.Published{Protocol: "sctp", Container: addr("2001:db8:1::2"), Port: 5000},
+		firewall.Published{Protocol: "sctp", Container: addr("172.18.1.2"), Port: 5000, HostPort: 6000},
+		firewall.Published{Protocol: "sctp", Container: addr("172.18.1.2"), Port: 5001, HostPort: 6001, HostIP: addr(host4)})
+	apply(t, open(t, s.host), s.config)
+	in := packetSocket(t, s.c["web2"], "eth0")
+	router := s.host.MAC(t, "eth0")
+	ask := func(to string, port int) {
+		s.outside.Run(t, "/usr/bin/python3", "-c", sendSCTP, to, strconv.Itoa(port), router)
+	}
+	ask("2001:db8:1::2", 5001) // not published
+	ask("172.18.1.2", 5000)    // not by its own address
+	ask("192.0.2.2", 6001)     // not by this address of the host's
+	ask("2001:db8:1::2", 5000)
+	ask(host4, 6000)
+	ask(host4, 6001)
+	want := []string{"2001:db8:1::2 5000", "172.18.1.2 5000", "172.18.1.2 5001"}
+	for len(want) > 0 {
+		got := nextSCTP(t, in)
+		if got != want[0] {
+			t.Fatalf("the container is asked for %s, want %s", got, want[0])
+		}
+		want = want[1:]
+	}
+}
+
+// nextSCTP is where the next SCTP packet goes to.
+func nextSCTP(t testing.TB, socket int) string {
+	t.Helper()
+	var b [2048]byte
+	for {
+		n, err := unix.Read(socket, b[:])
+		if err != nil {
+			t.Fatalf("no SCTP comes in: %v", err)
+		}
+		packet := b[14:n]
+		var to netip.Addr
+		switch {
+		case packet[0]>>4 == 6 && packet[6] == unix.IPPROTO_SCTP:
+			to, packet = netip.AddrFrom16([16]byte(packet[24:40])), packet[40:]
+		case packet[0] == 0x45 && packet[9] == unix.IPPROTO_SCTP:
+			to, packet = netip.AddrFrom4([4]byte(packet[16:20])), packet[20:]
+		default:
+			continue
+		}
+		return to.String() + " " + strconv.Itoa(int(packet[2])<<8|int(packet[3]))
+	}
+}
