@@ -3,6 +3,8 @@ package prefix
 import (
 	"context"
 	"net/netip"
+
+	"github.com/v6net/v6net/internal/spec"
 )
 
 // Host is what choosing a prefix needs to know about the machine.
@@ -25,4 +27,8 @@ type Host interface {
 	// Probe asks on a link who has the addresses (duplicate address detection,
 	// RFC 4862 §5.4) and answers those that somebody has. It takes about a second.
 	Probe(ctx context.Context, link string, addrs []netip.Addr) (taken []netip.Addr, err error)
+	// Delegated is what a source has lent on a link. It may wait for the source's
+	// first answer. Where it has lent nothing the error says why; it is
+	// spec.ErrNotAvailable where nothing that could be lent is asked for.
+	Delegated(ctx context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error)
 }
