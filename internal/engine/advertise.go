@@ -151,15 +151,24 @@ func (n *network) advertisement() spec.Advertisement {
 	if a.RouterLifetime > 0 {
 		a.Preference = spec.PreferenceLow // a route that somebody has set comes first (RFC 4191 §2.1)
 	}
-	for _, s := range n.IPv6 {
-		a.Prefixes = append(a.Prefixes, spec.AdvertisedPrefix{
+	for _, s := range n.Present() {
+		p := spec.AdvertisedPrefix{
 			Prefix:     s.Prefix,
 			OnLink:     n.Options.ICC,
 			Autonomous: n.autonomous(s),
 			Valid:      validLimit,
 			Preferred:  preferredLimit,
-			Upstream:   s.OnLink && a.Upstream != "",
-		})
+			Upstream:   s.OnLink && s.Lent == nil && a.Upstream != "",
+		}
+		if s.Lent != nil {
+			lent := s.Lent.Prefixes[0]
+			p.PreferredUntil, p.ValidUntil = lent.Preferred, lent.Valid
+			if lent.Former {
+				// RFC 9096 §3.5: hosts begin nothing with it any more.
+				p.Preferred, p.PreferredUntil = 0, time.Time{}
+			}
+		}
+		a.Prefixes = append(a.Prefixes, p)
 	}
 	return a
 }
@@ -185,7 +194,7 @@ func (n *network) announcedRoutes() []spec.AdvertisedRoute {
 		return nil
 	}
 	var routes []spec.AdvertisedRoute
-	for _, s := range n.IPv6 {
+	for _, s := range n.Present() {
 		if !s.OnLink && !n.MasqueradesIPv6(s) {
 			routes = append(routes, spec.AdvertisedRoute{Prefix: s.Prefix, Lifetime: announcedRoute})
 		}

@@ -82,7 +82,7 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 		ICC:      n.Options.ICC,
 		Inbound:  n.Options.Inbound,
 	}
-	for _, s := range n.IPv6 {
+	for _, s := range n.Present() {
 		f.Pools = append(f.Pools, s.Prefix)
 		if n.autonomous(s) {
 			f.Autonomous = append(f.Autonomous, s.Prefix)
@@ -97,14 +97,14 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 			f.Masquerade = append(f.Masquerade, s.Prefix)
 		}
 	}
-	for _, s := range n.Subnets() {
+	for _, s := range n.PresentSubnets() {
 		f.Live = append(f.Live, s.Aux...) // the user says that somebody has them
 	}
 	for _, ep := range endpoints {
 		if ep == nil {
 			continue
 		}
-		f.Live = append(f.Live, ep.Addresses()...)
+		f.Live = append(f.Live, n.AddressesOf(ep.Endpoint)...)
 		f.Published = append(f.Published, n.published(ep)...)
 	}
 	return f

@@ -2,13 +2,14 @@ package engine
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/v6net/v6net/internal/spec"
 )
 
 // Status is everything that v6net does on this host, in a stable order.
 func (e *Engine) Status(context.Context) spec.Status {
-	status := spec.Status{Version: e.Version, Proxies: e.Proxy.Status()}
+	status := spec.Status{Version: e.Version, Proxies: e.Proxy.Status(), Delegations: e.Sources.Status()}
 	advertisers := map[string]spec.AdvertiserStatus{}
 	for _, a := range e.Advertisers.Status() {
 		advertisers[a.Link] = a
@@ -28,8 +29,14 @@ func (e *Engine) Status(context.Context) spec.Status {
 			ns.RA = &a
 			delete(advertisers, n.Bridge())
 		}
+		if lost := n.lostWords(); lost != "" {
+			ns.Notes = append(ns.Notes, lost)
+		}
 		for _, ep := range e.endpointsOf(id) {
 			ns.Endpoints = append(ns.Endpoints, ep.Endpoint)
+			if ep.stale != nil {
+				ns.Notes = append(ns.Notes, fmt.Sprintf("endpoint %s keeps the addresses that it had before the last change until its container is started again: %v", spec.ShortID(ep.ID), ep.stale))
+			}
 		}
 		status.Networks = append(status.Networks, ns)
 	}

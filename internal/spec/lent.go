@@ -148,13 +148,41 @@ func (n Network) AddressesOf(ep Endpoint) []netip.Addr {
 		return ep.Addresses()
 	}
 	var addrs []netip.Addr
-	for _, p := range s.Lent.Prefixes {
-		addrs = append(addrs, Renumbered(ep.IPv6.Addr(), p.Prefix))
+	for _, a := range s.Lent.AddressesFor(ep) {
+		addrs = append(addrs, a.Prefix.Addr())
 	}
 	if ep.IPv4.IsValid() {
 		addrs = append(addrs, ep.IPv4.Addr())
 	}
 	return addrs
+}
+
+// AddressesFor are those that an endpoint's link is to have of a subnet: one in the
+// prefix that is in use, and what it has yet of former ones. The one in use has no
+// lifetime there, as container engines set it: when a delegation is renewed, nothing
+// is to be done in any container. It gets one when it is not in use any more, with
+// which it goes by itself, whether a daemon runs or not.
+func (l Lent) AddressesFor(ep Endpoint) []SandboxAddress {
+	var want []SandboxAddress
+	for _, p := range l.Prefixes {
+		a := SandboxAddress{Prefix: netip.PrefixFrom(Renumbered(ep.IPv6.Addr(), p.Prefix), p.Prefix.Bits())}
+		if p.Former {
+			a.Former, a.Valid = true, p.Valid
+			if !slices.ContainsFunc(ep.Holding(), func(h SandboxAddress) bool { return h.Prefix == a.Prefix }) {
+				continue // the endpoint is younger
+			}
+		}
+		want = append(want, a)
+	}
+	return want
+}
+
+// Holding are the IPv6 addresses that the container's link has, or was about to be given.
+func (e Endpoint) Holding() []SandboxAddress {
+	if e.Held == nil {
+		return []SandboxAddress{{Prefix: e.IPv6}}
+	}
+	return e.Held
 }
 
 // SandboxAddress is an address of a container's link.
