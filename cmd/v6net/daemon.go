@@ -42,6 +42,7 @@ type daemonCommand struct {
 	ControlSocket string     `help:"Where v6net's own commands reach the daemon." default:"${control_socket}" env:"V6NET_CONTROL_SOCKET" placeholder:"PATH"`
 	PodmanFolder  string     `help:"Where Podman keeps its networks: those of v6net that are deleted there are removed." default:"${podman_folder}" env:"V6NET_PODMAN_NETWORKS" placeholder:"DIR"`
 	SysctlRoot    string     `help:"Where net/… can be written." default:"/proc/sys" env:"V6NET_SYSCTL_ROOT" placeholder:"DIR"`
+	Sandboxes     string     `help:"The folder of containers' network namespaces, if it is not where the container engine says." env:"V6NET_SANDBOXES" placeholder:"DIR"`
 	Proxy         proxyFlags `embed:"" prefix:"ndproxy-" envprefix:"V6NET_NDPROXY_"`
 	PD            pdFlags    `embed:"" prefix:"pd-" envprefix:"V6NET_PD_"`
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,20 +47,7 @@ type renumbering struct {
 }
 
 func compareSources(a, b spec.SourceOnLink) int {
-	if a.Link != b.Link {
-		return compareText(a.Link, b.Link)
-	}
-	return compareText(string(a.Source), string(b.Source))
-}
-
-func compareText(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
+	return cmp.Or(cmp.Compare(a.Link, b.Link), cmp.Compare(a.Source, b.Source))
 }
 
 // planSource adds the networks that follow a source and are to be changed, as they
@@ -266,7 +254,7 @@ func (e *Engine) applyRoutes(ctx context.Context) error {
 		}
 	}
 	var errs []error
-	for _, p := range slices.SortedFunc(maps.Keys(wanted), comparePrefixes) {
+	for _, p := range slices.SortedFunc(maps.Keys(wanted), netip.Prefix.Compare) {
 		if e.unreachable[p] {
 			continue
 		}
@@ -276,7 +264,7 @@ func (e *Engine) applyRoutes(ctx context.Context) error {
 		}
 		e.unreachable[p] = true
 	}
-	for _, p := range slices.SortedFunc(maps.Keys(e.unreachable), comparePrefixes) {
+	for _, p := range slices.SortedFunc(maps.Keys(e.unreachable), netip.Prefix.Compare) {
 		if wanted[p] || !said {
 			continue
 		}
@@ -288,5 +276,3 @@ func (e *Engine) applyRoutes(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
-
-func comparePrefixes(a, b netip.Prefix) int { return compareText(a.String(), b.String()) }
