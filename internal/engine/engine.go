@@ -73,6 +73,7 @@ type Engine struct {
 
 	lent        map[spec.SourceOnLink][]spec.Delegation // as their sources have said last
 	silent      map[spec.SourceOnLink]time.Time         // sources that have not answered, and when they were asked
+	down        map[string]bool                         // links that were, when they were last heard of
 	lapseDue    time.Time                               // when the next lifetime ends
 	unreachable map[netip.Prefix]bool                   // the routes of ours; nil: they are not known yet
 }
@@ -108,6 +109,7 @@ func New(c Config) (*Engine, error) {
 		sourcing:   make(chan struct{}, 1),
 		lent:       map[spec.SourceOnLink][]spec.Delegation{},
 		silent:     map[spec.SourceOnLink]time.Time{},
+		down:       map[string]bool{},
 		parentUp:   map[string]bool{},
 		networks:   map[string]*network{},
 		endpoints:  map[string]*endpoint{},
@@ -198,7 +200,6 @@ func (e *Engine) runChores(ctx context.Context) error {
 func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool) {
 	e.Proxy.LinkChanged(name)
 	e.Advertisers.LinkChanged(name)
-	e.Sources.LinkChanged(name)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if ep, ok := e.byLink[name]; ok {
@@ -210,9 +211,7 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 		}
 		return
 	}
-	if up {
-		e.askAgain(name)
-	}
+	e.linkCameUp(name, up)
 	e.healSoon()
 	e.parentChanged(ctx, name, up)
 	if deleted {

@@ -32,8 +32,6 @@ func (f fakeSources) Keep(keep []spec.SourceOnLink) {
 	f.kept = keep
 }
 
-func (f fakeSources) LinkChanged(string) {}
-
 func (f fakeSources) Status() []spec.DelegationStatus { return nil }
 
 type fakeRoutes struct{ *world }

@@ -127,7 +127,6 @@ type Sources interface {
 	Delegated(ctx context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error)
 	// Keep ends every source that is not in the list, and gives back what it has lent.
 	Keep([]spec.SourceOnLink)
-	LinkChanged(link string)
 	Status() []spec.DelegationStatus
 }
 

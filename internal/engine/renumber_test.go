@@ -450,12 +450,20 @@ func TestAutoAsksASilentSourceOnce(t *testing.T) {
 			t.Errorf("pool %d: the source was asked %d times, want %d", i+1, got, want)
 		}
 	}
-	h.engine.LinkChanged(t.Context(), "eth0", true, false)
+	for _, change := range []struct {
+		up   bool
+		want int
+	}{{true, 0}, {false, 0}, {true, 1}} {
+		h.engine.LinkChanged(t.Context(), "eth0", change.up, false)
+		_, err := h.engine.RequestPool(t.Context(), auto6())
+		must(t, err)
+		if got := asked(); got != change.want {
+			t.Errorf("after a change of the link, up %t, the source was asked %d times, want %d", change.up, got, change.want)
+		}
+	}
 	_, err := h.engine.RequestPool(t.Context(), auto6())
 	must(t, err)
-	if got := asked(); got != 1 {
-		t.Errorf("after the link came up the source was asked %d times, want once", got)
-	}
+	asked()
 	if _, err := h.engine.RequestPool(t.Context(), pd6("")); err == nil || !strings.Contains(err.Error(), "no answer on eth0") || asked() != 1 {
 		t.Errorf("asked for by name: %v, want that it did not answer", err)
 	}

@@ -72,8 +72,16 @@ func (e *Engine) noteSilent(key spec.SourceOnLink) {
 	}
 }
 
-// askAgain forgets that sources on a link were silent: it has come up.
-func (e *Engine) askAgain(link string) {
+// linkCameUp forgets that sources on a link were silent if it was down until now, or
+// not there: it may be another network. Many a change of a link is none of that kind.
+func (e *Engine) linkCameUp(link string, up bool) {
+	was := e.down[link]
+	if delete(e.down, link); !up {
+		e.down[link] = true
+	}
+	if !up || !was {
+		return
+	}
 	for key := range e.silent {
 		if key.Link == link {
 			delete(e.silent, key)
