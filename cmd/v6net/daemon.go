@@ -22,6 +22,7 @@ import (
 	"github.com/v6net/v6net/internal/kernel/nft"
 	"github.com/v6net/v6net/internal/kernel/raguard"
 	"github.com/v6net/v6net/internal/kernel/route"
+	"github.com/v6net/v6net/internal/kernel/sandbox"
 	"github.com/v6net/v6net/internal/kernel/sysctl"
 	"github.com/v6net/v6net/internal/kernel/watch"
 	"github.com/v6net/v6net/internal/netavark"
@@ -112,7 +113,7 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 	if err != nil {
 		return d, fmt.Errorf("which boot of the machine this is: %w", err)
 	}
-	if d.sources, err = newSources(journal, c.PD, strings.TrimSpace(string(boot)), d.lent(log), log); err != nil {
+	if d.sources, err = newSources(journal, c.PD, strings.TrimSpace(string(boot)), d.lent, log); err != nil {
 		return d, err
 	}
 	d.engine, err = engine.New(engine.Config{
@@ -127,6 +128,9 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 		Host:        host{d.routes, d.announce, d.links},
 		Proxy:       d.proxy,
 		Advertisers: d.advertisers,
+		Sources:     d.sources,
+		Routes:      d.routes,
+		Sandboxes:   sandbox.Entrance{Folder: c.Sandboxes},
 		Registry:    netavark.Networks(c.PodmanFolder),
 	})
 	return d, err
@@ -167,10 +171,10 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	}
 	tasks.Go(func() error { return d.proxy.Run(ctx) })
 	tasks.Go(func() error { return d.advertisers.Run(ctx) })
-	tasks.Go(func() error { return d.sources.Run(ctx) })
 	if err := d.engine.Replay(ctx); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", err), events.Close())
 	}
+	tasks.Go(func() error { return d.sources.Run(ctx) })
 	tasks.Go(func() error { return events.Run(ctx, d.observe(ctx)) })
 	plugin, operator, err := c.listen()
 	if err != nil {
@@ -211,11 +215,9 @@ func (c daemonCommand) listen() (plugin, operator net.Listener, err error) {
 	return plugin, operator, nil
 }
 
-// lent passes on what sources lend.
-func (d *daemon) lent(log *slog.Logger) sources.Changed {
-	return func(_ context.Context, source spec.Source, link string, lent []spec.Delegation) {
-		log.Debug("lent", "source", source, "link", link, "prefixes", len(lent))
-	}
+// lent passes on what sources lend; none does before the engine is there.
+func (d *daemon) lent(ctx context.Context, source spec.Source, link string, lent []spec.Delegation) {
+	d.engine.DelegationsChanged(ctx, source, link, lent)
 }
 
 // observe passes on what the kernel says.

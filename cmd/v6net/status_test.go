@@ -49,6 +49,7 @@ func TestPrintStatus(t *testing.T) {
 			"ERROR no DHCPv6 server on eth0 answers",
 			"lent 2001:db8:a::/56 routed to this host, until 2036-11-27 02:00:00 (deprecated), by DHCPv6 server 0003",
 			"lent 2001:db8:b::/124 on-link at eth0, without end, by a cloud",
+		}},
 		{"renumbered", spec.Status{Version: "1.2.3", Networks: []spec.NetworkStatus{renumbered(time.Date(2026, 11, 27, 12, 0, 0, 0, time.Local))}}, []string{
 			"v6net 1.2.3",
 			"NETWORK aaaaaaaaaaaa bridge v6naaaaaaaaaaaa, inbound published",
