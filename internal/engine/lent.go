@@ -175,7 +175,7 @@ func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, now tim
 		}
 		if d, still := delegation(lent, p.Of); still {
 			p.Valid, p.OnLink = d.Valid, d.OnLink
-		} else if limit := now.Add(withdrawnTime); p.Valid.IsZero() || p.Valid.After(limit) {
+		} else if limit := prefix.Seconds(now.Add(withdrawnTime)); p.Valid.IsZero() || p.Valid.After(limit) {
 			p.Valid = limit
 		}
 		p.Former, p.Preferred = true, time.Time{}
@@ -183,19 +183,7 @@ func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, now tim
 			l.Prefixes = append(l.Prefixes, p)
 		}
 	}
-	for i := range l.Prefixes {
-		p := &l.Prefixes[i]
-		p.Preferred, p.Valid = seconds(p.Preferred), seconds(p.Valid)
-	}
 	return l
-}
-
-// seconds is a time as the journal and the kernel have it.
-func seconds(t time.Time) time.Time {
-	if t.IsZero() {
-		return time.Time{}
-	}
-	return t.UTC().Truncate(time.Second)
 }
 
 // lostWords say that subnets have no prefix of their sources', for people.

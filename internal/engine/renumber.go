@@ -21,7 +21,11 @@ func (e *Engine) DelegationsChanged(ctx context.Context, source spec.Source, lin
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	key := spec.SourceOnLink{Source: source, Link: link}
-	e.lent[key] = slices.Clone(lent)
+	lent = slices.Clone(lent)
+	for i := range lent {
+		lent[i].Preferred, lent[i].Valid = prefix.Seconds(lent[i].Preferred), prefix.Seconds(lent[i].Valid)
+	}
+	e.lent[key] = lent
 	delete(e.silent, key)
 	e.followSources(ctx)
 }

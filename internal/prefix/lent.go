@@ -170,5 +170,13 @@ func (c *choice) lentPool(p netip.Prefix, d spec.Delegation, link string) spec.P
 
 // LentPart is a part of a delegation, in use.
 func LentPart(p netip.Prefix, d spec.Delegation) spec.LentPrefix {
-	return spec.LentPrefix{Prefix: p, Of: d.Prefix.Masked(), Origin: d.Origin, OnLink: d.OnLink, Preferred: d.Preferred, Valid: d.Valid}
+	return spec.LentPrefix{Prefix: p, Of: d.Prefix.Masked(), Origin: d.Origin, OnLink: d.OnLink, Preferred: Seconds(d.Preferred), Valid: Seconds(d.Valid)}
+}
+
+// Seconds is the end of a lifetime as journal and kernel have it.
+func Seconds(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Second)
 }
