@@ -63,7 +63,7 @@ func (d *podmanDaemon) start(t *testing.T, args ...string) {
 	defer func() { _ = log.Close() }()
 	// Not t.Context: that ends before the cleanup, which removes networks.
 	// With the capabilities of packaging/systemd/v6net.service, and no others.
-	command := append([]string{"setpriv", "--bounding-set", "-all,+net_admin,+net_raw", "--inh-caps", "-all", d.program, "daemon"}, args...)
+	command := append([]string{"setpriv", "--bounding-set", "-all,+net_admin,+net_raw,+sys_admin", "--inh-caps", "-all", d.program, "daemon"}, args...)
 	if len(d.handOver) > 0 {
 		command = append([]string{"sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=control exec "$@"`, "sh"}, command...)
 	}

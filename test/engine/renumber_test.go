@@ -92,3 +92,22 @@ func testRenumber(t *testing.T, l *lab) {
 		}
 	}
 }
+
+// The same with Podman, whose daemon is a plain service; it is killed and comes back
+// while the provider renumbers.
+func TestRenumberPodman(t *testing.T) {
+	onPodman(t, func(t *testing.T, l *lab, d *podmanDaemon) {
+		testRenumber(t, l)
+		d.kill(t)
+		d.start(t)
+		subnet := l.subnet(t, "net")
+		if now, inUse := subnet.Lent.Current(); !inUse || !netip.MustParsePrefix(nextLent).Contains(now.Prefix.Addr()) {
+			t.Errorf("after the daemon's restart the network has %+v", subnet.Lent)
+		}
+		for line := range strings.Lines(l.v6net(t, "hosts")) {
+			if address, name, _ := strings.Cut(strings.TrimSpace(line), " "); strings.TrimSpace(name) == "web" && strings.Contains(address, ":") {
+				mustFetch(t, l.far, bracket(address))
+			}
+		}
+	})
+}
