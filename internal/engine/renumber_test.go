@@ -3,6 +3,7 @@ package engine_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -509,4 +510,56 @@ func sortedKeys[T any](m map[int]T) []int {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// A container of ipvlan's mode l3 is renumbered like one on a bridge; one that is
+// about to get its link has it in the end, too. No lent prefix is for a link on which
+// another router is.
+func TestRenumberOnAParent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+		for _, mode := range []string{"macvlan", "ipvlan"} {
+			r := child(t, 9, "mode", mode)
+			r.pools = []spec.PoolRequest{pd6("")}
+			if _, err := h.createNetwork(t.Context(), r); err == nil || !strings.Contains(err.Error(), "is lent to this host") || !strings.Contains(err.Error(), "ipvlan_mode=l3") {
+				t.Errorf("mode=%s on a lent prefix: %v", mode, err)
+			}
+		}
+		r := child(t, 1, "mode", "ipvlan", "ipvlan_mode", "l3", "ndproxy", "on")
+		r.pools = []spec.PoolRequest{pd6("")}
+		n, err := h.createNetwork(t.Context(), r)
+		must(t, err)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		wantSame(t, "answered for", map[string]bool{"eth0 2001:db8:a000::2": true}, h.proxied)
+
+		// One that has its address, and not yet its link.
+		late := &attachment{id: epID(2)}
+		ep, err := h.lease(t.Context(), n, late)
+		must(t, err)
+		_, err = h.engine.CreateEndpoint(t.Context(), ep)
+		must(t, err)
+		_, err = h.engine.Join(t.Context(), n.ID, late.id, "/run/late")
+		must(t, err)
+		h.sandboxErr = fs.ErrNotExist
+		h.lend(t, delegated("2001:db8:a000::/56", 0, time.Hour), delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+		h.sandboxErr = nil
+		h.moveIn(late.id)
+		h.sandboxes[spec.EndpointAlias(late.id)] = []string{ep.IPv6.String()}
+		h.engine.LinkChanged(t.Context(), spec.SandboxName(late.id), false, true)
+		h.pass(t, 2*time.Second)
+		if got := h.inSandbox(2); !slices.Contains(got, "2001:db8:b000::3/64") || len(got) != 2 {
+			t.Errorf("the container whose link came late has %q", got)
+		}
+		if got := h.notes(t); strings.Contains(got, spec.ShortID(late.id)) {
+			t.Errorf("notes: %s", got)
+		}
+		h.engine.Resync(t.Context())
+		if got := h.inSandbox(1); !slices.Contains(got, "2001:db8:b000::2/64") {
+			t.Errorf("the container that runs has %q", got)
+		}
+		wantSame(t, "answered for", map[string]bool{
+			"eth0 2001:db8:a000::2": true, "eth0 2001:db8:b000::2": true, "eth0 2001:db8:a000::3": true, "eth0 2001:db8:b000::3": true}, h.proxied)
+		h.consistent(t, "renumbered")
+	})
 }

@@ -79,6 +79,12 @@ func testRenumber(t *testing.T, l *lab) {
 	if got := l.ipv6(t, "web", "net"); got != former {
 		t.Logf("the engine takes the running container to be at %s", got)
 	}
+	if l.engine != nil { // which does not tell a driver names
+		id := l.inspect(t, "web", "{{range .NetworkSettings.Networks}}{{.EndpointID}}{{end}}")
+		if hosts := l.v6net(t, "hosts"); !strings.Contains(hosts, current+"  "+id[:12]+"\n") {
+			t.Errorf("v6net hosts does not show %s of endpoint %s:\n%s", current, id, hosts)
+		}
+	}
 	mustFetch(t, l.far, bracket(former))
 	talk.mustHaveGoneOn(t, patience)
 
