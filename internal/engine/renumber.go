@@ -21,13 +21,18 @@ func (e *Engine) DelegationsChanged(ctx context.Context, source spec.Source, lin
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	key := spec.SourceOnLink{Source: source, Link: link}
+	e.lent[key] = inSeconds(lent)
+	delete(e.silent, key)
+	e.followSources(ctx)
+}
+
+// inSeconds is what is lent, with lifetimes as they are compared with those of records.
+func inSeconds(lent []spec.Delegation) []spec.Delegation {
 	lent = slices.Clone(lent)
 	for i := range lent {
 		lent[i].Preferred, lent[i].Valid = prefix.Seconds(lent[i].Preferred), prefix.Seconds(lent[i].Valid)
 	}
-	e.lent[key] = lent
-	delete(e.silent, key)
-	e.followSources(ctx)
+	return lent
 }
 
 // followSources brings all networks to what their sources lend now.
@@ -96,8 +101,9 @@ func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.Sour
 // takenOf is what the host has of delegations beside our networks. Routes to a whole
 // delegation say how it comes here, or that the rest of it is nobody's.
 func (e *Engine) takenOf(ctx context.Context, lent []spec.Delegation, claims []prefix.Claim) []netip.Prefix {
-	if len(lent) == 0 {
-		return nil
+	seeks := func(c prefix.Claim) bool { return !c.Has.IsValid() }
+	if len(lent) == 0 || !slices.ContainsFunc(claims, seeks) {
+		return nil // nobody looks for a part
 	}
 	taken, err := e.Host.Taken(ctx)
 	if err != nil {
@@ -226,13 +232,13 @@ func (e *Engine) planLapse(now time.Time) {
 // so that there is nothing to send back.
 func (e *Engine) applyRoutes(ctx context.Context) error {
 	wanted := map[netip.Prefix]bool{}
-	said := true // by all sources, since the daemon's start
+	said := true // by all sources of networks, since the daemon's start
 	for source, followers := range e.followers() {
-		if _, now := e.lent[source]; !now {
-			said = false
-		}
 		if !slices.ContainsFunc(followers, func(f follower) bool { return f.network != nil }) {
 			continue
+		}
+		if _, now := e.lent[source]; !now {
+			said = false
 		}
 		for _, d := range e.lentBy(source, followers) {
 			if !d.OnLink && d.Prefix.IsValid() {
@@ -277,6 +283,9 @@ func (e *Engine) applyRoutes(ctx context.Context) error {
 			continue
 		}
 		delete(e.unreachable, p)
+	}
+	if len(errs) > 0 {
+		e.unreachable = nil // what failed may have been done all the same
 	}
 	return errors.Join(errs...)
 }

@@ -54,7 +54,17 @@ func (c chooser) Delegated(ctx context.Context, source spec.Source, link string,
 		c.engine.noteSilent(key)
 		return nil, err
 	}
+	c.engine.noteLent(key, lent)
 	return lent, nil
+}
+
+// noteLent takes in what a source has answered that has not told of it by itself yet.
+func (e *Engine) noteLent(key spec.SourceOnLink, lent []spec.Delegation) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, said := e.lent[key]; !said {
+		e.lent[key] = inSeconds(lent)
+	}
 }
 
 func (e *Engine) isSilent(key spec.SourceOnLink) bool {
