@@ -72,7 +72,7 @@ type Engine struct {
 	ruled        bool            // the ruleset of all networks is in place
 
 	lent        map[spec.SourceOnLink][]spec.Delegation // as their sources have said last
-	silent      map[spec.SourceOnLink]time.Time         // sources that have not answered, and when they were asked
+	silent      map[spec.SourceOnLink]silence           // sources that have lent nothing when they were asked
 	down        map[string]bool                         // links that were, when they were last heard of
 	lapseDue    time.Time                               // when the next lifetime ends
 	unreachable map[netip.Prefix]bool                   // the routes of ours; nil: they are not known yet
@@ -108,7 +108,7 @@ func New(c Config) (*Engine, error) {
 		wake:       make(chan struct{}, 1),
 		sourcing:   make(chan struct{}, 1),
 		lent:       map[spec.SourceOnLink][]spec.Delegation{},
-		silent:     map[spec.SourceOnLink]time.Time{},
+		silent:     map[spec.SourceOnLink]silence{},
 		down:       map[string]bool{},
 		parentUp:   map[string]bool{},
 		networks:   map[string]*network{},

@@ -36,8 +36,8 @@ func (c chooser) Delegated(ctx context.Context, source spec.Source, link string,
 	key := spec.SourceOnLink{Source: source, Link: link}
 	wait := namedWait
 	if c.auto {
-		if c.engine.isSilent(key) {
-			return nil, fmt.Errorf("no answer on %s", link)
+		if err := c.engine.whySilent(key); err != nil {
+			return nil, err
 		}
 		wait = autoWait
 	}
@@ -51,7 +51,7 @@ func (c chooser) Delegated(ctx context.Context, source spec.Source, link string,
 		err = fmt.Errorf("no answer on %s within %s", link, wait)
 	}
 	if err != nil {
-		c.engine.noteSilent(key)
+		c.engine.noteSilent(key, err)
 		return nil, err
 	}
 	c.engine.noteLent(key, lent)
@@ -67,19 +67,26 @@ func (e *Engine) noteLent(key spec.SourceOnLink, lent []spec.Delegation) {
 	}
 }
 
-func (e *Engine) isSilent(key spec.SourceOnLink) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	since, silent := e.silent[key]
-	return silent && time.Since(since) < silentTime
+// silence is why and since when a source lends nothing.
+type silence struct {
+	since time.Time
+	err   error
 }
 
-func (e *Engine) noteSilent(key spec.SourceOnLink) {
+// whySilent is why a source lent nothing not long ago, or nil.
+func (e *Engine) whySilent(key spec.SourceOnLink) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if _, silent := e.silent[key]; !silent || time.Since(e.silent[key]) >= silentTime {
-		e.silent[key] = time.Now()
+	if s, silent := e.silent[key]; silent && time.Since(s.since) < silentTime {
+		return s.err
 	}
+	return nil
+}
+
+func (e *Engine) noteSilent(key spec.SourceOnLink, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.silent[key] = silence{time.Now(), err}
 }
 
 // linkCameUp forgets that sources on a link were silent if it was down until now, or

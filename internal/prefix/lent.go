@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -72,6 +73,9 @@ func (c *choice) lent(source spec.Source) finder {
 			return spec.Pool{}, err
 		}
 		if got.err != nil {
+			if strings.HasPrefix(got.err.Error(), "source=") {
+				return spec.Pool{}, none("%w", got.err)
+			}
 			return spec.Pool{}, none("source=%s: %w", source, got.err)
 		}
 		var why error
