@@ -50,18 +50,29 @@ func (e *Engine) applyAdvertisements(ctx context.Context) error {
 		delete(e.advertised, link)
 		delete(e.inherited, link)
 	}
+	var news []spec.Advertisement
 	for _, link := range slices.Sorted(maps.Keys(wanted)) {
 		before, told := e.advertised[link]
-		a := withdrawing(before, wanted[link], now)
-		if !told || !reflect.DeepEqual(before, a) {
-			if err := e.Journal.PutAdvertised(a); err != nil {
-				errs = append(errs, fmt.Errorf("advertise on %s: %w", link, err))
-				continue
-			}
-			e.advertised[link] = a
+		wanted[link] = withdrawing(before, wanted[link], now)
+		if !told || !reflect.DeepEqual(before, wanted[link]) {
+			news = append(news, wanted[link])
 		}
+	}
+	if len(news) > 0 {
+		if err := e.Journal.PutAdvertised(news...); err != nil {
+			for _, a := range news {
+				delete(wanted, a.Link)
+			}
+			errs = append(errs, fmt.Errorf("advertise: %w", err))
+			news = nil
+		}
+	}
+	for _, a := range news {
+		e.advertised[a.Link] = a
+	}
+	for _, link := range slices.Sorted(maps.Keys(wanted)) {
 		delete(e.inherited, link)
-		e.Advertisers.Advertise(a)
+		e.Advertisers.Advertise(wanted[link])
 	}
 	e.Advertisers.Listen(e.parents())
 	return errors.Join(errs...)

@@ -375,10 +375,25 @@ func (j fakeJournal) PutLease(pool string, addr netip.Addr) error {
 func (j fakeJournal) DeleteLease(pool string, addr netip.Addr) error {
 	return j.remove("lease", pool+" "+addr.String())
 }
-func (j fakeJournal) PutSysctl(key, original string) error     { return j.put("sysctl", key, original) }
-func (j fakeJournal) PutAdvertised(a spec.Advertisement) error { return j.put("advertised", a.Link, a) }
-func (j fakeJournal) DeleteAdvertised(link string) error       { return j.remove("advertised", link) }
-func (j fakeJournal) DeleteSysctl(key string) error            { return j.remove("sysctl", key) }
+func (j fakeJournal) PutSysctl(key, original string) error { return j.put("sysctl", key, original) }
+func (j fakeJournal) PutAdvertised(all ...spec.Advertisement) error {
+	var links []string
+	for _, a := range all {
+		links = append(links, a.Link)
+	}
+	return j.call(noContext, fmt.Sprintf("journal: put advertised %q", links), func() error {
+		for _, a := range all {
+			text, err := json.Marshal(a)
+			if err != nil {
+				return err
+			}
+			j.journal[journalKey("advertised", a.Link)] = string(text)
+		}
+		return nil
+	})
+}
+func (j fakeJournal) DeleteAdvertised(link string) error { return j.remove("advertised", link) }
+func (j fakeJournal) DeleteSysctl(key string) error      { return j.remove("sysctl", key) }
 
 // fakeLink is a link of the host. A veth whose peer the container runtime has
 // moved has Peer empty.

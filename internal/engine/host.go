@@ -31,7 +31,7 @@ type Journal interface {
 	DeleteLease(poolID string, addr netip.Addr) error
 	PutSysctl(key, original string) error
 	DeleteSysctl(key string) error
-	PutAdvertised(spec.Advertisement) error
+	PutAdvertised(...spec.Advertisement) error // all or none
 	DeleteAdvertised(link string) error
 }
 
