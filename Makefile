@@ -29,7 +29,7 @@ plugin: build
 	rm -rf build/plugin
 	install -D -m 755 bin/v6net build/plugin/rootfs/usr/bin/v6net
 	install -m 644 config.json build/plugin/config.json
-	mkdir -p build/plugin/rootfs/{dev,etc,proc,run/docker/plugins,sys,sysctl/net,tmp,var/lib/v6net}
+	mkdir -p build/plugin/rootfs/{dev,etc,proc,run/docker/plugins,sandboxes,sys,sysctl/net,tmp,var/lib/v6net}
 
 # --- tests, one target a floor ------------------------------------------------
 

@@ -38,6 +38,28 @@ func Carve(from netip.Prefix, bits int, taken []netip.Prefix, start uint64) (net
 	return netip.Prefix{}, fmt.Errorf("%s is %w: no free /%d in it", from, ErrExhausted, bits)
 }
 
+// Part is part number n of from cut into prefixes of a length; none where there are
+// not so many.
+func Part(from netip.Prefix, bits int, n uint64) (netip.Prefix, bool) {
+	width := bits - from.Bits()
+	if !from.IsValid() || width < 0 || bits > from.Addr().BitLen() || width < 64 && n >= 1<<width {
+		return netip.Prefix{}, false
+	}
+	return netip.PrefixFrom(part(from.Masked(), bits, n), bits), true
+}
+
+// Number is which part of from p is, counted in parts of p's size.
+func Number(from, p netip.Prefix) uint64 {
+	b, base := p.Masked().Addr().As16(), from.Masked().Addr().As16()
+	high := binary.BigEndian.Uint64(b[:8]) - binary.BigEndian.Uint64(base[:8])
+	low := binary.BigEndian.Uint64(b[8:]) - binary.BigEndian.Uint64(base[8:])
+	shift := p.Addr().BitLen() - p.Bits()
+	if shift >= 64 {
+		return high >> (shift - 64)
+	}
+	return low>>shift | high<<(64-shift)
+}
+
 // free is what taken leaves of from, ascending.
 func free(from netip.Prefix, taken []netip.Prefix) ([]netipx.IPRange, error) {
 	var b netipx.IPSetBuilder

@@ -127,3 +127,30 @@ func TestPartCounts(t *testing.T) {
 		}
 	}
 }
+
+func TestPartAndNumber(t *testing.T) {
+	for _, tt := range []struct {
+		from string
+		bits int
+		n    uint64
+		want string // empty: none
+	}{
+		{"2001:db8:0:ff00::/56", 64, 0, "2001:db8:0:ff00::/64"},
+		{"2001:db8:0:ff00::/56", 64, 255, "2001:db8:0:ffff::/64"},
+		{"2001:db8:0:ff00::/56", 64, 256, ""},
+		{"2001:db8::/64", 64, 0, "2001:db8::/64"},
+		{"2001:db8::/64", 64, 1, ""},
+		{"2001:db8::/64", 60, 0, ""},
+		{"2001:db8::/48", 80, 0x1_0002, "2001:db8:0:1:2::/80"},
+		{"2001:db8::/96", 112, 7, "2001:db8::7:0/112"},
+		{"2001:db8::/48", 126, 1 << 63, "2001:db8:0:2::/126"},
+	} {
+		got, ok := Part(netip.MustParsePrefix(tt.from), tt.bits, tt.n)
+		if ok != (tt.want != "") || ok && got.String() != tt.want {
+			t.Errorf("part %d of %s in /%d = %s, %t; want %q", tt.n, tt.from, tt.bits, got, ok, tt.want)
+		}
+		if ok && Number(netip.MustParsePrefix(tt.from), got) != tt.n {
+			t.Errorf("%s is part %d of %s, want %d", got, Number(netip.MustParsePrefix(tt.from), got), tt.from, tt.n)
+		}
+	}
+}

@@ -23,6 +23,7 @@ import (
 	"github.com/v6net/v6net/internal/kernel/nft"
 	"github.com/v6net/v6net/internal/kernel/raguard"
 	"github.com/v6net/v6net/internal/kernel/route"
+	"github.com/v6net/v6net/internal/kernel/sandbox"
 	"github.com/v6net/v6net/internal/kernel/sysctl"
 	"github.com/v6net/v6net/internal/kernel/watch"
 	"github.com/v6net/v6net/internal/netavark"
@@ -43,6 +44,7 @@ type daemonCommand struct {
 	ControlSocket string     `help:"Where v6net's own commands reach the daemon." default:"${control_socket}" env:"V6NET_CONTROL_SOCKET" placeholder:"PATH"`
 	PodmanFolder  string     `help:"Where Podman keeps its networks: those of v6net that are deleted there are removed. Empty: nothing is." default:"${podman_folder}" env:"V6NET_PODMAN_NETWORKS" placeholder:"DIR"`
 	SysctlRoot    string     `help:"Where net/… can be written." default:"/proc/sys" env:"V6NET_SYSCTL_ROOT" placeholder:"DIR"`
+	Sandboxes     string     `help:"The folder of containers' network namespaces, if it is not where the container engine says." env:"V6NET_SANDBOXES" placeholder:"DIR"`
 	Proxy         proxyFlags `embed:"" prefix:"ndproxy-" envprefix:"V6NET_NDPROXY_"`
 	PD            pdFlags    `embed:"" prefix:"pd-" envprefix:"V6NET_PD_"`
 
@@ -112,7 +114,7 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 	if err != nil {
 		return d, fmt.Errorf("which boot of the machine this is: %w", err)
 	}
-	if d.sources, err = newSources(journal, c.PD, strings.TrimSpace(string(boot)), d.lent(log), log); err != nil {
+	if d.sources, err = newSources(journal, c.PD, strings.TrimSpace(string(boot)), d.lent, log); err != nil {
 		return d, err
 	}
 	var registry engine.Registry
@@ -132,6 +134,9 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 		Proxy:       d.proxy,
 		Advertisers: d.advertisers,
 		Registry:    registry,
+		Sources:     d.sources,
+		Routes:      d.routes,
+		Sandboxes:   sandbox.Entrance{Folder: c.Sandboxes},
 	})
 	return d, err
 }
@@ -172,10 +177,10 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	sweepProxies(ctx, log)
 	tasks.Go(func() error { return d.proxy.Run(ctx) })
 	tasks.Go(func() error { return d.advertisers.Run(ctx) })
-	tasks.Go(func() error { return d.sources.Run(ctx) })
 	if err := d.engine.Replay(ctx); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", err), events.Close())
 	}
+	tasks.Go(func() error { return d.sources.Run(ctx) })
 	tasks.Go(func() error { return events.Run(ctx, d.observe(ctx)) })
 	plugin, operator, err := c.listen()
 	if err != nil {
@@ -219,11 +224,9 @@ func (c daemonCommand) listen() (plugin, operator net.Listener, err error) {
 	return plugin, operator, nil
 }
 
-// lent passes on what sources lend.
-func (d *daemon) lent(log *slog.Logger) sources.Changed {
-	return func(_ context.Context, source spec.Source, link string, lent []spec.Delegation) {
-		log.Debug("lent", "source", source, "link", link, "prefixes", len(lent))
-	}
+// lent passes on what sources lend; none does before the engine is there.
+func (d *daemon) lent(ctx context.Context, source spec.Source, link string, lent []spec.Delegation) {
+	d.engine.DelegationsChanged(ctx, source, link, lent)
 }
 
 // observe passes on what the kernel says.

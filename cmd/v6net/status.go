@@ -56,9 +56,13 @@ func printStatus(w io.Writer, s spec.Status) error {
 		}
 		for _, subnet := range n.Subnets() {
 			p("  prefix %s\t%s\t%s", subnet.Prefix, subnet.Source, subnet.Reason)
+			printLent(p, subnet.Lent)
 			if subnet.Host.IsValid() {
 				p("  this host\t%s", subnet.Host)
 			}
+		}
+		for _, note := range n.Notes {
+			p("  NOTE\t%s", note)
 		}
 		if n.RA != nil {
 			p("  advertises\t%s%s", advertisedWords(*n.RA), counterList(n.RA.Counters))
@@ -69,7 +73,7 @@ func printStatus(w io.Writer, s spec.Status) error {
 			p("  firewall\t%s", firewallWords(*n.Firewall))
 		}
 		for _, ep := range n.Endpoints {
-			p("  endpoint %s\t%s\t%s", spec.ShortID(ep.ID), addressList(ep), portList(ep.Ports))
+			p("  endpoint %s\t%s\t%s", spec.ShortID(ep.ID), addressList(n.Network, ep), portList(ep.Ports))
 		}
 	}
 	for _, pool := range s.Pools {
@@ -211,10 +215,38 @@ func networkFlags(n spec.Network) string {
 	return flags
 }
 
-func addressList(ep spec.Endpoint) string {
+// printLent writes what a subnet that follows a source has now.
+func printLent(p func(format string, args ...any), l *spec.Lent) {
+	if l == nil {
+		return
+	}
+	for _, lent := range l.Prefixes {
+		word := "in use"
+		if lent.Former {
+			word = "former"
+		}
+		var words []string
+		if lent.Origin != "" {
+			words = append(words, lent.Origin)
+		}
+		if !lent.Preferred.IsZero() {
+			words = append(words, "preferred until "+lent.Preferred.Local().Format(time.DateTime))
+		}
+		if !lent.Valid.IsZero() {
+			words = append(words, "valid until "+lent.Valid.Local().Format(time.DateTime))
+		}
+		p("    %s %s\t%s", word, lent.Prefix, strings.Join(words, ", "))
+	}
+}
+
+func addressList(n spec.Network, ep spec.Endpoint) string {
 	var s []string
-	for _, a := range ep.Addresses() {
-		s = append(s, a.String())
+	for _, a := range n.AddressesOf(ep) {
+		text := a.String()
+		if former, _ := isFormer(n, a); former {
+			text += " (former)"
+		}
+		s = append(s, text)
 	}
 	return strings.Join(s, ", ")
 }

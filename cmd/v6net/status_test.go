@@ -50,6 +50,16 @@ func TestPrintStatus(t *testing.T) {
 			"lent 2001:db8:a::/56 routed to this host, until 2036-11-27 02:00:00 (deprecated), by DHCPv6 server 0003",
 			"lent 2001:db8:b::/124 on-link at eth0, without end, by a cloud",
 		}},
+		{"renumbered", spec.Status{Version: "1.2.3", Networks: []spec.NetworkStatus{renumbered(time.Date(2026, 11, 27, 12, 0, 0, 0, time.Local))}}, []string{
+			"v6net 1.2.3",
+			"NETWORK aaaaaaaaaaaa bridge v6naaaaaaaaaaaa, inbound published",
+			"prefix 2001:db8:a000::/64 pd part of 2001:db8:a000::/56",
+			"in use 2001:db8:b000::/64 server 00:03, preferred until 2026-11-27 13:00:00, valid until 2026-11-27 14:00:00",
+			"former 2001:db8:a000::/64 valid until 2026-11-27 12:00:00",
+			"NOTE endpoint eeeeeeeeeeee keeps the addresses that it had",
+			"endpoint eeeeeeeeeeee 2001:db8:b000::2, 2001:db8:a000::2 (former), 172.16.0.2",
+			"endpoint ffffffffffff 2001:db8:b000::3",
+		}},
 		{"everything", spec.Status{
 			Version: "1.2.3",
 			Networks: []spec.NetworkStatus{

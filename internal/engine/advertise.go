@@ -50,18 +50,29 @@ func (e *Engine) applyAdvertisements(ctx context.Context) error {
 		delete(e.advertised, link)
 		delete(e.inherited, link)
 	}
+	var news []spec.Advertisement
 	for _, link := range slices.Sorted(maps.Keys(wanted)) {
 		before, told := e.advertised[link]
-		a := withdrawing(before, wanted[link], now)
-		if !told || !reflect.DeepEqual(before, a) {
-			if err := e.Journal.PutAdvertised(a); err != nil {
-				errs = append(errs, fmt.Errorf("advertise on %s: %w", link, err))
-				continue
-			}
-			e.advertised[link] = a
+		wanted[link] = withdrawing(before, wanted[link], now)
+		if !told || !reflect.DeepEqual(before, wanted[link]) {
+			news = append(news, wanted[link])
 		}
+	}
+	if len(news) > 0 {
+		if err := e.Journal.PutAdvertised(news...); err != nil {
+			for _, a := range news {
+				delete(wanted, a.Link)
+			}
+			errs = append(errs, fmt.Errorf("advertise: %w", err))
+			news = nil
+		}
+	}
+	for _, a := range news {
+		e.advertised[a.Link] = a
+	}
+	for _, link := range slices.Sorted(maps.Keys(wanted)) {
 		delete(e.inherited, link)
-		e.Advertisers.Advertise(a)
+		e.Advertisers.Advertise(wanted[link])
 	}
 	e.Advertisers.Listen(e.parents())
 	return errors.Join(errs...)
@@ -151,15 +162,24 @@ func (n *network) advertisement() spec.Advertisement {
 	if a.RouterLifetime > 0 {
 		a.Preference = spec.PreferenceLow // a route that somebody has set comes first (RFC 4191 §2.1)
 	}
-	for _, s := range n.IPv6 {
-		a.Prefixes = append(a.Prefixes, spec.AdvertisedPrefix{
+	for _, s := range n.Present() {
+		p := spec.AdvertisedPrefix{
 			Prefix:     s.Prefix,
 			OnLink:     n.Options.ICC,
 			Autonomous: n.autonomous(s),
 			Valid:      validLimit,
 			Preferred:  preferredLimit,
-			Upstream:   s.OnLink && a.Upstream != "",
-		})
+			Upstream:   s.OnLink && s.Lent == nil && a.Upstream != "",
+		}
+		if s.Lent != nil {
+			lent := s.Lent.Prefixes[0]
+			p.PreferredUntil, p.ValidUntil = lent.Preferred, lent.Valid
+			if lent.Former {
+				// RFC 9096 §3.5: hosts begin nothing with it any more.
+				p.Preferred, p.PreferredUntil = 0, time.Time{}
+			}
+		}
+		a.Prefixes = append(a.Prefixes, p)
 	}
 	return a
 }
@@ -185,10 +205,8 @@ func (n *network) announcedRoutes() []spec.AdvertisedRoute {
 		return nil
 	}
 	var routes []spec.AdvertisedRoute
-	for _, s := range n.IPv6 {
-		if s.Outside.IsValid() {
-			s.Prefix, s.OnLink = s.Outside, s.OutsideOnLink
-		}
+	for _, s := range n.Present() {
+		s = s.FromOutside()
 		if !s.OnLink && !n.MasqueradesIPv6(s) {
 			routes = append(routes, spec.AdvertisedRoute{Prefix: s.Prefix, Lifetime: announcedRoute})
 		}

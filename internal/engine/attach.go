@@ -222,7 +222,7 @@ func (e *Engine) isAttached(ep spec.Endpoint, r spec.AttachRequest) bool {
 		return false
 	}
 	for _, a := range r.Addresses {
-		if !slices.Contains(ep.Addresses(), a) {
+		if !slices.Contains(ep.Addresses(), a) && !slices.Contains(e.addressesOf(entry), a) {
 			return false
 		}
 	}
@@ -243,7 +243,7 @@ func (e *Engine) makeAttached(ctx context.Context, n spec.Network, r spec.Attach
 			do:   func(ctx context.Context) error { return e.leaseFor(ctx, n, &ep, r.Addresses) },
 			undo: func(ctx context.Context) error {
 				var errs []error
-				for _, a := range []netip.Prefix{ep.IPv6, ep.IPv4} {
+				for _, a := range ep.Leases() {
 					if !a.IsValid() {
 						continue
 					}
@@ -286,8 +286,10 @@ func (e *Engine) makeAttached(ctx context.Context, n spec.Network, r spec.Attach
 // leaseFor gives an endpoint an address of each family that the network has: the
 // one asked for, or a free one.
 func (e *Engine) leaseFor(ctx context.Context, n spec.Network, ep *spec.Endpoint, asked []netip.Addr) error {
-	for _, a := range asked {
-		if !slices.ContainsFunc(n.Subnets(), func(s spec.Subnet) bool { return s.Prefix.Contains(a) }) {
+	asked = slices.Clone(asked)
+	for i, a := range asked {
+		asked[i] = n.HomeOf(a)
+		if !slices.ContainsFunc(n.Subnets(), func(s spec.Subnet) bool { return s.Prefix.Contains(asked[i]) }) {
 			return fmt.Errorf("address %s is in none of the network's subnets", a)
 		}
 	}
@@ -314,17 +316,25 @@ func (e *Engine) leaseFor(ctx context.Context, n spec.Network, ep *spec.Endpoint
 		if *family.lease, err = e.RequestAddress(ctx, subnet.Prefix.String(), want, false); err != nil {
 			return err
 		}
+		if subnet.Lent != nil && !subnet.Prefix.Contains(family.lease.Addr()) {
+			ep.Home = spec.Renumbered(family.lease.Addr(), subnet.Prefix)
+		}
 	}
 	return nil
 }
 
-// servers are the bridge's own addresses that containers reach; none without a bridge.
+// servers are the bridge's own addresses that containers reach; none without a
+// bridge. A prefix that is lent may go, and what a container knows of its name
+// server stays: where the network has IPv4, it is that.
 func servers(n spec.Network) []netip.Addr {
 	var addrs []netip.Addr
 	if n.Options.Mode != spec.ModeBridge {
 		return nil
 	}
-	for _, s := range n.Subnets() {
+	for _, s := range n.PresentSubnets() {
+		if s.Lent != nil && (s.Lent.Prefixes[0].Former || len(n.IPv4) > 0 && !n.Options.Inhibit4) {
+			continue
+		}
 		if n.HasGateway(s) {
 			addrs = append(addrs, s.Gateway)
 		}
@@ -358,7 +368,7 @@ func (e *Engine) dropAttached(ctx context.Context, ep *endpoint) error {
 	if err := e.dropEndpoint(ctx, ep); err != nil {
 		return err
 	}
-	for _, a := range []netip.Prefix{ep.IPv6, ep.IPv4} {
+	for _, a := range ep.Leases() {
 		p, ours := e.pools[a.Masked().String()]
 		if !ours || !p.addrs.Leased(a.Addr()) {
 			continue

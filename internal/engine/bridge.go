@@ -71,7 +71,13 @@ func (m bridged) classify(ctx context.Context, n spec.Network, s *spec.Subnet, i
 	if p.Conflict != "" {
 		return errors.New(p.Conflict)
 	}
-	s.Source, s.Reason, s.OnLink, s.Parent = p.Source, p.Reason, p.OnLink, p.Parent
+	s.Source, s.Reason, s.OnLink, s.Parent, s.Lent = p.Source, p.Reason, p.OnLink, p.Parent, p.Lent
+	if before, known := m.subnet(n.ID, s.Prefix); known {
+		s.Lent = before.Lent // the same network again, which may have been renumbered
+	}
+	if s.Lent != nil && n.Options.Parent != "" && s.Lent.Link != n.Options.Parent {
+		return fmt.Errorf("subnet %s is lent on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, s.Lent.Link, n.Options.Parent, n.Options.Parent)
+	}
 	if s.OnLink && n.Options.Parent != "" && s.Parent != n.Options.Parent {
 		return fmt.Errorf("subnet %s is on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, s.Parent, n.Options.Parent, n.Options.Parent)
 	}
@@ -121,7 +127,7 @@ func (n *network) bridge() spec.Bridge {
 	if linkLocal := spec.LinkLocalGateway(n.ID); !n.Isolated(linkLocal.Addr()) {
 		b.Addresses = append(b.Addresses, linkLocal)
 	}
-	for _, s := range n.Subnets() {
+	for _, s := range n.PresentSubnets() {
 		if n.HasGateway(s) {
 			b.Addresses = append(b.Addresses, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
 		}
@@ -211,6 +217,7 @@ func (bridged) attachment(_ context.Context, n *network, ep *endpoint) spec.Atta
 func (m bridged) linkChanged(ctx context.Context, n *network, ep *endpoint, up, deleted bool) {
 	if up && !ep.announced && ep.Joined {
 		m.announce(ctx, n, ep)
+		m.readdressArrived(ctx, ep)
 	}
 	ep.announced = up && ep.Joined
 	ep.linkGone = deleted && ep.Joined
@@ -227,7 +234,8 @@ func (m bridged) announce(ctx context.Context, n *network, ep *endpoint) {
 	if err != nil {
 		return // complete has checked it
 	}
-	for _, addr := range ep.Addresses() {
+	addrs := n.AddressesOf(ep.Endpoint)
+	for _, addr := range addrs {
 		if err := m.Links.ForgetNeighbour(ctx, n.Bridge(), addr); err != nil {
 			m.Log.Warn("forget neighbour", "endpoint", ep.ID, "address", addr, "err", err)
 		}
@@ -235,7 +243,7 @@ func (m bridged) announce(ctx context.Context, n *network, ep *endpoint) {
 	if !n.Options.ICC {
 		return
 	}
-	a := announcement{endpoint: ep.ID, addrs: ep.Addresses(), mac: mac}
+	a := announcement{endpoint: ep.ID, addrs: addrs, mac: mac}
 	for _, other := range m.endpointsOf(ep.NetworkID) {
 		if other != ep && other.Joined && !other.linkGone {
 			a.ports = append(a.ports, spec.VethName(other.ID))

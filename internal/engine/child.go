@@ -46,7 +46,11 @@ func (m onParent) settle(ctx context.Context, n *spec.Network) error {
 // default route from one parent to another, so it is named from now on.
 func (m onParent) settleParent(ctx context.Context, n *spec.Network, origins map[netip.Prefix]spec.Pool) error {
 	for _, s := range n.IPv6 {
-		if p := origins[s.Prefix]; n.Options.Parent == "" && p.OnLink {
+		switch p := origins[s.Prefix]; {
+		case n.Options.Parent != "":
+		case p.Lent != nil:
+			n.Options.Parent = p.Lent.Link
+		case p.OnLink:
 			n.Options.Parent = p.Parent
 		}
 	}
@@ -100,7 +104,7 @@ func (m onParent) checkParent(ctx context.Context, o spec.Options) error {
 // classify adds to a subnet where it came from, and which addresses in it are
 // the router's and the host's.
 func (m onParent) classify(ctx context.Context, n spec.Network, s *spec.Subnet, p spec.Pool) error {
-	s.Source, s.Reason = p.Source, p.Reason
+	s.Source, s.Reason, s.Lent = p.Source, p.Reason, p.Lent
 	parent := n.Options.Parent
 	if !n.Internal {
 		if p.Source == spec.SourceULA {
@@ -109,6 +113,13 @@ func (m onParent) classify(ctx context.Context, n spec.Network, s *spec.Subnet, 
 		}
 		if p.OnLink && p.Parent != parent && (p.Source == spec.SourceParent || n.Options.L3()) {
 			return fmt.Errorf("subnet %s is on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, p.Parent, parent, parent)
+		}
+		if p.Lent != nil && p.Lent.Link != parent {
+			return fmt.Errorf("subnet %s is lent on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, p.Lent.Link, parent, parent)
+		}
+		if p.Lent != nil && !n.Options.L3() {
+			return fmt.Errorf("mode=%s: %s is lent to this host, and containers on %s have the router there for theirs: use mode=bridge, or ipvlan_mode=l3 (or name the prefix that is used there: --subnet)%s",
+				n.Options.Mode, s.Prefix, parent, because(p.Reason))
 		}
 		switch {
 		case !n.Options.L3():
@@ -123,7 +134,7 @@ func (m onParent) classify(ctx context.Context, n spec.Network, s *spec.Subnet, 
 		}
 	}
 	if before, known := m.subnet(n.ID, s.Prefix); known {
-		s.Routers = before.Routers // the same network again
+		s.Routers, s.Lent = before.Routers, before.Lent // the same network again
 	} else if !n.Internal {
 		s.Routers = m.routers(ctx, parent).AllIn(s.Prefix)
 	}
@@ -709,6 +720,7 @@ func (m onParent) linkChanged(ctx context.Context, n *network, ep *endpoint, _, 
 	m.later(announceInterval, func() {
 		if m.endpoints[ep.ID] == ep && ep.Joined && !ep.linkGone {
 			m.Engine.announce(ctx, ep)
+			m.readdressArrived(ctx, ep)
 		}
 	})
 }
@@ -732,12 +744,12 @@ func (m onParent) announce(ctx context.Context, n *network, ep *endpoint) {
 	if err != nil {
 		return
 	}
-	a := announcement{endpoint: ep.ID, ports: []string{n.parent}, addrs: ep.Addresses(), mac: mac}
+	a := announcement{endpoint: ep.ID, ports: []string{n.parent}, addrs: n.AddressesOf(ep.Endpoint), mac: mac}
 	if n.Options.L3() {
 		if ep.proxied == "" {
 			return // a router knows the way
 		}
-		a.addrs = []netip.Addr{ep.IPv6.Addr()}
+		a.addrs = ep.answered
 	} else if n.Options.HostAccess {
 		a.ports = append(a.ports, spec.ShimName(n.ID))
 	}

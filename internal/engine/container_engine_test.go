@@ -77,6 +77,9 @@ func (h *host) start(ctx context.Context) error {
 		Host:        fakeHost{h.world},
 		Proxy:       fakeProxy{h.world},
 		Advertisers: fakeAdvertisers{h.world},
+		Sources:     fakeSources{h.world},
+		Routes:      fakeRoutes{h.world},
+		Sandboxes:   fakeSandboxes{h.world},
 		Registry:    h.registry,
 	})
 	if err != nil {
@@ -241,6 +244,9 @@ func (h *host) run(ctx context.Context, n spec.Network, a *attachment) (err erro
 		return err
 	}
 	h.moveIn(a.id)
+	if len(h.lentTo) > 0 {
+		h.sandboxes[spec.EndpointAlias(a.id)] = []string{ep.IPv6.String()}
+	}
 	if n.Options.OnParent() {
 		h.engine.LinkChanged(ctx, spec.SandboxName(a.id), false, true)
 	} else {
@@ -259,6 +265,7 @@ func (h *host) stop(ctx context.Context, a attachment) error {
 		gone(h.engine.Leave(ctx, a.network, a.id)),
 	}
 	h.moveOut(a.id)
+	delete(h.sandboxes, spec.EndpointAlias(a.id))
 	errs = append(errs, gone(h.engine.DeleteEndpoint(ctx, a.network, a.id)))
 	if errors.Join(errs...) == nil {
 		for pool, addr := range a.leases {
@@ -273,7 +280,7 @@ var equateNetip = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 // sameWorld fails the test where two snapshots differ.
 func sameWorld(t reporter, what string, want, got snapshot) {
 	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, equateNetip); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }

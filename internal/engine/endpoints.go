@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -31,9 +32,9 @@ func (e *Engine) CreateEndpoint(ctx context.Context, ep spec.Endpoint) (spec.End
 		}
 		return fail(fmt.Errorf("it exists already with other addresses"))
 	}
-	for _, a := range ep.Addresses() {
-		if other, taken := e.byAddr[a]; taken {
-			return fail(fmt.Errorf("address %s belongs to endpoint %s", a, spec.ShortID(other.ID)))
+	for _, l := range ep.Leases() {
+		if other, taken := e.byAddr[l.Addr()]; taken && l.IsValid() {
+			return fail(fmt.Errorf("address %s belongs to endpoint %s", l.Addr(), spec.ShortID(other.ID)))
 		}
 	}
 	if link := e.modeOf(ep).link(ep.ID); e.byLink[link] != nil {
@@ -67,6 +68,9 @@ func (e *Engine) complete(ctx context.Context, n *network, ep *spec.Endpoint) er
 			return err
 		}
 	}
+	if home := n.HomeOf(ep.IPv6.Addr()); ep.IPv6.IsValid() && home != ep.IPv6.Addr() {
+		ep.Home = home
+	}
 	if err := e.mode(n.Options).address(ctx, n, ep); err != nil {
 		return err
 	}
@@ -89,7 +93,7 @@ func (n *network) madeAddress(ep *spec.Endpoint) error {
 }
 
 func (n *network) checkAddress(a netip.Addr) error {
-	for _, s := range n.Subnets() {
+	for _, s := range append(n.Subnets(), n.Present()...) {
 		if s.Gateway == a {
 			return fmt.Errorf("address %s is the gateway's", a)
 		}
@@ -162,7 +166,7 @@ type lease struct {
 // RequestAddress and its CreateEndpoint. It answers those that were not, also
 // when it fails.
 func (e *Engine) adoptLeases(ep *endpoint) (adopted []lease, err error) {
-	for _, a := range []netip.Prefix{ep.IPv6, ep.IPv4} {
+	for _, a := range ep.Leases() {
 		p, ours := e.pools[a.Masked().String()]
 		if !ours {
 			continue
@@ -229,7 +233,7 @@ func (e *Engine) dropEndpoint(ctx context.Context, ep *endpoint) error {
 		return err
 	}
 	e.forget(ep)
-	for _, a := range []netip.Prefix{ep.IPv6, ep.IPv4} {
+	for _, a := range ep.Leases() {
 		if p, ours := e.pools[a.Masked().String()]; ours && p.addrs.Leased(a.Addr()) {
 			e.loosen(p, a.Addr())
 		}
@@ -296,30 +300,33 @@ func (e *Engine) applyEndpoint(ctx context.Context, n *network, ep *endpoint) er
 	if err := e.mode(n.Options).attach(ctx, n, ep); err != nil {
 		return err
 	}
-	wanted := ""
-	if n.proxies(ep.IPv6.Addr()) {
-		wanted = n.parent
+	var proxied []netip.Addr
+	for _, a := range n.AddressesOf(ep.Endpoint) {
+		if n.proxies(a) {
+			proxied = append(proxied, n.Public(a))
+		}
 	}
-	e.setProxied(ep, wanted)
+	e.setProxied(ep, n.parent, proxied...)
 	return nil
 }
 
-// setProxied moves the answering for an endpoint to a link, or ends it.
-func (e *Engine) setProxied(ep *endpoint, link string) {
-	if ep.proxied == link {
-		return
+// setProxied answers for these addresses of an endpoint on a link, and for no others
+// of it and nowhere else.
+func (e *Engine) setProxied(ep *endpoint, link string, addrs ...netip.Addr) {
+	if len(addrs) == 0 {
+		link = ""
 	}
-	addr := ep.IPv6.Addr()
-	if n, ok := e.networks[ep.NetworkID]; ok {
-		addr = n.Public(addr)
+	for _, a := range ep.answered {
+		if ep.proxied != link || !slices.Contains(addrs, a) {
+			e.Proxy.Remove(ep.proxied, a)
+		}
 	}
-	if ep.proxied != "" {
-		e.Proxy.Remove(ep.proxied, addr)
+	for _, a := range addrs {
+		if ep.proxied != link || !slices.Contains(ep.answered, a) {
+			e.Proxy.Add(link, a)
+		}
 	}
-	if link != "" {
-		e.Proxy.Add(link, addr)
-	}
-	ep.proxied = link
+	ep.proxied, ep.answered = link, addrs
 }
 
 // unapplyEndpoint is the way back, of an endpoint that is being deleted. Connections are forgotten when nothing can make
@@ -328,7 +335,7 @@ func (e *Engine) unapplyEndpoint(ctx context.Context, ep *endpoint) error {
 	e.setProxied(ep, "")
 	return errors.Join(
 		e.applyContainer(ctx, ep, nil),
-		e.Conntrack.Forget(ctx, ep.Addresses()),
+		e.Conntrack.Forget(ctx, e.addressesOf(ep)),
 		e.detach(ctx, ep),
 	)
 }

@@ -31,6 +31,9 @@ type Config struct {
 	Host        Host
 	Proxy       Proxy
 	Advertisers Advertisers
+	Sources     Sources
+	Routes      Routes
+	Sandboxes   Sandboxes
 	Registry    Registry // nil: front ends say themselves what is gone
 }
 
@@ -41,6 +44,7 @@ type Engine struct {
 	globalID [5]byte
 	rebooted bool          // since the journal was last open
 	refills  chan string   // pools whose probed addresses run low
+	sourcing chan struct{} // which sources networks need may have changed
 	wake     chan struct{} // there is something new for Run
 
 	choosing sync.Mutex // one pool is chosen at a time: choosing may wait for DAD
@@ -49,7 +53,7 @@ type Engine struct {
 	networks   map[string]*network
 	endpoints  map[string]*endpoint
 	byLink     map[string]*endpoint     // by its link on the host
-	byAddr     map[netip.Addr]*endpoint // by each of the endpoint's addresses
+	byAddr     map[netip.Addr]*endpoint // by each of the endpoint's leases
 	byNetwork  map[string]map[string]*endpoint
 	hostPorts  takenPorts // those that endpoints publish
 	pools      map[string]*pool
@@ -67,6 +71,12 @@ type Engine struct {
 	defaultLinks []string        // of the default routes: traffic to them leaves the host
 	ruled        bool            // the ruleset of all networks is in place
 	looking      bool            // for links that went with the namespaces of containers
+
+	lent        map[spec.SourceOnLink][]spec.Delegation // as their sources have said last
+	silent      map[spec.SourceOnLink]silence           // sources that have lent nothing when they were asked
+	down        map[string]bool                         // links that were, when they were last heard of
+	lapseDue    time.Time                               // when the next lifetime ends
+	unreachable map[netip.Prefix]bool                   // the routes of ours; nil: they are not known yet
 }
 
 type network struct {
@@ -76,16 +86,19 @@ type network struct {
 	parent     string    // the one named, or the interface of the IPv6 default route; empty: neither
 	mtu        int
 	// proxied is the link on which all of its prefixes is answered for; empty: none.
-	proxied string
-	err     error // why it is degraded, its endpoints left aside
+	proxied         string
+	proxiedPrefixes []netip.Prefix
+	err             error // why it is degraded, its endpoints left aside
 }
 
 type endpoint struct {
 	spec.Endpoint
-	proxied   string // the link on which solicitations for it are answered; empty: none
-	announced bool   // neighbours have been told, since its link came up
-	linkGone  bool   // the container's end vanished with its sandbox
-	err       error  // why it is not as it should be
+	proxied   string       // the link on which solicitations for it are answered; empty: none
+	answered  []netip.Addr // for which of its addresses
+	announced bool         // neighbours have been told, since its link came up
+	linkGone  bool         // the container's end vanished with its sandbox
+	err       error        // why it is not as it should be
+	stale     error        // why its container has not the addresses that it should have, but for a restart
 }
 
 // New loads the journal. Replay must run before any other call.
@@ -94,6 +107,10 @@ func New(c Config) (*Engine, error) {
 		Config:     c,
 		refills:    make(chan string, 64),
 		wake:       make(chan struct{}, 1),
+		sourcing:   make(chan struct{}, 1),
+		lent:       map[spec.SourceOnLink][]spec.Delegation{},
+		silent:     map[spec.SourceOnLink]silence{},
+		down:       map[string]bool{},
 		parentUp:   map[string]bool{},
 		networks:   map[string]*network{},
 		endpoints:  map[string]*endpoint{},
@@ -143,6 +160,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return e.runRefills(ctx) })
 	tasks.Go(func() error { return e.runChores(ctx) })
+	tasks.Go(func() error { return e.runSources(ctx) })
 	return tasks.Wait()
 }
 
@@ -194,6 +212,7 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 		}
 		return
 	}
+	e.linkCameUp(name, up)
 	e.healSoon()
 	e.parentChanged(ctx, name, up)
 	if deleted {
@@ -286,6 +305,11 @@ func (e *Engine) reapply(ctx context.Context, networks ...*network) {
 	before := e.hostErr
 	e.hostErr = e.applyHost(ctx)
 	e.logChange("host", "", before, e.hostErr)
+	var endpoints []*endpoint
+	for _, n := range networks {
+		endpoints = append(endpoints, e.endpointsOf(n.ID)...)
+	}
+	e.readdress(ctx, endpoints...)
 	e.planHeal()
 }
 
@@ -325,6 +349,10 @@ func (e *Engine) allNetworks() []*network {
 func (e *Engine) inUse() []netip.Prefix {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.prefixesInUse()
+}
+
+func (e *Engine) prefixesInUse() []netip.Prefix {
 	var used []netip.Prefix
 	for _, p := range e.pools {
 		used = append(used, p.Prefix)
@@ -336,6 +364,10 @@ func (e *Engine) inUse() []netip.Prefix {
 			}
 			if s.Outside.IsValid() {
 				used = append(used, s.Outside)
+			}
+			used = append(used, lentPrefixes(s)...)
+			if s.Lent != nil && s.Lent.ULA.IsValid() {
+				used = append(used, s.Lent.ULA)
 			}
 		}
 	}
@@ -363,8 +395,10 @@ func (e *Engine) endpoint(networkID, id string) (*endpoint, error) {
 func (e *Engine) remember(ep *endpoint) {
 	e.endpoints[ep.ID] = ep
 	e.byLink[e.modeOf(ep.Endpoint).link(ep.ID)] = ep
-	for _, a := range ep.Addresses() {
-		e.byAddr[a] = ep
+	for _, l := range ep.Leases() {
+		if l.IsValid() {
+			e.byAddr[l.Addr()] = ep
+		}
 	}
 	if e.byNetwork[ep.NetworkID] == nil {
 		e.byNetwork[ep.NetworkID] = map[string]*endpoint{}
@@ -376,8 +410,10 @@ func (e *Engine) remember(ep *endpoint) {
 func (e *Engine) forget(ep *endpoint) {
 	delete(e.endpoints, ep.ID)
 	delete(e.byLink, e.modeOf(ep.Endpoint).link(ep.ID))
-	for _, a := range ep.Addresses() {
-		delete(e.byAddr, a)
+	for _, l := range ep.Leases() {
+		if l.IsValid() {
+			delete(e.byAddr, l.Addr())
+		}
 	}
 	delete(e.byNetwork[ep.NetworkID], ep.ID)
 	if len(e.byNetwork[ep.NetworkID]) == 0 {

@@ -62,6 +62,15 @@ type world struct {
 	routers map[string][]netip.Addr       // next hops of default routes, by link
 	heardOn map[string][]spec.HeardRouter // routers that advertise themselves, by link
 
+	lentTo      map[spec.SourceOnLink][]spec.Delegation
+	asked       []string // of sources: "pd eth0 64"
+	kept        []spec.SourceOnLink
+	unreachable map[netip.Prefix]bool
+	// sandboxes are the IPv6 addresses of containers' links, by alias, as "address",
+	// "address former" or "address former until …".
+	sandboxes  map[string][]string
+	sandboxErr error
+
 	probeTime time.Duration
 	probing   func() // while a probe waits for answers
 	probes    [][]netip.Addr
@@ -176,6 +185,7 @@ func newWorld() *world {
 		takenBack:     map[string]spec.Advertisement{},
 		inherited:     map[string]spec.Advertisement{},
 	}
+	w.lentTo, w.unreachable, w.sandboxes = map[spec.SourceOnLink][]spec.Delegation{}, map[netip.Prefix]bool{}, map[string][]string{}
 	w.missing = map[string]bool{}
 	w.routers = map[string][]netip.Addr{"eth0": {ip("fe80::99"), ip("192.0.2.1")}}
 	w.addLink("eth0", fakeLink{Kind: "device", MTU: 1500, Up: true})
@@ -192,6 +202,8 @@ func (w *world) reboot(boot string) {
 	w.booted, w.links, w.sysctls, w.ruleset, w.neighbours = boot, fresh.links, fresh.sysctls, nil, fresh.neighbours
 	w.defaultParent, w.raLinks = fresh.defaultParent, fresh.raLinks
 	clear(w.advertised)
+	clear(w.unreachable)
+	clear(w.sandboxes)
 }
 
 // clone is a copy in which another daemon may do as it likes.
@@ -203,6 +215,7 @@ func (w *world) clone() *world {
 		links: maps.Clone(w.links), elsewhere: maps.Clone(w.elsewhere), sysctls: maps.Clone(w.sysctls), ruleset: w.ruleset, neighbours: maps.Clone(w.neighbours),
 		boot: w.boot, booted: w.booted, othersForward: w.othersForward,
 		defaultParent: w.defaultParent, default4: w.default4, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
+		lentTo: w.lentTo, unreachable: maps.Clone(w.unreachable), sandboxes: maps.Clone(w.sandboxes), sandboxErr: w.sandboxErr,
 		missing: w.missing, routers: w.routers, heardOn: w.heardOn,
 		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{}, advertised: map[string]spec.Advertisement{}, takenBack: map[string]spec.Advertisement{}, inherited: map[string]spec.Advertisement{},
 	}
@@ -227,12 +240,16 @@ type snapshot struct {
 	Ruleset    string
 	Proxied    map[string]bool
 	Advertised map[string]string // by link, as JSON
+
+	Unreachable map[netip.Prefix]bool
+	Sandboxes   map[string][]string
 }
 
 func (w *world) snapshot() snapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := snapshot{Journal: maps.Clone(w.journal), Links: maps.Clone(w.links), Elsewhere: maps.Clone(w.elsewhere), Sysctls: maps.Clone(w.sysctls), Proxied: maps.Clone(w.proxied), Advertised: map[string]string{}}
+	s := snapshot{Journal: maps.Clone(w.journal), Links: maps.Clone(w.links), Elsewhere: maps.Clone(w.elsewhere), Sysctls: maps.Clone(w.sysctls), Proxied: maps.Clone(w.proxied), Advertised: map[string]string{},
+		Unreachable: maps.Clone(w.unreachable), Sandboxes: maps.Clone(w.sandboxes)}
 	for link, a := range w.advertised {
 		text, err := json.Marshal(a)
 		if err != nil {
@@ -322,8 +339,27 @@ func (j fakeJournal) Boot(id string) (other bool, err error) {
 func (j fakeJournal) PutNetwork(n spec.Network) error   { return j.put("network", n.ID, n) }
 func (j fakeJournal) DeleteNetwork(id string) error     { return j.remove("network", id) }
 func (j fakeJournal) PutEndpoint(e spec.Endpoint) error { return j.put("endpoint", e.ID, e) }
-func (j fakeJournal) DeleteEndpoint(id string) error    { return j.remove("endpoint", id) }
-func (j fakeJournal) PutPool(p spec.Pool) error         { return j.put("pool", p.ID, p) }
+func (j fakeJournal) PutAll(networks []spec.Network, endpoints []spec.Endpoint) error {
+	return j.call(noContext, "journal: put all", func() error {
+		for _, n := range networks {
+			text, err := json.Marshal(n)
+			if err != nil {
+				return err
+			}
+			j.journal[journalKey("network", n.ID)] = string(text)
+		}
+		for _, e := range endpoints {
+			text, err := json.Marshal(e)
+			if err != nil {
+				return err
+			}
+			j.journal[journalKey("endpoint", e.ID)] = string(text)
+		}
+		return nil
+	})
+}
+func (j fakeJournal) DeleteEndpoint(id string) error { return j.remove("endpoint", id) }
+func (j fakeJournal) PutPool(p spec.Pool) error      { return j.put("pool", p.ID, p) }
 func (j fakeJournal) DeletePool(id string) error {
 	return j.call(noContext, "journal: delete "+journalKey("pool", id), func() error {
 		maps.DeleteFunc(j.journal, func(key, _ string) bool {
@@ -340,10 +376,25 @@ func (j fakeJournal) PutLease(pool string, addr netip.Addr) error {
 func (j fakeJournal) DeleteLease(pool string, addr netip.Addr) error {
 	return j.remove("lease", pool+" "+addr.String())
 }
-func (j fakeJournal) PutSysctl(key, original string) error     { return j.put("sysctl", key, original) }
-func (j fakeJournal) PutAdvertised(a spec.Advertisement) error { return j.put("advertised", a.Link, a) }
-func (j fakeJournal) DeleteAdvertised(link string) error       { return j.remove("advertised", link) }
-func (j fakeJournal) DeleteSysctl(key string) error            { return j.remove("sysctl", key) }
+func (j fakeJournal) PutSysctl(key, original string) error { return j.put("sysctl", key, original) }
+func (j fakeJournal) PutAdvertised(all ...spec.Advertisement) error {
+	var links []string
+	for _, a := range all {
+		links = append(links, a.Link)
+	}
+	return j.call(noContext, fmt.Sprintf("journal: put advertised %q", links), func() error {
+		for _, a := range all {
+			text, err := json.Marshal(a)
+			if err != nil {
+				return err
+			}
+			j.journal[journalKey("advertised", a.Link)] = string(text)
+		}
+		return nil
+	})
+}
+func (j fakeJournal) DeleteAdvertised(link string) error { return j.remove("advertised", link) }
+func (j fakeJournal) DeleteSysctl(key string) error      { return j.remove("sysctl", key) }
 
 // fakeLink is a link of the host. A veth whose peer the container runtime has
 // moved has Peer empty.

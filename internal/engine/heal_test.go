@@ -17,7 +17,7 @@ func (h *host) soon(t testing.TB) {
 }
 
 // errors are what Status shows as degraded: the host's error, and each network's.
-func (h *host) errors(t testing.TB) []string {
+func (h *host) errors(t reporter) []string {
 	t.Helper()
 	status := h.engine.Status(t.Context())
 	var out []string

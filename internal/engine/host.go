@@ -21,6 +21,9 @@ type Journal interface {
 	PutNetwork(spec.Network) error
 	DeleteNetwork(id string) error
 	PutEndpoint(spec.Endpoint) error
+	// PutAll writes them together or not at all: what is renumbered at a time may be
+	// a hundred networks.
+	PutAll([]spec.Network, []spec.Endpoint) error
 	DeleteEndpoint(id string) error
 	PutPool(spec.Pool) error
 	DeletePool(id string) error
@@ -28,7 +31,7 @@ type Journal interface {
 	DeleteLease(poolID string, addr netip.Addr) error
 	PutSysctl(key, original string) error
 	DeleteSysctl(key string) error
-	PutAdvertised(spec.Advertisement) error
+	PutAdvertised(...spec.Advertisement) error // all or none
 	DeleteAdvertised(link string) error
 }
 
@@ -85,7 +88,7 @@ type Conntrack interface {
 
 // Host is what can be learned about the machine and the links it is on.
 type Host interface {
-	prefix.Host
+	prefix.Machine
 	// RALinks are the links whose default route came by router advertisement.
 	RALinks(context.Context) ([]string, error)
 	// RouterLinks are the links on which a router may yet advertise itself.
@@ -116,6 +119,37 @@ type Proxy interface {
 	RemovePrefix(link string, prefix netip.Prefix)
 	LinkChanged(link string)
 	Status() []spec.ProxyStatus
+}
+
+// Sources lend prefixes to this host (internal/prefix/sources). Those that they
+// lend come and go by Engine.DelegationsChanged.
+type Sources interface {
+	// Delegated is what the source has lent on the link so far. It starts the source
+	// there if it does not run yet, and waits for its first answer until ctx ends.
+	// None, and why in the error, if it has none. bits is the longest prefix length
+	// that is of use, as a hint.
+	Delegated(ctx context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error)
+	// Keep ends every source that is not in the list, and gives back what it has lent.
+	Keep([]spec.SourceOnLink)
+	Status() []spec.DelegationStatus
+}
+
+// Routes say that what is lent to this host and used by nobody leads nowhere: by
+// the default route a packet to it would go back to where it came from (RFC 7084
+// WPD-5).
+type Routes interface {
+	EnsureUnreachable(context.Context, netip.Prefix) error
+	RemoveUnreachable(context.Context, netip.Prefix) error
+	Unreachable(context.Context) ([]netip.Prefix, error)
+}
+
+// Sandboxes are the network namespaces of running containers.
+type Sandboxes interface {
+	// Readdress gives the link with that alias in a sandbox the addresses, and takes
+	// those of gone from it; it is idempotent. The error matches fs.ErrNotExist where
+	// the link is not in the sandbox, or the sandbox cannot be seen from here, and
+	// fs.ErrPermission where it may not be entered.
+	Readdress(ctx context.Context, sandbox, alias string, want []spec.SandboxAddress, gone []netip.Prefix) error
 }
 
 // Advertisers advertise the host as a router on links (internal/ra).

@@ -30,7 +30,7 @@ func (e *Engine) loosen(p *pool, addr netip.Addr) {
 // accountsFor reports whether an address of a network's is a gateway's, an
 // auxiliary one or an endpoint's.
 func (e *Engine) accountsFor(n *network, addr netip.Addr) bool {
-	for _, s := range n.Subnets() {
+	for _, s := range n.Subnets() { // leases are by the pool's own prefix, whatever the network has now
 		if s.Gateway == addr || s.Host == addr || slices.Contains(s.Aux, addr) {
 			return true
 		}

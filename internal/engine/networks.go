@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 
 	"github.com/v6net/v6net/internal/prefix"
 	"github.com/v6net/v6net/internal/spec"
@@ -65,9 +66,10 @@ func (e *Engine) createNetwork(ctx context.Context, m mode, n spec.Network) erro
 		}
 		return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
 	}
+	e.followSources(ctx)
 	e.Log.Info("network created", "network", n.ID, "mode", n.Options.Mode, "bridge", n.Bridge(), "parent", e.networks[n.ID].parent)
 	for _, s := range n.IPv6 {
-		if _, ours := e.pools[s.Prefix.String()]; ours && s.OnLink {
+		if _, ours := e.pools[s.Prefix.String()]; ours && s.OnLink && s.Lent == nil {
 			e.wantRefill(s.Prefix.String())
 		}
 	}
@@ -121,6 +123,7 @@ func (e *Engine) DeleteNetwork(ctx context.Context, id string) error {
 		e.planHeal()
 		return fmt.Errorf("network %s: %w", spec.ShortID(id), n.err)
 	}
+	e.reviewSources()
 	e.Log.Info("network deleted", "network", id)
 	return nil
 }
@@ -171,13 +174,14 @@ func (e *Engine) applyNetwork(ctx context.Context, n *network) error {
 	return e.applyHost(ctx)
 }
 
-// applyHost sets what all present networks need of the host: firewall, sysctls
-// and advertisements. The firewall comes first: a host that forwards before its
+// applyHost sets what all present networks need of the host: firewall, routes,
+// sysctls and advertisements. The firewall comes first: a host that forwards before its
 // rules are there lets everybody in.
 func (e *Engine) applyHost(ctx context.Context) error {
 	e.defaultLinks = e.findDefaultLinks(ctx)
 	return errors.Join(
 		e.applyFirewall(ctx),
+		e.applyRoutes(ctx),
 		e.applySysctls(ctx),
 		e.applyAdvertisements(ctx),
 	)
@@ -192,6 +196,7 @@ func (e *Engine) unapplyNetwork(ctx context.Context, n *network) error {
 		e.applyAdvertisements(ctx), // while the bridge is there for the farewell
 		e.mode(n.Options).unapply(ctx, n),
 		e.removeVLAN(ctx, n.namedParent()),
+		e.applyRoutes(ctx),
 		e.applySysctls(ctx),
 		e.applyFirewall(ctx),
 	)
@@ -200,7 +205,10 @@ func (e *Engine) unapplyNetwork(ctx context.Context, n *network) error {
 // namedParent is the one that the network is bound to, empty for whatever the default route takes.
 func (n *network) namedParent() string {
 	for _, s := range n.IPv6 {
-		if s.OnLink {
+		switch {
+		case s.Lent != nil:
+			return s.Lent.Link
+		case s.OnLink:
 			return s.Parent
 		}
 	}
@@ -214,7 +222,7 @@ func (n *network) proxies(addr netip.Addr) bool {
 	if !addr.Is6() || n.parent == "" || n.Options.OnParent() && !n.Options.L3() || n.Options.NDProxy == spec.SwitchOff {
 		return false
 	}
-	for _, s := range n.IPv6 {
+	for _, s := range n.Present() {
 		if s.Prefix.Contains(addr) {
 			return s.OnLink || s.OutsideOnLink || n.Options.NDProxy == spec.SwitchOn || n.Options.NDProxy == spec.SwitchPrefix
 		}
@@ -224,24 +232,25 @@ func (n *network) proxies(addr netip.Addr) bool {
 
 // setPrefixProxied moves the answering for all of a network's prefixes to a link, or ends it.
 func (e *Engine) setPrefixProxied(n *network, link string) {
-	if n.proxied == link {
-		return
-	}
-	for _, s := range n.IPv6 {
-		if s.Outside.IsValid() {
-			s.Prefix, s.OnLink = s.Outside, s.OutsideOnLink
-		}
-		if !s.OnLink {
-			continue // of a network of before this was refused
-		}
-		if n.proxied != "" {
-			e.Proxy.RemovePrefix(n.proxied, s.Prefix)
-		}
-		if link != "" {
-			e.Proxy.AddPrefix(link, s.Prefix)
+	var prefixes []netip.Prefix
+	if link != "" {
+		for _, s := range n.Present() {
+			if s = s.FromOutside(); s.OnLink { // else of a network of before this was refused
+				prefixes = append(prefixes, s.Prefix)
+			}
 		}
 	}
-	n.proxied = link
+	for _, p := range n.proxiedPrefixes {
+		if n.proxied != link || !slices.Contains(prefixes, p) {
+			e.Proxy.RemovePrefix(n.proxied, p)
+		}
+	}
+	for _, p := range prefixes {
+		if n.proxied != link || !slices.Contains(n.proxiedPrefixes, p) {
+			e.Proxy.AddPrefix(link, p)
+		}
+	}
+	n.proxied, n.proxiedPrefixes = link, prefixes
 }
 
 // findParent is empty where there is none: the network works on this host until there is one.
@@ -296,7 +305,7 @@ func (e *Engine) origin(ctx context.Context, p netip.Prefix, parent string, inUs
 		return ours.Pool, nil
 	}
 	if known != nil { // the same network again, or an overlap that CreateNetwork names better
-		return spec.Pool{Prefix: p, Source: known.Source, Reason: known.Reason, OnLink: known.OnLink, Parent: known.Parent}, nil
+		return spec.Pool{Prefix: p, Source: known.Source, Reason: known.Reason, OnLink: known.OnLink, Parent: known.Parent, Lent: known.Lent}, nil
 	}
-	return prefix.Choose(ctx, e.Host, spec.PoolRequest{V6: p.Addr().Is6(), Prefix: p, Source: spec.SourceStatic, Parent: parent}, inUse, e.globalID, e.seed)
+	return prefix.Choose(ctx, chooser{e.Host, e, false}, spec.PoolRequest{V6: p.Addr().Is6(), Prefix: p, Source: spec.SourceStatic, Parent: parent}, inUse, e.globalID, e.seed)
 }

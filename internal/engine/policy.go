@@ -91,7 +91,7 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 	if t := n.Translation(); t.Outside.IsValid() {
 		f.Translations = append(f.Translations, t)
 	}
-	for _, s := range n.IPv6 {
+	for _, s := range n.Present() {
 		f.Pools = append(f.Pools, s.Prefix)
 		if n.autonomous(s) {
 			f.Autonomous = append(f.Autonomous, s.Prefix)
@@ -106,7 +106,7 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 			f.Masquerade = append(f.Masquerade, s.Prefix)
 		}
 	}
-	for _, s := range n.Subnets() {
+	for _, s := range n.PresentSubnets() {
 		f.Live = append(f.Live, s.Aux...) // the user says that somebody has them
 		f.Shared = append(f.Shared, s.Aux...)
 		if s.Gateway.IsValid() {
@@ -120,7 +120,7 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 		if ep == nil {
 			continue
 		}
-		f.Live = append(f.Live, ep.Addresses()...)
+		f.Live = append(f.Live, n.AddressesOf(ep.Endpoint)...)
 		f.Published = append(f.Published, n.published(ep)...)
 		f.Containers = append(f.Containers, firewall.Container{Name: whose(ep), Port: spec.VethName(ep.ID), MAC: ep.MAC, Addresses: ep.Addresses()})
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,7 +55,11 @@ func (p *pool) leases() int {
 func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool, error) {
 	e.choosing.Lock()
 	defer e.choosing.Unlock()
-	chosen, err := prefix.Choose(ctx, e.Host, r, e.inUse(), e.globalID, e.seed)
+	found := r.V6 && !r.Prefix.IsValid()
+	if found {
+		defer e.reviewSources() // some may have been asked in vain
+	}
+	chosen, err := prefix.Choose(ctx, chooser{e.Host, e, found && r.Source == spec.SourceAuto}, r, e.inUse(), e.globalID, e.seed)
 	if err != nil {
 		return spec.Pool{}, err
 	}
@@ -113,7 +118,7 @@ func (e *Engine) dropUnused(p *pool) {
 func (e *Engine) networkUsing(prefix netip.Prefix) *network {
 	for _, n := range e.networks {
 		for _, s := range n.Subnets() {
-			if s.Prefix.Overlaps(prefix) || s.Outside.IsValid() && s.Outside.Overlaps(prefix) {
+			if s.Prefix.Overlaps(prefix) || s.Outside.IsValid() && s.Outside.Overlaps(prefix) || slices.ContainsFunc(lentPrefixes(s), prefix.Overlaps) {
 				return n
 			}
 		}
@@ -154,6 +159,9 @@ func (e *Engine) dropPool(id string) error {
 	if err := e.Journal.DeletePool(id); err != nil {
 		return err
 	}
+	if e.pools[id].Lent != nil {
+		e.reviewSources()
+	}
 	delete(e.pools, id)
 	e.Log.Info("pool released", "pool", id)
 	return nil
@@ -170,6 +178,7 @@ func (e *Engine) RequestAddress(ctx context.Context, poolID string, want netip.A
 	if err != nil {
 		return netip.Prefix{}, err
 	}
+	want = e.home(p, want)
 	var addr netip.Addr
 	switch {
 	case want.IsValid() && gateway:
@@ -197,11 +206,14 @@ func (e *Engine) RequestAddress(ctx context.Context, poolID string, want netip.A
 		e.settle(p)
 	}
 	e.loosen(p, addr)
+	if !gateway {
+		addr = e.inCurrent(p, addr)
+	}
 	return netip.PrefixFrom(addr, p.Prefix.Bits()), nil
 }
 
 func (e *Engine) allocate(ctx context.Context, p *pool) (netip.Addr, error) {
-	if p.OnLink {
+	if p.isShared() {
 		return e.allocateProbed(ctx, p)
 	}
 	addr, err := p.addrs.Allocate()
@@ -257,6 +269,9 @@ func (e *Engine) ReleaseAddress(ctx context.Context, poolID string, addr netip.A
 	p, err := e.pool(poolID)
 	if err != nil {
 		return err
+	}
+	if p.Lent != nil {
+		addr = spec.Renumbered(addr, p.Prefix) // it may be of any prefix that the pool has had
 	}
 	if ep, used := e.byAddr[addr]; used {
 		if ep.Joined {

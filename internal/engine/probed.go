@@ -182,13 +182,13 @@ func (e *Engine) probe(ctx context.Context, parent string, addrs []netip.Addr) (
 // now, unless it was just before and found free.
 func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
 	probed, err := e.setAside(p, addr)
-	if errors.Is(err, ipam.ErrTaken) && p.OnLink {
+	if errors.Is(err, ipam.ErrTaken) && p.isShared() {
 		// It may be in the batch that is being probed now.
 		p.refilling.Lock()
 		probed, err = e.setAside(p, addr)
 		p.refilling.Unlock()
 	}
-	if err != nil || probed || !p.OnLink {
+	if err != nil || probed || !p.isShared() {
 		return err
 	}
 	taken, err := e.probe(ctx, p.Parent, []netip.Addr{addr})

@@ -272,7 +272,7 @@ func (n *network) opened(ep *endpoint, p spec.Port) []netip.Addr {
 
 func (n *network) publishedTo(ep *endpoint, p spec.Port, translated bool) []netip.Addr {
 	var addrs []netip.Addr
-	for _, a := range ep.Addresses() {
+	for _, a := range n.AddressesOf(ep.Endpoint) {
 		if p.HostIP.IsValid() && p.HostIP.Is4() != a.Is4() || !p.Family.Has(a) {
 			continue
 		}
@@ -288,7 +288,7 @@ func (n *network) translates(a netip.Addr) bool {
 	if a.Is4() {
 		return n.Options.GatewayMode4.Translates()
 	}
-	for _, s := range n.IPv6 {
+	for _, s := range n.Present() {
 		if s.Prefix.Contains(a) {
 			return n.MasqueradesIPv6(s)
 		}

@@ -36,11 +36,12 @@ func (e *Engine) Replay(ctx context.Context) error {
 	}
 	for id, p := range e.pools {
 		n := e.networkUsing(p.Prefix)
-		if p.OnLink && n != nil {
+		if p.isShared() && n != nil {
 			e.wantRefill(id)
 		}
 	}
 	e.avoidAllOthers(ctx)
+	e.followSources(ctx) // what has ended meanwhile
 	return nil
 }
 

@@ -141,6 +141,8 @@ var lives = map[string][]stage{
 	"deleted running": life(deleteEndpoint, releaseAddresses, deleteNetwork, releasePool),
 	"all at once":     life(deleteNetwork, releasePool),
 	"leases swept":    afterSweep(life(deleteEndpoint)),
+	"lent":            onLent(life(unpublish, leave, moveOut, deleteEndpoint, releaseAddresses, releasePool, deleteNetwork)),
+	"lent at once":    onLent(life(deleteNetwork, releasePool)),
 	"never joined":    append(until("Join", life()), releaseAddresses, releasePool, deleteNetwork),
 
 	"macvlan":                 onParent("macvlan", life(leave, moveOut, deleteEndpoint, releaseAddresses, releasePool, deleteNetwork)),
@@ -161,6 +163,26 @@ func onParent(mode string, stages []stage) []stage {
 		}
 		s.network.Options, err = spec.ParseOptions(raw)
 		return err
+	}}}, stages...)
+}
+
+// onLent is a life on a prefix of a source.
+func onLent(stages []stage) []stage {
+	stages = slices.Clone(stages)
+	for i := range stages {
+		if strings.HasPrefix(stages[i].name, "RequestAddress IPv6, named") {
+			stages[i] = stage{name: stages[i].name, unused: true, do: func(ctx context.Context, s *scene) error {
+				p, err := s.engine.RequestAddress(ctx, s.network.IPv6[0].Prefix.String(), ip("2001:db8:a000::50"), false)
+				if err == nil {
+					s.leased[true], s.endpoint.IPv6 = p.Addr(), p
+				}
+				return err
+			}}
+		}
+	}
+	return append([]stage{{name: "lend", given: true, do: func(_ context.Context, s *scene) error {
+		s.lentTo[pdOnEth0] = []spec.Delegation{{Source: spec.SourcePD, Parent: "eth0", Prefix: pfx("2001:db8:a000::/56"), Origin: "the test's server"}}
+		return nil
 	}}}, stages...)
 }
 
@@ -268,7 +290,7 @@ func (s *scene) guardOther(t testing.TB) {
 // names reports whether an error says which object it is about. A pool that is
 // yet to be chosen has no name.
 func (s *scene) names(err error) bool {
-	for _, object := range []string{spec.ShortID(s.network.ID), spec.ShortID(s.endpoint.ID), onLinkPool, pool4, "choose a prefix", "parent eth0"} {
+	for _, object := range []string{spec.ShortID(s.network.ID), spec.ShortID(s.endpoint.ID), onLinkPool, pool4, "choose a prefix", "parent eth0", "2001:db8:a000::/64"} {
 		if strings.Contains(err.Error(), object) {
 			return true
 		}

@@ -23,13 +23,13 @@ func (m onParent) applyShim(ctx context.Context, n *network) error {
 	shim := m.child(n, spec.ShimName(n.ID), spec.NetworkAlias(n.ID))
 	for _, ep := range m.endpointsOf(n.ID) {
 		if ep.Phase != spec.PhaseDeleting {
-			shim.Routes = append(shim.Routes, ep.Addresses()...)
+			shim.Routes = append(shim.Routes, n.AddressesOf(ep.Endpoint)...)
 		}
 	}
 	if len(shim.Routes) == 0 {
 		return m.Links.Remove(ctx, shim.Name, shim.Alias)
 	}
-	for _, s := range n.Subnets() {
+	for _, s := range n.PresentSubnets() {
 		if s.Host.IsValid() {
 			shim.Addresses = append(shim.Addresses, netip.PrefixFrom(s.Host, s.Host.BitLen()))
 		}

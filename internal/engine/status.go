@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/spec"
@@ -9,7 +10,7 @@ import (
 
 // Status is everything that v6net does on this host, in a stable order.
 func (e *Engine) Status(ctx context.Context) spec.Status {
-	status := spec.Status{Version: e.Version, Proxies: e.Proxy.Status()}
+	status := spec.Status{Version: e.Version, Proxies: e.Proxy.Status(), Delegations: e.Sources.Status()}
 	advertisers := map[string]spec.AdvertiserStatus{}
 	for _, a := range e.Advertisers.Status() {
 		advertisers[a.Link] = a
@@ -35,12 +36,18 @@ func (e *Engine) Status(ctx context.Context) spec.Status {
 			ns.RA = &a
 			delete(advertisers, n.Bridge())
 		}
+		if lost := n.lostWords(); lost != "" {
+			ns.Notes = append(ns.Notes, lost)
+		}
 		if n.isRouted() && counted != nil {
 			counters := counted.Of(n.policy(e.endpointsOf(id)...))
 			ns.Firewall = &counters
 		}
 		for _, ep := range e.endpointsOf(id) {
 			ns.Endpoints = append(ns.Endpoints, ep.Endpoint)
+			if ep.stale != nil {
+				ns.Notes = append(ns.Notes, fmt.Sprintf("endpoint %s keeps the addresses that it had before the last change until its container is started again: %v", spec.ShortID(ep.ID), ep.stale))
+			}
 		}
 		status.Networks = append(status.Networks, ns)
 	}

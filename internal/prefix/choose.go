@@ -16,8 +16,7 @@ import (
 // every call on one host and another on the next, is where the search for a free
 // part of a shared prefix begins, so that neighbours do not choose alike.
 //
-// The error of an option that is not built yet wraps spec.ErrNotAvailable, that
-// of a prefix with no free part ipam.ErrExhausted.
+// The error of a prefix with no free part wraps ipam.ErrExhausted.
 func Choose(ctx context.Context, host Host, req spec.PoolRequest, inUse []netip.Prefix, globalID [5]byte, seed uint64) (spec.Pool, error) {
 	taken, err := host.Taken(ctx)
 	if err != nil {
@@ -35,6 +34,7 @@ type choice struct {
 	taken    []netip.Prefix // by routes and addresses of the host
 	globalID [5]byte
 	seed     uint64
+	asked    map[spec.Source]answer // by auto, ahead
 }
 
 // finder looks for a pool. Its error wraps an unavailable if only that source has none.
@@ -57,9 +57,7 @@ func (c *choice) source() finder {
 	case spec.SourceStatic:
 		return refuse("source=static needs a --subnet")
 	case spec.SourcePD, spec.SourceCloud:
-		return func(context.Context) (spec.Pool, error) {
-			return spec.Pool{}, fmt.Errorf("source=%s: %w", c.req.Source, spec.ErrNotAvailable)
-		}
+		return c.lent(c.req.Source)
 	default:
 		return refuse(fmt.Sprintf("unknown prefix source %q", c.req.Source))
 	}
@@ -69,14 +67,17 @@ func refuse(text string) finder {
 	return func(context.Context) (spec.Pool, error) { return spec.Pool{}, errors.New(text) }
 }
 
-// automatic are the sources of source=auto, the best first. The place of
-// DHCPv6-PD and of the cloud's metadata is before parent.
-func (c *choice) automatic() []finder { return []finder{c.parent, c.ula} }
+// automatic are the sources of source=auto, the best first: a prefix that is routed
+// to this host alone comes before a part of one that is shared.
+func (c *choice) automatic() []finder {
+	return []finder{c.lent(spec.SourcePD), c.lent(spec.SourceCloud), c.parent, c.ula}
+}
 
 // auto takes the first source that yields, and says why those before it did not.
 func (c *choice) auto(ctx context.Context) (spec.Pool, error) {
 	var why string
 	var failed error
+	c.askAhead(ctx)
 	for _, find := range c.automatic() {
 		pool, err := find(ctx)
 		if err == nil {
@@ -86,6 +87,9 @@ func (c *choice) auto(ctx context.Context) (spec.Pool, error) {
 		failed = fmt.Errorf("%s%w", why, err)
 		if _, ok := errors.AsType[*unavailable](err); !ok {
 			break
+		}
+		if errors.Is(err, spec.ErrNotAvailable) {
+			continue // nothing to tell
 		}
 		why = failed.Error() + ": "
 	}

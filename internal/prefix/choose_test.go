@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -22,6 +24,8 @@ const tunnel = "tun0"
 
 // fakeHost is a host with one uplink.
 type fakeHost struct {
+	mu sync.Mutex
+
 	parent     string // empty: no default route
 	onLink     map[string][]string
 	lans       map[string][]string // connected beside them
@@ -30,6 +34,10 @@ type fakeHost struct {
 	probes     [][]netip.Addr
 
 	takenErr, probeErr error
+
+	lent    map[spec.Source][]spec.Delegation
+	lentErr error // of those that lend nothing; nil: nobody can lend
+	hints   []int
 }
 
 func (h *fakeHost) DefaultParent(ctx context.Context) (string, error) {
@@ -75,6 +83,29 @@ func (h *fakeHost) Probe(_ context.Context, _ string, addrs []netip.Addr) ([]net
 		}
 	}
 	return answered, h.probeErr
+}
+
+func (h *fakeHost) Delegated(_ context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hints = append(h.hints, bits)
+	if lent := h.lent[source]; len(lent) > 0 {
+		return lent, nil
+	}
+	if h.lentErr != nil {
+		return nil, h.lentErr
+	}
+	return nil, spec.ErrNotAvailable
+}
+
+// lending is a server to which prefixes are delegated.
+func lending(delegated ...string) *fakeHost {
+	h := server()
+	h.lent = map[spec.Source][]spec.Delegation{}
+	for _, p := range prefixes(delegated) {
+		h.lent[spec.SourcePD] = append(h.lent[spec.SourcePD], spec.Delegation{Source: spec.SourcePD, Parent: "eth0", Prefix: p, Origin: "the test's server"})
+	}
+	return h
 }
 
 // server is what most hosts look like: a /64 on the uplink and an address in it.
@@ -145,6 +176,33 @@ func TestChoose(t *testing.T) {
 			reason: "prefix_length 64 is not a part of 2001:db8:1::/64, the on-link prefix of eth0 (allowed: 65 to 126): " + ulaWhy},
 		{name: "auto: neighbours everywhere", host: server().with(func(h *fakeHost) { h.neighbours = []string{"2001:db8:1::/64"} }), req: v6(spec.SourceAuto),
 			want: "fd12:3456:789a::/64", source: spec.SourceULA, reason: "neighbours on eth0 answered in each of 4 parts of its prefixes: " + ulaWhy},
+
+		{name: "auto: a delegation first", host: lending("2001:db8:f000::/56"), req: v6(spec.SourceAuto),
+			want: "2001:db8:f000::/64", source: spec.SourcePD, reason: "part of 2001:db8:f000::/56, which is lent on eth0 by the test's server"},
+		{name: "auto: nobody lends", host: server().with(func(h *fakeHost) { h.lentErr = errors.New("silence") }), req: v6(spec.SourceAuto),
+			want: "2001:db8:1:0:2::/80", source: spec.SourceParent, onLink: "eth0", reason: "source=pd: silence: source=cloud: silence: " + taken},
+
+		// pd and cloud
+		{name: "pd: the next part", host: lending("2001:db8:f000::/56"), req: v6(spec.SourcePD), inUse: []string{"2001:db8:f000::/64", "2001:db8:f000:2::/80"},
+			want: "2001:db8:f000:1::/64", source: spec.SourcePD, reason: "part of 2001:db8:f000::/56, which is lent on eth0 by the test's server"},
+		{name: "pd: past what the host uses", host: lending("2001:db8:f000::/60").with(func(h *fakeHost) {
+			h.taken = append(h.taken, "2001:db8:f000::/60", "2001:db8:f000::/64", "2001:db8:f000:1::1/128")
+		}), req: v6(spec.SourcePD),
+			want: "2001:db8:f000:2::/64", source: spec.SourcePD, reason: "part of 2001:db8:f000::/60, which is lent on eth0 by the test's server"},
+		{name: "pd: a second delegation", host: lending("2001:db8:f000::/64", "2001:db8:f001::/64"), req: v6(spec.SourcePD), inUse: []string{"2001:db8:f000::/64"},
+			want: "2001:db8:f001::/64", source: spec.SourcePD, reason: "part of 2001:db8:f001::/64, which is lent on eth0 by the test's server"},
+		{name: "pd: prefix_length", host: lending("2001:db8:f000::/64"), req: bits(v6(spec.SourcePD), 80), inUse: []string{"2001:db8:f000::/80"},
+			want: "2001:db8:f000:0:1::/80", source: spec.SourcePD, reason: "part of 2001:db8:f000::/64, which is lent on eth0 by the test's server"},
+		{name: "pd: a /64 in which the host has an address", host: lending("2001:db8:1::/64"), req: v6(spec.SourcePD),
+			want: "2001:db8:1:0:1::/80", source: spec.SourcePD, reason: "part of 2001:db8:1::/64, which is lent on eth0 by the test's server"},
+		{name: "pd: an AWS interface's /80", host: lending("2001:db8:f000::/80"), req: v6(spec.SourcePD),
+			want: "2001:db8:f000::/96", source: spec.SourcePD, reason: "part of 2001:db8:f000::/80, which is lent on eth0 by the test's server"},
+		{name: "pd: sixteen addresses", host: lending("2001:db8:f000::10/124"), req: v6(spec.SourcePD),
+			want: "2001:db8:f000::10/124", source: spec.SourcePD, reason: "part of 2001:db8:f000::10/124, which is lent on eth0 by the test's server"},
+		{name: "pd: not one that is deprecated", host: lending("2001:db8:f000::/56", "2001:db8:f100::/56").with(func(h *fakeHost) {
+			h.lent[spec.SourcePD][0].Preferred = time.Now().Add(-time.Second)
+		}), req: v6(spec.SourcePD),
+			want: "2001:db8:f100::/64", source: spec.SourcePD, reason: "part of 2001:db8:f100::/56, which is lent on eth0 by the test's server"},
 
 		// parent
 		{name: "parent named", host: server().with(func(h *fakeHost) { h.onLink["eth1"] = []string{"2001:db8:2::/64"} }), req: on(v6(spec.SourceParent), "eth1"),
@@ -218,6 +276,17 @@ func TestChoose(t *testing.T) {
 			}
 			want := spec.Pool{ID: tt.want, Prefix: netip.MustParsePrefix(tt.want), Allocation: tt.req.Allocation, Source: tt.source,
 				Reason: tt.reason, Parent: tt.onLink, OnLink: tt.onLink != ""}
+			if tt.source == spec.SourcePD {
+				if got.Lent == nil {
+					t.Fatalf("pool %s does not follow its source", got.Prefix)
+				}
+				now, inUse := got.Lent.Current()
+				part, _ := ipam.Part(now.Of, got.Prefix.Bits(), got.Lent.Index)
+				if !inUse || now.Prefix != got.Prefix || part != got.Prefix || got.Lent.SourceOnLink != (spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}) {
+					t.Errorf("pool %s follows %+v", got.Prefix, *got.Lent)
+				}
+				want.Lent = got.Lent
+			}
 			if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); d != "" {
 				t.Errorf("pool (-want +got):\n%s", d)
 			}
@@ -261,7 +330,10 @@ func TestChooseRefuses(t *testing.T) {
 
 		{name: "private: none left", host: server().with(func(h *fakeHost) { h.taken = append(h.taken, "172.16.0.0/12", "10.0.0.0/8", "192.168.0.0/16") }), req: spec.PoolRequest{},
 			is: ipam.ErrExhausted, want: "private IPv4 addresses are exhausted: pools, routes and addresses of this host leave no /24 in [172.16.0.0/12 10.0.0.0/8 192.168.0.0/16]"},
-		{name: "not built yet", host: server(), req: v6(spec.SourcePD), is: spec.ErrNotAvailable, want: "source=pd: not available yet"},
+		{name: "pd: nobody lends", host: server().with(func(h *fakeHost) { h.lentErr = errors.New("no server answered on eth0") }), req: v6(spec.SourcePD), want: "source=pd: no server answered on eth0"},
+		{name: "pd: no default route", host: &fakeHost{}, req: v6(spec.SourcePD), want: "source=pd: no IPv6 default route and no parent named"},
+		{name: "pd: too small", host: lending("2001:db8:f000::/64"), req: bits(v6(spec.SourcePD), 64), inUse: []string{"2001:db8:f000::/64"}, is: ipam.ErrExhausted, want: "2001:db8:f000::/64 is exhausted: no free /64 in it (lent on eth0; networks that are to share it need a larger --ipam-opt prefix_length)"},
+		{name: "pd: no part of that length", host: lending("2001:db8:f000::/80"), req: bits(v6(spec.SourcePD), 64), want: "prefix_length 64 is not a part of 2001:db8:f000::/80, which is lent on eth0 (allowed: 80 to 126)"},
 		{name: "unknown source", host: server(), req: v6("magic"), want: `unknown prefix source "magic"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

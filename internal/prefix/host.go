@@ -3,10 +3,21 @@ package prefix
 import (
 	"context"
 	"net/netip"
+
+	"github.com/v6net/v6net/internal/spec"
 )
 
-// Host is what choosing a prefix needs to know about the machine.
+// Host is what choosing a prefix needs to know: the machine, and what is lent to it.
 type Host interface {
+	Machine
+	// Delegated is what a source has lent on a link. It may wait for the source's
+	// first answer. Where it has lent nothing the error says why; it is
+	// spec.ErrNotAvailable where there is nobody who could be asked.
+	Delegated(ctx context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error)
+}
+
+// Machine is what can be learned about the machine and its links.
+type Machine interface {
 	// DefaultParent is the link of the IPv6 default route. An error, or an empty
 	// name, means that there is none now.
 	DefaultParent(ctx context.Context) (string, error)

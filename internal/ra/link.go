@@ -133,8 +133,11 @@ func (l *link) update(a spec.Advertisement) {
 	} else if equal(l.wanted, a) {
 		return
 	}
+	soon := l.parting != nil || differs(l.wanted, a)
 	l.wanted, l.parting, l.leaving = a, nil, false
-	signal(l.updated)
+	if soon { // what lasts longer or shorter alone is said with the next one
+		signal(l.updated)
+	}
 }
 
 // part takes back what is advertised. The link is listened on after that, or left.

@@ -259,11 +259,28 @@ func silent(a spec.Advertisement) bool {
 func current(a spec.Advertisement, now time.Time) spec.Advertisement {
 	over := func(until time.Time) bool { return !until.IsZero() && !now.Before(until) }
 	a.Prefixes = without(a.Prefixes, func(p spec.AdvertisedPrefix) bool { return over(p.Until) })
+	for i := range a.Prefixes {
+		p := &a.Prefixes[i]
+		p.Valid = atMost(p.Valid, p.ValidUntil, now)
+		p.Preferred = min(atMost(p.Preferred, p.PreferredUntil, now), p.Valid)
+	}
 	a.Routes = without(a.Routes, func(r spec.AdvertisedRoute) bool { return over(r.Until) })
 	a.DNS = without(a.DNS, func(s spec.Lasting[netip.Addr]) bool { return over(s.Until) })
 	a.Search = without(a.Search, func(s spec.Lasting[string]) bool { return over(s.Until) })
 	a.PREF64 = without(a.PREF64, func(s spec.Lasting[netip.Prefix]) bool { return over(s.Until) })
 	return a
+}
+
+// atMost is a lifetime that does not go beyond a time, if that is set.
+func atMost(lifetime spec.Seconds, until, now time.Time) spec.Seconds {
+	if until.IsZero() {
+		return lifetime
+	}
+	left := max(until.Sub(now), 0) / time.Second
+	if left >= time.Duration(lifetime) {
+		return lifetime
+	}
+	return spec.Seconds(left)
 }
 
 // without is a copy of all that drop does not want dropped; nil when that is none.

@@ -168,6 +168,7 @@ func timeless(a spec.Advertisement) spec.Advertisement {
 	a.Prefixes, a.Routes = nil, nil
 	for _, p := range prefixes {
 		p.Valid, p.Preferred, p.Until = one(p.Valid), one(p.Preferred), time.Time{}
+		p.ValidUntil, p.PreferredUntil = time.Time{}, time.Time{}
 		a.Prefixes = append(a.Prefixes, p)
 	}
 	for _, r := range routes {

@@ -66,6 +66,11 @@ type AdvertisedPrefix struct {
 	Delegating bool         `json:"delegating,omitempty"` // P: hosts ask for a prefix of their own first (RFC 9762 §4)
 	Valid      Seconds      `json:"valid"`
 	Preferred  Seconds      `json:"preferred"`
+	// PreferredUntil and ValidUntil are when the lifetimes end, though they may be
+	// longer: in real time, as those of the delegation do that the prefix is part of
+	// (RFC 9096 §3.3). Zero: never.
+	PreferredUntil time.Time `json:"preferred_until,omitzero"`
+	ValidUntil     time.Time `json:"valid_until,omitzero"`
 	// Until is zero for a prefix in use. A withdrawn one goes out with lifetimes
 	// of 0 until then (RFC 9096 §3.5).
 	Until time.Time `json:"until,omitzero"`

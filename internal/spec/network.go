@@ -47,6 +47,10 @@ type Subnet struct {
 	// Routers are those of Prefix that were known when the network was made. After
 	// a boot they may not be known yet, and are no container's all the same.
 	Routers []netip.Addr `json:"routers,omitempty"`
+
+	// Lent says what a subnet follows whose prefix a source lends; nil: it has Prefix
+	// for as long as the network lives.
+	Lent *Lent `json:"lent,omitempty"`
 }
 
 // Phase says how far an operation on a journaled object had come, so that a
@@ -135,6 +139,14 @@ func (n Network) Translation() Translation {
 		return Translation{}
 	}
 	return Translation{n.IPv6[0].Prefix, n.IPv6[0].Outside}
+}
+
+// FromOutside is the subnet as whoever is not on the network knows it.
+func (s Subnet) FromOutside() Subnet {
+	if s.Outside.IsValid() {
+		s.Prefix, s.OnLink = s.Outside, s.OutsideOnLink
+	}
+	return s
 }
 
 // Public is the address by which one of the network's is known outside.
@@ -264,6 +276,22 @@ type Endpoint struct {
 	// since the engine sets its IPv6 default route, with this next hop.
 	Guarded  bool       `json:"guarded,omitempty"`
 	NextHop6 netip.Addr `json:"next_hop6,omitzero"`
+
+	// Of subnets that follow a source. Home is IPv6 by the prefix that the pool is
+	// known by; zero: IPv6 is of that. Held are the addresses that the container's
+	// link has, or was about to be given; none: IPv6.
+	Home netip.Addr       `json:"home,omitzero"`
+	Held []SandboxAddress `json:"held,omitempty"`
+}
+
+// Leases are the endpoint's addresses as their pools know them, with the pools'
+// lengths, IPv6 first; one that it does not have is the zero Prefix.
+func (e Endpoint) Leases() [2]netip.Prefix {
+	home := e.IPv6
+	if e.Home.IsValid() {
+		home = netip.PrefixFrom(e.Home, e.IPv6.Bits())
+	}
+	return [2]netip.Prefix{home, e.IPv4}
 }
 
 // Addresses are the endpoint's own, IPv6 first.

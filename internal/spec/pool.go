@@ -54,6 +54,7 @@ type PoolRequest struct {
 	Parent     string       `json:"parent,omitempty"`        // empty: interface of the IPv6 default route
 	Bits       int          `json:"prefix_length,omitempty"` // 0: the source's own
 	Allocation Allocation   `json:"allocation"`
+	Fallback   Fallback     `json:"fallback,omitempty"` // empty: none
 }
 
 // Pool is the part of a prefix that one network uses.
@@ -76,6 +77,9 @@ type Pool struct {
 	Conflict string `json:"conflict,omitempty"`
 	// Gateway is the one that the user named; zero: none.
 	Gateway netip.Addr `json:"gateway,omitzero"`
+	// Lent says what a pool follows whose prefix a source lends; nil: none. Once a
+	// network is on the pool, that network's subnet is what follows.
+	Lent *Lent `json:"lent,omitempty"`
 }
 
 // ulaRange is RFC 4193 §3.1's fc00::/7.
@@ -85,7 +89,7 @@ var ulaRange = netip.MustParsePrefix("fc00::/7")
 func IsULA(p netip.Prefix) bool { return ulaRange.Overlaps(p) && p.Bits() >= ulaRange.Bits() }
 
 // PoolOptions are the keys of `--ipam-opt`.
-var PoolOptions = []string{"source", "prefix_length", "allocation", "parent"}
+var PoolOptions = []string{"source", "prefix_length", "allocation", "parent", "fallback"}
 
 // ParsePoolRequest reads what the engine's IPAM call carries: the subnet and
 // range as CIDR text (empty: none) and `--ipam-opt` keys. The error is an
@@ -99,7 +103,7 @@ func ParsePoolRequest(v6 bool, subnet, subRange string, raw map[string]string) (
 	}
 	if !v6 {
 		// The options are the IPv6 pool's; the engine sends them with the IPv4 request too.
-		r.Source, r.Bits, r.Parent = SourcePrivate, 0, ""
+		r.Source, r.Bits, r.Parent, r.Fallback = SourcePrivate, 0, "", ""
 	}
 	var err error
 	if subnet != "" {
@@ -112,6 +116,9 @@ func ParsePoolRequest(v6 bool, subnet, subRange string, raw map[string]string) (
 		r.Source = SourceStatic
 	} else if r.Source == SourceStatic {
 		return PoolRequest{}, &OptionError{Key: "source", Value: "static", Allowed: "static only together with --subnet"}
+	}
+	if r.Fallback == FallbackULA && r.Source != SourceAuto && r.Source != SourcePD && r.Source != SourceCloud {
+		return PoolRequest{}, &OptionError{Key: "fallback", Value: string(r.Fallback), Allowed: "none; ula only with source=pd, cloud or auto, whose prefix may be lost"}
 	}
 	if subRange != "" {
 		if r.Range, err = parseSubnet(subRange, v6); err != nil {
@@ -142,7 +149,7 @@ func (r *PoolRequest) setOption(key, value string) error {
 	switch key {
 	case "source":
 		return choose(&r.Source, key, value,
-			[]Source{SourceAuto, SourceStatic, SourceParent, SourceULA}, []Source{SourcePD, SourceCloud})
+			[]Source{SourceAuto, SourceStatic, SourceParent, SourcePD, SourceCloud, SourceULA}, nil)
 	case "prefix_length":
 		n, err := strconv.Atoi(value)
 		if err != nil || n < MinPoolBits6 || n > MaxPoolBits6 {
@@ -154,6 +161,8 @@ func (r *PoolRequest) setOption(key, value string) error {
 		return choose(&r.Allocation, key, value, []Allocation{Sequential, Random}, nil)
 	case "parent":
 		return interfaceName(&r.Parent, key, value)
+	case "fallback":
+		return choose(&r.Fallback, key, value, []Fallback{FallbackNone, FallbackULA}, nil)
 	default:
 		return &UnknownOptionError{Key: key, Known: PoolOptions}
 	}

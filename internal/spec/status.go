@@ -23,9 +23,12 @@ type Status struct {
 // NetworkStatus is one network with its endpoints.
 type NetworkStatus struct {
 	Network
-	Bridge    string            `json:"bridge"`           // empty in the modes without one
-	Parent    string            `json:"parent,omitempty"` // as of now
-	Error     string            `json:"error,omitempty"`  // why it is degraded, for people
+	Bridge string `json:"bridge"`           // empty in the modes without one
+	Parent string `json:"parent,omitempty"` // as of now
+	Error  string `json:"error,omitempty"`  // why it is degraded, for people
+	// Notes say what is not as one might think though nothing has failed, for people:
+	// a prefix that is not lent now, a container that has not its new address.
+	Notes     []string          `json:"notes,omitempty"`
 	Endpoints []Endpoint        `json:"endpoints"`
 	RA        *AdvertiserStatus `json:"ra,omitempty"`       // what is advertised to its containers; nil: nothing
 	Firewall  *FirewallCounters `json:"firewall,omitempty"` // nil: no rule sees its packets, or they cannot be read

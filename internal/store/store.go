@@ -116,6 +116,32 @@ func (s *Store) DeleteNetwork(id string) error { return s.remove(bucketNetworks,
 // PutEndpoint writes an endpoint.
 func (s *Store) PutEndpoint(e spec.Endpoint) error { return s.put(bucketEndpoints, e.ID, e) }
 
+// PutAll writes networks and endpoints, all of them or none.
+func (s *Store) PutAll(networks []spec.Network, endpoints []spec.Endpoint) error {
+	what := fmt.Sprintf("put %d networks and %d endpoints", len(networks), len(endpoints))
+	return s.update(what, func(tx *bbolt.Tx) error {
+		for _, n := range networks {
+			if err := putIn(tx, bucketNetworks, n.ID, n); err != nil {
+				return err
+			}
+		}
+		for _, e := range endpoints {
+			if err := putIn(tx, bucketEndpoints, e.ID, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func putIn(tx *bbolt.Tx, bucket []byte, key string, record any) error {
+	value, err := json.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("encode %s/%s: %w", bucket, key, err)
+	}
+	return tx.Bucket(bucket).Put([]byte(key), value)
+}
+
 // DeleteEndpoint forgets an endpoint; an unknown one is no error.
 func (s *Store) DeleteEndpoint(id string) error { return s.remove(bucketEndpoints, id) }
 
@@ -155,8 +181,17 @@ func (s *Store) DeleteLease(poolID string, addr netip.Addr) error {
 	})
 }
 
-// PutAdvertised writes what a link is told by router advertisement.
-func (s *Store) PutAdvertised(a spec.Advertisement) error { return s.put(bucketAdvertised, a.Link, a) }
+// PutAdvertised writes what links are told by router advertisement, all of it or none.
+func (s *Store) PutAdvertised(all ...spec.Advertisement) error {
+	return s.update(fmt.Sprintf("put what %d links are told", len(all)), func(tx *bbolt.Tx) error {
+		for _, a := range all {
+			if err := putIn(tx, bucketAdvertised, a.Link, a); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
 
 // DeleteAdvertised forgets a link that is told nothing; an unknown one is no error.
 func (s *Store) DeleteAdvertised(link string) error { return s.remove(bucketAdvertised, link) }
@@ -209,12 +244,8 @@ func (s *Store) Boot(id string) (other bool, err error) {
 }
 
 func (s *Store) put(bucket []byte, key string, record any) error {
-	value, err := json.Marshal(record)
-	if err != nil {
-		return fmt.Errorf("encode %s/%s: %w", bucket, key, err)
-	}
 	return s.update(fmt.Sprintf("put %s/%s", bucket, key), func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucket).Put([]byte(key), value)
+		return putIn(tx, bucket, key, record)
 	})
 }
 

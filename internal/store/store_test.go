@@ -192,3 +192,30 @@ func BenchmarkLease(b *testing.B) {
 		})
 	}
 }
+
+// What is renumbered together is written together.
+func TestPutAll(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "v6net.db"))
+	lent := &spec.Lent{SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}, Index: 7, Fallback: spec.FallbackULA,
+		Prefixes: []spec.LentPrefix{{Prefix: netip.MustParsePrefix("2001:db8:1::/64"), Of: netip.MustParsePrefix("2001:db8:1::/56"), Former: true,
+			Valid: time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)}}}
+	want := spec.State{
+		Networks: []spec.Network{{ID: "a", IPv6: []spec.Subnet{{Prefix: netip.MustParsePrefix("2001:db8::/64"), Lent: lent}}}, {ID: "b"}},
+		Endpoints: []spec.Endpoint{{ID: "e", Home: netip.MustParseAddr("2001:db8::2"), IPv6: netip.MustParsePrefix("2001:db8:1::2/64"),
+			Held: []spec.SandboxAddress{{Prefix: netip.MustParsePrefix("2001:db8:1::2/64"), Former: true, Valid: time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)}}}},
+		Leases: map[string][]netip.Addr{}, Sysctls: map[string]string{},
+	}
+	must(t, s.PutNetwork(spec.Network{ID: "a"}))
+	must(t, s.PutAll(want.Networks, want.Endpoints))
+	got, err := s.Load()
+	must(t, err)
+	if diff := cmp.Diff(want, got, compareAddrs); diff != "" {
+		t.Errorf("journal (-want +got):\n%s", diff)
+	}
+	if err := s.PutAll([]spec.Network{{ID: "c"}}, []spec.Endpoint{{ID: ""}}); err == nil {
+		t.Error("a record without a key was written")
+	}
+	if got, err = s.Load(); err != nil || len(got.Networks) != 2 {
+		t.Errorf("%d networks, %v: half of what failed was written", len(got.Networks), err)
+	}
+}

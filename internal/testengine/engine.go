@@ -101,6 +101,9 @@ func (e *Engine) prepare(ctx context.Context) error {
 	if e.root, err = makeRoot(e.release.root, e.layout, []string{os.TempDir(), module}); err != nil {
 		return err
 	}
+	if err := e.layout.separate(); err != nil {
+		return err
+	}
 	e.client, err = client.NewClientWithOpts(client.WithHost(e.endpoint()), client.WithAPIVersionNegotiation())
 	if err != nil {
 		return fmt.Errorf("make Docker client: %w", err)

@@ -2,6 +2,7 @@ package testengine
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -12,6 +13,10 @@ func (e *Engine) InstallPlugin(t testing.TB, dir, name string) {
 	e.CLI(t, "plugin", "create", name, dir)
 	if err := e.cgroup.remember(e.pluginID(t, name)); err != nil {
 		t.Fatalf("install plugin %s: %v", name, err)
+	}
+	if strings.Contains(e.CLI(t, "plugin", "inspect", "-f", "{{json .Settings.Mounts}}", name), `"sandboxes"`) {
+		// The engine's --exec-root is another than people's.
+		e.CLI(t, "plugin", "set", name, "sandboxes.source="+e.layout.file("exec"))
 	}
 	e.CLI(t, "plugin", "enable", name)
 }

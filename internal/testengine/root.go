@@ -59,6 +59,18 @@ func makeLayout() (layout, error) {
 	return l, mount("tmpfs", l.run(), "tmpfs", 0, "mode=755")
 }
 
+// separate makes the engine's run-time folder a mount of its own, as /run is beside
+// /var/lib: what is mounted on the mount that a plugin's root is on does not reach
+// the plugin (rootfsParentMountPrivate in runc's libcontainer/rootfs_linux.go). It
+// comes after makeRoot, which takes what is mounted in state along when it gives the
+// old root up.
+func (l layout) separate() error {
+	if err := os.Mkdir(l.file("exec"), 0o755); err != nil {
+		return fmt.Errorf("make the engine's run-time folder: %w", err)
+	}
+	return mount("tmpfs", l.file("exec"), "tmpfs", 0, "mode=755")
+}
+
 // remove unmounts and deletes everything below the layout's directory.
 func (l layout) remove() error {
 	for _, dir := range []string{l.state(), l.run()} {

@@ -25,6 +25,11 @@ func (machine) Probe(ctx context.Context, link string, addrs []netip.Addr) ([]ne
 	return icmp6.Probe(ctx, link, addrs)
 }
 
+// Delegated: nobody could lend anything.
+func (machine) Delegated(context.Context, spec.Source, string, int) ([]spec.Delegation, error) {
+	return nil, spec.ErrNotAvailable
+}
+
 // tunnel makes tun0 the uplink, with a program at its other end as a VPN has.
 func tunnel(t *testing.T) *route.Handle {
 	t.Helper()

@@ -1,13 +1,15 @@
 // Package sandbox furnishes a container's network namespace with a link of ours.
 //
 // It is for front ends whose runtime leaves that to the plugin; Docker moves,
-// names and addresses links itself.
+// names and addresses links itself. What no runtime does is to give a container
+// that runs another address: Entrance is for that.
 package sandbox
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -167,8 +169,16 @@ func find(ctx context.Context, h *netlink.Handle, alias string) (netlink.Link, e
 			return l, nil
 		}
 	}
-	return nil, fmt.Errorf("no link with alias %q is here", alias)
+	return nil, absentError(alias)
 }
+
+// absentError says that no link of that alias is in a namespace.
+type absentError string
+
+func (e absentError) Error() string { return fmt.Sprintf("no link with alias %q is here", string(e)) }
+
+// Is makes it fs.ErrNotExist.
+func (absentError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // settings: IPv6 is on, whatever new links of this machine get, the link-local
 // address is not probed either, and no advertised default route comes beside ours.

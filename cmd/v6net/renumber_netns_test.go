@@ -1,0 +1,347 @@
+//go:build netns
+
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/v6net/v6net/internal/kernel/sandbox"
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/store"
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+// lender is a source that lends what the test says.
+type lender struct {
+	mu   sync.Mutex
+	lent []spec.Delegation
+}
+
+func (l *lender) Delegated(context.Context, spec.Source, string, int) ([]spec.Delegation, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.lent) == 0 {
+		return nil, errors.New("the test lends nothing")
+	}
+	return l.lent, nil
+}
+
+func (l *lender) Keep([]spec.SourceOnLink)        {}
+func (l *lender) Status() []spec.DelegationStatus { return nil }
+
+// site is a daemon on this host, whose eth0 leads to a router that knows the way to
+// its delegations, and is the world outside.
+type site struct {
+	*daemon
+	lender *lender
+	up     *testnet.Host
+	start  func()
+	stop   func() // as if killed: the kernel stays as it is
+}
+
+func newSite(t *testing.T) *site {
+	self := testnet.Self(t)
+	s := &site{lender: &lender{}, up: testnet.New(t, "up")}
+	testnet.Connect(t, self, "eth0", s.up, "lan0")
+	s.up.Run(t, "ip", "addr", "add", "2001:db8:ffff::1/128", "dev", "lo")
+	self.Run(t, "ip", "route", "add", "default", "via", linkLocal(t, s.up, "lan0"), "dev", "eth0")
+	s.up.Run(t, "ip", "route", "add", "2001:db8::/33", "via", linkLocal(t, self, "eth0"), "dev", "lan0")
+	s.up.Run(t, "ip", "route", "add", "2001:db8:8000::/33", "via", linkLocal(t, self, "eth0"), "dev", "lan0")
+
+	dir := t.TempDir()
+	var commands cli
+	parser, err := kong.New(&commands, kong.Vars{"control_socket": filepath.Join(dir, "control.sock"), "podman_folder": dir}, kong.BindTo(t.Context(), (*context.Context)(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse([]string{"daemon", "--state", filepath.Join(dir, "v6net.db"), "--plugin-socket", filepath.Join(dir, "v6net.sock")}); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	s.start = func() {
+		journal, err := store.Open(commands.Daemon.State)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.daemon, err = commands.Daemon.open(journal, log); err != nil {
+			t.Fatal(err)
+		}
+		s.engine.Sources = s.lender
+		ctx, cancel := context.WithCancel(context.Background())
+		served := make(chan error)
+		go func() { served <- commands.Daemon.serve(ctx, s.daemon, log) }()
+		within(t, "the daemon answers", func() bool {
+			c, err := net.Dial("unix", commands.Daemon.ControlSocket)
+			if err == nil {
+				_ = c.Close()
+			}
+			return err == nil
+		})
+		s.stop = func() {
+			cancel()
+			if err := errors.Join(<-served, s.close(), journal.Close()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	s.start()
+	t.Cleanup(func() {
+		for _, n := range s.engine.Status(context.Background()).Networks {
+			if err := s.engine.DeleteNetwork(context.Background(), n.ID); err != nil {
+				t.Error(err)
+			}
+		}
+		s.stop()
+	})
+	return s
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+func linkLocal(t *testing.T, h *testnet.Host, link string) string {
+	t.Helper()
+	for word := range strings.FieldsSeq(h.Run(t, "ip", "-6", "-o", "address", "show", "dev", link, "scope", "link")) {
+		if p, err := netip.ParsePrefix(word); err == nil {
+			return p.Addr().String()
+		}
+	}
+	t.Fatalf("%s of %s has no link-local address", link, h.Name())
+	return ""
+}
+
+// lend has the source lend this from now on.
+func (s *site) lend(t *testing.T, lent ...spec.Delegation) {
+	t.Helper()
+	s.lender.mu.Lock()
+	s.lender.lent = lent
+	s.lender.mu.Unlock()
+	s.engine.DelegationsChanged(t.Context(), spec.SourcePD, "eth0", lent)
+}
+
+func lentUntil(prefix string, preferred, valid time.Duration) spec.Delegation {
+	return spec.Delegation{Source: spec.SourcePD, Parent: "eth0", Prefix: netip.MustParsePrefix(prefix), Origin: "the test",
+		Preferred: time.Now().Add(preferred), Valid: time.Now().Add(valid)}
+}
+
+func number(letter string, n int) string { return fmt.Sprintf("%s%010x0", letter, n) }
+
+// run makes a network on a part of what is lent, and a container with a server in
+// it that echoes what it gets on port 80.
+func (s *site) run(t *testing.T, n int) (container *testnet.Host, addr netip.Addr) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := t.Context()
+	p, err := s.engine.RequestPool(ctx, spec.PoolRequest{V6: true, Source: spec.SourcePD, Allocation: spec.Sequential})
+	must(err)
+	gateway, err := s.engine.RequestAddress(ctx, p.ID, netip.Addr{}, true)
+	must(err)
+	network := spec.Network{ID: number("a", n), Options: spec.DefaultOptions(), IPv6: []spec.Subnet{{Prefix: p.Prefix, Gateway: gateway.Addr()}}}
+	must(s.engine.CreateNetwork(ctx, network))
+	lease, err := s.engine.RequestAddress(ctx, p.ID, netip.Addr{}, false)
+	must(err)
+	ep, err := s.engine.CreateEndpoint(ctx, spec.Endpoint{ID: number("e", n), NetworkID: network.ID, IPv6: lease})
+	must(err)
+	container = testnet.New(t, fmt.Sprintf("c%d", n))
+	attachment, err := s.engine.Join(ctx, network.ID, ep.ID, container.Path())
+	must(err)
+	_, err = sandbox.Furnish(ctx, container.Path(), sandbox.Link{
+		Name: attachment.Interface, Alias: spec.EndpointAlias(ep.ID), Rename: "eth0", Addresses: []netip.Prefix{ep.IPv6},
+		Routes: []sandbox.Route{{Destination: netip.MustParsePrefix("::/0"), Gateway: attachment.Gateway6}},
+	})
+	must(err)
+	must(s.engine.Publish(ctx, network.ID, ep.ID, []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 80}}))
+	container.Do(t, func() {
+		l, err := net.Listen("tcp", "[::]:80")
+		must(err)
+		t.Cleanup(func() { _ = l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer func() { _ = c.Close() }()
+					_, _ = io.Copy(c, c)
+				}()
+			}
+		}()
+	})
+	return container, ep.IPv6.Addr()
+}
+
+// answers waits until an address answers from outside, and says how long that took.
+func (s *site) answers(t *testing.T, addr string) time.Duration {
+	t.Helper()
+	began := time.Now()
+	within(t, addr+" answers from outside", func() bool { return s.connects(t, addr) })
+	return time.Since(began)
+}
+
+func (s *site) connects(t *testing.T, addr string) bool {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	c, err := s.up.DialContext(ctx, "tcp", net.JoinHostPort(addr, "80"))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	if _, err := c.Write([]byte("hello")); err != nil {
+		return false
+	}
+	_, err = io.ReadFull(c, make([]byte, 5))
+	return err == nil
+}
+
+// stream is a connection on which numbers go to and fro.
+type stream struct {
+	conn net.Conn
+	over chan struct{}
+	done chan error
+	sent int
+}
+
+func (s *site) stream(t *testing.T, addr string) *stream {
+	t.Helper()
+	c, err := s.up.DialContext(t.Context(), "tcp", net.JoinHostPort(addr, "80"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := &stream{conn: c, over: make(chan struct{}), done: make(chan error)}
+	go func() { st.done <- st.run() }()
+	t.Cleanup(func() { _ = c.Close() })
+	return st
+}
+
+func (st *stream) run() error {
+	b, back := make([]byte, 8), make([]byte, 8)
+	for {
+		select {
+		case <-st.over:
+			return st.conn.Close()
+		default:
+		}
+		binary.BigEndian.PutUint64(b, uint64(st.sent))
+		_ = st.conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := st.conn.Write(b); err != nil {
+			return fmt.Errorf("after %d bytes: %w", 8*st.sent, err)
+		}
+		if _, err := io.ReadFull(st.conn, back); err != nil {
+			return fmt.Errorf("after %d bytes: %w", 8*st.sent, err)
+		}
+		if got := binary.BigEndian.Uint64(back); got != uint64(st.sent) {
+			return fmt.Errorf("after %d bytes: %d came back for %d", 8*st.sent, got, st.sent)
+		}
+		st.sent++
+	}
+}
+
+// end ends the conversation and says how many bytes of it went to and fro.
+func (st *stream) end(t *testing.T) int {
+	t.Helper()
+	close(st.over)
+	if err := <-st.done; err != nil {
+		t.Errorf("the conversation on the former prefix: %v", err)
+	}
+	return 8 * st.sent
+}
+
+// A provider lends another prefix: connections go on as they are, new ones find the
+// container at its new address, and what has ended is gone everywhere.
+func TestRenumberARunningContainer(t *testing.T) {
+	s := newSite(t)
+	s.lend(t, lentUntil("2001:db8:a000::/56", time.Hour, 2*time.Hour))
+	container, addr := s.run(t, 1)
+	if addr.String() != "2001:db8:a000::2" {
+		t.Fatalf("the container has %s", addr)
+	}
+	s.answers(t, addr.String())
+	talk := s.stream(t, addr.String())
+
+	s.lend(t, lentUntil("2001:db8:a000::/56", 0, time.Hour), lentUntil("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+	t.Logf("the new address answers from outside after %s", s.answers(t, "2001:db8:b000::2").Round(time.Millisecond))
+	if !s.connects(t, addr.String()) {
+		t.Error("the former address does not answer any more, while it is valid")
+	}
+	if route := container.Run(t, "ip", "-6", "route", "get", "2001:db8:ffff::1"); !strings.Contains(route, "src 2001:db8:b000::2") {
+		t.Errorf("what the container begins comes from another address: %s", route)
+	}
+	if out := s.up.Run(t, "sh", "-c", "ping -c 1 -W 1 2001:db8:b000:99::1 || true"); !strings.Contains(out, "nreachable") {
+		t.Errorf("an unused part of the delegation is not unreachable:\n%s", out)
+	}
+
+	// The daemon ends and comes back, and the conversation goes on.
+	s.stop()
+	s.start()
+	s.lend(t, lentUntil("2001:db8:a000::/56", 0, time.Hour), lentUntil("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+	s.answers(t, "2001:db8:b000::2")
+
+	sent := talk.end(t)
+	t.Logf("%d bytes went to and fro over the former prefix meanwhile, none lost", sent)
+	if sent == 0 {
+		t.Error("nothing went to and fro")
+	}
+
+	s.lend(t, lentUntil("2001:db8:a000::/56", 0, 2*time.Second), lentUntil("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+	within(t, "the former address leaves the container", func() bool {
+		return !strings.Contains(container.Run(t, "ip", "-6", "address", "show", "dev", "eth0"), "2001:db8:a000::2")
+	})
+	within(t, "the former gateway leaves the bridge", func() bool {
+		return !strings.Contains(testnet.Self(t).Run(t, "ip", "-6", "address"), "2001:db8:a000::1")
+	})
+	if s.connects(t, addr.String()) {
+		t.Error("the former address answers though it has ended")
+	}
+	s.answers(t, "2001:db8:b000::2")
+}
+
+// A hundred networks at once take the daemon a moment, and no container notices.
+func TestRenumberAHundredNetworks(t *testing.T) {
+	const networks = 100
+	s := newSite(t)
+	s.lend(t, lentUntil("2001:db8:a000::/56", time.Hour, 2*time.Hour))
+	var talks []*stream
+	for n := range networks {
+		_, addr := s.run(t, n)
+		if n%10 == 0 {
+			talks = append(talks, s.stream(t, addr.String()))
+		}
+	}
+	began := time.Now()
+	s.lend(t, lentUntil("2001:db8:a000::/56", 0, time.Hour), lentUntil("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+	t.Logf("the daemon has renumbered %d networks in %s", networks, time.Since(began).Round(time.Millisecond))
+	for n := range networks {
+		s.answers(t, spec.Renumbered(netip.MustParseAddr("2001:db8:b000::2"), netip.MustParsePrefix(fmt.Sprintf("2001:db8:b000:%x::/64", n))).String())
+	}
+	t.Logf("all of them answered from outside within %s", time.Since(began).Round(time.Millisecond))
+	for _, talk := range talks {
+		if talk.end(t) == 0 {
+			t.Error("a conversation stood still")
+		}
+	}
+}

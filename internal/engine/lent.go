@@ -1,0 +1,206 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/v6net/v6net/internal/prefix"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// withdrawnTime is for how long the addresses of a delegation that went before its
+// time are kept for the connections that have them: as long as hosts do that hear
+// of it by router advertisement (RFC 4862 §5.5.3 e).
+const withdrawnTime = 2 * time.Hour
+
+// lentPrefixes are those that a subnet has now of what its source lends.
+func lentPrefixes(s spec.Subnet) []netip.Prefix {
+	if s.Lent == nil {
+		return nil
+	}
+	var prefixes []netip.Prefix
+	for _, p := range s.Lent.Prefixes {
+		prefixes = append(prefixes, p.Prefix)
+	}
+	return prefixes
+}
+
+// isShared reports whether others are on a link with the pool's containers who may
+// have its addresses. What is lent to this host is its alone, on a link or not.
+func (p *pool) isShared() bool { return p.OnLink && p.Lent == nil }
+
+// home is an address by the pool's own prefix, that of its leases.
+func (e *Engine) home(p *pool, addr netip.Addr) netip.Addr {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := e.networkUsing(p.Prefix); n != nil && p.Lent != nil {
+		return n.HomeOf(addr)
+	}
+	return addr
+}
+
+// inCurrent is a leased address by the prefix that the pool's network uses now. A
+// container engine takes it as it is: which pool it is of, it knows already (moby
+// libnetwork/endpoint.go, assignAddressVersion). Where the network has none now it
+// is the lease itself, and the container gets the others when there are any.
+func (e *Engine) inCurrent(p *pool, addr netip.Addr) netip.Addr {
+	if p.Lent == nil {
+		return addr
+	}
+	n := e.networkUsing(p.Prefix)
+	if n == nil {
+		return addr
+	}
+	for _, s := range n.IPv6 {
+		if s.Lent == nil || s.Prefix != p.Prefix {
+			continue
+		}
+		if now, inUse := s.Lent.Current(); inUse {
+			return spec.Renumbered(addr, now.Prefix)
+		}
+	}
+	return addr
+}
+
+// addressesOf are an endpoint's addresses now.
+func (e *Engine) addressesOf(ep *endpoint) []netip.Addr {
+	if n, known := e.networks[ep.NetworkID]; known {
+		return n.AddressesOf(ep.Endpoint)
+	}
+	return ep.Addresses()
+}
+
+// follower is a subnet or an unused pool that follows a source.
+type follower struct {
+	network *network // nil: an unused pool
+	subnet  int      // the number of the network's subnet
+	pool    *pool    // where network is nil
+}
+
+func (f follower) lent() *spec.Lent {
+	if f.network == nil {
+		return f.pool.Lent
+	}
+	return f.network.IPv6[f.subnet].Lent
+}
+
+func (f follower) prefix() netip.Prefix {
+	if f.network == nil {
+		return f.pool.Prefix
+	}
+	return f.network.IPv6[f.subnet].Prefix
+}
+
+// followers are all, by their source.
+func (e *Engine) followers() map[spec.SourceOnLink][]follower {
+	all := map[spec.SourceOnLink][]follower{}
+	add := func(f follower) {
+		if l := f.lent(); l != nil {
+			all[l.SourceOnLink] = append(all[l.SourceOnLink], f)
+		}
+	}
+	for _, n := range e.allNetworks() {
+		for i := range n.IPv6 {
+			add(follower{network: n, subnet: i})
+		}
+	}
+	for _, id := range sortedIDs(e.pools) {
+		if p := e.pools[id]; p.Lent != nil && e.networkUsing(p.Prefix) == nil {
+			add(follower{pool: p})
+		}
+	}
+	return all
+}
+
+// lentBy is what a source lends now: as it has said, or, while it has not said
+// anything since the daemon's start, as it is in the records.
+func (e *Engine) lentBy(source spec.SourceOnLink, followers []follower) []spec.Delegation {
+	if lent, said := e.lent[source]; said {
+		return lent
+	}
+	var lent []spec.Delegation
+	seen := map[netip.Prefix]bool{}
+	for _, f := range followers {
+		for _, p := range f.lent().Prefixes {
+			if p.Former || !p.Of.IsValid() || seen[p.Of] {
+				continue
+			}
+			seen[p.Of] = true
+			lent = append(lent, spec.Delegation{Source: source.Source, Parent: source.Link, Prefix: p.Of,
+				Preferred: p.Preferred, Valid: p.Valid, OnLink: p.OnLink, Origin: p.Origin})
+		}
+	}
+	return lent
+}
+
+// claim is a follower's on what its source lends; usable is what can be given.
+func (f follower) claim(usable []spec.Delegation) prefix.Claim {
+	l := f.lent()
+	c := prefix.Claim{Key: f.prefix().String(), Bits: f.prefix().Bits(), Index: l.Index, Own: []netip.Prefix{f.prefix()}}
+	for _, p := range l.Prefixes {
+		c.Own = append(c.Own, p.Prefix)
+		if _, there := delegation(usable, p.Of); there && !c.Has.IsValid() {
+			c.Has = p.Prefix
+		}
+	}
+	return c
+}
+
+func delegation(lent []spec.Delegation, of netip.Prefix) (spec.Delegation, bool) {
+	for _, d := range lent {
+		if of.IsValid() && d.Prefix.Masked() == of {
+			return d, true
+		}
+	}
+	return spec.Delegation{}, false
+}
+
+// followed is what becomes of a follower's prefixes when its source lends this, and
+// it has got that part of it; nil: none. What it does not use any more is kept for
+// the connections that are there, and for no longer than it is lent.
+func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, now time.Time) spec.Lent {
+	before := l.Prefixes
+	l.Prefixes = nil
+	switch {
+	case got != nil:
+		l.Index = got.Index
+		l.Prefixes = append(l.Prefixes, prefix.LentPart(got.Part, got.Of))
+	case l.Fallback == spec.FallbackULA && l.ULA.IsValid():
+		l.Prefixes = append(l.Prefixes, spec.LentPrefix{Prefix: l.ULA, Origin: "unique local prefix, made while nothing is lent"})
+	}
+	for _, p := range before {
+		if len(l.Prefixes) > 0 && p.Prefix == l.Prefixes[0].Prefix {
+			continue
+		}
+		if d, still := delegation(lent, p.Of); still {
+			p.Valid, p.OnLink = d.Valid, d.OnLink
+		} else if limit := prefix.Seconds(now.Add(withdrawnTime)); p.Valid.IsZero() || p.Valid.After(limit) {
+			p.Valid = limit
+		}
+		p.Former, p.Preferred = true, time.Time{}
+		if p.Valid.IsZero() || now.Before(p.Valid) {
+			l.Prefixes = append(l.Prefixes, p)
+		}
+	}
+	return l
+}
+
+// lostWords say that subnets have no prefix of their sources', for people.
+func (n *network) lostWords() string {
+	for _, s := range n.IPv6 {
+		if s.Lent == nil {
+			continue
+		}
+		now, inUse := s.Lent.Current()
+		switch {
+		case inUse && now.Of.IsValid():
+			continue
+		case inUse:
+			return fmt.Sprintf("source %s lends no prefix on %s now; until it does the network has %s", s.Lent.Source, s.Lent.Link, now.Prefix)
+		default:
+			return fmt.Sprintf("source %s lends no prefix on %s now, and the network has no fallback: containers do not reach others by IPv6 until it does", s.Lent.Source, s.Lent.Link)
+		}
+	}
+	return ""
+}

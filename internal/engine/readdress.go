@@ -1,0 +1,114 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"slices"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// readdress gives running containers the addresses that their networks' prefixes
+// come to now, where that is not what they have. The container engine goes on with
+// the one that it knows; a container that it starts anew gets one in the current
+// prefix (inCurrent). What is about to be given is in the journal before it is
+// given, and what was given afterwards, so that a start finds the difference.
+func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
+	var due []*endpoint
+	var intents []spec.Endpoint
+	wanted := map[*endpoint][]spec.SandboxAddress{}
+	for _, ep := range endpoints {
+		n, known := e.networks[ep.NetworkID]
+		if !known || ep.Phase != spec.PhaseReady || !ep.Joined || ep.linkGone || ep.Sandbox == "" {
+			continue
+		}
+		s, known := n.SubnetOf(ep.Endpoint)
+		if !known || s.Lent == nil || !ep.IPv6.IsValid() {
+			continue
+		}
+		wanted[ep] = s.Lent.AddressesFor(ep.Endpoint)
+		if slices.EqualFunc(ep.Holding(), wanted[ep], sameAddress) {
+			ep.stale = nil
+			continue
+		}
+		intent := ep.Endpoint
+		intent.Held = ep.Holding()
+		for _, w := range wanted[ep] {
+			if !slices.ContainsFunc(intent.Held, func(h spec.SandboxAddress) bool { return h.Prefix == w.Prefix }) {
+				intent.Held = append(slices.Clone(intent.Held), w)
+			}
+		}
+		due, intents = append(due, ep), append(intents, intent)
+	}
+	if len(due) == 0 {
+		return
+	}
+	if err := e.Journal.PutAll(nil, intents); err != nil {
+		e.failAll(due, err)
+		return
+	}
+	var done []*endpoint
+	var outcomes []spec.Endpoint
+	for i, ep := range due {
+		ep.Endpoint = intents[i]
+		err := e.Sandboxes.Readdress(ctx, ep.Sandbox, spec.EndpointAlias(ep.ID), wanted[ep], unwanted(ep.Held, wanted[ep]))
+		before := ep.stale
+		ep.stale, ep.err = nil, nil
+		switch {
+		case err == nil:
+			outcome := ep.Endpoint
+			outcome.Held = wanted[ep]
+			done, outcomes = append(done, ep), append(outcomes, outcome)
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
+			ep.stale = err
+		default:
+			ep.err = fmt.Errorf("addresses in its container: %w", err)
+		}
+		if ep.stale != nil && before == nil {
+			e.Log.Warn("a running container keeps its addresses until it is started again", "network", ep.NetworkID, "endpoint", ep.ID, "sandbox", ep.Sandbox, "err", err)
+		}
+	}
+	if len(done) == 0 {
+		return
+	}
+	if err := e.Journal.PutAll(nil, outcomes); err != nil {
+		e.failAll(done, err)
+		return
+	}
+	for i, ep := range done {
+		ep.Endpoint = outcomes[i]
+	}
+}
+
+func (e *Engine) failAll(endpoints []*endpoint, err error) {
+	for _, ep := range endpoints {
+		ep.err = fmt.Errorf("addresses in its container: %w", err)
+	}
+	e.Log.Error("addresses in containers", "err", err)
+}
+
+// readdressArrived is readdress for a container whose link has just come up: the
+// addresses that it has got may be from before the last change.
+func (e *Engine) readdressArrived(ctx context.Context, ep *endpoint) {
+	if e.readdress(ctx, ep); ep.err != nil {
+		e.planHeal()
+	}
+}
+
+func sameAddress(a, b spec.SandboxAddress) bool {
+	return a.Prefix == b.Prefix && a.Former == b.Former && a.Valid.Equal(b.Valid)
+}
+
+// unwanted are those of the held addresses that are to go.
+func unwanted(held, wanted []spec.SandboxAddress) []netip.Prefix {
+	var gone []netip.Prefix
+	for _, h := range held {
+		if !slices.ContainsFunc(wanted, func(w spec.SandboxAddress) bool { return w.Prefix == h.Prefix }) {
+			gone = append(gone, h.Prefix)
+		}
+	}
+	return gone
+}

@@ -1,0 +1,291 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/v6net/v6net/internal/prefix"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// DelegationsChanged takes in what a source lends on a link now: all of it. Networks
+// that follow the source are renumbered, while their containers run.
+func (e *Engine) DelegationsChanged(ctx context.Context, source spec.Source, link string, lent []spec.Delegation) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	key := spec.SourceOnLink{Source: source, Link: link}
+	e.lent[key] = inSeconds(lent)
+	delete(e.silent, key)
+	e.followSources(ctx)
+}
+
+// inSeconds is what is lent, with lifetimes as they are compared with those of records.
+func inSeconds(lent []spec.Delegation) []spec.Delegation {
+	lent = slices.Clone(lent)
+	for i := range lent {
+		lent[i].Preferred, lent[i].Valid = prefix.Seconds(lent[i].Preferred), prefix.Seconds(lent[i].Valid)
+	}
+	return lent
+}
+
+// followSources brings all networks to what their sources lend now.
+func (e *Engine) followSources(ctx context.Context) {
+	now := time.Now()
+	all := e.followers()
+	plan := renumbering{networks: map[*network]spec.Network{}, taken: e.prefixesInUse()}
+	for _, source := range slices.SortedFunc(maps.Keys(all), compareSources) {
+		e.planSource(ctx, now, source, all[source], &plan)
+	}
+	if len(plan.networks) > 0 {
+		e.renumber(ctx, plan.networks)
+	}
+	e.planLapse(now)
+}
+
+// renumbering is what is about to be changed.
+type renumbering struct {
+	networks map[*network]spec.Network // as they are to be
+	taken    []netip.Prefix            // by pools and networks, these included
+}
+
+func compareSources(a, b spec.SourceOnLink) int {
+	return cmp.Or(cmp.Compare(a.Link, b.Link), cmp.Compare(a.Source, b.Source))
+}
+
+// planSource adds the networks that follow a source and are to be changed, as they
+// are to be then.
+func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.SourceOnLink, followers []follower, plan *renumbering) {
+	lent := e.lentBy(source, followers)
+	usable := prefix.Usable(lent, now)
+	var claims []prefix.Claim
+	for _, f := range followers {
+		claims = append(claims, f.claim(usable))
+	}
+	got, failed := prefix.Assign(usable, claims, e.takenOf(ctx, usable, claims))
+	for _, f := range followers {
+		if f.network == nil {
+			continue // its containers are another driver's
+		}
+		l := *f.lent()
+		var part *prefix.Assigned
+		if a, ok := got[f.prefix().String()]; ok {
+			part = &a
+		} else if l.Fallback == spec.FallbackULA && !l.ULA.IsValid() {
+			l.ULA = e.fallbackPrefix(ctx, f.prefix().Bits(), plan.taken)
+			plan.taken = append(plan.taken, l.ULA)
+		}
+		to := followed(l, part, lent, now)
+		if reflect.DeepEqual(to, *f.lent()) {
+			continue
+		}
+		if err := failed[f.prefix().String()]; err != nil {
+			e.Log.Warn("network has lost its prefix", "network", f.network.ID, "source", source.Source, "link", source.Link, "err", err)
+		}
+		n, begun := plan.networks[f.network]
+		if !begun {
+			n = f.network.Network
+			n.IPv6 = slices.Clone(n.IPv6)
+		}
+		n.IPv6[f.subnet].Lent = &to
+		plan.networks[f.network] = n
+	}
+}
+
+// takenOf is what the host has of delegations beside our networks. Routes to a whole
+// delegation say how it comes here, or that the rest of it is nobody's.
+func (e *Engine) takenOf(ctx context.Context, lent []spec.Delegation, claims []prefix.Claim) []netip.Prefix {
+	seeks := func(c prefix.Claim) bool { return !c.Has.IsValid() }
+	if len(lent) == 0 || !slices.ContainsFunc(claims, seeks) {
+		return nil // nobody looks for a part
+	}
+	taken, err := e.Host.Taken(ctx)
+	if err != nil {
+		e.Log.Warn("what the host has of what is lent", "err", err)
+		return nil
+	}
+	return slices.DeleteFunc(taken, func(t netip.Prefix) bool {
+		inside := slices.ContainsFunc(lent, func(d spec.Delegation) bool { return t.Bits() > d.Prefix.Bits() && d.Prefix.Overlaps(t) })
+		ours := slices.ContainsFunc(claims, func(c prefix.Claim) bool { return slices.ContainsFunc(c.Own, t.Overlaps) })
+		return !inside || ours
+	})
+}
+
+// fallbackPrefix is a unique local prefix for a network that has lost its own; zero
+// where none can be had.
+func (e *Engine) fallbackPrefix(ctx context.Context, bits int, taken []netip.Prefix) netip.Prefix {
+	request := spec.PoolRequest{V6: true, Source: spec.SourceULA, Bits: bits, Allocation: spec.Sequential}
+	p, err := prefix.Choose(ctx, chooser{e.Host, e, false}, request, taken, e.globalID, e.seed)
+	if err != nil {
+		e.Log.Error("fallback for a lost prefix", "err", err)
+		return netip.Prefix{}
+	}
+	return p.Prefix
+}
+
+// renumber brings networks to other prefixes: into the journal, then into the kernel,
+// as a start would do with what the journal holds. First the bridges, then the rules,
+// and the containers last, whose new addresses are of use from then on.
+func (e *Engine) renumber(ctx context.Context, changed map[*network]spec.Network) {
+	var networks []*network
+	var records []spec.Network
+	for _, n := range e.allNetworks() {
+		if to, ok := changed[n]; ok {
+			networks, records = append(networks, n), append(records, to)
+		}
+	}
+	if err := e.Journal.PutAll(records, nil); err != nil {
+		e.Log.Error("renumber", "err", err)
+		e.later(minHealWait, func() { e.followAgain() })
+		return
+	}
+	var endpoints []*endpoint
+	gone := map[netip.Addr]bool{}
+	for i, n := range networks {
+		for _, ep := range e.endpointsOf(n.ID) {
+			endpoints = append(endpoints, ep)
+			e.dropPorts(ep)
+			for _, a := range n.AddressesOf(ep.Endpoint) {
+				gone[a] = true
+			}
+		}
+		e.logRenumbered(n.Network, records[i])
+		n.Network = records[i]
+	}
+	for _, ep := range endpoints {
+		e.takePorts(ep)
+		for _, a := range e.addressesOf(ep) {
+			delete(gone, a)
+		}
+	}
+	e.reapply(ctx, networks...)
+	if len(gone) > 0 {
+		if err := e.Conntrack.Forget(ctx, slices.Collect(maps.Keys(gone))); err != nil {
+			e.Log.Error("forget connections of addresses that are gone", "err", err)
+		}
+	}
+}
+
+// followAgain is followSources for later.
+func (e *Engine) followAgain() {
+	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+	defer cancel()
+	e.followSources(ctx)
+}
+
+// logRenumbered says what becomes of a network's prefixes; that they last longer is no news.
+func (e *Engine) logRenumbered(from, to spec.Network) {
+	list := func(n spec.Network) (words []string) {
+		for _, s := range n.Present() {
+			if s.Lent == nil {
+				continue
+			}
+			word := s.Prefix.String()
+			if s.Lent.Prefixes[0].Former {
+				word += " (former)"
+			}
+			words = append(words, word)
+		}
+		return words
+	}
+	if was, is := list(from), list(to); !slices.Equal(was, is) {
+		e.Log.Info("network renumbered", "network", to.ID, "from", was, "to", is)
+	}
+}
+
+// planLapse has networks looked at again when the next lifetime of theirs ends,
+// whether their sources say something then or not.
+func (e *Engine) planLapse(now time.Time) {
+	var next time.Time
+	for _, n := range e.networks {
+		for _, s := range n.Present() {
+			if s.Lent == nil {
+				continue
+			}
+			for _, t := range []time.Time{s.Lent.Prefixes[0].Preferred, s.Lent.Prefixes[0].Valid} {
+				if t.After(now) && (next.IsZero() || t.Before(next)) {
+					next = t
+				}
+			}
+		}
+	}
+	if next.IsZero() || !e.lapseDue.IsZero() && !next.Before(e.lapseDue) {
+		return
+	}
+	e.lapseDue = next
+	e.later(next.Sub(now), func() {
+		if e.lapseDue.Equal(next) {
+			e.lapseDue = time.Time{}
+			e.followAgain()
+		}
+	})
+}
+
+// applyRoutes has what is lent and used by nobody lead nowhere, and takes that back
+// for what is lent no more. Neighbours ask for addresses of an on-link delegation,
+// so that there is nothing to send back.
+func (e *Engine) applyRoutes(ctx context.Context) error {
+	wanted := map[netip.Prefix]bool{}
+	said := true // by all sources of networks, since the daemon's start
+	for source, followers := range e.followers() {
+		if !slices.ContainsFunc(followers, func(f follower) bool { return f.network != nil }) {
+			continue
+		}
+		if _, now := e.lent[source]; !now {
+			said = false
+		}
+		for _, d := range e.lentBy(source, followers) {
+			if !d.OnLink && d.Prefix.IsValid() {
+				wanted[d.Prefix.Masked()] = true
+			}
+		}
+		for _, f := range followers {
+			for _, p := range f.lent().Prefixes {
+				if p.Of.IsValid() && !p.OnLink {
+					wanted[p.Of] = true
+				}
+			}
+		}
+	}
+	if e.unreachable == nil {
+		present, err := e.Routes.Unreachable(ctx)
+		if err != nil {
+			return fmt.Errorf("routes of what is lent: %w", err)
+		}
+		e.unreachable = map[netip.Prefix]bool{}
+		for _, p := range present {
+			e.unreachable[p] = true
+		}
+	}
+	var errs []error
+	for _, p := range slices.SortedFunc(maps.Keys(wanted), netip.Prefix.Compare) {
+		if e.unreachable[p] {
+			continue
+		}
+		if err := e.Routes.EnsureUnreachable(ctx, p); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		e.unreachable[p] = true
+	}
+	for _, p := range slices.SortedFunc(maps.Keys(e.unreachable), netip.Prefix.Compare) {
+		if wanted[p] || !said {
+			continue
+		}
+		if err := e.Routes.RemoveUnreachable(ctx, p); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		delete(e.unreachable, p)
+	}
+	if len(errs) > 0 {
+		e.unreachable = nil // what failed may have been done all the same
+	}
+	return errors.Join(errs...)
+}

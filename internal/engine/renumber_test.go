@@ -1,0 +1,565 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+var pdOnEth0 = spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}
+
+// pd6 asks for a pool of a delegation.
+func pd6(fallback spec.Fallback) spec.PoolRequest {
+	return spec.PoolRequest{V6: true, Source: spec.SourcePD, Allocation: spec.Sequential, Fallback: fallback}
+}
+
+// delegated is a prefix of the test's server, preferred and valid for so long.
+func delegated(p string, preferred, valid time.Duration) spec.Delegation {
+	now := time.Now().UTC().Truncate(time.Second)
+	return spec.Delegation{Source: spec.SourcePD, Parent: "eth0", Prefix: pfx(p), Origin: "the test's server",
+		Preferred: now.Add(preferred), Valid: now.Add(valid)}
+}
+
+// lend has the server of eth0 lend this from now on, and tells the engine.
+func (h *host) lend(t reporter, lent ...spec.Delegation) {
+	t.Helper()
+	h.lentTo[pdOnEth0] = append([]spec.Delegation{}, lent...)
+	h.engine.DelegationsChanged(t.Context(), spec.SourcePD, "eth0", lent)
+}
+
+// pass lets time pass, and what is due be done.
+func (h *host) pass(t reporter, d time.Duration) {
+	t.Helper()
+	time.Sleep(d)
+	h.engine.DoChores(t.Context(), time.Now())
+}
+
+// onDelegation is a network on a part of 2001:db8:a000::/56, dual-stack.
+func onDelegation(t reporter, h *host, number int, fallback spec.Fallback) spec.Network {
+	t.Helper()
+	if h.lentTo[pdOnEth0] == nil {
+		h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+	}
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(number), pools: []spec.PoolRequest{auto4(), pd6(fallback)}})
+	must(t, err)
+	return n
+}
+
+// inSandbox are the IPv6 addresses of a container's link.
+func (h *host) inSandbox(number int) []string { return h.sandboxes[spec.EndpointAlias(epID(number))] }
+
+func wantSame(t reporter, what string, want, got any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, equateNetip); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func (h *host) notes(t reporter) string {
+	var all []string
+	for _, n := range h.engine.Status(t.Context()).Networks {
+		all = append(all, n.Notes...)
+	}
+	return strings.Join(all, "\n")
+}
+
+func TestRenumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		bridge := spec.BridgeName(n.ID)
+		a := &attachment{id: epID(1), ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}}
+		must(t, h.run(t.Context(), n, a))
+		wantSame(t, "in the container", []string{"2001:db8:a000::2/64"}, h.inSandbox(1))
+		wantSame(t, "unreachable", map[netip.Prefix]bool{pfx("2001:db8:a000::/56"): true}, h.unreachable)
+
+		until := time.Now().Add(30 * time.Minute).UTC().Truncate(time.Second).Format(time.RFC3339)
+		h.lend(t, delegated("2001:db8:a000::/56", 0, 30*time.Minute), delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+		wantSame(t, "in the container", []string{"2001:db8:a000::2/64 former until " + until, "2001:db8:b000::2/64"}, h.inSandbox(1))
+		wantSame(t, "unreachable", map[netip.Prefix]bool{pfx("2001:db8:a000::/56"): true, pfx("2001:db8:b000::/56"): true}, h.unreachable)
+		if got, want := h.links[bridge].Addrs, "["+nextHop+"/64 2001:db8:b000::1/64 2001:db8:a000::1/64 172.24.154.1/24]"; got != want {
+			t.Errorf("bridge has %s, want %s", got, want)
+		}
+		for _, element := range []string{"2001:db8:a000::2,", "2001:db8:b000::2,", "2001:db8:a000::2 . tcp . 80", "2001:db8:b000::2 . tcp . 80", "2001:db8:a000::/64", "2001:db8:b000::/64"} {
+			if !strings.Contains(h.ruleset.String(), element) {
+				t.Errorf("the ruleset lacks %s:\n%s", element, h.ruleset)
+			}
+		}
+		var said []string
+		for _, p := range h.advertised[bridge].Prefixes {
+			said = append(said, fmt.Sprintf("%s preferred %d valid %d until %s", p.Prefix, p.Preferred, p.Valid, p.ValidUntil.Sub(time.Now().Truncate(time.Second))))
+		}
+		wantSame(t, "advertised", []string{
+			"2001:db8:b000::/64 preferred 2700 valid 5400 until 2h0m0s",
+			"2001:db8:a000::/64 preferred 0 valid 5400 until 30m0s"}, said)
+		h.consistent(t, "renumbered")
+
+		// What comes now has nothing of the former prefix, whatever the pool is called.
+		b := &attachment{id: epID(2)}
+		must(t, h.run(t.Context(), n, b))
+		wantSame(t, "leased", ip("2001:db8:b000::3"), b.leases["2001:db8:a000::/64"])
+		wantSame(t, "in the new container", []string{"2001:db8:b000::3/64"}, h.inSandbox(2))
+		if strings.Contains(h.ruleset.String(), "2001:db8:a000::3") {
+			t.Error("the new container's former address is live")
+		}
+		h.consistent(t, "with a new container")
+
+		// The same network again is the same network.
+		must(t, h.engine.CreateNetwork(t.Context(), clone(n)))
+
+		h.disarm()
+		h.pass(t, 31*time.Minute)
+		wantSame(t, "in the container at the end of the former prefix", []string{"2001:db8:b000::2/64"}, h.inSandbox(1))
+		wantSame(t, "unreachable", map[netip.Prefix]bool{pfx("2001:db8:a000::/56"): true, pfx("2001:db8:b000::/56"): true}, h.unreachable) // the source lends it, still
+		if got, want := h.links[bridge].Addrs, "["+nextHop+"/64 2001:db8:b000::1/64 172.24.154.1/24]"; got != want {
+			t.Errorf("bridge has %s, want %s", got, want)
+		}
+		if strings.Contains(h.ruleset.String(), "2001:db8:a000:") {
+			t.Errorf("the ruleset has the former prefix yet:\n%s", h.ruleset)
+		}
+		if !h.calledInOrder("firewall: apply", "conntrack: forget [2001:db8:a000::2]") {
+			t.Errorf("calls %q, want the connections of the former address forgotten after the rules", h.calls)
+		}
+		h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+		wantSame(t, "unreachable", map[netip.Prefix]bool{pfx("2001:db8:b000::/56"): true}, h.unreachable)
+		h.consistent(t, "at the end of the former prefix")
+
+		// All by the old pool's ID.
+		must(t, h.stop(t.Context(), *b))
+		must(t, h.stop(t.Context(), *a))
+		c := &attachment{id: epID(3)}
+		must(t, h.run(t.Context(), n, c))
+		must(t, h.stop(t.Context(), *c))
+		for _, p := range h.engine.Status(t.Context()).Pools {
+			if p.Leases != 1 { // the gateway's
+				t.Errorf("pool %s has %d leases", p.ID, p.Leases)
+			}
+		}
+		must(t, h.deleteNetwork(t.Context(), n))
+		if len(h.unreachable) > 0 || len(h.engine.Status(t.Context()).Pools) > 0 {
+			t.Errorf("left: routes %v, pools %v", h.unreachable, h.engine.Status(t.Context()).Pools)
+		}
+	})
+}
+
+// A prefix that only lasts longer is no matter of the kernel's.
+func TestRenewalTouchesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		h.pass(t, 30*time.Minute)
+		h.lend(t, delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour))
+		before := h.snapshot()
+		h.disarm()
+		time.Sleep(30 * time.Minute)
+		h.lend(t, delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour))
+		after := h.snapshot()
+		before.Journal, after.Journal, before.Advertised, after.Advertised = nil, nil, nil, nil
+		sameWorld(t, "after a renewal", before, after)
+		for _, call := range h.calls {
+			if strings.HasPrefix(call, "sandbox") || strings.HasPrefix(call, "conntrack") {
+				t.Errorf("a renewal led to %s", call)
+			}
+		}
+		// Though the daemon hears nothing, the prefix does not outlive its lifetimes.
+		h.pass(t, 61*time.Minute)
+		if got := h.inSandbox(1); len(got) != 1 || !strings.Contains(got[0], "former") {
+			t.Errorf("in the container after the preferred lifetime: %q", got)
+		}
+		h.pass(t, 60*time.Minute)
+		if got := h.inSandbox(1); len(got) != 0 {
+			t.Errorf("in the container after the valid lifetime: %q", got)
+		}
+		h.consistent(t, "after the valid lifetime")
+	})
+}
+
+func TestLostPrefix(t *testing.T) {
+	for _, tc := range []struct {
+		fallback    spec.Fallback
+		while       string // in the container while all is lost
+		masqueraded bool
+		note        string
+	}{
+		{spec.FallbackNone, "[]", false, "no fallback"},
+		{spec.FallbackULA, "[fd12:3456:789a::2/64]", true, "until it does the network has fd12:3456:789a::/64"},
+	} {
+		t.Run(string(tc.fallback), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t)
+				n := onDelegation(t, h, 1, tc.fallback)
+				must(t, h.run(t.Context(), n, &attachment{id: epID(1), ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}}))
+				if got := h.notes(t); got != "" {
+					t.Errorf("notes: %s", got)
+				}
+				time.Sleep(2 * time.Hour) // to the end
+				h.lend(t)
+				if got := fmt.Sprint(h.inSandbox(1)); got != tc.while {
+					t.Errorf("in the container %s, want %s", got, tc.while)
+				}
+				if got := h.notes(t); !strings.Contains(got, tc.note) || !strings.Contains(got, "source pd lends no prefix on eth0") {
+					t.Errorf("notes %q, want %q", got, tc.note)
+				}
+				if got := strings.Contains(h.ruleset.String(), "tcp . 8080 : fd12:3456:789a::2 . 80"); got != tc.masqueraded {
+					t.Errorf("host port is translated to the container's IPv6 address: %t\n%s", got, h.ruleset)
+				}
+				h.consistent(t, "lost")
+				must(t, h.run(t.Context(), n, &attachment{id: epID(2)})) // containers start all the same
+
+				h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+				if got := h.inSandbox(1); !slices.Contains(got, "2001:db8:b000::2/64") {
+					t.Errorf("in the container %q when there is a prefix again", got)
+				}
+				if got := h.inSandbox(2); !slices.Contains(got, "2001:db8:b000::3/64") {
+					t.Errorf("in the container that came meanwhile %q when there is a prefix again", got)
+				}
+				if got := h.notes(t); got != "" {
+					t.Errorf("notes: %s", got)
+				}
+				h.pass(t, 50*time.Minute)
+				h.lend(t, delegated("2001:db8:b000::/56", 2*time.Hour, 3*time.Hour))
+				h.pass(t, 75*time.Minute)
+				wantSame(t, "in the container in the end", []string{"2001:db8:b000::2/64"}, h.inSandbox(1))
+				h.engine.Resync(t.Context()) // forgets what was withdrawn long ago
+				h.consistent(t, "healed")
+			})
+		})
+	}
+}
+
+// Without the right to enter, running containers keep what they have, and say so.
+func TestSandboxesThatCannotBeEntered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		a := &attachment{id: epID(1)}
+		must(t, h.run(t.Context(), n, a))
+		h.sandboxErr = syscall.EPERM
+		h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+		if got := h.notes(t); !strings.Contains(got, spec.ShortID(a.id)) || !strings.Contains(got, "started again") {
+			t.Errorf("notes %q, want the container that has to be started again", got)
+		}
+		if got := h.errors(t); len(got) > 0 {
+			t.Errorf("degraded: %q", got)
+		}
+		if !strings.Contains(h.ruleset.String(), "2001:db8:a000::2,") {
+			t.Error("the address that the container has is not live any more")
+		}
+		must(t, h.stop(t.Context(), *a))
+		must(t, h.run(t.Context(), n, a))
+		wantSame(t, "in the container", []string{"2001:db8:b000::3/64"}, h.inSandbox(1))
+		if got := h.notes(t); got != "" {
+			t.Errorf("notes after its restart: %q", got)
+		}
+		// Another failure is one that may pass.
+		h.sandboxErr = errors.New("no memory")
+		h.lend(t, delegated("2001:db8:c000::/56", time.Hour, 2*time.Hour))
+		if got := h.errors(t); len(got) != 1 || !strings.Contains(got[0], "no memory") {
+			t.Errorf("degraded: %q", got)
+		}
+		h.sandboxErr = nil
+		h.pass(t, 2*time.Second)
+		if got := h.errors(t); len(got) > 0 || !slices.Contains(h.inSandbox(1), "2001:db8:c000::3/64") {
+			t.Errorf("degraded: %q, in the container %q", got, h.inSandbox(1))
+		}
+	})
+}
+
+// Wherever it ends or fails, a renumbering comes to the same.
+func TestRenumberingIsRecovered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)
+		scene := func() *host {
+			h := newHost(t)
+			h.lentTo[pdOnEth0] = []spec.Delegation{first}
+			for i := range 3 {
+				n := onDelegation(t, h, i+1, spec.FallbackNone)
+				must(t, h.run(t.Context(), n, &attachment{id: epID(i + 1), ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: uint16(8080 + i)}}}))
+			}
+			h.disarm()
+			return h
+		}
+		lent := []spec.Delegation{delegated("2001:db8:a000::/56", 0, 30*time.Minute), delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour)}
+		undisturbed := scene()
+		undisturbed.lend(t, lent...)
+		want, calls := undisturbed.snapshot(), len(undisturbed.calls)
+		if calls < 15 {
+			t.Fatalf("only %d calls: %q", calls, undisturbed.calls)
+		}
+		for at := 1; at <= calls; at++ {
+			for _, m := range []mode{failBefore, failAfter, crashBefore, crashAfter} {
+				h := scene()
+				h.arm(fault{at: at, mode: m})
+				func() {
+					defer func() {
+						if r := recover(); r != nil && r != (killed{}) {
+							panic(r)
+						}
+					}()
+					h.lend(t, lent...)
+				}()
+				call := h.calls[at-1]
+				if m == crashBefore || m == crashAfter {
+					h.world.mu.TryLock() // the crash may have left it locked
+					h.world.mu.Unlock()
+					h.restart(t)
+					h.lend(t, lent...) // the source says it again
+				} else {
+					h.disarm()
+					h.pass(t, time.Second+time.Millisecond)
+				}
+				sameWorld(t, fmt.Sprintf("call %d, %s, %s", at, call, m), want, h.snapshot())
+				if got := h.errors(t); len(got) > 0 {
+					t.Errorf("call %d, %s, %s: degraded: %q", at, call, m, got)
+				}
+				if t.Failed() {
+					return
+				}
+			}
+		}
+	})
+}
+
+// However sources lend and take, containers come and go and the daemon is killed:
+// what is running has its address in the prefix that is in use, networks never share
+// one, and journal, memory and kernel agree.
+func TestRenumberingHolds(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		h := &host{world: newWorld()}
+		h.journal = fakeJournal{h.world}
+		h.restart(rt)
+		h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+		networks, containers := map[int]spec.Network{}, map[int]*attachment{}
+		next := 1
+		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
+			switch rapid.IntRange(0, 6).Draw(rt, "step") {
+			case 0:
+				r := recipe{id: netID(next), pools: []spec.PoolRequest{auto4(), pd6(rapid.SampledFrom([]spec.Fallback{"", spec.FallbackULA}).Draw(rt, "fallback"))}}
+				if n, err := h.createNetwork(rt.Context(), r); err == nil {
+					networks[next] = n
+				} else if slices.ContainsFunc(h.lentTo[pdOnEth0], func(d spec.Delegation) bool { return d.Preferred.After(time.Now()) }) {
+					rt.Fatal(err)
+				}
+				next++
+			case 1, 2:
+				for _, number := range sortedKeys(networks) {
+					a := &attachment{id: epID(next)}
+					must(rt, h.run(rt.Context(), networks[number], a))
+					containers[next] = a
+					next++
+				}
+			case 3:
+				for _, number := range sortedKeys(containers) {
+					must(rt, h.stop(rt.Context(), *containers[number]))
+					delete(containers, number)
+					break
+				}
+			case 4:
+				h.restart(rt)
+			default:
+				var lent []spec.Delegation
+				for _, base := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"a", "b", "c"}), rapid.ID).Draw(rt, "lent") {
+					preferred := rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "preferred")
+					lent = append(lent, delegated("2001:db8:"+base+"000::/56", preferred, 2*time.Hour))
+				}
+				h.lend(rt, lent...)
+			}
+			prefixes := map[netip.Prefix]string{}
+			for _, n := range h.engine.Status(rt.Context()).Networks {
+				for _, s := range n.Present() {
+					if other, twice := prefixes[s.Prefix]; twice {
+						rt.Fatalf("networks %s and %s have %s", other, n.ID, s.Prefix)
+					}
+					prefixes[s.Prefix] = n.ID
+				}
+				for _, ep := range n.Endpoints {
+					now, inUse := n.IPv6[0].Lent.Current()
+					has := h.sandboxes[spec.EndpointAlias(ep.ID)]
+					current := slices.DeleteFunc(slices.Clone(has), func(text string) bool { return strings.Contains(text, "former") })
+					if inUse != (len(current) == 1) || len(current) > 1 || inUse && !now.Prefix.Contains(pfx(current[0]).Addr()) {
+						rt.Fatalf("network uses %v, its container has %q", now, has)
+					}
+				}
+			}
+			if got := h.errors(rt); len(got) > 0 {
+				rt.Fatalf("degraded: %q", got)
+			}
+			h.consistent(rt, "after a step")
+		}
+	})
+}
+
+// A hundred networks of one delegation cost one change of what they share.
+func TestAHundredNetworksAtOnce(t *testing.T) {
+	h := newHost(t)
+	for i := range 100 {
+		n := onDelegation(t, h, i+1, spec.FallbackNone)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(i + 1)}))
+	}
+	h.disarm()
+	h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+	counts := map[string]int{}
+	for _, call := range h.calls {
+		counts[strings.Fields(call)[0]]++
+		if call == "journal: put all" || call == "firewall: apply" {
+			counts[call]++
+		}
+	}
+	if counts["journal: put all"] != 3 || counts["firewall: apply"] != 1 || counts["sandbox"] != 100 {
+		t.Errorf("calls: %v, want 3 writes of the journal, 1 ruleset and 100 sandboxes", counts)
+	}
+	for i := range 100 {
+		got := h.inSandbox(i + 1)
+		want := fmt.Sprintf("2001:db8:b000:%x::2/64", i)
+		if i == 0 {
+			want = "2001:db8:b000::2/64"
+		}
+		if !slices.Contains(got, want) {
+			t.Fatalf("container %d has %q, want %s", i, got, want)
+		}
+	}
+}
+
+// Auto waits for a silent source once, and again when its link comes up.
+func TestAutoAsksASilentSourceOnce(t *testing.T) {
+	h := newHost(t)
+	h.lentTo[pdOnEth0] = []spec.Delegation{} // asked, it says nothing
+	asked := func() int {
+		defer func() { h.asked = nil }()
+		return len(slices.DeleteFunc(h.asked, func(a string) bool { return a != "pd eth0" }))
+	}
+	for i := range 3 {
+		p, err := h.engine.RequestPool(t.Context(), auto6())
+		must(t, err)
+		if !strings.Contains(p.Reason, "source=pd: no answer on eth0") || p.Source != spec.SourceParent {
+			t.Errorf("pool %s from %s: %s", p.Prefix, p.Source, p.Reason)
+		}
+		if got, want := asked(), max(1-i, 0); got != want {
+			t.Errorf("pool %d: the source was asked %d times, want %d", i+1, got, want)
+		}
+	}
+	for _, change := range []struct {
+		up   bool
+		want int
+	}{{true, 0}, {false, 0}, {true, 1}} {
+		h.engine.LinkChanged(t.Context(), "eth0", change.up, false)
+		_, err := h.engine.RequestPool(t.Context(), auto6())
+		must(t, err)
+		if got := asked(); got != change.want {
+			t.Errorf("after a change of the link, up %t, the source was asked %d times, want %d", change.up, got, change.want)
+		}
+	}
+	_, err := h.engine.RequestPool(t.Context(), auto6())
+	must(t, err)
+	asked()
+	if _, err := h.engine.RequestPool(t.Context(), pd6("")); err == nil || !strings.Contains(err.Error(), "no answer on eth0") || asked() != 1 {
+		t.Errorf("asked for by name: %v, want that it did not answer", err)
+	}
+}
+
+// Podman's way in: one call, addresses in the prefix that is in use.
+func TestAttachAfterRenumbering(t *testing.T) {
+	h := newHost(t)
+	h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+	r := spec.NetworkRequest{ID: netID(1), Name: "web", FrontEnd: "podman", Options: spec.DefaultOptions(),
+		IPv6: []spec.SubnetRequest{{Pool: pd6(spec.FallbackNone)}}, IPv4: []spec.SubnetRequest{{Pool: auto4()}}}
+	n, err := h.engine.MakeNetwork(t.Context(), r)
+	must(t, err)
+	h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+	for i, asked := range []string{"", "2001:db8:a000::50", "2001:db8:b000::51"} {
+		request := spec.AttachRequest{Network: r, ID: epID(i + 1), Container: "c", Name: fmt.Sprint("c", i), Interface: "eth0", Sandbox: "/run/netns/c"}
+		want := ip("2001:db8:b000::2")
+		if asked != "" {
+			request.Addresses = []netip.Addr{ip(asked)}
+			want = spec.Renumbered(ip(asked), pfx("2001:db8:b000::/64"))
+		}
+		got, err := h.engine.Attach(t.Context(), request)
+		must(t, err)
+		if got.Endpoint.IPv6.Addr() != want {
+			t.Errorf("asked for %q, got %s, want %s", asked, got.Endpoint.IPv6, want)
+		}
+		if len(got.Servers) != 1 || !got.Servers[0].Is4() {
+			t.Errorf("name servers %v, want the one that stays", got.Servers)
+		}
+		must(t, h.engine.Detach(t.Context(), n.ID, request.ID))
+	}
+	for _, p := range h.engine.Status(t.Context()).Pools {
+		if p.Leases != 1 {
+			t.Errorf("pool %s has %d leases left", p.ID, p.Leases)
+		}
+	}
+}
+
+func sortedKeys[T any](m map[int]T) []int {
+	var keys []int
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// A container of ipvlan's mode l3 is renumbered like one on a bridge; one that is
+// about to get its link has it in the end, too. No lent prefix is for a link on which
+// another router is.
+func TestRenumberOnAParent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+		for _, mode := range []string{"macvlan", "ipvlan"} {
+			r := child(t, 9, "mode", mode)
+			r.pools = []spec.PoolRequest{pd6("")}
+			if _, err := h.createNetwork(t.Context(), r); err == nil || !strings.Contains(err.Error(), "is lent to this host") || !strings.Contains(err.Error(), "ipvlan_mode=l3") {
+				t.Errorf("mode=%s on a lent prefix: %v", mode, err)
+			}
+		}
+		r := child(t, 1, "mode", "ipvlan", "ipvlan_mode", "l3", "ndproxy", "on")
+		r.pools = []spec.PoolRequest{pd6("")}
+		n, err := h.createNetwork(t.Context(), r)
+		must(t, err)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		wantSame(t, "answered for", map[string]bool{"eth0 2001:db8:a000::2": true}, h.proxied)
+
+		// One that has its address, and not yet its link.
+		late := &attachment{id: epID(2)}
+		ep, err := h.lease(t.Context(), n, late)
+		must(t, err)
+		_, err = h.engine.CreateEndpoint(t.Context(), ep)
+		must(t, err)
+		_, err = h.engine.Join(t.Context(), n.ID, late.id, "/run/late")
+		must(t, err)
+		h.sandboxErr = fs.ErrNotExist
+		h.lend(t, delegated("2001:db8:a000::/56", 0, time.Hour), delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+		h.sandboxErr = nil
+		h.moveIn(late.id)
+		h.sandboxes[spec.EndpointAlias(late.id)] = []string{ep.IPv6.String()}
+		h.engine.LinkChanged(t.Context(), spec.SandboxName(late.id), false, true)
+		h.pass(t, 2*time.Second)
+		if got := h.inSandbox(2); !slices.Contains(got, "2001:db8:b000::3/64") || len(got) != 2 {
+			t.Errorf("the container whose link came late has %q", got)
+		}
+		if got := h.notes(t); strings.Contains(got, spec.ShortID(late.id)) {
+			t.Errorf("notes: %s", got)
+		}
+		h.engine.Resync(t.Context())
+		if got := h.inSandbox(1); !slices.Contains(got, "2001:db8:b000::2/64") {
+			t.Errorf("the container that runs has %q", got)
+		}
+		wantSame(t, "answered for", map[string]bool{
+			"eth0 2001:db8:a000::2": true, "eth0 2001:db8:b000::2": true, "eth0 2001:db8:a000::3": true, "eth0 2001:db8:b000::3": true}, h.proxied)
+		h.consistent(t, "renumbered")
+	})
+}

@@ -1,0 +1,176 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+const (
+	// With source=auto a source that lends has so long to answer, once: nobody whose
+	// host has no such server is to wait for it with every network. One that is asked
+	// for by name has longer, and less than the container engine waits.
+	autoWait  = 2 * time.Second
+	namedWait = 15 * time.Second
+	// silentTime is for how long one that did not answer is not asked again by auto,
+	// unless its link comes up anew.
+	silentTime = 10 * time.Minute
+	// resumeWait is how long a source has to answer that is started again with the
+	// daemon. Its networks are there meanwhile, with what they had.
+	resumeWait = 5 * time.Second
+)
+
+// chooser is the host as the choice of a pool sees it.
+type chooser struct {
+	Host
+	engine *Engine
+	auto   bool // the source is left to us
+}
+
+// Delegated implements prefix.Host.
+func (c chooser) Delegated(ctx context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error) {
+	key := spec.SourceOnLink{Source: source, Link: link}
+	wait := namedWait
+	if c.auto {
+		if err := c.engine.whySilent(key); err != nil {
+			return nil, err
+		}
+		wait = autoWait
+	}
+	asked, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	lent, err := c.engine.Sources.Delegated(asked, source, link, bits)
+	if err == nil && len(lent) == 0 {
+		err = fmt.Errorf("nothing is lent on %s", link)
+	}
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = fmt.Errorf("no answer on %s within %s", link, wait)
+	}
+	if err != nil {
+		c.engine.noteSilent(key, err)
+		return nil, err
+	}
+	c.engine.noteLent(key, lent)
+	return lent, nil
+}
+
+// noteLent takes in what a source has answered that has not told of it by itself yet.
+func (e *Engine) noteLent(key spec.SourceOnLink, lent []spec.Delegation) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, said := e.lent[key]; !said {
+		e.lent[key] = inSeconds(lent)
+	}
+}
+
+// silence is why and since when a source lends nothing.
+type silence struct {
+	since time.Time
+	err   error
+}
+
+// whySilent is why a source lent nothing not long ago, or nil.
+func (e *Engine) whySilent(key spec.SourceOnLink) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s, silent := e.silent[key]; silent && time.Since(s.since) < silentTime {
+		return s.err
+	}
+	return nil
+}
+
+func (e *Engine) noteSilent(key spec.SourceOnLink, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.silent[key] = silence{time.Now(), err}
+}
+
+// linkCameUp forgets that sources on a link were silent if it was down until now, or
+// not there: it may be another network. Many a change of a link is none of that kind.
+func (e *Engine) linkCameUp(link string, up bool) {
+	was := e.down[link]
+	if delete(e.down, link); !up {
+		e.down[link] = true
+	}
+	if !up || !was {
+		return
+	}
+	for key := range e.silent {
+		if key.Link == link {
+			delete(e.silent, key)
+		}
+	}
+}
+
+// reviewSources has Run see which sources are needed.
+func (e *Engine) reviewSources() {
+	select {
+	case e.sourcing <- struct{}{}:
+	default: // it is about to
+	}
+}
+
+// runSources keeps those sources running that a network or pool follows, and starts
+// those that did before the daemon did. It waits for them without holding anybody up.
+func (e *Engine) runSources(ctx context.Context) error {
+	started := map[spec.SourceOnLink]bool{}
+	e.reviewSources()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.sourcing:
+		}
+		keep := e.keepSources()
+		for key := range started {
+			if _, kept := keep[key]; !kept {
+				delete(started, key)
+			}
+		}
+		for key, bits := range keep {
+			if started[key] {
+				continue
+			}
+			started[key] = true
+			asked, cancel := context.WithTimeout(ctx, resumeWait)
+			lent, err := e.Sources.Delegated(asked, key.Source, key.Link, bits)
+			cancel()
+			if err != nil {
+				e.Log.Warn("source lends nothing yet", "source", key.Source, "link", key.Link, "err", err)
+			} else if len(lent) > 0 {
+				e.DelegationsChanged(ctx, key.Source, key.Link, lent)
+			}
+		}
+	}
+}
+
+// keepSources ends the sources that nothing follows. No pool is chosen meanwhile,
+// which would have started one and not be known to follow it yet.
+func (e *Engine) keepSources() map[spec.SourceOnLink]int {
+	e.choosing.Lock()
+	defer e.choosing.Unlock()
+	keep := map[spec.SourceOnLink]int{}
+	e.mu.Lock()
+	for key, followers := range e.followers() {
+		for _, f := range followers {
+			keep[key] = max(keep[key], f.prefix().Bits())
+		}
+	}
+	for key := range e.lent {
+		if _, kept := keep[key]; !kept {
+			delete(e.lent, key)
+		}
+	}
+	e.mu.Unlock()
+	var list []spec.SourceOnLink
+	for key := range keep {
+		list = append(list, key)
+	}
+	slices.SortFunc(list, compareSources)
+	e.Sources.Keep(list)
+	return keep
+}
