@@ -54,14 +54,24 @@ engine: need-root plugin
 	scripts/deps engine
 	$(GO) test -race -tags engine -count=1 -p 1 -timeout 25m $(TESTFLAGS) ./internal/testengine/... ./test/engine/...
 
-# The newest engines on a stock kernel, in a VM. What it says is kept in
-# build/vm, too.
+# The newest engines on a stock kernel, each in a VM of its own. What they say is
+# kept in build/vm.*, too.
+VM_PARTS ?= 28.5 29 podman
+
 vm: plugin
 	scripts/deps vm
-	CGO_ENABLED=0 $(GO) test -c -tags engine -o build/vm/engine.test ./test/engine
-	CGO_ENABLED=0 $(GO) test -c -tags netns,vm -o build/vm/link.test ./internal/kernel/link
-	CGO_ENABLED=0 $(GO) test -c -tags netns,vm -o build/vm/ndbpf.test ./internal/kernel/ndbpf
-	scripts/vm test/vm/run $(TESTFLAGS)
+	CGO_ENABLED=0 $(GO) test -c -ldflags '-s -w' -tags engine -o build/vm/engine.test ./test/engine
+	CGO_ENABLED=0 $(GO) test -c -ldflags '-s -w' -tags netns,vm -o build/vm/link.test ./internal/kernel/link
+	CGO_ENABLED=0 $(GO) test -c -ldflags '-s -w' -tags netns,vm -o build/vm/ndbpf.test ./internal/kernel/ndbpf
+	failed=
+	declare -A running
+	for part in $(VM_PARTS); do
+		V6NET_VM_NAME=$$part scripts/vm test/vm/run $$part $(TESTFLAGS) & running[$$part]=$$!
+	done
+	for part in "$${!running[@]}"; do
+		wait $${running[$$part]} || failed+=" $$part"
+	done
+	[[ ! $$failed ]] || { echo "make vm: failed:$$failed" >&2; exit 1; }
 
 # Measurements beside named peers; docs/benchmarks. Slow is no failure.
 bench: need-root plugin

@@ -150,7 +150,7 @@ func networkRequest(n network, o options) (spec.NetworkRequest, error) {
 		if err != nil {
 			return r, err
 		}
-		pool, err := spec.ParsePoolRequest(v6, s.Subnet.String(), within, o.pool)
+		pool, err := spec.ParsePoolRequest(v6, s.Subnet.String(), within, o.named())
 		if err != nil {
 			return r, err
 		}

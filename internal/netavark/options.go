@@ -67,6 +67,17 @@ func parseOptions(raw map[string]string) (options, error) {
 	return o, err
 }
 
+// named are the pool's options where a subnet is named. Its parent is the network's
+// alone then, unless a source is named, too: it may be a VLAN that is yet to be made.
+func (o options) named() map[string]string {
+	if o.pool["source"] != "" {
+		return o.pool
+	}
+	pool := maps.Clone(o.pool)
+	delete(pool, "parent")
+	return pool
+}
+
 // withLabels are the options, and the labels that are options. netavark 1.x keeps
 // labels from all calls but `create`, and Podman's Docker-compatible API passes on
 // nothing else: so the labels become options there.

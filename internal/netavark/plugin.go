@@ -2,6 +2,7 @@ package netavark
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,7 +22,7 @@ const apiVersion = "1.0.0"
 
 const (
 	// callTime bounds setup and teardown, during which netavark holds a lock of the
-	// whole host's: no other container starts or ends meanwhile.
+	// whole host's: no other container starts or ends meanwhile. See Plugin.CallTime.
 	callTime = 2 * time.Second
 	// undoTime is for taking back what a setup did that failed.
 	undoTime = time.Second
@@ -99,6 +100,8 @@ type Plugin struct {
 	Names   Names
 	// Rootless says that this is not the host's own root.
 	Rootless bool
+	// CallTime is for setup and teardown on a machine on which two seconds are little.
+	CallTime time.Duration
 }
 
 // errRootless says why, and what works.
@@ -135,9 +138,9 @@ func (p *Plugin) run(ctx context.Context, args []string, stdin io.Reader) (any, 
 	if p.Rootless {
 		return nil, errRootless
 	}
-	limit := callTime
+	limit := cmp.Or(p.CallTime, callTime)
 	if command == "create" {
-		limit = createTime
+		limit = max(limit, createTime)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

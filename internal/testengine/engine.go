@@ -25,11 +25,7 @@ const (
 	// systemPath is where Debian has its programs: what lies in /usr/local is the
 	// machine's, perhaps another release of the docker command.
 	systemPath = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-	// containerdLate is among the last words of an engine whose containerd took more than
-	// 15 seconds (moby libcontainerd/supervisor), as one on a busy, emulated
-	// machine may. With warm files the next one is faster.
-	containerdLate = "timeout waiting for containerd to start"
-	// logTail is how much of its log a failed test shows.
+	// logTail is how much of a log a failed test shows.
 	logTail = 8 << 10
 )
 
@@ -43,16 +39,18 @@ type Options struct {
 	Args          []string      // more arguments of dockerd
 }
 
-// Engine is a running dockerd with an empty data directory of its own.
+// Engine is a running dockerd, and a containerd for it, with an empty data
+// directory of its own.
 type Engine struct {
-	options Options
-	release release
-	layout  layout
-	root    *root
-	cgroup  *cgroup
-	network *network
-	client  *client.Client
-	process *process // nil while stopped
+	options    Options
+	release    release
+	layout     layout
+	root       *root
+	cgroup     *cgroup
+	network    *network
+	client     *client.Client
+	containerd *process // nil while stopped
+	process    *process // dockerd; nil while stopped
 }
 
 // Start starts an engine and waits until it answers. At the end of the test it
@@ -93,6 +91,9 @@ func (e *Engine) prepare(ctx context.Context) error {
 	if err := os.WriteFile(e.layout.file("daemon.json"), []byte("{}\n"), 0o644); err != nil {
 		return fmt.Errorf("write the engine's configuration: %w", err)
 	}
+	if err := e.layout.configureContainerd(); err != nil {
+		return err
+	}
 	module, err := moduleDir()
 	if err != nil {
 		return err
@@ -125,12 +126,13 @@ func moduleDir() (string, error) {
 	}
 }
 
-// launch starts dockerd and waits until it answers.
+// launch starts containerd and dockerd and waits until they answer.
 func (e *Engine) launch(t testing.TB) {
 	t.Helper()
 	args := []string{
 		e.release.dockerd,
 		"--host=" + e.endpoint(),
+		"--containerd=" + e.layout.containerdSocket(),
 		"--config-file=" + e.layout.file("daemon.json"),
 		"--data-root=" + e.layout.file("data"),
 		"--exec-root=" + e.layout.file("exec"),
@@ -142,20 +144,18 @@ func (e *Engine) launch(t testing.TB) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
-	for {
-		// Not t.Context: that ends before the cleanup, which wants a clean stop.
-		cmd := e.command(context.Background(), "/", append(args, e.options.Args...)...)
-		process, err := startProcess(cmd, e.layout.file("dockerd.log"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		e.process = process
-		if err = process.await(ctx, e.ping); err == nil {
-			break
-		}
-		if ctx.Err() != nil || !strings.Contains(e.Logs(t), containerdLate) {
-			t.Fatalf("engine %s: %v", e.options.Release, err)
-		}
+	if err := e.startContainerd(ctx); err != nil {
+		t.Fatalf("engine %s: %v", e.options.Release, err)
+	}
+	// Not t.Context: that ends before the cleanup, which wants a clean stop.
+	cmd := e.command(context.Background(), "/", append(args, e.options.Args...)...)
+	process, err := startProcess("dockerd", cmd, e.layout.file("dockerd.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.process = process
+	if err := process.await(ctx, e.ping); err != nil {
+		t.Fatalf("engine %s: %v", e.options.Release, err)
 	}
 	version, err := e.client.ServerVersion(t.Context())
 	if err != nil {
@@ -216,7 +216,7 @@ func (e *Engine) Restart(t testing.TB) {
 	e.launch(t)
 }
 
-// Stop ends dockerd as a service manager does.
+// Stop ends dockerd and containerd as a service manager does.
 func (e *Engine) Stop(t testing.TB) {
 	t.Helper()
 	if err := e.end(syscall.SIGTERM); err != nil {
@@ -224,7 +224,7 @@ func (e *Engine) Stop(t testing.TB) {
 	}
 }
 
-// Kill ends dockerd at once. Containers and plugins go on running.
+// Kill ends dockerd and containerd at once. Containers and plugins go on running.
 func (e *Engine) Kill(t testing.TB) {
 	t.Helper()
 	if err := e.end(syscall.SIGKILL); err != nil {
@@ -236,9 +236,15 @@ func (e *Engine) end(sig syscall.Signal) error {
 	if e.process == nil {
 		return errors.New("the engine does not run")
 	}
-	process := e.process
+	err := e.process.end(sig, stopTimeout)
 	e.process = nil
-	return process.end(sig, stopTimeout)
+	return errors.Join(err, e.endContainerd(sig))
+}
+
+func (e *Engine) endContainerd(sig syscall.Signal) error {
+	err := e.containerd.end(sig, stopTimeout)
+	e.containerd = nil
+	return err
 }
 
 // CLI runs the release's own docker command and returns what it wrote to both
@@ -315,14 +321,19 @@ func (e *Engine) Logs(t testing.TB) string {
 // cleanUp undoes prepare and launch, as far as they came.
 func (e *Engine) cleanUp(t testing.TB) {
 	if t.Failed() && e.layout.dir != "" {
-		log, _ := os.ReadFile(e.layout.file("dockerd.log")) // there may be none yet
-		t.Logf("end of the engine's log:\n%s", log[max(0, len(log)-logTail):])
+		for _, name := range []string{"containerd.log", "dockerd.log"} {
+			log, _ := os.ReadFile(e.layout.file(name)) // there may be none yet
+			t.Logf("end of the engine's %s:\n%s", name, log[max(0, len(log)-logTail):])
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	var errs []error
-	if e.process != nil {
+	switch {
+	case e.process != nil:
 		errs = append(errs, e.end(syscall.SIGTERM))
+	case e.containerd != nil: // dockerd has not come so far
+		errs = append(errs, e.endContainerd(syscall.SIGTERM))
 	}
 	if e.client != nil {
 		errs = append(errs, e.client.Close())

@@ -10,25 +10,27 @@ import (
 	"time"
 )
 
-// process is one run of dockerd.
+// process is one run of a daemon.
 type process struct {
+	name  string
 	cmd   *exec.Cmd
 	ended chan struct{} // closed after cmd.Wait
 	err   error         // of cmd.Wait; read after ended
 }
 
-// startProcess starts cmd with its output appended to the log file.
-func startProcess(cmd *exec.Cmd, logPath string) (*process, error) {
+// startProcess starts cmd, a daemon of that name, with its output appended to
+// the log file.
+func startProcess(name string, cmd *exec.Cmd, logPath string) (*process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("open the engine's log: %w", err)
+		return nil, fmt.Errorf("open the log of %s: %w", name, err)
 	}
 	defer func() { _ = log.Close() }()
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start dockerd: %w", err)
+		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	p := &process{cmd: cmd, ended: make(chan struct{})}
+	p := &process{name: name, cmd: cmd, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
 		p.err = cmd.Wait()
@@ -46,9 +48,9 @@ func (p *process) await(ctx context.Context, ready func(context.Context) error) 
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("dockerd ended while starting: %w", errors.Join(p.err, err))
+			return fmt.Errorf("%s ended while starting: %w", p.name, errors.Join(p.err, err))
 		case <-ctx.Done():
-			return fmt.Errorf("dockerd does not answer: %w", err)
+			return fmt.Errorf("%s does not answer: %w", p.name, err)
 		case <-time.After(25 * time.Millisecond):
 		}
 	}
@@ -58,7 +60,7 @@ func (p *process) await(ctx context.Context, ready func(context.Context) error) 
 // it kills the process and reports that as an error.
 func (p *process) end(sig syscall.Signal, timeout time.Duration) error {
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("send %v to dockerd: %w", sig, err)
+		return fmt.Errorf("send %v to %s: %w", sig, p.name, err)
 	}
 	select {
 	case <-p.ended:
@@ -66,8 +68,8 @@ func (p *process) end(sig syscall.Signal, timeout time.Duration) error {
 	case <-time.After(timeout):
 	}
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("kill dockerd: %w", err)
+		return fmt.Errorf("kill %s: %w", p.name, err)
 	}
 	<-p.ended
-	return fmt.Errorf("dockerd had to be killed: not ended %v after %v", timeout, sig)
+	return fmt.Errorf("%s had to be killed: not ended %v after %v", p.name, timeout, sig)
 }

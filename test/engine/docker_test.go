@@ -22,11 +22,28 @@ func (l *lab) docker(t *testing.T, args ...string) string {
 // network makes a network of v6net until the end of the test.
 func (l *lab) network(t *testing.T, name string, args ...string) {
 	t.Helper()
-	if l.podman != nil {
-		l.anyNetwork(t, name, append([]string{"-d", "v6net", "--ipv6"}, podmanOptions(args)...)...)
-		return
+	l.anyNetwork(t, name, l.ours(args...)...)
+}
+
+// refused makes a network of v6net that is not to come about, and returns what
+// the engine says to that.
+func (l *lab) refused(t *testing.T, args ...string) string {
+	t.Helper()
+	command := append(append([]string{"network", "create"}, l.ours(args...)...), "refused")
+	out, err := l.cli.Try(t.Context(), command...)
+	if err == nil {
+		l.discard(t, "network", "rm", "refused")
+		t.Errorf("%q is not refused", command)
 	}
-	l.anyNetwork(t, name, append([]string{"-d", pluginName, "--ipam-driver", pluginName, "--ipv6"}, args...)...)
+	return out
+}
+
+// ours is arguments for a network of v6net's.
+func (l *lab) ours(args ...string) []string {
+	if l.podman != nil {
+		return append([]string{"-d", "v6net", "--ipv6"}, podmanOptions(args)...)
+	}
+	return append([]string{"-d", pluginName, "--ipam-driver", pluginName, "--ipv6"}, args...)
 }
 
 // anyNetwork makes a network of any driver until the end of the test.

@@ -15,16 +15,11 @@ import (
 // Podman's examples, as they stand but for their images.
 func TestPodmanExamples(t *testing.T) {
 	onPodman(t, func(t *testing.T, l *lab, _ *podmanDaemon) {
-		for _, part := range []struct {
-			name string
-			test func(t *testing.T, l *lab)
-		}{
+		l.each(t, []part{
 			{"podman-compose", func(t *testing.T, l *lab) { testPodmanCompose(t, l, "podman-compose") }},
 			{"docker-compose", func(t *testing.T, l *lab) { l.servePodman(t); testPodmanCompose(t, l, "docker", "compose") }},
 			{"quadlet", testQuadlet},
-		} {
-			l.traceless(t, part.name, func(t *testing.T) { part.test(t, l) })
-		}
+		})
 	})
 }
 

@@ -21,18 +21,15 @@ import (
 // Podman, by the same cases as Docker.
 func TestPodmanAsDocker(t *testing.T) {
 	onPodman(t, func(t *testing.T, l *lab, _ *podmanDaemon) {
-		for _, part := range []struct {
-			name string
-			test func(t *testing.T, l *lab)
-		}{
+		l.each(t, []part{
 			{"main path", testMainPath},
 			{"sources", testSources},
 			{"options", testOptions},
 			{"duplicate addresses", testDAD},
+			{"macvlan", testMacvlan},
+			{"ipvlan", testIPvlan},
 			{"parallel", testParallel},
-		} {
-			l.traceless(t, part.name, func(t *testing.T) { part.test(t, l) })
-		}
+		})
 	})
 }
 

@@ -244,7 +244,7 @@ func TestConformance(t *testing.T) {
 // until yields the advertisements of our leases before that of last.
 func (l *lab) until(t *testing.T, last netip.Addr) func(func([]byte) bool) {
 	return func(yield func([]byte) bool) {
-		if err := l.wire.SetReadDeadline(time.Now().Add(3 * time.Second)); err != nil {
+		if err := l.wire.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
 		b := make([]byte, 2048)

@@ -135,7 +135,7 @@ func (l *lab) send(t testing.TB, frame []byte) {
 // advertisement is the next one on the cable that is for target, whole.
 func (l *lab) advertisement(t testing.TB, target netip.Addr) []byte {
 	t.Helper()
-	if err := l.wire.SetReadDeadline(time.Now().Add(3 * time.Second)); err != nil {
+	if err := l.wire.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	b := make([]byte, 2048)
@@ -212,7 +212,7 @@ func (l *lab) counters() map[string]uint64 { return l.status().Counters }
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	testnet.Eventually(t, 5*time.Second, what, ok)
+	testnet.Eventually(t, patience, what, ok)
 }
 
 // countedLog counts the lines of a log.

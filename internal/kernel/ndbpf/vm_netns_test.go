@@ -16,6 +16,9 @@ import (
 
 // These tests want a kernel with VLANs, bonds and ipvlan, as the VM's is: make vm.
 
+// patience is an emulated machine's.
+const patience = time.Minute
+
 func newUnseenLab(t *testing.T, cable string) *lab {
 	l := &lab{self: testnet.Self(t), up: testnet.New(t, "up"), link: "eth0", unseen: true}
 	testnet.Connect(t, l.self, "eth0", l.up, cable)
@@ -106,7 +109,7 @@ func TestIPvlanL3IsDefended(t *testing.T) {
 				l.up.Sysctl(t, "net/ipv6/conf/lan0/accept_dad", "1")
 				l.up.Sysctl(t, "net/ipv6/conf/lan0/dad_transmits", "1")
 				l.up.Run(t, "ip", "addr", "add", leased+"/64", "dev", "lan0")
-				testnet.Eventually(t, 20*time.Second, "DAD fails", func() bool {
+				eventually(t, "DAD fails", func() bool {
 					return strings.Contains(l.up.Run(t, "ip", "-6", "addr", "show", "dev", "lan0", "dadfailed"), leased)
 				})
 			})

@@ -1,0 +1,8 @@
+//go:build netns && !vm
+
+package ndbpf
+
+import "time"
+
+// patience is how long what must come about may take.
+const patience = 5 * time.Second
