@@ -103,7 +103,7 @@ func (o *Options) settle(given map[string]string) error {
 			return err
 		}
 	}
-	o.Inbound, o.Isolate, o.AnySource, o.Masquerade, o.Masquerade4, o.GatewayMode4 = InboundOpen, false, true, SwitchOff, false, GatewayRouted
+	o.Inbound, o.Isolate, o.Masquerade, o.Masquerade4, o.GatewayMode4 = InboundOpen, false, SwitchOff, false, GatewayRouted
 	return nil
 }
 

@@ -83,7 +83,7 @@ type Options struct {
 	ICC             bool        `json:"icc"`                   // containers of one bridge reach each other
 	Masquerade4     bool        `json:"masquerade4"`
 	GatewayMode4    GatewayMode `json:"gateway_mode4"`
-	GatewayMode6    GatewayMode `json:"gateway_mode6,omitempty"` // empty: as Masquerade says
+	GatewayMode6    GatewayMode `json:"gateway_mode6,omitempty"` // isolated or nat-unprotected; else empty, and Masquerade says it
 	HostBinding4    netip.Addr  `json:"host_binding4"`           // host address of ports published without one
 	Inhibit4        bool        `json:"inhibit4"`                // no IPv4 address on the bridge
 	MTU             int         `json:"mtu,omitempty"`           // 0: the parent's
@@ -166,16 +166,21 @@ var optionTable = slices.Concat(modeOptions, raOptions, []option{
 		return choose(&o.GatewayMode4, k, v, gatewayModes, nil)
 	}},
 	{"com.docker.network.bridge.gateway_mode_ipv6", func(o *Options, k, v string) error {
-		if err := choose(&o.GatewayMode6, k, v, gatewayModes, nil); err != nil {
+		var m GatewayMode
+		if err := choose(&m, k, v, gatewayModes, nil); err != nil {
 			return err
 		}
-		switch o.GatewayMode6 {
+		switch m {
+		case GatewayNAT:
+			return masquerade(o, k, v, SwitchOn)
 		case GatewayRouted:
 			return masquerade(o, k, v, SwitchOff)
-		case GatewayIsolated:
-			return nil // nothing leaves anyway
-		default:
+		case GatewayUnprotected:
+			o.GatewayMode6 = m
 			return masquerade(o, k, v, SwitchOn)
+		default:
+			o.GatewayMode6 = m // nothing leaves anyway
+			return nil
 		}
 	}},
 	{"com.docker.network.bridge.host_binding_ipv4", func(o *Options, k, v string) error {

@@ -51,7 +51,7 @@ func TestParseOptions(t *testing.T) {
 			"com.docker.network.driver.mtu":                  "1400",
 			"com.docker.network.container_iface_prefix":      "net",
 		}, with(func(o *Options) {
-			o.BridgeName, o.ICC, o.Masquerade4, o.GatewayMode4, o.GatewayMode6, o.Masquerade = "br-web", false, false, GatewayRouted, GatewayNAT, SwitchOn
+			o.BridgeName, o.ICC, o.Masquerade4, o.GatewayMode4, o.Masquerade = "br-web", false, false, GatewayRouted, SwitchOn
 			o.HostBinding4, o.Inhibit4, o.MTU, o.InterfacePrefix = netip.MustParseAddr("127.0.0.1"), true, 1400, "net"
 		})},
 		{"an empty value of Docker's is its default", map[string]string{"com.docker.network.driver.mtu": ""}, DefaultOptions()},
