@@ -147,7 +147,7 @@ func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, e
 		if n.isRouted() {
 			continue
 		}
-		for _, s := range n.Subnets() {
+		for _, s := range n.PresentSubnets() {
 			if s.Prefix.Contains(call.From) || s.Prefix.Contains(call.To) {
 				e.mu.Unlock()
 				return spec.Judgement{Verdict: spec.Unjudged, Steps: []string{},
