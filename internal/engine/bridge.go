@@ -43,6 +43,9 @@ func (m bridged) settle(ctx context.Context, n *spec.Network) error {
 // classifyOutside adds what the IPv6 subnet is outside, and who looks for it there.
 func (m bridged) classifyOutside(ctx context.Context, n *spec.Network, inUse []netip.Prefix) error {
 	s := &n.IPv6[0]
+	if s.Lent != nil {
+		return fmt.Errorf("option masquerade=nptv6: %s, which is lent on %s, may be another prefix tomorrow, and needs no translation (make the network with --ipam-opt source=ula, or --subnet)", s.Prefix, s.Lent.Link)
+	}
 	m.mu.Lock()
 	old, again := m.networks[n.ID]
 	m.mu.Unlock()

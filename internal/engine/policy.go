@@ -122,7 +122,7 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 		}
 		f.Live = append(f.Live, n.AddressesOf(ep.Endpoint)...)
 		f.Published = append(f.Published, n.published(ep)...)
-		f.Containers = append(f.Containers, firewall.Container{Name: whose(ep), Port: spec.VethName(ep.ID), MAC: ep.MAC, Addresses: ep.Addresses()})
+		f.Containers = append(f.Containers, firewall.Container{Name: whose(ep), Port: spec.VethName(ep.ID), MAC: ep.MAC, Addresses: n.AddressesOf(ep.Endpoint)})
 	}
 	return f
 }
@@ -147,7 +147,7 @@ func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, e
 		if n.isRouted() {
 			continue
 		}
-		for _, s := range n.Subnets() {
+		for _, s := range n.PresentSubnets() {
 			if s.Prefix.Contains(call.From) || s.Prefix.Contains(call.To) {
 				e.mu.Unlock()
 				return spec.Judgement{Verdict: spec.Unjudged, Steps: []string{},

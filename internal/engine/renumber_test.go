@@ -514,7 +514,7 @@ func sortedKeys[T any](m map[int]T) []int {
 
 // A container of ipvlan's mode l3 is renumbered like one on a bridge; one that is
 // about to get its link has it in the end, too. No lent prefix is for a link on which
-// another router is.
+// another router is, nor to be translated.
 func TestRenumberOnAParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t)
@@ -526,7 +526,13 @@ func TestRenumberOnAParent(t *testing.T) {
 				t.Errorf("mode=%s on a lent prefix: %v", mode, err)
 			}
 		}
-		r := child(t, 1, "mode", "ipvlan", "ipvlan_mode", "l3", "ndproxy", "on")
+		r := recipe{id: netID(9), pools: []spec.PoolRequest{pd6("")}, options: func(o *spec.Options) {
+			o.Masquerade, o.NPTv6 = spec.SwitchNPTv6, pfx("2001:db8:c000::/64")
+		}}
+		if _, err := h.createNetwork(t.Context(), r); err == nil || !strings.Contains(err.Error(), "is lent on eth0") {
+			t.Errorf("masquerade=nptv6 on a lent prefix: %v", err)
+		}
+		r = child(t, 1, "mode", "ipvlan", "ipvlan_mode", "l3", "ndproxy", "on")
 		r.pools = []spec.PoolRequest{pd6("")}
 		n, err := h.createNetwork(t.Context(), r)
 		must(t, err)

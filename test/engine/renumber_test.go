@@ -3,6 +3,7 @@
 package engine_test
 
 import (
+	"context"
 	"net/netip"
 	"strings"
 	"testing"
@@ -99,8 +100,41 @@ func testRenumber(t *testing.T, l *lab) {
 	}
 }
 
-// The same with Podman, whose daemon is a plain service; it is killed and comes back
-// while the provider renumbers.
+// A plugin that may not enter namespaces says which containers have to be started
+// again, and those that are have the next prefix.
+func TestRenumberWithoutEntering(t *testing.T) {
+	l := newLab(t)
+	l.startEngine(t, testengine.Options{})
+	l.engine.InstallPlugin(t, pluginWithoutBPF(t), pluginName) // nor CAP_SYS_ADMIN
+	t.Cleanup(func() { _, _ = l.engine.Try(context.Background(), "plugin", "disable", "-f", pluginName) })
+	l.route(t, firstLent)
+	l.route(t, nextLent)
+	stop := l.delegate(t, firstLent)
+	l.network(t, "net", "--ipam-opt", "source=pd")
+	l.container(t, "web", "--network", "net", "-p", "80:80")
+	former := l.ipv6(t, "web", "net")
+	stop()
+	l.delegate(t, nextLent)
+	id := l.inspect(t, "web", "{{range .NetworkSettings.Networks}}{{.EndpointID}}{{end}}")[:12]
+	said := func() bool {
+		out := l.v6net(t, "status")
+		return strings.Contains(out, "endpoint "+id+" keeps the addresses that it had") && strings.Contains(out, "operation not permitted")
+	}
+	eventually(t, "a note in v6net status", said)
+	mustFetch(t, l.far, bracket(former))
+	l.docker(t, "restart", "-t", "0", "web")
+	got := l.ipv6(t, "web", "net")
+	if !netip.MustParsePrefix(nextLent).Contains(netip.MustParseAddr(got)) {
+		t.Errorf("after its restart the container has %s, want an address of %s", got, nextLent)
+	}
+	mustFetch(t, l.far, bracket(got))
+	if out := l.v6net(t, "status"); strings.Contains(out, "NOTE") {
+		t.Errorf("v6net status after the restart:\n%s", out)
+	}
+}
+
+// With Podman the daemon is a plain service with the rights of its systemd unit. One
+// that is killed goes on with what it knew.
 func TestRenumberPodman(t *testing.T) {
 	onPodman(t, func(t *testing.T, l *lab, d *podmanDaemon) {
 		testRenumber(t, l)

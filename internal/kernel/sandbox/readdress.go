@@ -50,7 +50,11 @@ func (e Entrance) Readdress(ctx context.Context, sandbox, alias string, want []s
 		if err != nil {
 			return err
 		}
-		return readdress(h, l, want, gone, time.Now())
+		if err := readdress(h, l, want, gone, time.Now()); err != nil {
+			return err
+		}
+		settle(ctx, h, l, want)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("addresses of %s in %s: %w", alias, path, err)
@@ -77,6 +81,27 @@ func readdress(h *netlink.Handle, l netlink.Link, want []spec.SandboxAddress, go
 		}
 	}
 	return nil
+}
+
+// settleTime bounds the wait for the kernel: whoever renumbers has more to do.
+const settleTime = 100 * time.Millisecond
+
+// settle waits until packets to the addresses in use are taken, so that the first one
+// does not ask in vain and a second later again (RFC 4861 §7.2.2, RetransTimer). A
+// link that is down takes none.
+func settle(ctx context.Context, h *netlink.Handle, l netlink.Link, want []spec.SandboxAddress) {
+	if l.Attrs().OperState == netlink.OperDown {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	var current []netip.Prefix
+	for _, a := range want {
+		if !a.Former {
+			current = append(current, a.Prefix)
+		}
+	}
+	_ = awaitAddresses(ctx, h, current) // they are set; that they are late is no failure
 }
 
 // setAddress adds an address, or changes its lifetimes. One that is in use has none.
