@@ -12,7 +12,6 @@ import (
 	"os/signal"
 	"slices"
 	"syscall"
-	"time"
 
 	"github.com/v6net/v6net/internal/aardvark"
 	"github.com/v6net/v6net/internal/control"
@@ -35,10 +34,6 @@ func run() int {
 		Names:    aardvark.New(),
 		Rootless: rootless(),
 	}
-	var err error
-	if plugin.CallTime, err = callTime(); err != nil {
-		plugin.Daemon = func() (netavark.Daemon, error) { return nil, err }
-	}
 	if err := plugin.Run(ctx, os.Args[1:], os.Stdin, os.Stdout); err != nil {
 		return 1 // Podman shows what Run has answered
 	}
@@ -49,20 +44,6 @@ func run() int {
 // still are: netavark has a teardown go on where Podman is interrupted.
 func endings() []os.Signal {
 	return slices.DeleteFunc([]os.Signal{syscall.SIGINT, syscall.SIGTERM}, signal.Ignored)
-}
-
-// callTime is how long a container's start or end may wait for the daemon, zero for
-// the usual time.
-func callTime() (time.Duration, error) {
-	value := os.Getenv("V6NET_CALL_TIMEOUT")
-	if value == "" {
-		return 0, nil
-	}
-	limit, err := time.ParseDuration(value)
-	if err != nil || limit <= 0 {
-		return 0, fmt.Errorf("V6NET_CALL_TIMEOUT=%s is not allowed (allowed: a duration, such as 5s)", value)
-	}
-	return limit, nil
 }
 
 // daemon finds the daemon, that of V6NET_CONTROL_SOCKET before others.

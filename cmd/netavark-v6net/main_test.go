@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 func TestDaemonByEnvironment(t *testing.T) {
@@ -41,20 +40,5 @@ func TestIgnoredSignalsStayIgnored(t *testing.T) {
 	defer signal.Reset(syscall.SIGINT)
 	if got := endings(); slices.Contains(got, os.Signal(syscall.SIGINT)) || !slices.Contains(got, os.Signal(syscall.SIGTERM)) {
 		t.Errorf("a call that ignores SIGINT is ended by %v", got)
-	}
-}
-
-func TestCallTimeByEnvironment(t *testing.T) {
-	for value, want := range map[string]time.Duration{"": 0, "1500ms": 1500 * time.Millisecond} {
-		t.Setenv("V6NET_CALL_TIMEOUT", value)
-		if got, err := callTime(); err != nil || got != want {
-			t.Errorf("V6NET_CALL_TIMEOUT=%q: %v, %v, want %v", value, got, err, want)
-		}
-	}
-	for _, value := range []string{"5", "-1s", "soon"} {
-		t.Setenv("V6NET_CALL_TIMEOUT", value)
-		if got, err := callTime(); err == nil || !strings.Contains(err.Error(), "V6NET_CALL_TIMEOUT="+value) {
-			t.Errorf("V6NET_CALL_TIMEOUT=%q: %v, %v, want an error that names it", value, got, err)
-		}
 	}
 }

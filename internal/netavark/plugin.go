@@ -2,7 +2,6 @@ package netavark
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,7 +21,7 @@ const apiVersion = "1.0.0"
 
 const (
 	// callTime bounds setup and teardown, during which netavark holds a lock of the
-	// whole host's: no other container starts or ends meanwhile. See Plugin.CallTime.
+	// whole host's: no other container starts or ends meanwhile.
 	callTime = 2 * time.Second
 	// undoTime is for taking back what a setup did that failed.
 	undoTime = time.Second
@@ -100,8 +99,6 @@ type Plugin struct {
 	Names   Names
 	// Rootless says that this is not the host's own root.
 	Rootless bool
-	// CallTime is for setup and teardown on a machine on which two seconds are little.
-	CallTime time.Duration
 }
 
 // errRootless says why, and what works.
@@ -138,9 +135,9 @@ func (p *Plugin) run(ctx context.Context, args []string, stdin io.Reader) (any, 
 	if p.Rootless {
 		return nil, errRootless
 	}
-	limit := cmp.Or(p.CallTime, callTime)
+	limit := callTime
 	if command == "create" {
-		limit = max(limit, createTime)
+		limit = createTime
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -123,9 +123,6 @@ func (p *Podman) Command(ctx context.Context, dir string, args ...string) *exec.
 	enter := []string{"--mount=" + p.root.path(), "--", "env", "-C", dir}
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + p.host.Path()}, append(enter, args...)...)...)
 	cmd.Env = []string{systemPath, "LC_ALL=C.UTF-8", "HOME=" + p.layout.file("home"), "PODMAN_IGNORE_CGROUPSV1_WARNING=1"}
-	if limit := os.Getenv("V6NET_CALL_TIMEOUT"); limit != "" { // of a slow machine: docs/podman.md
-		cmd.Env = append(cmd.Env, "V6NET_CALL_TIMEOUT="+limit)
-	}
 	return cmd
 }
 
