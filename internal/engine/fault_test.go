@@ -113,7 +113,8 @@ func TestKilled(t *testing.T) {
 }
 
 // TestKilledWhileStarting kills the next daemon too, before and after every call
-// of its start.
+// of its start: after each call of the operation every third one, so that three
+// calls in a row have them all.
 func TestKilledWhileStarting(t *testing.T) {
 	eachStage(t, func(t *testing.T, s stage, at func(testing.TB) *scene) {
 		undone := at(t)
@@ -128,7 +129,7 @@ func TestKilledWhileStarting(t *testing.T) {
 		after := done.snapshot()
 		n := callsOf(t, s, at)
 		for k := range n {
-			for j := 1; ; j++ {
+			for j := 1 + k%3; ; j += 3 {
 				sc := at(t)
 				sc.arm(fault{at: k + 1, mode: crashAfter})
 				if !dies(func() error { return s.do(t.Context(), sc) }) {
