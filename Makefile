@@ -51,7 +51,7 @@ netns: need-root
 # starts engines.
 engine: need-root plugin
 	scripts/deps engine
-	$(GO) test -race -tags engine -count=1 -p 1 -timeout 25m $(TESTFLAGS) ./internal/testengine/... ./test/engine/...
+	$(GO) test -race -tags engine -count=1 -p 1 -timeout 40m $(TESTFLAGS) ./internal/testengine/... ./test/engine/...
 
 # The newest engines on a stock kernel, each in a VM of its own. What they say is
 # kept in build/vm.*, too. All that a part can: make vm VM_PARTS=29 TESTFLAGS='-run .'
