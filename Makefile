@@ -33,7 +33,8 @@ plugin: build
 
 # --- tests, one target a floor ------------------------------------------------
 
-test: unit netns engine vm
+# The VMs are by themselves until three runs in a row have passed; one has.
+test: unit netns engine
 
 # No privileges, race detector.
 unit:
