@@ -152,6 +152,25 @@ func TestRulesComeBeforeForwarding(t *testing.T) {
 	}
 }
 
+// A host whose rules cannot be put in place does not forward: nobody would be kept out.
+func TestNoForwardingWithoutRules(t *testing.T) {
+	h := newHost(t)
+	h.disarm()
+	_, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	h.sysctls[forwarding6], h.sysctls[forwarding4] = "0", "0" // as after a boot
+	h.broken = "firewall: apply"
+	h.engine.Resync(t.Context())
+	if h.sysctls[forwarding6] != "0" || h.sysctls[forwarding4] != "0" {
+		t.Errorf("forwarding is %s and %s with no rules in place", h.sysctls[forwarding6], h.sysctls[forwarding4])
+	}
+	h.broken = ""
+	h.engine.Resync(t.Context())
+	if h.sysctls[forwarding6] != "1" || h.sysctls[forwarding4] != "1" {
+		t.Errorf("forwarding is %s and %s with rules, want 1", h.sysctls[forwarding6], h.sysctls[forwarding4])
+	}
+}
+
 func TestMTUFollowsTheParent(t *testing.T) {
 	h := newHost(t)
 	n, err := h.createNetwork(t.Context(), dual(1))

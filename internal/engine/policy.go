@@ -114,7 +114,11 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 		}
 	}
 	if n.FrontEnd != "" { // Docker's engine has its name server in the container
-		f.Resolvers = servers(n.Network)
+		for _, s := range n.PresentSubnets() { // it listens on former ones too, until the next container comes
+			if n.HasGateway(s) {
+				f.Resolvers = append(f.Resolvers, s.Gateway)
+			}
+		}
 	}
 	for _, ep := range endpoints {
 		if ep == nil {

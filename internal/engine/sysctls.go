@@ -93,6 +93,9 @@ func (e *Engine) applySysctls(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if e.hasRouted() && !e.ruled {
+		settings = nil // a host that forwards without rules lets everybody in
+	}
 	for _, s := range settings {
 		if err := e.setSysctl(ctx, s); err != nil {
 			return err
