@@ -84,7 +84,7 @@ func awaitLinkLocal(h *Host, name string, deadline time.Time) error {
 	return h.link(name, func(link netlink.Link) error {
 		for {
 			addrs, err := netlink.AddrList(link, netlink.FAMILY_V6)
-			if err != nil {
+			if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // the list is read again anyway
 				return fmt.Errorf("list addresses: %w", err)
 			}
 			for _, addr := range addrs {
