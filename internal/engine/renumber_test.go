@@ -154,6 +154,46 @@ func TestRenumber(t *testing.T) {
 	})
 }
 
+// A port of the host is translated to one address, while the container has two: to
+// the one in use, and while none is to the one that is there yet.
+func TestRenumberTranslated(t *testing.T) {
+	for _, fallback := range []spec.Fallback{spec.FallbackNone, spec.FallbackULA} {
+		t.Run(string(fallback), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t)
+				h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+				n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(), pd6(fallback)},
+					options: func(o *spec.Options) { o.Masquerade = spec.SwitchOn }})
+				must(t, err)
+				must(t, h.run(t.Context(), n, &attachment{id: epID(1), ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}}))
+				onlyTo := func(when, want string) {
+					t.Helper()
+					for _, a := range []string{"2001:db8:a000::2", "2001:db8:b000::2", "fd12:3456:789a::2"} {
+						if got := strings.Contains(h.ruleset.String(), "tcp . 8080 : "+a+" . 80"); got != (a == want) {
+							t.Errorf("%s: host port is translated to %s: %t\n%s", when, a, got, h.ruleset)
+						}
+					}
+					if got := h.errors(t); len(got) > 0 {
+						t.Errorf("%s: degraded: %q", when, got)
+					}
+					h.consistent(t, when)
+				}
+				onlyTo("at first", "2001:db8:a000::2")
+				h.lend(t, delegated("2001:db8:a000::/56", 0, 90*time.Minute))
+				if fallback == spec.FallbackULA {
+					onlyTo("lost", "fd12:3456:789a::2")
+				} else {
+					onlyTo("lost", "2001:db8:a000::2")
+				}
+				h.lend(t, delegated("2001:db8:a000::/56", 0, 90*time.Minute), delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+				onlyTo("renumbered", "2001:db8:b000::2")
+				must(t, h.run(t.Context(), n, &attachment{id: epID(2), ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8081}}}))
+				onlyTo("with a new container", "2001:db8:b000::2")
+			})
+		})
+	}
+}
+
 // A prefix that only lasts longer is no matter of the kernel's.
 func TestRenewalTouchesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -347,7 +387,9 @@ func TestRenumberingHolds(t *testing.T) {
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			switch rapid.IntRange(0, 6).Draw(rt, "step") {
 			case 0:
-				r := recipe{id: netID(next), pools: []spec.PoolRequest{auto4(), pd6(rapid.SampledFrom([]spec.Fallback{"", spec.FallbackULA}).Draw(rt, "fallback"))}}
+				masquerade := rapid.SampledFrom([]spec.Switch{spec.SwitchAuto, spec.SwitchOn}).Draw(rt, "masquerade")
+				r := recipe{id: netID(next), pools: []spec.PoolRequest{auto4(), pd6(rapid.SampledFrom([]spec.Fallback{"", spec.FallbackULA}).Draw(rt, "fallback"))},
+					options: func(o *spec.Options) { o.Masquerade = masquerade }}
 				if n, err := h.createNetwork(rt.Context(), r); err == nil {
 					networks[next] = n
 				} else if slices.ContainsFunc(h.lentTo[pdOnEth0], func(d spec.Delegation) bool { return d.Preferred.After(time.Now()) }) {
@@ -356,7 +398,7 @@ func TestRenumberingHolds(t *testing.T) {
 				next++
 			case 1, 2:
 				for _, number := range sortedKeys(networks) {
-					a := &attachment{id: epID(next)}
+					a := &attachment{id: epID(next), ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: uint16(8000 + next)}}}
 					must(rt, h.run(rt.Context(), networks[number], a))
 					containers[next] = a
 					next++
