@@ -194,6 +194,59 @@ func TestRenumberTranslated(t *testing.T) {
 	}
 }
 
+// What a cloud has taken back of a link's prefix can be another machine's at once; what
+// it only lends no longer for new connections is kept, over a restart of the daemon too.
+func TestOnLinkPrefixTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		at := spec.SourceOnLink{Source: spec.SourceCloud, Link: "eth0"}
+		onLink := func(p string, preferred time.Duration) spec.Delegation {
+			d := delegated(p, preferred, 4*time.Hour)
+			d.Source, d.OnLink = spec.SourceCloud, true
+			return d
+		}
+		lend := func(lent ...spec.Delegation) {
+			h.lentTo[at] = lent
+			h.engine.DelegationsChanged(t.Context(), at.Source, at.Link, lent)
+		}
+		h.lentTo[at] = []spec.Delegation{onLink("2001:db8:a000::/80", 3*time.Hour)}
+		n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(),
+			{V6: true, Source: spec.SourceCloud, Allocation: spec.Sequential}}})
+		must(t, err)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		former := n.IPv6[0].Prefix
+		answered := func(p netip.Prefix) (yes bool) {
+			for on := range h.proxied {
+				yes = yes || p.Contains(ip(strings.Fields(on)[1]))
+			}
+			return yes
+		}
+		if !answered(former) {
+			t.Fatalf("answered for %v, want addresses of %s", h.proxied, former)
+		}
+		lend(onLink("2001:db8:a000::/80", 0), onLink("2001:db8:b000::/80", 3*time.Hour))
+		h.restart(t)
+		h.engine.Resync(t.Context())
+		if !answered(former) || !answered(pfx("2001:db8:b000::/80")) {
+			t.Errorf("answered for %v, want addresses of both prefixes while both are lent", h.proxied)
+		}
+		lend(onLink("2001:db8:b000::/80", 3*time.Hour))
+		if answered(former) || !answered(pfx("2001:db8:b000::/80")) {
+			t.Errorf("answered for %v, want no address of the prefix that was taken back", h.proxied)
+		}
+		wantSame(t, "unreachable", map[netip.Prefix]bool{}, h.unreachable)
+		if got := h.inSandbox(1); len(got) != 1 || strings.HasPrefix(got[0], "2001:db8:a000:") {
+			t.Errorf("in the container %q", got)
+		}
+		h.consistent(t, "taken back")
+		lend()
+		if len(h.proxied) > 0 || len(h.inSandbox(1)) > 0 {
+			t.Errorf("answered for %v, in the container %q, when all was taken back", h.proxied, h.inSandbox(1))
+		}
+		h.consistent(t, "all taken back")
+	})
+}
+
 // A prefix that only lasts longer is no matter of the kernel's.
 func TestRenewalTouchesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
