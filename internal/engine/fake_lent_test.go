@@ -14,6 +14,9 @@ type fakeSources struct{ *world }
 
 // Delegated is not counted: that nothing is lent is one of its answers.
 func (f fakeSources) Delegated(ctx context.Context, source spec.Source, link string, _ int) ([]spec.Delegation, error) {
+	if f.onAsked != nil {
+		defer f.onAsked()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, string(source)+" "+link)

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -526,6 +527,34 @@ func TestAHundredNetworksAtOnce(t *testing.T) {
 			t.Fatalf("container %d has %q, want %s", i, got, want)
 		}
 	}
+}
+
+// What a source says while the daemon starts is newer than what it was asked for then.
+func TestNewsWhileSourcesAreAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		h.restart(t)
+		asked := 0
+		h.onAsked = func() {
+			if asked++; asked == 1 {
+				h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- h.engine.Run(ctx) }()
+		synctest.Wait()
+		cancel()
+		must(t, <-done)
+		if asked != 1 {
+			t.Fatalf("asked %d times, want once", asked)
+		}
+		if now, _ := h.engine.Status(t.Context()).Networks[0].IPv6[0].Lent.Current(); now.Prefix != pfx("2001:db8:b000::/64") {
+			t.Errorf("the network uses %v, want what was said last", now.Prefix)
+		}
+	})
 }
 
 // Auto waits for a silent source once, and again when its link comes up.

@@ -137,12 +137,11 @@ func (e *Engine) runSources(ctx context.Context) error {
 			}
 			started[key] = true
 			asked, cancel := context.WithTimeout(ctx, resumeWait)
-			lent, err := e.Sources.Delegated(asked, key.Source, key.Link, bits)
+			// What it lends comes by DelegationsChanged, in turn: this answer may be older.
+			_, err := e.Sources.Delegated(asked, key.Source, key.Link, bits)
 			cancel()
 			if err != nil {
 				e.Log.Warn("source lends nothing yet", "source", key.Source, "link", key.Link, "err", err)
-			} else if len(lent) > 0 {
-				e.DelegationsChanged(ctx, key.Source, key.Link, lent)
 			}
 		}
 	}
