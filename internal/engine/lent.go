@@ -134,13 +134,14 @@ func (e *Engine) lentBy(source spec.SourceOnLink, followers []follower) []spec.D
 	return lent
 }
 
-// claim is a follower's on what its source lends; usable is what can be given.
+// claim is a follower's on what its source lends; usable is what can be given, the
+// best first. A unique local prefix holds nobody where another is to be had.
 func (f follower) claim(usable []spec.Delegation) prefix.Claim {
 	l := f.lent()
 	c := prefix.Claim{Key: f.prefix().String(), Bits: f.prefix().Bits(), Index: l.Index, Own: []netip.Prefix{f.prefix()}}
 	for _, p := range l.Prefixes {
 		c.Own = append(c.Own, p.Prefix)
-		if _, there := delegation(usable, p.Of); there && !c.Has.IsValid() {
+		if d, there := delegation(usable, p.Of); there && !c.Has.IsValid() && prefix.IsLocal(d) == prefix.IsLocal(usable[0]) {
 			c.Has = p.Prefix
 		}
 	}

@@ -248,6 +248,34 @@ func TestOnLinkPrefixTakenBack(t *testing.T) {
 	})
 }
 
+// A unique local prefix that is lent gives way to a global one, and never the other
+// way round, however long they last.
+func TestLentGlobalBeforeLocal(t *testing.T) {
+	h := newHost(t)
+	local, global := delegated("fd00:b000::/56", 24*time.Hour, 48*time.Hour), delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)
+	h.lentTo[pdOnEth0] = []spec.Delegation{local}
+	must(t, h.run(t.Context(), onDelegation(t, h, 1, spec.FallbackNone), &attachment{id: epID(1)}))
+	inUse := func(number int, want string) {
+		t.Helper()
+		for _, n := range h.engine.Status(t.Context()).Networks {
+			if now, _ := n.IPv6[0].Lent.Current(); n.ID == netID(number) && now.Prefix != pfx(want) {
+				t.Errorf("network %d uses %v, want %s", number, now.Prefix, want)
+			}
+		}
+	}
+	inUse(1, "fd00:b000::/64")
+	h.lend(t, local, global)
+	inUse(1, "2001:db8:a000::/64")
+	onDelegation(t, h, 2, spec.FallbackNone)
+	inUse(2, "2001:db8:a000:1::/64")
+	h.lend(t, local)
+	inUse(1, "fd00:b000::/64")
+	h.lend(t, local, delegated("2001:db8:c000::/64", time.Hour, 2*time.Hour)) // too small for both
+	inUse(1, "2001:db8:c000::/64")
+	inUse(2, "fd00:b000:0:1::/64")
+	h.consistent(t, "at the end")
+}
+
 // A prefix that only lasts longer is no matter of the kernel's.
 func TestRenewalTouchesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
