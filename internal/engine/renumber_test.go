@@ -622,6 +622,40 @@ func TestAutoAsksASilentSourceOnce(t *testing.T) {
 	}
 }
 
+// Auto waits for a server that refuses the length that it is asked for first: two
+// rounds of a Solicit each (RFC 8415 §18.2.1), of 1.1 s at most (§15).
+func TestAutoWaitsForASecondRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/60", time.Hour, 2*time.Hour)}
+		h.onAsked = func() { time.Sleep(2 * 1100 * time.Millisecond) }
+		p, err := h.engine.RequestPool(t.Context(), auto6())
+		must(t, err)
+		if p.Source != spec.SourcePD {
+			t.Errorf("pool %s from %s: %s", p.Prefix, p.Source, p.Reason)
+		}
+	})
+}
+
+// That whoever asked went away says nothing of the source.
+func TestSourceOfACancelledCallIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+		ctx, cancel := context.WithCancel(t.Context())
+		h.onAsked = cancel
+		if p, err := h.engine.RequestPool(ctx, auto6()); err == nil {
+			t.Fatalf("pool %s of a call that was cancelled", p.Prefix)
+		}
+		h.onAsked = nil
+		p, err := h.engine.RequestPool(t.Context(), auto6())
+		must(t, err)
+		if p.Source != spec.SourcePD {
+			t.Errorf("pool %s from %s: %s", p.Prefix, p.Source, p.Reason)
+		}
+	})
+}
+
 // Podman's way in: one call, addresses in the prefix that is in use.
 func TestAttachAfterRenumbering(t *testing.T) {
 	h := newHost(t)

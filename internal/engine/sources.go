@@ -13,8 +13,10 @@ import (
 const (
 	// With source=auto a source that lends has so long to answer, once: nobody whose
 	// host has no such server is to wait for it with every network. One that is asked
-	// for by name has longer, and less than the container engine waits.
-	autoWait  = 2 * time.Second
+	// for by name has longer, and less than the container engine waits. A DHCPv6 server
+	// that refuses the length of the hint is asked again without it after 1.1 s, and
+	// its offer is waited for as long (RFC 8415 §18.2.1).
+	autoWait  = 3 * time.Second
 	namedWait = 15 * time.Second
 	// silentTime is for how long one that did not answer is not asked again by auto,
 	// unless its link comes up anew.
@@ -44,6 +46,9 @@ func (c chooser) Delegated(ctx context.Context, source spec.Source, link string,
 	asked, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	lent, err := c.engine.Sources.Delegated(asked, source, link, bits)
+	if err != nil && ctx.Err() != nil {
+		return nil, err // whoever asked waits no longer: that says nothing of the source
+	}
 	if err == nil && len(lent) == 0 {
 		err = fmt.Errorf("nothing is lent on %s", link)
 	}
