@@ -622,6 +622,33 @@ func TestAutoAsksASilentSourceOnce(t *testing.T) {
 	}
 }
 
+// Links of containers come and go, and nothing is left of them; one that a silent
+// source is on may come back as that of another network.
+func TestLinksThatAreGone(t *testing.T) {
+	h := newHost(t)
+	h.lentTo[pdOnEth0] = []spec.Delegation{} // asked, it says nothing
+	_, err := h.engine.RequestPool(t.Context(), auto6())
+	must(t, err)
+	for i := range 100 {
+		veth := fmt.Sprint("veth", i)
+		h.engine.LinkChanged(t.Context(), veth, false, false)
+		h.engine.LinkChanged(t.Context(), veth, true, false)
+		h.engine.LinkChanged(t.Context(), veth, false, false)
+		h.engine.LinkChanged(t.Context(), veth, false, true)
+	}
+	if got := h.engine.LinksDown(); got != 0 {
+		t.Errorf("%d links that are gone are remembered", got)
+	}
+	h.engine.LinkChanged(t.Context(), "eth0", false, true)
+	h.asked = nil
+	h.engine.LinkChanged(t.Context(), "eth0", true, false)
+	_, err = h.engine.RequestPool(t.Context(), auto6())
+	must(t, err)
+	if !slices.Contains(h.asked, "pd eth0") {
+		t.Errorf("asked %q when the link came back, want pd on it, too", h.asked)
+	}
+}
+
 // Auto waits for a server that refuses the length that it is asked for first: two
 // rounds of a Solicit each (RFC 8415 §18.2.1), of 1.1 s at most (§15).
 func TestAutoWaitsForASecondRound(t *testing.T) {

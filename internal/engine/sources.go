@@ -96,9 +96,19 @@ func (e *Engine) noteSilent(key spec.SourceOnLink, err error) {
 
 // linkCameUp forgets that sources on a link were silent if it was down until now, or
 // not there: it may be another network. Many a change of a link is none of that kind.
-func (e *Engine) linkCameUp(link string, up bool) {
+// Of links that are gone only those are remembered that a silent source is on: the
+// others are those of containers, of which there is no end.
+func (e *Engine) linkCameUp(link string, up, deleted bool) {
+	silent := func() bool {
+		for key := range e.silent {
+			if key.Link == link {
+				return true
+			}
+		}
+		return false
+	}
 	was := e.down[link]
-	if delete(e.down, link); !up {
+	if delete(e.down, link); !up && (!deleted || silent()) {
 		e.down[link] = true
 	}
 	if !up || !was {
