@@ -735,8 +735,11 @@ func TestRenumberOnAParent(t *testing.T) {
 		for _, mode := range []string{"macvlan", "ipvlan"} {
 			r := child(t, 9, "mode", mode)
 			r.pools = []spec.PoolRequest{pd6("")}
-			if _, err := h.createNetwork(t.Context(), r); err == nil || !strings.Contains(err.Error(), "is lent to this host") || !strings.Contains(err.Error(), "ipvlan_mode=l3") {
+			_, err := h.createNetwork(t.Context(), r)
+			if err == nil || !strings.Contains(err.Error(), "is lent to this host") || !strings.Contains(err.Error(), "ipvlan_mode=l3") {
 				t.Errorf("mode=%s on a lent prefix: %v", mode, err)
+			} else if before, _, named := strings.Cut(err.Error(), "--ipam-opt source=parent"); !named || strings.Contains(before, "mode=bridge") {
+				t.Errorf("mode=%s on a lent prefix: %v: want source=parent named first", mode, err)
 			}
 		}
 		r := recipe{id: netID(9), pools: []spec.PoolRequest{pd6("")}, options: func(o *spec.Options) {
