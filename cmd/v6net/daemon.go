@@ -236,6 +236,11 @@ func (d *daemon) observe(ctx context.Context) func(watch.Event) {
 		switch {
 		case ev.Kind == watch.Resync:
 			d.engine.Resync(ctx)
+			now := linksUp()
+			for _, link := range cameUp(up, now) {
+				d.sources.LinkChanged(link)
+			}
+			up = now
 		case ev.Kind == watch.Namespace:
 			d.engine.NamespaceGone()
 		case ev.Kind == watch.Link:

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
+	"slices"
 
 	"github.com/v6net/v6net/internal/kernel/dhcp6"
 	"github.com/v6net/v6net/internal/prefix/cloud"
@@ -107,4 +109,15 @@ func linksUp() map[string]bool {
 		}
 	}
 	return up
+}
+
+// cameUp are the links that are up now and were not before.
+func cameUp(before, now map[string]bool) []string {
+	var links []string
+	for _, link := range slices.Sorted(maps.Keys(now)) {
+		if !before[link] {
+			links = append(links, link)
+		}
+	}
+	return links
 }

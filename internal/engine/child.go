@@ -118,7 +118,7 @@ func (m onParent) classify(ctx context.Context, n spec.Network, s *spec.Subnet, 
 			return fmt.Errorf("subnet %s is lent on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, p.Lent.Link, parent, parent)
 		}
 		if p.Lent != nil && !n.Options.L3() {
-			return fmt.Errorf("mode=%s: %s is lent to this host, and containers on %s have the router there for theirs: use mode=bridge, or ipvlan_mode=l3 (or name the prefix that is used there: --subnet)%s",
+			return fmt.Errorf("mode=%s: %s is lent to this host, and containers on %s have the router there for theirs: take a part of the prefix that is used there (--ipam-opt source=parent) or name it (--subnet), or use mode=bridge or ipvlan_mode=l3%s",
 				n.Options.Mode, s.Prefix, parent, because(p.Reason))
 		}
 		switch {

@@ -212,7 +212,7 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 		}
 		return
 	}
-	e.linkCameUp(name, up)
+	e.linkCameUp(name, up, deleted)
 	e.healSoon()
 	e.parentChanged(ctx, name, up)
 	if deleted {

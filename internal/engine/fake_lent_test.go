@@ -13,7 +13,15 @@ import (
 type fakeSources struct{ *world }
 
 // Delegated is not counted: that nothing is lent is one of its answers.
-func (f fakeSources) Delegated(ctx context.Context, source spec.Source, link string, _ int) ([]spec.Delegation, error) {
+func (f fakeSources) Delegated(ctx context.Context, source spec.Source, link string, _ int) (lent []spec.Delegation, err error) {
+	if f.onAsked != nil {
+		defer func() {
+			f.onAsked()
+			if gone := ctx.Err(); gone != nil {
+				lent, err = nil, gone
+			}
+		}()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, string(source)+" "+link)

@@ -65,6 +65,7 @@ type world struct {
 	lentTo      map[spec.SourceOnLink][]spec.Delegation
 	asked       []string // of sources: "pd eth0 64"
 	kept        []spec.SourceOnLink
+	onAsked     func() // what happens before who asks a source has its answer
 	unreachable map[netip.Prefix]bool
 	// sandboxes are the IPv6 addresses of containers' links, by alias, as "address",
 	// "address former" or "address former until …".

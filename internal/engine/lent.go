@@ -134,13 +134,14 @@ func (e *Engine) lentBy(source spec.SourceOnLink, followers []follower) []spec.D
 	return lent
 }
 
-// claim is a follower's on what its source lends; usable is what can be given.
+// claim is a follower's on what its source lends; usable is what can be given, the
+// best first. A unique local prefix holds nobody where another is to be had.
 func (f follower) claim(usable []spec.Delegation) prefix.Claim {
 	l := f.lent()
 	c := prefix.Claim{Key: f.prefix().String(), Bits: f.prefix().Bits(), Index: l.Index, Own: []netip.Prefix{f.prefix()}}
 	for _, p := range l.Prefixes {
 		c.Own = append(c.Own, p.Prefix)
-		if _, there := delegation(usable, p.Of); there && !c.Has.IsValid() {
+		if d, there := delegation(usable, p.Of); there && !c.Has.IsValid() && prefix.IsLocal(d) == prefix.IsLocal(usable[0]) {
 			c.Has = p.Prefix
 		}
 	}
@@ -158,8 +159,10 @@ func delegation(lent []spec.Delegation, of netip.Prefix) (spec.Delegation, bool)
 
 // followed is what becomes of a follower's prefixes when its source lends this, and
 // it has got that part of it; nil: none. What it does not use any more is kept for
-// the connections that are there, and for no longer than it is lent.
-func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, now time.Time) spec.Lent {
+// the connections that are there, and for no longer than it is lent. What was on the
+// link, and is not lent as the source has said, may be another host's at once: it is
+// not answered for any more (RFC 4861 §7.2.8), so that its connections are over.
+func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, said bool, now time.Time) spec.Lent {
 	before := l.Prefixes
 	l.Prefixes = nil
 	switch {
@@ -175,6 +178,8 @@ func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, now tim
 		}
 		if d, still := delegation(lent, p.Of); still {
 			p.Valid, p.OnLink = d.Valid, d.OnLink
+		} else if p.OnLink && said {
+			continue
 		} else if limit := prefix.Seconds(now.Add(withdrawnTime)); p.Valid.IsZero() || p.Valid.After(limit) {
 			p.Valid = limit
 		}

@@ -261,7 +261,9 @@ func (n *network) hostIP(p spec.Port, to netip.Addr) netip.Addr {
 }
 
 // translated are the endpoint's addresses to which a published port is
-// translated from the host's own; opened are those opened as they are.
+// translated from the host's own; opened are those opened as they are. A port of
+// the host leads to one address of each family: while a network is renumbered to
+// that in use, which is the first, and connections to former ones stay tracked.
 func (n *network) translated(ep *endpoint, p spec.Port) []netip.Addr {
 	return n.publishedTo(ep, p, true)
 }
@@ -272,7 +274,10 @@ func (n *network) opened(ep *endpoint, p spec.Port) []netip.Addr {
 
 func (n *network) publishedTo(ep *endpoint, p spec.Port, translated bool) []netip.Addr {
 	var addrs []netip.Addr
-	for _, a := range n.AddressesOf(ep.Endpoint) {
+	for i, a := range n.AddressesOf(ep.Endpoint) {
+		if translated && i > 0 && a.Is6() {
+			continue // a former one
+		}
 		if p.HostIP.IsValid() && p.HostIP.Is4() != a.Is4() || !p.Family.Has(a) {
 			continue
 		}

@@ -63,6 +63,7 @@ func compareSources(a, b spec.SourceOnLink) int {
 // are to be then.
 func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.SourceOnLink, followers []follower, plan *renumbering) {
 	lent := e.lentBy(source, followers)
+	_, said := e.lent[source]
 	usable := prefix.Usable(lent, now)
 	var claims []prefix.Claim
 	for _, f := range followers {
@@ -81,7 +82,7 @@ func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.Sour
 			l.ULA = e.fallbackPrefix(ctx, f.prefix().Bits(), plan.taken)
 			plan.taken = append(plan.taken, l.ULA)
 		}
-		to := followed(l, part, lent, now)
+		to := followed(l, part, lent, said, now)
 		if reflect.DeepEqual(to, *f.lent()) {
 			continue
 		}

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -152,6 +153,127 @@ func TestRenumber(t *testing.T) {
 			t.Errorf("left: routes %v, pools %v", h.unreachable, h.engine.Status(t.Context()).Pools)
 		}
 	})
+}
+
+// A port of the host is translated to one address, while the container has two: to
+// the one in use, and while none is to the one that is there yet.
+func TestRenumberTranslated(t *testing.T) {
+	for _, fallback := range []spec.Fallback{spec.FallbackNone, spec.FallbackULA} {
+		t.Run(string(fallback), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t)
+				h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+				n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(), pd6(fallback)},
+					options: func(o *spec.Options) { o.Masquerade = spec.SwitchOn }})
+				must(t, err)
+				must(t, h.run(t.Context(), n, &attachment{id: epID(1), ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}}))
+				onlyTo := func(when, want string) {
+					t.Helper()
+					for _, a := range []string{"2001:db8:a000::2", "2001:db8:b000::2", "fd12:3456:789a::2"} {
+						if got := strings.Contains(h.ruleset.String(), "tcp . 8080 : "+a+" . 80"); got != (a == want) {
+							t.Errorf("%s: host port is translated to %s: %t\n%s", when, a, got, h.ruleset)
+						}
+					}
+					if got := h.errors(t); len(got) > 0 {
+						t.Errorf("%s: degraded: %q", when, got)
+					}
+					h.consistent(t, when)
+				}
+				onlyTo("at first", "2001:db8:a000::2")
+				h.lend(t, delegated("2001:db8:a000::/56", 0, 90*time.Minute))
+				if fallback == spec.FallbackULA {
+					onlyTo("lost", "fd12:3456:789a::2")
+				} else {
+					onlyTo("lost", "2001:db8:a000::2")
+				}
+				h.lend(t, delegated("2001:db8:a000::/56", 0, 90*time.Minute), delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+				onlyTo("renumbered", "2001:db8:b000::2")
+				must(t, h.run(t.Context(), n, &attachment{id: epID(2), ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8081}}}))
+				onlyTo("with a new container", "2001:db8:b000::2")
+			})
+		})
+	}
+}
+
+// What a cloud has taken back of a link's prefix can be another machine's at once; what
+// it only lends no longer for new connections is kept, over a restart of the daemon too.
+func TestOnLinkPrefixTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		at := spec.SourceOnLink{Source: spec.SourceCloud, Link: "eth0"}
+		onLink := func(p string, preferred time.Duration) spec.Delegation {
+			d := delegated(p, preferred, 4*time.Hour)
+			d.Source, d.OnLink = spec.SourceCloud, true
+			return d
+		}
+		lend := func(lent ...spec.Delegation) {
+			h.lentTo[at] = lent
+			h.engine.DelegationsChanged(t.Context(), at.Source, at.Link, lent)
+		}
+		h.lentTo[at] = []spec.Delegation{onLink("2001:db8:a000::/80", 3*time.Hour)}
+		n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(),
+			{V6: true, Source: spec.SourceCloud, Allocation: spec.Sequential}}})
+		must(t, err)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		former := n.IPv6[0].Prefix
+		answered := func(p netip.Prefix) (yes bool) {
+			for on := range h.proxied {
+				yes = yes || p.Contains(ip(strings.Fields(on)[1]))
+			}
+			return yes
+		}
+		if !answered(former) {
+			t.Fatalf("answered for %v, want addresses of %s", h.proxied, former)
+		}
+		lend(onLink("2001:db8:a000::/80", 0), onLink("2001:db8:b000::/80", 3*time.Hour))
+		h.restart(t)
+		h.engine.Resync(t.Context())
+		if !answered(former) || !answered(pfx("2001:db8:b000::/80")) {
+			t.Errorf("answered for %v, want addresses of both prefixes while both are lent", h.proxied)
+		}
+		lend(onLink("2001:db8:b000::/80", 3*time.Hour))
+		if answered(former) || !answered(pfx("2001:db8:b000::/80")) {
+			t.Errorf("answered for %v, want no address of the prefix that was taken back", h.proxied)
+		}
+		wantSame(t, "unreachable", map[netip.Prefix]bool{}, h.unreachable)
+		if got := h.inSandbox(1); len(got) != 1 || strings.HasPrefix(got[0], "2001:db8:a000:") {
+			t.Errorf("in the container %q", got)
+		}
+		h.consistent(t, "taken back")
+		lend()
+		if len(h.proxied) > 0 || len(h.inSandbox(1)) > 0 {
+			t.Errorf("answered for %v, in the container %q, when all was taken back", h.proxied, h.inSandbox(1))
+		}
+		h.consistent(t, "all taken back")
+	})
+}
+
+// A unique local prefix that is lent gives way to a global one, and never the other
+// way round, however long they last.
+func TestLentGlobalBeforeLocal(t *testing.T) {
+	h := newHost(t)
+	local, global := delegated("fd00:b000::/56", 24*time.Hour, 48*time.Hour), delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)
+	h.lentTo[pdOnEth0] = []spec.Delegation{local}
+	must(t, h.run(t.Context(), onDelegation(t, h, 1, spec.FallbackNone), &attachment{id: epID(1)}))
+	inUse := func(number int, want string) {
+		t.Helper()
+		for _, n := range h.engine.Status(t.Context()).Networks {
+			if now, _ := n.IPv6[0].Lent.Current(); n.ID == netID(number) && now.Prefix != pfx(want) {
+				t.Errorf("network %d uses %v, want %s", number, now.Prefix, want)
+			}
+		}
+	}
+	inUse(1, "fd00:b000::/64")
+	h.lend(t, local, global)
+	inUse(1, "2001:db8:a000::/64")
+	onDelegation(t, h, 2, spec.FallbackNone)
+	inUse(2, "2001:db8:a000:1::/64")
+	h.lend(t, local)
+	inUse(1, "fd00:b000::/64")
+	h.lend(t, local, delegated("2001:db8:c000::/64", time.Hour, 2*time.Hour)) // too small for both
+	inUse(1, "2001:db8:c000::/64")
+	inUse(2, "fd00:b000:0:1::/64")
+	h.consistent(t, "at the end")
 }
 
 // A prefix that only lasts longer is no matter of the kernel's.
@@ -347,7 +469,9 @@ func TestRenumberingHolds(t *testing.T) {
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			switch rapid.IntRange(0, 6).Draw(rt, "step") {
 			case 0:
-				r := recipe{id: netID(next), pools: []spec.PoolRequest{auto4(), pd6(rapid.SampledFrom([]spec.Fallback{"", spec.FallbackULA}).Draw(rt, "fallback"))}}
+				masquerade := rapid.SampledFrom([]spec.Switch{spec.SwitchAuto, spec.SwitchOn}).Draw(rt, "masquerade")
+				r := recipe{id: netID(next), pools: []spec.PoolRequest{auto4(), pd6(rapid.SampledFrom([]spec.Fallback{"", spec.FallbackULA}).Draw(rt, "fallback"))},
+					options: func(o *spec.Options) { o.Masquerade = masquerade }}
 				if n, err := h.createNetwork(rt.Context(), r); err == nil {
 					networks[next] = n
 				} else if slices.ContainsFunc(h.lentTo[pdOnEth0], func(d spec.Delegation) bool { return d.Preferred.After(time.Now()) }) {
@@ -356,7 +480,7 @@ func TestRenumberingHolds(t *testing.T) {
 				next++
 			case 1, 2:
 				for _, number := range sortedKeys(networks) {
-					a := &attachment{id: epID(next)}
+					a := &attachment{id: epID(next), ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: uint16(8000 + next)}}}
 					must(rt, h.run(rt.Context(), networks[number], a))
 					containers[next] = a
 					next++
@@ -433,6 +557,34 @@ func TestAHundredNetworksAtOnce(t *testing.T) {
 	}
 }
 
+// What a source says while the daemon starts is newer than what it was asked for then.
+func TestNewsWhileSourcesAreAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		h.restart(t)
+		asked := 0
+		h.onAsked = func() {
+			if asked++; asked == 1 {
+				h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- h.engine.Run(ctx) }()
+		synctest.Wait()
+		cancel()
+		must(t, <-done)
+		if asked != 1 {
+			t.Fatalf("asked %d times, want once", asked)
+		}
+		if now, _ := h.engine.Status(t.Context()).Networks[0].IPv6[0].Lent.Current(); now.Prefix != pfx("2001:db8:b000::/64") {
+			t.Errorf("the network uses %v, want what was said last", now.Prefix)
+		}
+	})
+}
+
 // Auto waits for a silent source once, and again when its link comes up.
 func TestAutoAsksASilentSourceOnce(t *testing.T) {
 	h := newHost(t)
@@ -468,6 +620,67 @@ func TestAutoAsksASilentSourceOnce(t *testing.T) {
 	if _, err := h.engine.RequestPool(t.Context(), pd6("")); err == nil || !strings.Contains(err.Error(), "no answer on eth0") || asked() != 1 {
 		t.Errorf("asked for by name: %v, want that it did not answer", err)
 	}
+}
+
+// Links of containers come and go, and nothing is left of them; one that a silent
+// source is on may come back as that of another network.
+func TestLinksThatAreGone(t *testing.T) {
+	h := newHost(t)
+	h.lentTo[pdOnEth0] = []spec.Delegation{} // asked, it says nothing
+	_, err := h.engine.RequestPool(t.Context(), auto6())
+	must(t, err)
+	for i := range 100 {
+		veth := fmt.Sprint("veth", i)
+		h.engine.LinkChanged(t.Context(), veth, false, false)
+		h.engine.LinkChanged(t.Context(), veth, true, false)
+		h.engine.LinkChanged(t.Context(), veth, false, false)
+		h.engine.LinkChanged(t.Context(), veth, false, true)
+	}
+	if got := h.engine.LinksDown(); got != 0 {
+		t.Errorf("%d links that are gone are remembered", got)
+	}
+	h.engine.LinkChanged(t.Context(), "eth0", false, true)
+	h.asked = nil
+	h.engine.LinkChanged(t.Context(), "eth0", true, false)
+	_, err = h.engine.RequestPool(t.Context(), auto6())
+	must(t, err)
+	if !slices.Contains(h.asked, "pd eth0") {
+		t.Errorf("asked %q when the link came back, want pd on it, too", h.asked)
+	}
+}
+
+// Auto waits for a server that refuses the length that it is asked for first: two
+// rounds of a Solicit each (RFC 8415 §18.2.1), of 1.1 s at most (§15).
+func TestAutoWaitsForASecondRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/60", time.Hour, 2*time.Hour)}
+		h.onAsked = func() { time.Sleep(2 * 1100 * time.Millisecond) }
+		p, err := h.engine.RequestPool(t.Context(), auto6())
+		must(t, err)
+		if p.Source != spec.SourcePD {
+			t.Errorf("pool %s from %s: %s", p.Prefix, p.Source, p.Reason)
+		}
+	})
+}
+
+// That whoever asked went away says nothing of the source.
+func TestSourceOfACancelledCallIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+		ctx, cancel := context.WithCancel(t.Context())
+		h.onAsked = cancel
+		if p, err := h.engine.RequestPool(ctx, auto6()); err == nil {
+			t.Fatalf("pool %s of a call that was cancelled", p.Prefix)
+		}
+		h.onAsked = nil
+		p, err := h.engine.RequestPool(t.Context(), auto6())
+		must(t, err)
+		if p.Source != spec.SourcePD {
+			t.Errorf("pool %s from %s: %s", p.Prefix, p.Source, p.Reason)
+		}
+	})
 }
 
 // Podman's way in: one call, addresses in the prefix that is in use.
@@ -522,8 +735,11 @@ func TestRenumberOnAParent(t *testing.T) {
 		for _, mode := range []string{"macvlan", "ipvlan"} {
 			r := child(t, 9, "mode", mode)
 			r.pools = []spec.PoolRequest{pd6("")}
-			if _, err := h.createNetwork(t.Context(), r); err == nil || !strings.Contains(err.Error(), "is lent to this host") || !strings.Contains(err.Error(), "ipvlan_mode=l3") {
+			_, err := h.createNetwork(t.Context(), r)
+			if err == nil || !strings.Contains(err.Error(), "is lent to this host") || !strings.Contains(err.Error(), "ipvlan_mode=l3") {
 				t.Errorf("mode=%s on a lent prefix: %v", mode, err)
+			} else if before, _, named := strings.Cut(err.Error(), "--ipam-opt source=parent"); !named || strings.Contains(before, "mode=bridge") {
+				t.Errorf("mode=%s on a lent prefix: %v: want source=parent named first", mode, err)
 			}
 		}
 		r := recipe{id: netID(9), pools: []spec.PoolRequest{pd6("")}, options: func(o *spec.Options) {

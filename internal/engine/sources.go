@@ -13,8 +13,10 @@ import (
 const (
 	// With source=auto a source that lends has so long to answer, once: nobody whose
 	// host has no such server is to wait for it with every network. One that is asked
-	// for by name has longer, and less than the container engine waits.
-	autoWait  = 2 * time.Second
+	// for by name has longer, and less than the container engine waits. A DHCPv6 server
+	// that refuses the length of the hint is asked again without it after 1.1 s, and
+	// its offer is waited for as long (RFC 8415 §18.2.1).
+	autoWait  = 3 * time.Second
 	namedWait = 15 * time.Second
 	// silentTime is for how long one that did not answer is not asked again by auto,
 	// unless its link comes up anew.
@@ -44,6 +46,9 @@ func (c chooser) Delegated(ctx context.Context, source spec.Source, link string,
 	asked, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	lent, err := c.engine.Sources.Delegated(asked, source, link, bits)
+	if err != nil && ctx.Err() != nil {
+		return nil, err // whoever asked waits no longer: that says nothing of the source
+	}
 	if err == nil && len(lent) == 0 {
 		err = fmt.Errorf("nothing is lent on %s", link)
 	}
@@ -91,9 +96,19 @@ func (e *Engine) noteSilent(key spec.SourceOnLink, err error) {
 
 // linkCameUp forgets that sources on a link were silent if it was down until now, or
 // not there: it may be another network. Many a change of a link is none of that kind.
-func (e *Engine) linkCameUp(link string, up bool) {
+// Of links that are gone only those are remembered that a silent source is on: the
+// others are those of containers, of which there is no end.
+func (e *Engine) linkCameUp(link string, up, deleted bool) {
+	silent := func() bool {
+		for key := range e.silent {
+			if key.Link == link {
+				return true
+			}
+		}
+		return false
+	}
 	was := e.down[link]
-	if delete(e.down, link); !up {
+	if delete(e.down, link); !up && (!deleted || silent()) {
 		e.down[link] = true
 	}
 	if !up || !was {
@@ -137,12 +152,11 @@ func (e *Engine) runSources(ctx context.Context) error {
 			}
 			started[key] = true
 			asked, cancel := context.WithTimeout(ctx, resumeWait)
-			lent, err := e.Sources.Delegated(asked, key.Source, key.Link, bits)
+			// What it lends comes by DelegationsChanged, in turn: this answer may be older.
+			_, err := e.Sources.Delegated(asked, key.Source, key.Link, bits)
 			cancel()
 			if err != nil {
 				e.Log.Warn("source lends nothing yet", "source", key.Source, "link", key.Link, "err", err)
-			} else if len(lent) > 0 {
-				e.DelegationsChanged(ctx, key.Source, key.Link, lent)
 			}
 		}
 	}

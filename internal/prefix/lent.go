@@ -93,8 +93,9 @@ func (c *choice) lent(source spec.Source) finder {
 	}
 }
 
-// Usable are the delegations in which connections may begin, the best first: the
-// one that lasts longest, of equal ones that which is routed.
+// Usable are the delegations in which connections may begin, the best first: one
+// that leads to the Internet before a unique local one, then the one that lasts
+// longest, of equal ones that which is routed.
 func Usable(lent []spec.Delegation, now time.Time) []spec.Delegation {
 	usable := slices.DeleteFunc(slices.Clone(lent), func(d spec.Delegation) bool {
 		return !d.Prefix.IsValid() || !d.Prefix.Addr().Is6() || !d.Preferred.IsZero() && !now.Before(d.Preferred) || !d.Valid.IsZero() && !now.Before(d.Valid)
@@ -113,10 +114,20 @@ func Usable(lent []spec.Delegation, now time.Time) []spec.Delegation {
 				onLink = -1
 			}
 		}
-		return cmp.Or(lasts(b).Compare(lasts(a)), onLink, a.Prefix.Addr().Compare(b.Prefix.Addr()))
+		local := 0
+		if IsLocal(a) != IsLocal(b) {
+			local = -1
+			if IsLocal(a) {
+				local = 1
+			}
+		}
+		return cmp.Or(local, lasts(b).Compare(lasts(a)), onLink, a.Prefix.Addr().Compare(b.Prefix.Addr()))
 	})
 	return usable
 }
+
+// IsLocal reports whether what is lent is unique local (RFC 4193).
+func IsLocal(d spec.Delegation) bool { return d.Prefix.Addr().IsPrivate() }
 
 // partOf finds a free part of a delegation.
 func (c *choice) partOf(d spec.Delegation) (netip.Prefix, error) {
