@@ -70,8 +70,10 @@ func (w folderWatch) watch(ctx context.Context) error {
 		case err := <-watcher.Errors:
 			w.log.Warn("watch folder", "folder", watched, "err", err)
 			w.changed() // what was lost may have been ours
-		case <-watcher.Events:
-			if next := nearest(w.folder); next != watched {
+		case event := <-watcher.Events:
+			// A folder that went may be there again: another one, which nobody watches.
+			gone := event.Name == watched && (event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename))
+			if gone || nearest(w.folder) != watched {
 				_ = watcher.Remove(watched) // it may have gone
 				if watched, err = watchNearest(watcher, w.folder); err != nil {
 					return err
