@@ -39,7 +39,7 @@ func testRefusals(t *testing.T, l *lab) {
 		{"unknown option", create(free, "-o", "colour=red"), []string{`unknown option "colour"`, "masquerade"}},
 		{"unknown IPAM option", create("--ipam-opt", "colour=red"), []string{`unknown option "colour"`, "prefix_length"}},
 		{"bad value", create(free, "-o", "inbound=maybe"), []string{"inbound", `"maybe"`, "published, open, none"}},
-		{"translation without a prefix", create(free, "-o", "masquerade=nptv6"), []string{"masquerade=nptv6", "nptv6=PREFIX"}},
+		{"translation without a prefix", create(free, "-o", "masquerade=nptv6"), []string{"masquerade", `"nptv6"`, "nptv6=PREFIX"}},
 		{"what macvlan cannot honour", create(free, "-o", "mode=macvlan", "-o", "inbound=none"), []string{"inbound", `"none"`, "mode=macvlan"}},
 		{"no parent for macvlan", create(free, "-o", "mode=macvlan", "-o", "parent=eth7"), []string{"parent eth7 does not exist"}},
 		{"a prefix that leads nowhere", create("--ipam-opt", "source=ula", "-o", "mode=macvlan"), []string{"leads nowhere", "--subnet"}},
