@@ -46,7 +46,7 @@ netns: need-root
 	scripts/deps netns
 	dirs="$$(grep -rlE --include='*_test.go' '^//go:build netns$$' . | xargs -r -n1 dirname | sort -u)"
 	[[ -n $$dirs ]] || { echo 'make netns: no package has tests with the build tag netns' >&2; exit 1; }
-	$(GO) test -race -tags netns $(TESTFLAGS) $$dirs
+	$(GO) test -race -tags netns -timeout 20m $(TESTFLAGS) $$dirs
 
 # Real Docker engines and the managed plugin. One package at a time: each
 # starts engines.
