@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -37,9 +36,7 @@ func (c firewallExplainCommand) Run(ctx context.Context) error {
 		return err
 	}
 	if c.JSON {
-		out := json.NewEncoder(os.Stdout)
-		out.SetIndent("", "  ")
-		return out.Encode(judgement)
+		return printJSON(os.Stdout, judgement)
 	}
 	return printJudgement(os.Stdout, judgement)
 }

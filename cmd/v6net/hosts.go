@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -46,9 +45,7 @@ func (c hostsCommand) Run(ctx context.Context) error {
 	}
 	entries := hostEntries(status)
 	if c.JSON {
-		out := json.NewEncoder(os.Stdout)
-		out.SetIndent("", "  ")
-		return out.Encode(entries)
+		return printJSON(os.Stdout, entries)
 	}
 	return printHosts(os.Stdout, entries)
 }

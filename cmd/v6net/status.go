@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -31,9 +30,7 @@ func (c statusCommand) Run(ctx context.Context) error {
 		return err
 	}
 	if c.JSON {
-		out := json.NewEncoder(os.Stdout)
-		out.SetIndent("", "  ")
-		return out.Encode(status)
+		return printJSON(os.Stdout, status)
 	}
 	return printStatus(os.Stdout, status)
 }

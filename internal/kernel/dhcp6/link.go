@@ -8,7 +8,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/v6net/v6net/internal/kernel/dump"
 	"github.com/v6net/v6net/internal/kernel/rtnl"
 )
 
@@ -22,7 +21,7 @@ type link struct {
 
 // find finds a link that is up. The error of one that is down is ENETDOWN.
 func find(ctx context.Context, name string) (link, error) {
-	found, err := ask(ctx, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByName(name) })
+	found, err := rtnl.Ask(ctx, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByName(name) })
 	if err != nil {
 		return link{}, fmt.Errorf("find link %s: %w", name, err)
 	}
@@ -36,7 +35,7 @@ func find(ctx context.Context, name string) (link, error) {
 // linkLocal is the link-local address that messages come from: not one whose
 // duplicate address detection goes on or has failed.
 func (l link) linkLocal(ctx context.Context) (netip.Addr, error) {
-	list, err := ask(ctx, func(h *netlink.Handle) ([]netlink.Addr, error) { return h.AddrList(l.handle, netlink.FAMILY_V6) })
+	list, err := rtnl.Ask(ctx, func(h *netlink.Handle) ([]netlink.Addr, error) { return h.AddrList(l.handle, netlink.FAMILY_V6) })
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("list addresses of link %s: %w", l.name, err)
 	}
@@ -47,14 +46,4 @@ func (l link) linkLocal(ctx context.Context) (netip.Addr, error) {
 		}
 	}
 	return netip.Addr{}, fmt.Errorf("link %s has no link-local address that may be used yet: DHCPv6 needs one", l.name)
-}
-
-// ask puts one question to the kernel, in the namespace of the calling thread.
-func ask[T any](ctx context.Context, question func(*netlink.Handle) (T, error)) (answer T, err error) {
-	h, err := rtnl.Open()
-	if err != nil {
-		return answer, err
-	}
-	defer h.Close()
-	return dump.Retry(ctx, func() (T, error) { return question(h) })
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/v6net/v6net/internal/kernel/dump"
 	"github.com/v6net/v6net/internal/kernel/rtnl"
 )
 
@@ -23,7 +22,7 @@ type ethernetLink struct {
 // findLink finds a link that is up and of the Ethernet kind. The error of one
 // that is down is ENETDOWN.
 func findLink(ctx context.Context, name string) (ethernetLink, error) {
-	link, err := ask(ctx, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByName(name) })
+	link, err := rtnl.Ask(ctx, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByName(name) })
 	if err != nil {
 		return ethernetLink{}, fmt.Errorf("find link %s: %w", name, err)
 	}
@@ -32,7 +31,7 @@ func findLink(ctx context.Context, name string) (ethernetLink, error) {
 
 // again is the same link as it is now, whatever its name.
 func (l ethernetLink) again(ctx context.Context) (ethernetLink, error) {
-	link, err := ask(ctx, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByIndex(l.index) })
+	link, err := rtnl.Ask(ctx, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByIndex(l.index) })
 	if err != nil {
 		return ethernetLink{}, fmt.Errorf("find link %s: %w", l.name, err)
 	}
@@ -50,19 +49,9 @@ func toEthernet(name string, link netlink.Link) (ethernetLink, error) {
 	return ethernetLink{link, name, attrs.Index, [6]byte(attrs.HardwareAddr)}, nil
 }
 
-// ask puts one question to the kernel, in the namespace of the calling thread.
-func ask[T any](ctx context.Context, question func(*netlink.Handle) (T, error)) (answer T, err error) {
-	h, err := rtnl.Open()
-	if err != nil {
-		return answer, err
-	}
-	defer h.Close()
-	return dump.Retry(ctx, func() (T, error) { return question(h) })
-}
-
 // addresses are the link's IPv6 addresses.
 func (l ethernetLink) addresses(ctx context.Context) ([]netlink.Addr, error) {
-	list, err := ask(ctx, func(h *netlink.Handle) ([]netlink.Addr, error) { return h.AddrList(l.handle, netlink.FAMILY_V6) })
+	list, err := rtnl.Ask(ctx, func(h *netlink.Handle) ([]netlink.Addr, error) { return h.AddrList(l.handle, netlink.FAMILY_V6) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of link %s: %w", l.name, err)
 	}
@@ -94,7 +83,7 @@ func usable(a netlink.Addr) bool {
 // gateways are the next hops by which the host reaches other networks over the
 // link. To ask for one route costs the same however many the host has.
 func (l ethernetLink) gateways() []netip.Addr {
-	routes, err := ask(context.Background(), func(h *netlink.Handle) ([]netlink.Route, error) {
+	routes, err := rtnl.Ask(context.Background(), func(h *netlink.Handle) ([]netlink.Route, error) {
 		return h.RouteGetWithOptions(globalUnicast.AsSlice(), &netlink.RouteGetOptions{Oif: l.name})
 	})
 	if err != nil {

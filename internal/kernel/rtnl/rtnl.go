@@ -3,12 +3,15 @@
 package rtnl
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/kernel/dump"
 )
 
 // replyTimeout bounds the wait for the next part of the kernel's reply. The
@@ -28,6 +31,17 @@ func Open() (*netlink.Handle, error) {
 		return nil, fmt.Errorf("set timeout of rtnetlink socket: %w", err)
 	}
 	return h, nil
+}
+
+// Ask puts one question to the kernel on a socket of its own, in the network namespace
+// of the calling thread; again while the answer changed under it, as [dump.Retry] does.
+func Ask[T any](ctx context.Context, question func(*netlink.Handle) (T, error)) (answer T, err error) {
+	h, err := Open()
+	if err != nil {
+		return answer, err
+	}
+	defer h.Close()
+	return dump.Retry(ctx, func() (T, error) { return question(h) })
 }
 
 // IsAbsent reports whether an error says that a link is not there: the library's
