@@ -20,6 +20,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/kernel/afpacket"
 )
 
 // servers is where all messages go: All_DHCP_Relay_Agents_and_Servers (RFC 8415 §7.1).
@@ -64,7 +66,7 @@ func Dial(ctx context.Context, name string) (*Conn, error) {
 // Send sends a message to all servers and relays of the link.
 func (c *Conn) Send(message []byte) error {
 	p := packet(c.source, servers, clientPort, serverPort, message)
-	to := unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_IPV6), Ifindex: c.link.index}
+	to := unix.SockaddrLinklayer{Protocol: afpacket.NetworkOrder(unix.ETH_P_IPV6), Ifindex: c.link.index}
 	if c.link.ethernet {
 		g := servers.As16()
 		to.Halen = 6
@@ -130,8 +132,4 @@ func verified(oob []byte) bool {
 		}
 	}
 	return false
-}
-
-func htons(v uint16) uint16 {
-	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
 }

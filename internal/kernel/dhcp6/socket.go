@@ -8,44 +8,22 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/kernel/afpacket"
 )
 
 // open opens a packet socket for the answers that arrive on the link for an address.
-// Its packets begin with the IPv6 header, also on links that are no Ethernet. As a
-// file it waits in the runtime's poller.
+// Its packets begin with the IPv6 header, also on links that are no Ethernet.
 func open(l link, addr netip.Addr) (*os.File, error) {
-	// Protocol 0 receives nothing until bind: nothing comes in unfiltered.
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("link %s: open packet socket: %w", l.name, err)
-	}
-	if err := configure(fd, l, addr); err != nil {
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("link %s: packet socket: %w", l.name, err)
-	}
-	return os.NewFile(uintptr(fd), "dhcp6:"+l.name), nil
-}
-
-func configure(fd int, l link, addr netip.Addr) error {
-	program, err := bpf.Assemble(filter(l, addr))
-	if err != nil {
-		return fmt.Errorf("assemble filter: %w", err)
-	}
-	sock := make([]unix.SockFilter, len(program))
-	for i, in := range program {
-		sock[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
-	}
-	fprog := unix.SockFprog{Len: uint16(len(sock)), Filter: &sock[0]}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &fprog); err != nil {
-		return fmt.Errorf("attach filter: %w", err)
-	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1); err != nil {
-		return fmt.Errorf("ask for the state of checksums: %w", err)
-	}
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_IPV6), Ifindex: l.index}); err != nil {
-		return fmt.Errorf("bind: %w", err)
-	}
-	return nil
+	return afpacket.Open(afpacket.Socket{
+		Name: "on " + l.name, Type: unix.SOCK_DGRAM, Ifindex: l.index, Protocol: unix.ETH_P_IPV6, Filter: filter(l, addr),
+		Prepare: func(fd int) error {
+			if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1); err != nil {
+				return fmt.Errorf("ask for the state of checksums: %w", err)
+			}
+			return nil
+		},
+	})
 }
 
 // filter passes datagrams to the client port of an address that the link itself

@@ -9,6 +9,8 @@ import (
 
 	"github.com/mdlayher/ndp"
 	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/kernel/afpacket"
 )
 
 // Announcer tells the hosts behind the ports of bridges where an address is now.
@@ -73,7 +75,7 @@ func (a *Announcer) sendFrom(link string, frame []byte) error {
 	index, err := a.linkIndex(link)
 	if err == nil {
 		// The frame's EtherType, for what looks at the packet on its way.
-		to := &unix.SockaddrLinklayer{Ifindex: index, Halen: 6, Protocol: htons(uint16(frame[12])<<8 | uint16(frame[13]))}
+		to := &unix.SockaddrLinklayer{Ifindex: index, Halen: 6, Protocol: afpacket.NetworkOrder(uint16(frame[12])<<8 | uint16(frame[13]))}
 		copy(to.Addr[:], frame[:6])
 		err = unix.Sendto(a.socket, frame, 0, to)
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/kernel/afpacket"
 )
 
 // A Conn is a packet socket for the neighbor solicitations that one link
@@ -191,7 +193,7 @@ func (c *Conn) Filter(program int) error {
 
 // Unfilter has Read see what it did before Filter.
 func (c *Conn) Unfilter() error {
-	err := onDescriptor(c.file, func(fd int) error { return attach(fd, proxyFilter(c.link)) })
+	err := onDescriptor(c.file, func(fd int) error { return afpacket.Filter(fd, proxyFilter(c.link)) })
 	if err != nil {
 		return fmt.Errorf("packet socket on %s: %w", c.link.name, err)
 	}

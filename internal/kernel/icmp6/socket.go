@@ -1,18 +1,18 @@
 package icmp6
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/kernel/afpacket"
 )
 
 // listen opens a packet socket for the link's incoming frames that pass filter,
-// multicast ones of every group included. As a file it waits in the runtime's
-// poller, takes deadlines and allocates nothing.
+// multicast ones of every group included.
 func listen(link ethernetLink, filter []bpf.Instruction) (*os.File, error) {
 	return listenFor(link, unix.ETH_P_IPV6, filter)
 }
@@ -32,43 +32,9 @@ func listenFor(link ethernetLink, protocol uint16, filter []bpf.Instruction) (*o
 
 // open is listenFor without multicast of groups that nobody has joined.
 func open(link ethernetLink, protocol uint16, filter []bpf.Instruction) (*os.File, error) {
-	// Protocol 0 receives nothing until bind: no frame comes in unfiltered.
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open packet socket: %w", err)
-	}
-	if err := configure(fd, link, protocol, filter); err != nil {
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("packet socket on %s: %w", link.name, err)
-	}
-	return os.NewFile(uintptr(fd), "packet:"+link.name), nil
-}
-
-func configure(fd int, link ethernetLink, protocol uint16, filter []bpf.Instruction) error {
-	if err := attach(fd, filter); err != nil {
-		return err
-	}
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(protocol), Ifindex: link.index}); err != nil {
-		return fmt.Errorf("bind: %w", err)
-	}
-	return nil
-}
-
-// attach has a socket receive what passes a filter, and not what passed another.
-func attach(fd int, filter []bpf.Instruction) error {
-	program, err := bpf.Assemble(filter)
-	if err != nil {
-		return fmt.Errorf("assemble filter: %w", err)
-	}
-	sock := make([]unix.SockFilter, len(program))
-	for i, in := range program {
-		sock[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
-	}
-	fprog := unix.SockFprog{Len: uint16(len(sock)), Filter: &sock[0]}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &fprog); err != nil {
-		return fmt.Errorf("attach filter: %w", err)
-	}
-	return nil
+	return afpacket.Open(afpacket.Socket{
+		Name: "on " + link.name, Type: unix.SOCK_RAW, Ifindex: link.index, Protocol: protocol, Filter: filter,
+	})
 }
 
 // receiveAll has a link receive multicast of every group while file is open.
@@ -107,8 +73,4 @@ func onDescriptor(file *os.File, f func(fd int) error) error {
 		return err
 	}
 	return failed
-}
-
-func htons(v uint16) uint16 {
-	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
 }
