@@ -48,15 +48,30 @@ netns: need-root
 	[[ -n $$dirs ]] || { echo 'make netns: no package has tests with the build tag netns' >&2; exit 1; }
 	$(GO) test -race -tags netns -timeout 20m $(TESTFLAGS) $$dirs
 
-# Real Docker engines and the managed plugin. One package at a time: each
-# starts engines.
+# Real Docker engines, Podman and the managed plugin. The engines side by side, each
+# in namespaces of its own: a test waits for most of its time. What is not about an
+# engine of Docker is with the last one.
+ENGINES := $(or $(V6NET_ENGINES),20.10 26.1)
+
 engine: need-root plugin
 	scripts/deps engine
-	$(GO) test -race -tags engine -count=1 -p 1 -timeout 40m $(TESTFLAGS) ./internal/testengine/... ./test/engine/...
+	run() { V6NET_ENGINES=$$1 $(GO) test -race -tags engine -count=1 -timeout 40m "$${@:2}"; }
+	failed=
+	declare -A running
+	for engine in $(ENGINES); do
+		others=(./internal/testengine/...)
+		[[ $$engine == $(lastword $(ENGINES)) ]] || others=(-skip 'Podman|Systemd')
+		run $$engine -p 1 $(TESTFLAGS) "$${others[@]}" ./test/engine & running[$$engine]=$$!
+	done
+	for engine in "$${!running[@]}"; do
+		wait $${running[$$engine]} || failed+=" $$engine"
+	done
+	[[ ! $$failed ]] || { echo "make engine: failed:$$failed" >&2; exit 1; }
 
 # The newest engines on a stock kernel, each in a VM of its own. What they say is
 # kept in build/vm.*, too. All that a part can: make vm VM_PARTS=29 TESTFLAGS='-run .'
-# with V6NET_VM_TIMEOUT=2h.
+# with V6NET_VM_TIMEOUT=2h. Each mode's throughput beside Docker's own driver of that
+# mode: make vm VM_PARTS=throughput.
 VM_PARTS ?= 28.5 29 podman
 
 vm: plugin
@@ -64,6 +79,7 @@ vm: plugin
 	CGO_ENABLED=0 $(GO) test -c -ldflags '-s -w' -tags engine -o build/vm/engine.test ./test/engine
 	CGO_ENABLED=0 $(GO) test -c -ldflags '-s -w' -tags netns,vm -o build/vm/link.test ./internal/kernel/link
 	CGO_ENABLED=0 $(GO) test -c -ldflags '-s -w' -tags netns,vm -o build/vm/ndbpf.test ./internal/kernel/ndbpf
+	[[ ' $(VM_PARTS) ' != *' throughput '* ]] || CGO_ENABLED=0 $(GO) test -c -ldflags '-s -w' -tags bench -o build/vm/bench.test ./test/bench
 	failed=
 	declare -A running
 	for part in $(VM_PARTS); do

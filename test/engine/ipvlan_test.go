@@ -21,6 +21,7 @@ func testIPvlan(t *testing.T, l *lab) {
 		{"host access", func(t *testing.T, l *lab) { testHostAccess(t, l, "mode=ipvlan") }},
 		{"advertisements", func(t *testing.T, l *lab) { testAdvertisementsOnParent(t, l, "ipvlan") }},
 		{"private", testIPvlanPrivate},
+		{"vepa", func(t *testing.T, l *lab) { testVEPA(t, l, "mode=ipvlan", "ipvlan_flag=vepa") }},
 		{"l3", func(t *testing.T, l *lab) { testIPvlanL3(t, l, "l3") }},
 		{"l3s", func(t *testing.T, l *lab) { testIPvlanL3(t, l, "l3s") }},
 		{"l3, host access", func(t *testing.T, l *lab) { testHostAccess(t, l, "mode=ipvlan", "ipvlan_mode=l3") }},

@@ -20,6 +20,7 @@ func testMacvlan(t *testing.T, l *lab) {
 		{"no option", func(t *testing.T, l *lab) { testOnParent(t, l, "macvlan") }},
 		{"the link's own prefixes", func(t *testing.T, l *lab) { testWholePrefix(t, l, "macvlan") }},
 		{"private", testMacvlanPrivate},
+		{"vepa", func(t *testing.T, l *lab) { testVEPA(t, l, "mode=macvlan", "macvlan_mode=vepa") }},
 		{"passthru", testMacvlanPassthru},
 		{"internal", func(t *testing.T, l *lab) { testInternalOnParent(t, l, "macvlan") }},
 		{"host access", func(t *testing.T, l *lab) { testHostAccess(t, l, "mode=macvlan") }},
@@ -131,6 +132,35 @@ func (l *lab) cable(t *testing.T) {
 	l.host.Sysctl(t, "net/ipv6/conf/eth1/accept_ra", "0")
 	l.up.AddAddress(t, "2001:db8:3::1/64", "lan1")
 	l.up.Run(t, "sysctl", "-qw", "net.ipv6.conf.lan1.forwarding=1")
+}
+
+// testVEPA: what containers send each other goes out to the switch (IEEE 802.1Qbg),
+// so that they reach each other where that sends it back, and only there.
+func testVEPA(t *testing.T, l *lab, options ...string) {
+	testnet.Connect(t, l.host, "eth1", l.up, "port1")
+	l.host.Sysctl(t, "net/ipv6/conf/eth1/accept_ra", "0")
+	for _, command := range []string{"link add lan1 type bridge", "link set port1 master lan1", "link set lan1 up"} {
+		l.up.Run(t, append([]string{"ip"}, strings.Fields(command)...)...)
+	}
+	t.Cleanup(func() { _ = l.up.Command(context.Background(), "ip", "link", "del", "lan1").Run() })
+	l.up.AddAddress(t, "2001:db8:3::1/64", "lan1")
+	l.up.Run(t, "sysctl", "-qw", "net.ipv6.conf.lan1.forwarding=1")
+
+	args := []string{"--subnet", "2001:db8:3::/64", "--gateway", "2001:db8:3::1", "-o", "parent=eth1"}
+	for _, o := range options {
+		args = append(args, "-o", o)
+	}
+	l.network(t, "net", args...)
+	l.container(t, "web", "--network", "net")
+	l.container(t, "other", "--network", "net")
+	address := l.ipv6(t, "web", "net")
+	mustFetch(t, l.far, bracket(address))
+	l.mustNotFetchIn(t, "other", bracket(address))
+	l.up.Run(t, "bridge", "link", "set", "dev", "port1", "hairpin", "on")
+	testnet.Eventually(t, 5*fetchTimeout, "a container is reached by way of a switch that reflects", func() bool {
+		_, err := l.fetchIn(t, "other", bracket(address))
+		return err == nil
+	})
 }
 
 func testMacvlanPassthru(t *testing.T, l *lab) {
