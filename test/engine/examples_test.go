@@ -5,6 +5,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,13 +24,15 @@ type project struct {
 var examples = []struct {
 	dir   string
 	check func(t *testing.T, p project)
+	// around is what the example takes that a lab has not.
+	around func(t *testing.T, l *lab)
 }{
-	{"web", func(t *testing.T, p project) {
+	{dir: "web", check: func(t *testing.T, p project) {
 		web := p.service(t, "web")
 		mustFetch(t, p.far, bracket(p.ipv6(t, web, "example_front")))
 		mustFetch(t, p.far, hostIPv4+":8080")
 	}},
-	{"egress-only", func(t *testing.T, p project) {
+	{dir: "egress-only", check: func(t *testing.T, p project) {
 		worker := p.service(t, "worker")
 		address := p.ipv6(t, worker, "example_out")
 		if got, err := p.fetchIn(t, worker, bracket(farIPv6)); err != nil || got != address {
@@ -40,7 +43,7 @@ var examples = []struct {
 			t.Error("the worker answers a ping from outside")
 		}
 	}},
-	{"ula", func(t *testing.T, p project) {
+	{dir: "ula", check: func(t *testing.T, p project) {
 		web := p.service(t, "web")
 		if address := p.ipv6(t, web, "example_private"); !strings.HasPrefix(address, "fd") {
 			t.Errorf("the container has %s, want a unique local address", address)
@@ -51,7 +54,7 @@ var examples = []struct {
 			t.Errorf("far sees the container as %q (%v), want the host's %s", got, err, hostIPv6)
 		}
 	}},
-	{"internal", func(t *testing.T, p project) {
+	{dir: "internal", check: func(t *testing.T, p project) {
 		web, db := p.service(t, "web"), p.service(t, "db")
 		mustFetch(t, p.far, bracket(p.ipv6(t, web, "example_front")))
 		mustFetch(t, p.far, hostIPv4+":8080")
@@ -63,7 +66,7 @@ var examples = []struct {
 			t.Errorf("the database has a way out: %s", route)
 		}
 	}},
-	{"two-networks", func(t *testing.T, p project) {
+	{dir: "two-networks", check: func(t *testing.T, p project) {
 		gateway, left, right := p.service(t, "gateway"), p.service(t, "left"), p.service(t, "right")
 		mustFetch(t, p.far, bracket(p.ipv6(t, gateway, "example_a")))
 		mustFetch(t, p.far, hostIPv4+":8080")
@@ -74,20 +77,31 @@ var examples = []struct {
 		}
 		p.mustNotFetchIn(t, left, bracket(p.ipv6(t, right, "example_b")))
 	}},
-	{"on-link-vps", func(t *testing.T, p project) {
+	{dir: "on-link-vps", check: func(t *testing.T, p project) {
 		address := p.ipv6(t, p.service(t, "web"), "example_front")
 		mustFetch(t, p.far, bracket(address))
 		if status := p.v6net(t, "status"); !strings.Contains(status, "NDP PROXY on eth0") || !strings.Contains(status, address) {
 			t.Errorf("v6net status does not show for whom it answers:\n%s", status)
 		}
 	}},
-	{"routed-prefix", func(t *testing.T, p project) {
+	{dir: "routed-prefix", check: func(t *testing.T, p project) {
 		p.service(t, "web")
 		mustFetch(t, p.far, bracket("2001:db8:2:1::80"))
 	}},
-	{"from-ndppd", func(t *testing.T, p project) {
+	{dir: "from-ndppd", check: func(t *testing.T, p project) {
 		p.service(t, "web")
 		mustFetch(t, p.far, bracket("2001:db8:1:0:d0c::80"))
+	}},
+	{dir: "home-server", check: func(t *testing.T, p project) {
+		address := p.ipv6(t, p.service(t, "web"), "example_front")
+		if !netip.MustParsePrefix(firstLent).Contains(netip.MustParseAddr(address)) {
+			t.Errorf("the container has %s, want an address of %s", address, firstLent)
+		}
+		mustFetch(t, p.far, bracket(address))
+		mustFetch(t, p.far, hostIPv4+":8080")
+	}, around: func(t *testing.T, l *lab) {
+		l.route(t, firstLent)
+		l.delegate(t, firstLent)
 	}},
 }
 
@@ -96,6 +110,9 @@ func testExamples(t *testing.T, l *lab) {
 	l.route(t, routed)
 	for _, example := range examples {
 		l.traceless(t, example.dir, func(t *testing.T) {
+			if example.around != nil {
+				example.around(t, l)
+			}
 			p := l.start(t, example.dir)
 			example.check(t, p)
 		})
