@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -26,7 +27,20 @@ type aloneProxy struct {
 	files   []*watch.File // those that are read
 	routes  routers
 	stdin   []byte
-	now     wanted // what is answered for
+	now     wanted     // what is answered for
+	denied  chan error // holds one: why no link can be opened
+}
+
+// dial opens a link. What this process may not do it may not do later, either.
+func (a *aloneProxy) dial(ctx context.Context, link string) (conn ndproxy.Conn, slow, err error) {
+	conn, slow, err = a.command.Proxy.dial(ctx, link)
+	if errors.Is(err, fs.ErrPermission) {
+		select {
+		case a.denied <- fmt.Errorf("answer on %s: %w; run it as root, or with CAP_NET_ADMIN, CAP_NET_RAW and, for eBPF, CAP_BPF", link, err):
+		default:
+		}
+	}
+	return conn, slow, err
 }
 
 // routers are the next hops of a link's default routes (internal/kernel/route).
@@ -65,6 +79,8 @@ func (a *aloneProxy) run(ctx context.Context, again, count <-chan os.Signal) err
 			select {
 			case <-ctx.Done():
 				return nil
+			case err := <-a.denied:
+				return err
 			case <-changed:
 				a.reload(ctx)
 			case <-again:
@@ -123,6 +139,15 @@ func (a *aloneProxy) load(ctx context.Context) error {
 			return err
 		}
 	}
+	for link, addrs := range next.addresses {
+		found, err := a.routersAmong(ctx, link, addrs)
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return fmt.Errorf("address %s: it is that of a router on %s, which is not to be answered for; leave it out of the list", found[0], link)
+		}
+	}
 	// First what is new: a link that has nothing left to answer for is closed.
 	for target := range next.prefixes {
 		a.proxy.AddPrefix(target.link, target.prefix)
@@ -158,10 +183,7 @@ func (a *aloneProxy) load(ctx context.Context) error {
 // checkRouters refuses a prefix that a router of the link has its address in: the
 // link's hosts would be told that it is here.
 func (a *aloneProxy) checkRouters(ctx context.Context, target linkPrefix) error {
-	found, err := a.routes.Routers(ctx, target.link)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it is checked when a route comes
-	}
+	found, err := a.routersOf(ctx, target.link)
 	if err != nil {
 		return err
 	}
@@ -174,7 +196,26 @@ func (a *aloneProxy) checkRouters(ctx context.Context, target linkPrefix) error 
 	return nil
 }
 
-// leaveRouters ends the answering for prefixes that a router has come into.
+// routersAmong are those of addresses in order that are a router's on their link.
+func (a *aloneProxy) routersAmong(ctx context.Context, link string, addrs []netip.Addr) ([]netip.Addr, error) {
+	found, err := a.routersOf(ctx, link)
+	return slices.DeleteFunc(found, func(r netip.Addr) bool {
+		_, among := slices.BinarySearchFunc(addrs, r, netip.Addr.Compare)
+		return !among
+	}), err
+}
+
+// routersOf are a link's. One that is not there has none: they are looked at again
+// when a route comes.
+func (a *aloneProxy) routersOf(ctx context.Context, link string) ([]netip.Addr, error) {
+	found, err := a.routes.Routers(ctx, link)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return found, err
+}
+
+// leaveRouters ends the answering for what a router has come into.
 func (a *aloneProxy) leaveRouters(ctx context.Context) {
 	for target := range a.now.prefixes {
 		if err := a.checkRouters(ctx, target); err != nil {
@@ -182,6 +223,18 @@ func (a *aloneProxy) leaveRouters(ctx context.Context) {
 			delete(a.now.prefixes, target)
 			a.log.Error("a prefix is answered for no more", "link", target.link, "error", err)
 		}
+	}
+	for link, addrs := range a.now.addresses {
+		found, err := a.routersAmong(ctx, link, addrs)
+		if err != nil {
+			a.log.Error("what is answered for is not held against the routers", "link", link, "error", err)
+		}
+		for _, r := range found {
+			a.proxy.Remove(link, r)
+			addrs = slices.DeleteFunc(slices.Clone(addrs), func(addr netip.Addr) bool { return addr == r })
+			a.log.Error("an address is answered for no more: it is that of a router", "link", link, "address", r)
+		}
+		a.now.addresses[link] = addrs
 	}
 }
 

@@ -39,20 +39,24 @@ func newUnlinked(c *ndproxyCommand) *aloneProxy {
 	}
 }
 
-// No prefix is answered for that a router of the link is in.
+// No prefix is answered for that a router of the link is in, and no router's address.
 func TestRoutersAreLeftAlone(t *testing.T) {
 	for name, c := range map[string]struct {
 		command ndproxyCommand
+		list    string
 		want    string
 	}{
-		"in it":         {ndproxyCommand{Interface: "eth0", Prefix: []string{"2001:db8:1::/64", "2001:db8::/64"}}, "prefix 2001:db8::/64: it holds 2001:db8::1, the router on eth0"},
-		"beside it":     {ndproxyCommand{Interface: "eth0", Prefix: []string{"2001:db8::100/120"}}, ""},
-		"elsewhere":     {ndproxyCommand{Interface: "eth1", Prefix: []string{"2001:db8::/64"}}, ""},
-		"within a list": {ndproxyCommand{Interface: "eth0", Prefix: []string{"2001:db8::/64"}, Addresses: "-"}, ""},
+		"in it":         {ndproxyCommand{Interface: "eth0", Prefix: []string{"2001:db8:1::/64", "2001:db8::/64"}}, "", "prefix 2001:db8::/64: it holds 2001:db8::1, the router on eth0, which is not to be answered for; allowed is a prefix without it, or a list of addresses (--addresses)"},
+		"beside it":     {ndproxyCommand{Interface: "eth0", Prefix: []string{"2001:db8::100/120"}}, "", ""},
+		"elsewhere":     {ndproxyCommand{Interface: "eth1", Prefix: []string{"2001:db8::/64"}}, "", ""},
+		"within a list": {ndproxyCommand{Interface: "eth0", Prefix: []string{"2001:db8::/64"}, Addresses: "-"}, "2001:db8::2", ""},
+		"in a list":     {ndproxyCommand{Interface: "eth0", Addresses: "-"}, "2001:db8::2\n2001:db8::1\n", "address 2001:db8::1: it is that of a router on eth0"},
+		"in another's":  {ndproxyCommand{Interface: "eth1", Addresses: "-"}, "2001:db8::1\n", ""},
 	} {
 		a := newUnlinked(&c.command)
+		a.stdin = []byte(c.list)
 		err := a.load(t.Context())
-		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "--addresses")) {
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 		if links := a.proxy.Links(); err != nil && len(links) != 0 {
@@ -67,7 +71,7 @@ func TestLoadAgain(t *testing.T) {
 	a := newUnlinked(&ndproxyCommand{Interface: "eth0", Addresses: list})
 	for text, want := range map[string][]string{
 		"2001:db8::3\n2001:db8::2\n2001:db8::3": {"2001:db8::2", "2001:db8::3"},
-		"2001:db8::1\n2001:db8::2\n":            {"2001:db8::1", "2001:db8::2"},
+		"2001:db8::4\n2001:db8::2\n":            {"2001:db8::2", "2001:db8::4"},
 		"":                                      nil,
 	} {
 		if err := os.WriteFile(list, []byte(text), 0o600); err != nil {

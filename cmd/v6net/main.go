@@ -45,7 +45,7 @@ func settings() []kong.Option {
 	return []kong.Option{
 		kong.Name("v6net"),
 		kong.Description("Real IPv6 for containers."),
-		kong.UsageOnError(),
+		kong.ShortUsageOnError(),
 		kong.Vars{"control_socket": control.SocketPath, "podman_folder": netavark.Folder},
 	}
 }

@@ -51,7 +51,8 @@ func (c *ndproxyCommand) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a := &aloneProxy{command: c, log: log, proxy: ndproxy.NewSupervisor(c.Proxy.dial, c.Proxy.knobs(), log)}
+	a := &aloneProxy{command: c, log: log, denied: make(chan error, 1)}
+	a.proxy = ndproxy.NewSupervisor(a.dial, c.Proxy.knobs(), log)
 	for _, path := range []string{c.Addresses, c.NDPPDConfig} {
 		if path == "" || path == "-" {
 			continue

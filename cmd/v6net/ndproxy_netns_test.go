@@ -225,6 +225,32 @@ func TestNDProxyLeavesRouters(t *testing.T) {
 	}
 }
 
+// Nor is an address that becomes a router's.
+func TestNDProxyLeavesAnAddressToARouter(t *testing.T) {
+	list := filepath.Join(t.TempDir(), "addresses")
+	if err := os.WriteFile(list, []byte("2001:db8::5\n2001:db8::6\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := newAlone(t, "--interface", "eth0", "--addresses", list)
+	within(t, "its addresses are answered for", func() bool { return a.resolves(t, "2001:db8::5") && a.resolves(t, "2001:db8::6") })
+	a.self.Run(t, "ip", "route", "add", "default", "via", "2001:db8::5", "dev", "eth0", "onlink")
+	within(t, "the address is left", func() bool { return a.said("answered for no more", "2001:db8::5") == 1 })
+	if a.resolves(t, "2001:db8::5") || !a.resolves(t, "2001:db8::6") {
+		t.Error("the router's address is answered for, or another is not")
+	}
+}
+
+// Who may not open a link is told at once what it takes.
+func TestNDProxyWithoutPrivileges(t *testing.T) {
+	a := newAloneLink(t)
+	cmd := a.self.Command(t.Context(), "setpriv", "--bounding-set=-all", "--inh-caps=-all", os.Args[0])
+	cmd.Env = append(os.Environ(), argsEnv+"=ndproxy --interface eth0 --prefix 2001:db8::a:0/112")
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "as root, or with CAP_NET_ADMIN") {
+		t.Errorf("without privileges: %v, %s", err, out)
+	}
+}
+
 // What a proxy by clsact that was killed has left goes at the start, whatever the
 // path and the links of this one.
 func TestNDProxySweeps(t *testing.T) {

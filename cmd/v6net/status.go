@@ -164,7 +164,11 @@ func printProxy(p func(format string, args ...any), proxy spec.ProxyStatus) {
 	if proxy.AllMulticast {
 		multicast = ", all multicast"
 	}
-	p("\nNDP PROXY on %s\t%s path, %d addresses%s%s", proxy.Parent, proxy.Path, proxy.Leases, multicast, counterList(proxy.Counters))
+	how := proxy.Path + " path"
+	if proxy.Error != "" {
+		how = "not answering"
+	}
+	p("\nNDP PROXY on %s\t%s, %d addresses%s%s", proxy.Parent, how, proxy.Leases, multicast, counterList(proxy.Counters))
 	if proxy.Error != "" {
 		p("  DEGRADED\t%s", proxy.Error)
 	}
