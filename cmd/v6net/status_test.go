@@ -120,7 +120,7 @@ func TestPrintStatus(t *testing.T) {
 			"advertises nothing yet",
 			"not advertised now: network is down",
 			"POOL fd00:0:0:1::/64 ula, not used by a v6net network, 1 leases",
-			"NDP PROXY on eth0 packet path, 1 addresses, all multicast, answered 7, unknown 2",
+			"NDP PROXY on eth0 not answering, 1 addresses, all multicast, answered 7, unknown 2",
 			"DEGRADED eth0 is down",
 			"not by eBPF eBPF needs CAP_BPF",
 			"CONFLICT 2001:db8:1:0:2::2 is used by 02:00:00:00:00:09, too, last at 2026-11-26 12:00:00",
