@@ -14,7 +14,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # More flags for the tests of every floor, as in: make netns TESTFLAGS='-run Router -v'
 TESTFLAGS ?=
 
-.PHONY: all build plugin test unit netns engine vm bench bench-ndproxy generate lint vuln demo fmt clean
+.PHONY: all build plugin packages test unit netns engine vm bench bench-ndproxy generate lint vuln demo fmt clean
 
 all: build
 
@@ -30,6 +30,11 @@ plugin: build
 	install -D -m 755 bin/v6net build/plugin/rootfs/usr/bin/v6net
 	install -m 644 config.json build/plugin/config.json
 	mkdir -p build/plugin/rootfs/{dev,etc,proc,run/docker/plugins,sandboxes,sys,sysctl/net,tmp,var/lib/v6net}
+
+# .deb and .rpm, in build/packages.
+packages:
+	scripts/deps packages
+	scripts/packages
 
 # --- tests, one target a floor ------------------------------------------------
 

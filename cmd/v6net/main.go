@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/willabides/kongplete"
 
 	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/kernel/netns"
@@ -30,6 +31,8 @@ type cli struct {
 	RA       raCommand       `cmd:"" name:"ra" help:"Look at router advertisements."`
 	Firewall firewallCommand `cmd:"" help:"Ask what the firewall does."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
+
+	Reference referenceCommand `cmd:"" hidden:"" help:"Print the reference that the documentation is made of."`
 }
 
 type versionCommand struct{}
@@ -54,8 +57,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	var c cli
-	k := kong.Parse(&c, append(settings(), kong.BindTo(ctx, (*context.Context)(nil)))...)
-	if err := k.Run(); err != nil {
+	parser := kong.Must(&c, append(settings(), kong.BindTo(ctx, (*context.Context)(nil)))...)
+	kongplete.Complete(parser) // for a shell that asks, and ends there
+	command, err := parser.Parse(os.Args[1:])
+	parser.FatalIfErrorf(err)
+	if err := command.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "v6net:", err)
 		stop()
 		os.Exit(exitStatus(err))

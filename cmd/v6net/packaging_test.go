@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/v6net/v6net/internal/kernel/netns"
 )
@@ -65,6 +66,52 @@ func TestUnitIsAsDocumented(t *testing.T) {
 	}
 	if also := unit(t)["Also"]; also != "v6net.socket" {
 		t.Errorf("Also=%s: the service is enabled without its socket", also)
+	}
+}
+
+// What is made by `v6net reference` is what the program says now.
+func TestReferencesAreCurrent(t *testing.T) {
+	for page, as := range map[string]string{"docs/commands.md": "commands", "packaging/v6net.default": "settings"} {
+		var c cli
+		var said strings.Builder
+		parser, err := kong.New(&c, append(settings(), kong.Writers(&said, &said))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		command, err := parser.Parse([]string{"reference", "--as", as})
+		if err == nil {
+			err = command.Run()
+		}
+		if err != nil || said.Len() == 0 {
+			t.Fatalf("%s: %v", as, err)
+		}
+		if !strings.HasSuffix(read(t, page), "\n"+strings.TrimLeft(said.String(), "\n")) {
+			t.Errorf("%s does not end in what `v6net reference --as %s` says; make it anew", page, as)
+		}
+	}
+}
+
+// The daemon takes every setting of the reference as it stands there.
+func TestSettingsAreTheDefaults(t *testing.T) {
+	var plain, set cli
+	parse := func(c *cli) {
+		parser, err := kong.New(c, settings()...)
+		if err == nil {
+			_, err = parser.Parse([]string{"daemon"})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	parse(&plain)
+	for line := range strings.Lines(read(t, "packaging/v6net.default")) {
+		if key, value, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "#"), "="); ok && strings.HasPrefix(key, "V6NET_") {
+			t.Setenv(key, value)
+		}
+	}
+	parse(&set)
+	if diff := cmp.Diff(plain.Daemon, set.Daemon); diff != "" {
+		t.Errorf("with all that packaging/v6net.default says, uncommented (-default +set):\n%s", diff)
 	}
 }
 
