@@ -51,7 +51,7 @@ func testSystemdService(t *testing.T, l *lab) {
 	run("test", "-S", "/run/docker/plugins/v6net.sock")
 
 	plugin := built(t, "bin/netavark-v6net")
-	create := func(t *testing.T, n int, name, options string) {
+	create := func(t *testing.T, n int, name, options string) (network string) {
 		t.Helper()
 		id := strings.Repeat(fmt.Sprint(n), 64)
 		t.Cleanup(func() {
@@ -60,9 +60,11 @@ func testSystemdService(t *testing.T, l *lab) {
 			}
 		})
 		call := fmt.Sprintf(`{"name": %q, "id": %q, "driver": "v6net", "internal": false, "ipv6_enabled": true, "dns_enabled": false, "options": %s}`, name, id, options)
-		if _, err := machine.RunWith(t.Context(), call, plugin, "create"); err != nil {
+		network, err := machine.RunWith(t.Context(), call, plugin, "create")
+		if err != nil {
 			t.Fatalf("network %s: %v", name, err)
 		}
+		return network
 	}
 	t.Run("networks", func(t *testing.T) {
 		create(t, 1, "lan", `{"mode": "macvlan", "ra": "off"}`) // for which it takes CAP_BPF
@@ -80,6 +82,20 @@ func testSystemdService(t *testing.T, l *lab) {
 		})
 		if after := status(); after != networks || !strings.Contains(networks, "macvlan") || strings.Contains(networks, "ERROR") {
 			t.Errorf("after a crash v6net has\n%s\nbefore it had\n%s", after, networks)
+		}
+	})
+	t.Run("a reserved port", func(t *testing.T) { // for which it takes CAP_NET_BIND_SERVICE
+		network := create(t, 3, "front", `{}`)
+		run("ip", "netns", "add", "web")
+		defer run("ip", "netns", "del", "web")
+		call := fmt.Sprintf(`{"container_id": %q, "container_name": "web", "network": %s,
+			"port_mappings": [{"container_port": 80, "host_ip": "", "host_port": 80, "protocol": "tcp", "range": 1}],
+			"network_options": {"interface_name": "eth0"}}`, strings.Repeat("c", 64), network)
+		if _, err := machine.RunWith(t.Context(), call, plugin, "setup", "/run/netns/web"); err != nil {
+			t.Error(err)
+		}
+		if _, err := machine.RunWith(t.Context(), call, plugin, "teardown", "/run/netns/web"); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("another daemon", func(t *testing.T) {
