@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -28,6 +29,8 @@ type Firewall struct {
 	// frameless: this kernel has no tables for bridges, so that nobody judges what
 	// containers send. probed: that is known.
 	frameless, probed bool
+
+	settleTime, calmTime time.Duration
 }
 
 // New opens the netlink sockets in the network namespace of the calling thread,
@@ -41,7 +44,7 @@ func New(log *slog.Logger) (*Firewall, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.CloseLasting())
 	}
-	return &Firewall{log: log, events: events, conn: conn, socket: socket, warned: map[nftables.TableFamily]bool{}}, nil
+	return &Firewall{log: log, events: events, conn: conn, socket: socket, warned: map[nftables.TableFamily]bool{}, settleTime: settleTime, calmTime: calmTime}, nil
 }
 
 // Close closes the sockets. What is in the kernel stays there.

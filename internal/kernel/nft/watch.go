@@ -20,11 +20,16 @@ const (
 	settleTime = 100 * time.Millisecond
 	// retryTime is the wait after a restoration that failed.
 	retryTime = time.Second
+	// calmTime is for how long after a restoration our own tables are not restored at
+	// once: whoever deletes them again and again does not keep us busy.
+	calmTime = time.Second
 )
 
 // Watch puts our table and our rule in foreign chains back whenever another
-// program has changed them, as long as a ruleset is applied. It listens and
-// does not poll; of changes by f itself it hears nothing. It returns nil when ctx ends.
+// program has changed them, as long as a ruleset is applied: our table at once, since
+// containers are open to everybody while it is gone and nobody but us has anything to do
+// there, and the rule when that program has finished. It listens and does not poll; of
+// changes by f itself it hears nothing. It returns nil when ctx ends.
 func (f *Firewall) Watch(ctx context.Context) error {
 	if err := f.events.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
 		return fmt.Errorf("listen to nftables events: %w", err)
@@ -36,6 +41,7 @@ func (f *Firewall) Watch(ctx context.Context) error {
 
 	// What was removed before we listened is looked for at once.
 	pending, due := change{chain: true}, time.Now()
+	var calm time.Time // until then nothing is restored at once
 	for {
 		if err := f.events.SetReadDeadline(due); err != nil {
 			return fmt.Errorf("set deadline for nftables events: %w", err)
@@ -51,6 +57,9 @@ func (f *Firewall) Watch(ctx context.Context) error {
 				return nil
 			}
 			due = time.Time{}
+			if pending.table {
+				calm = time.Now().Add(f.calmTime)
+			}
 			if err := f.restore(pending.table); err != nil {
 				f.log.Error("firewall: cannot restore our rules", "err", err, "retry_in", retryTime)
 				due = time.Now().Add(retryTime)
@@ -63,11 +72,17 @@ func (f *Firewall) Watch(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("receive nftables events: %w", err)
 		}
+		var heard change
 		for _, m := range msgs {
-			pending.merge(changeOf(m))
+			heard.merge(changeOf(m))
 		}
-		if pending != (change{}) && due.IsZero() {
-			due = time.Now().Add(settleTime)
+		pending.merge(heard)
+		switch now := time.Now(); {
+		case pending == (change{}):
+		case heard.table && now.After(calm):
+			due = now
+		case due.IsZero():
+			due = now.Add(f.settleTime)
 		}
 	}
 }

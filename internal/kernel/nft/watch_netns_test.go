@@ -225,3 +225,41 @@ func TestWatchSurvivesLostEvents(t *testing.T) {
 	}
 	settled(t, f)
 }
+
+// present reports whether the host has our table of packets.
+func present(t testing.TB, host *testnet.Host) bool {
+	t.Helper()
+	return host.Command(t.Context(), "nft", "list", "table", "inet", firewall.Name).Run() == nil
+}
+
+// Our own table is back at once: while it is gone containers are open to all. Somebody
+// who deletes it again and again is answered no more often than others.
+func TestOwnTableIsRestoredAtOnce(t *testing.T) {
+	for _, harm := range []string{"flush ruleset", "delete table inet v6net", "flush table inet v6net"} {
+		t.Run(harm, func(t *testing.T) {
+			host := testnet.New(t, "host")
+			policyDrop(t, host)
+			f := open(t, host)
+			f.settleTime, f.calmTime = time.Hour, time.Hour
+			watch(t, f)
+			apply(t, f, everything())
+			want := host.Run(t, "nft", "--stateless", "list", "table", "inet", firewall.Name)
+			host.Run(t, "nft", harm)
+			restored := func() bool {
+				out, err := host.Command(t.Context(), "nft", "--stateless", "list", "table", "inet", firewall.Name).Output()
+				return err == nil && strings.TrimSpace(string(out)) == want
+			}
+			if !eventually(restored) {
+				t.Fatal("not restored before others have settled")
+			}
+			before := generation(t, f)
+			for range 20 {
+				host.Run(t, "nft", "add table inet v6net; delete table inet v6net")
+			}
+			time.Sleep(3 * settleTime)
+			if after := generation(t, f); after != before+20 {
+				t.Errorf("20 deletions and %d restorations", after-before-20)
+			}
+		})
+	}
+}
