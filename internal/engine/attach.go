@@ -426,10 +426,10 @@ func (e *Engine) republishLocked(ctx context.Context, container, leaving string)
 		if err != nil {
 			return err
 		}
-		if slices.Equal(resolved, s.endpoint.Ports) {
+		if slices.Equal(resolved, s.endpoint.Ports) && slices.Equal(s.ports, s.endpoint.Asked) {
 			continue
 		}
-		if err := e.setPorts(ctx, s.endpoint, resolved); err != nil {
+		if err := e.setPorts(ctx, s.endpoint, s.ports, resolved); err != nil {
 			return err
 		}
 	}

@@ -267,16 +267,40 @@ func (e *Engine) Join(ctx context.Context, networkID, id, sandbox string) (spec.
 	if !ep.Joined {
 		err = e.applyEndpoint(ctx, n, ep)
 	}
-	joined := ep.Endpoint
-	joined.Sandbox, joined.Joined = sandbox, true
 	if err == nil {
-		err = e.Journal.PutEndpoint(joined)
+		err = e.join(ctx, ep, sandbox)
 	}
 	if err != nil {
 		return spec.Attachment{}, fmt.Errorf("network %s: endpoint %s: join: %w", spec.ShortID(networkID), spec.ShortID(id), err)
 	}
-	ep.Endpoint = joined
 	return e.mode(n.Options).attachment(ctx, n, ep), nil
+}
+
+// join notes which sandbox an endpoint is in. Where others are, each may send from
+// the addresses of all.
+func (e *Engine) join(ctx context.Context, ep *endpoint, sandbox string) error {
+	was := *ep
+	joined := was
+	joined.Sandbox, joined.Joined = sandbox, true
+	var steps []step
+	if beside := e.besides(ep.ID, &was, &joined); len(beside) > 0 {
+		steps = append(steps, step{
+			what: "rules",
+			do:   func(ctx context.Context) error { return e.applyContainer(ctx, &was, &joined) },
+			undo: func(ctx context.Context) error { return e.applyContainer(ctx, &joined, &was) },
+		})
+	}
+	return run(ctx, append(steps, step{
+		what: "journal",
+		do: func(context.Context) error {
+			if err := e.Journal.PutEndpoint(joined.Endpoint); err != nil {
+				return err
+			}
+			e.enter(ep, sandbox)
+			ep.Joined = true
+			return nil
+		},
+	}))
 }
 
 // Leave takes an endpoint out of its sandbox, with the ports it published. The
@@ -288,8 +312,17 @@ func (e *Engine) Leave(ctx context.Context, networkID, id string) error {
 	if err != nil {
 		return err
 	}
-	ep.Sandbox, ep.Joined, ep.announced = "", false, false
-	if err := e.setPorts(ctx, ep, nil); err != nil {
+	left := *ep
+	left.Sandbox = ""
+	if len(e.besides(ep.ID, ep)) > 0 {
+		err = e.applyContainer(ctx, ep, &left)
+	}
+	if err == nil {
+		e.enter(ep, "")
+		ep.Joined, ep.announced = false, false
+		err = e.setPorts(ctx, ep, nil, nil)
+	}
+	if err != nil {
 		return fmt.Errorf("network %s: endpoint %s: leave: %w", spec.ShortID(networkID), spec.ShortID(id), err)
 	}
 	return nil

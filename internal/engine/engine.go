@@ -55,7 +55,8 @@ type Engine struct {
 	byLink     map[string]*endpoint     // by its link on the host
 	byAddr     map[netip.Addr]*endpoint // by each of the endpoint's leases
 	byNetwork  map[string]map[string]*endpoint
-	hostPorts  takenPorts // those that endpoints publish
+	bySandbox  map[string]map[string]*endpoint // those that are in one
+	hostPorts  takenPorts                      // those that endpoints publish
 	pools      map[string]*pool
 	sysctls    map[string]string             // key → value before v6net set it
 	advertised map[string]spec.Advertisement // by link, as its hosts were last told
@@ -89,6 +90,7 @@ type network struct {
 	proxied         string
 	proxiedPrefixes []netip.Prefix
 	err             error // why it is degraded, its endpoints left aside
+	unruled         error // what of it the firewall has had to leave out
 }
 
 type endpoint struct {
@@ -99,6 +101,8 @@ type endpoint struct {
 	linkGone  bool         // the container's end vanished with its sandbox
 	err       error        // why it is not as it should be
 	stale     error        // why its container has not the addresses that it should have, but for a restart
+	// unpublished is why ports that were asked for are not among those that it publishes.
+	unpublished error
 }
 
 // New loads the journal. Replay must run before any other call.
@@ -117,6 +121,7 @@ func New(c Config) (*Engine, error) {
 		byLink:     map[string]*endpoint{},
 		byAddr:     map[netip.Addr]*endpoint{},
 		byNetwork:  map[string]map[string]*endpoint{},
+		bySandbox:  map[string]map[string]*endpoint{},
 		hostPorts:  takenPorts{},
 		pools:      map[string]*pool{},
 		advertised: map[string]spec.Advertisement{},
@@ -290,6 +295,7 @@ func (e *Engine) Resync(ctx context.Context) {
 // deleted. One that fails is degraded and does not keep the others from it; it is
 // tried again.
 func (e *Engine) reapply(ctx context.Context, networks ...*network) {
+	settled := e.settleAgain(networks)
 	for _, n := range networks {
 		before := e.networkError(n)
 		if n.Phase != spec.PhaseReady {
@@ -305,6 +311,7 @@ func (e *Engine) reapply(ctx context.Context, networks ...*network) {
 	before := e.hostErr
 	e.hostErr = e.applyHost(ctx)
 	e.logChange("host", "", before, e.hostErr)
+	e.forgetNewlyTranslated(ctx, settled)
 	var endpoints []*endpoint
 	for _, n := range networks {
 		endpoints = append(endpoints, e.endpointsOf(n.ID)...)
@@ -325,14 +332,14 @@ func (e *Engine) logChange(what, id string, before, now error) {
 
 // networkError is why a network is degraded, or nil.
 func (e *Engine) networkError(n *network) error {
-	errs := []error{n.err}
+	errs := []error{n.err, n.unruled}
 	for _, ep := range e.byNetwork[n.ID] {
-		if ep.err != nil {
-			errs = append(errs, fmt.Errorf("endpoint %s: %w", spec.ShortID(ep.ID), ep.err))
+		if err := errors.Join(ep.err, ep.unpublished); err != nil {
+			errs = append(errs, fmt.Errorf("endpoint %s: %w", spec.ShortID(ep.ID), err))
 		}
 	}
-	if len(errs) > 2 { // their order is a map's
-		slices.SortFunc(errs[1:], func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
+	if len(errs) > 3 { // their order is a map's
+		slices.SortFunc(errs[2:], func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	}
 	return errors.Join(errs...)
 }
@@ -404,6 +411,7 @@ func (e *Engine) remember(ep *endpoint) {
 		e.byNetwork[ep.NetworkID] = map[string]*endpoint{}
 	}
 	e.byNetwork[ep.NetworkID][ep.ID] = ep
+	e.enter(ep, ep.Sandbox)
 	e.takePorts(ep)
 }
 
@@ -419,7 +427,24 @@ func (e *Engine) forget(ep *endpoint) {
 	if len(e.byNetwork[ep.NetworkID]) == 0 {
 		delete(e.byNetwork, ep.NetworkID)
 	}
+	e.enter(ep, "")
 	e.dropPorts(ep)
+}
+
+// enter takes in which sandbox an endpoint is in; empty: none.
+func (e *Engine) enter(ep *endpoint, sandbox string) {
+	delete(e.bySandbox[ep.Sandbox], ep.ID)
+	if len(e.bySandbox[ep.Sandbox]) == 0 {
+		delete(e.bySandbox, ep.Sandbox)
+	}
+	ep.Sandbox = sandbox
+	if sandbox == "" {
+		return
+	}
+	if e.bySandbox[sandbox] == nil {
+		e.bySandbox[sandbox] = map[string]*endpoint{}
+	}
+	e.bySandbox[sandbox][ep.ID] = ep
 }
 
 // endpointsOf are a network's endpoints in a stable order.

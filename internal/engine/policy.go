@@ -3,7 +3,9 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/v6net/v6net/internal/firewall"
@@ -17,33 +19,129 @@ func (e *Engine) applyFirewall(ctx context.Context) error {
 	if !e.hasRouted() {
 		return e.Firewall.Remove(ctx)
 	}
-	ruleset, err := firewall.Build(e.policy())
+	policy, faults := e.policy().Sound()
+	ruleset, err := firewall.Build(policy)
 	if err != nil {
 		return fmt.Errorf("firewall: %w", err)
 	}
 	if err := e.Firewall.Apply(ctx, ruleset); err != nil {
 		return err
 	}
-	e.ruled = true
+	e.noteFaults(faults)
+	e.ruled = len(faults) == 0 // or a container alone cannot tell what has been left out
 	return nil
+}
+
+// noteFaults takes in which networks' rules are not as they should be, and says what is new.
+func (e *Engine) noteFaults(faults []firewall.Fault) {
+	all := map[string][]error{}
+	for _, f := range faults {
+		all[f.Network] = append(all[f.Network], fmt.Errorf("firewall: %w", f.Err))
+	}
+	for id, n := range e.networks {
+		before := e.networkError(n)
+		n.unruled = errors.Join(all[id]...)
+		e.logChange("network", id, before, e.networkError(n))
+	}
 }
 
 // applyContainer turns the rules for one endpoint from what they were into what
 // they are to be, at no cost for the others; nil is an endpoint that is not there.
 // Where the rest of the ruleset may not be in place, all of it is put there.
 func (e *Engine) applyContainer(ctx context.Context, before, after *endpoint) error {
-	n, known := e.networks[cmp.Or(after, before).NetworkID]
-	if known && !n.isRouted() {
+	subject := cmp.Or(after, before)
+	n, known := e.networks[subject.NetworkID]
+	beside := e.besides(subject.ID, before, after)
+	if known && !n.isRouted() && len(beside) == 0 {
 		return nil // there are none
 	}
 	if !known || !e.ruled {
 		return e.applyFirewall(ctx)
 	}
-	changes, err := n.policy(after).Since(n.policy(before))
+	changes, err := n.changes(e.member(before, subject.ID, before), e.member(after, subject.ID, after))
+	for _, other := range beside {
+		if err != nil {
+			break
+		}
+		var more []firewall.Change
+		more, err = e.networks[other.NetworkID].changes(e.member(other, subject.ID, before), e.member(other, subject.ID, after))
+		changes = append(changes, more...)
+	}
 	if err != nil {
 		return fmt.Errorf("firewall: %w", err)
 	}
 	return e.Firewall.Update(ctx, changes)
+}
+
+// changes turn the rules for one member of the network into others.
+func (n *network) changes(before, after member) ([]firewall.Change, error) {
+	if !n.isRouted() {
+		return nil, nil
+	}
+	return n.policy(after).Since(n.policy(before))
+}
+
+// member is an endpoint as the rules of its network know it; nil: one that is not there.
+type member struct {
+	*endpoint
+	elsewhere []netip.Addr // what its container has on other networks
+}
+
+// members are the endpoints as they are now.
+func (e *Engine) members(endpoints []*endpoint) []member {
+	all := make([]member, len(endpoints))
+	for i, ep := range endpoints {
+		all[i] = e.member(ep, ep.ID, ep)
+	}
+	return all
+}
+
+// member is an endpoint while another one, or it itself, is as given; nil: that is not
+// there. Addresses of internal networks are left out: nobody asks for them by another
+// network, and they must not leave this host.
+func (e *Engine) member(ep *endpoint, id string, given *endpoint) member {
+	m := member{endpoint: ep}
+	if ep == nil || ep.Sandbox == "" {
+		return m
+	}
+	others := e.bySandbox[ep.Sandbox]
+	for _, other := range sortedIDs(others) {
+		if o := others[other]; other != id && other != ep.ID && o.Phase != spec.PhaseDeleting {
+			m.elsewhere = append(m.elsewhere, e.outwardOf(o)...)
+		}
+	}
+	if given != nil && id != ep.ID && given.Sandbox == ep.Sandbox {
+		m.elsewhere = append(m.elsewhere, e.outwardOf(given)...)
+	}
+	return m
+}
+
+func (e *Engine) outwardOf(ep *endpoint) []netip.Addr {
+	if n, known := e.networks[ep.NetworkID]; known && !n.Internal {
+		return n.AddressesOf(ep.Endpoint)
+	}
+	return nil
+}
+
+// besides are the other endpoints in the sandboxes that one is or was in, as far as rules
+// are about them.
+func (e *Engine) besides(id string, states ...*endpoint) []*endpoint {
+	found := map[string]*endpoint{}
+	for _, s := range states {
+		if s == nil || s.Sandbox == "" {
+			continue
+		}
+		for other, ep := range e.bySandbox[s.Sandbox] {
+			if n, known := e.networks[ep.NetworkID]; known && n.isRouted() && other != id && ep.Phase != spec.PhaseDeleting {
+				found[other] = ep
+			}
+		}
+	}
+	var all []*endpoint
+	for _, other := range sortedIDs(found) {
+		all = append(all, found[other])
+	}
+	return all
 }
 
 // policy is what the firewall needs to know, in a stable order.
@@ -60,7 +158,7 @@ func (e *Engine) policy() firewall.Config {
 		if !n.Internal {
 			c.Parents = append(c.Parents, e.defaultLinks...)
 		}
-		c.Networks = append(c.Networks, n.policy(living(e.endpointsOf(id))...))
+		c.Networks = append(c.Networks, n.policy(e.members(living(e.endpointsOf(id)))...))
 	}
 	slices.Sort(c.Parents)
 	c.Parents = slices.Compact(c.Parents)
@@ -73,7 +171,7 @@ func living(endpoints []*endpoint) []*endpoint {
 }
 
 // policy is the network with those endpoints on it.
-func (n *network) policy(endpoints ...*endpoint) firewall.Network {
+func (n *network) policy(members ...member) firewall.Network {
 	f := firewall.Network{
 		ID:       n.ID,
 		Bridge:   n.Bridge(),
@@ -120,13 +218,14 @@ func (n *network) policy(endpoints ...*endpoint) firewall.Network {
 			}
 		}
 	}
-	for _, ep := range endpoints {
+	for _, m := range members {
+		ep := m.endpoint
 		if ep == nil {
 			continue
 		}
 		f.Live = append(f.Live, n.AddressesOf(ep.Endpoint)...)
 		f.Published = append(f.Published, n.published(ep)...)
-		f.Containers = append(f.Containers, firewall.Container{Name: whose(ep), Port: spec.VethName(ep.ID), MAC: ep.MAC, Addresses: n.AddressesOf(ep.Endpoint)})
+		f.Containers = append(f.Containers, firewall.Container{Name: whose(ep), Port: spec.VethName(ep.ID), MAC: ep.MAC, Addresses: n.AddressesOf(ep.Endpoint), Elsewhere: m.elsewhere})
 	}
 	return f
 }
@@ -146,7 +245,7 @@ func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, e
 		return spec.Judgement{}, err
 	}
 	e.mu.Lock()
-	policy := e.policy()
+	policy, _ := e.policy().Sound()
 	for _, n := range e.networks {
 		if n.isRouted() {
 			continue

@@ -33,7 +33,7 @@ func (e *Engine) Publish(ctx context.Context, networkID, id string, ports []spec
 	}
 	resolved, err := e.resolvePorts(n, ep, ports)
 	if err == nil {
-		err = e.setPorts(ctx, ep, resolved)
+		err = e.setPorts(ctx, ep, ports, resolved)
 	}
 	if err != nil {
 		return fmt.Errorf("network %s: endpoint %s: publish: %w", spec.ShortID(networkID), spec.ShortID(id), err)
@@ -49,21 +49,22 @@ func (e *Engine) Unpublish(ctx context.Context, networkID, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := e.setPorts(ctx, ep, nil); err != nil {
+	if err := e.setPorts(ctx, ep, nil, nil); err != nil {
 		return fmt.Errorf("network %s: endpoint %s: unpublish: %w", spec.ShortID(networkID), spec.ShortID(id), err)
 	}
 	return nil
 }
 
-// setPorts journals and applies an endpoint's ports, and ends the connections
-// that are no longer right. On failure the ports are as before.
-func (e *Engine) setPorts(ctx context.Context, ep *endpoint, ports []spec.Port) error {
-	before := ep.Ports
-	change := func(to []spec.Port) func(context.Context) error {
+// setPorts journals and applies an endpoint's ports, as they were asked for and what
+// has come of that, and ends the connections that are no longer right. On failure the
+// ports are as before.
+func (e *Engine) setPorts(ctx context.Context, ep *endpoint, asked, ports []spec.Port) error {
+	before, askedBefore := ep.Ports, ep.Asked
+	change := func(asked, to []spec.Port) func(context.Context) error {
 		return func(ctx context.Context) error {
 			was := *ep
 			e.dropPorts(ep)
-			ep.Ports = to
+			ep.Asked, ep.Ports, ep.unpublished = asked, to, nil
 			e.takePorts(ep)
 			if err := errors.Join(e.Journal.PutEndpoint(ep.Endpoint), e.applyContainer(ctx, &was, ep)); err != nil {
 				return err
@@ -72,9 +73,10 @@ func (e *Engine) setPorts(ctx context.Context, ep *endpoint, ports []spec.Port) 
 		}
 	}
 	if len(before) == 0 && len(ports) == 0 {
+		ep.Asked, ep.unpublished = asked, nil
 		return e.Journal.PutEndpoint(ep.Endpoint)
 	}
-	return run(ctx, []step{{what: "ports", do: change(ports), undo: change(before)}})
+	return run(ctx, []step{{what: "ports", do: change(asked, ports), undo: change(askedBefore, before)}})
 }
 
 // stalePorts are those whose connections end with a change: all that it closes,
@@ -102,11 +104,7 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 	own := takenPorts{} // of the ports before, in the same request
 	resolved := make([]spec.Port, 0, len(ports))
 	for _, p := range ports {
-		if p.Family == spec.IPv4 && !ep.IPv4.IsValid() {
-			// Engine 28 says so to the endpoint that came last, whichever it is
-			// (moby libnetwork/endpoint.go, sbJoin). This one is IPv6's.
-			p.Family = 0
-		}
+		p = ep.possible(p)
 		if err := n.checkHostIP(ep, p); err != nil {
 			return nil, err
 		}
@@ -129,6 +127,16 @@ func (e *Engine) resolvePorts(n *network, ep *endpoint, ports []spec.Port) ([]sp
 	return resolved, nil
 }
 
+// possible is a port of a family that the endpoint can have. Engine 28 says IPv4 to the
+// endpoint that came last, whichever it is (moby libnetwork/endpoint.go, sbJoin). One
+// without is IPv6's.
+func (ep *endpoint) possible(p spec.Port) spec.Port {
+	if p.Family == spec.IPv4 && !ep.IPv4.IsValid() {
+		p.Family = 0
+	}
+	return p
+}
+
 // besideOwn leaves out the families in which the port is published already by
 // another endpoint of the same container, and reports whether one is left: the
 // engine may have one endpoint for each family's default route, and hands the
@@ -143,20 +151,24 @@ func (e *Engine) besideOwn(n *network, ep *endpoint, p spec.Port) (spec.Port, bo
 		})
 	}
 	var left []spec.Family
+	beside := false
 	for _, family := range []spec.Family{spec.IPv4, spec.IPv6} {
 		if p.Family != 0 && p.Family != family {
 			continue
 		}
 		only := p
 		only.Family = family
-		if !slices.ContainsFunc(n.publishedPort(ep, only), published) {
+		switch its := n.publishedPort(ep, only); {
+		case slices.ContainsFunc(its, published):
+			beside = true
+		case len(its) > 0:
 			left = append(left, family)
 		}
 	}
-	if len(left) == 1 {
+	if beside && len(left) == 1 {
 		p.Family = left[0]
 	}
-	return p, len(left) > 0
+	return p, !beside || len(left) > 0
 }
 
 // hostPort is what a published port is looked up by. Whether two collide is
@@ -210,7 +222,7 @@ func (e *Engine) pickHostPort(n *network, ep *endpoint, p spec.Port, own takenPo
 	var why error
 	for port := int(first); port <= int(last); port++ {
 		p.HostPort = uint16(port)
-		if why = e.portFree(n, ep, p, own); why == nil {
+		if why = e.portFree(n, ep, p, own, false); why == nil {
 			return p, nil
 		}
 	}
@@ -218,8 +230,9 @@ func (e *Engine) pickHostPort(n *network, ep *endpoint, p spec.Port, own takenPo
 }
 
 // portFree says who has a host port that is to be published: another endpoint,
-// another port of the same request, or a program of the host.
-func (e *Engine) portFree(n *network, ep *endpoint, p spec.Port, own takenPorts) error {
+// another port of the same request, or a program of the host. What the endpoint holds,
+// since it is translated already, no program gets anything of.
+func (e *Engine) portFree(n *network, ep *endpoint, p spec.Port, own takenPorts, holds bool) error {
 	for _, want := range n.publishedPort(ep, p) {
 		if want.HostPort == 0 {
 			continue
@@ -235,7 +248,7 @@ func (e *Engine) portFree(n *network, ep *endpoint, p spec.Port, own takenPorts)
 				return fmt.Errorf("host port %d/%s is published by endpoint %s already", p.HostPort, p.Protocol, spec.ShortID(t.endpoint.ID))
 			}
 		}
-		if n.FrontEnd != "" {
+		if n.FrontEnd != "" || holds {
 			continue // Podman keeps the host's ports occupied by itself, for as long as the container runs
 		}
 		if err := e.Host.PortFree(p.Protocol, want.HostIP, p.HostPort); err != nil {
@@ -243,6 +256,11 @@ func (e *Engine) portFree(n *network, ep *endpoint, p spec.Port, own takenPorts)
 		}
 	}
 	return nil
+}
+
+// offers reports whether a host port is one of those that a port was asked for by.
+func offers(p spec.Port, port uint16) bool {
+	return p.HostPort == 0 || p.HostPort <= port && port <= max(p.HostPort, p.HostEnd)
 }
 
 // hostIP is the host's address from which a published port is translated to the

@@ -141,31 +141,35 @@ func (e *Engine) renumber(ctx context.Context, changed map[*network]spec.Network
 			networks, records = append(networks, n), append(records, to)
 		}
 	}
-	if err := e.Journal.PutAll(records, nil); err != nil {
-		e.Log.Error("renumber", "err", err)
-		e.later(minHealWait, func() { e.followAgain() })
-		return
-	}
 	var endpoints []*endpoint
 	gone := map[netip.Addr]bool{}
+	before := make([]spec.Network, len(networks))
 	for i, n := range networks {
+		before[i] = n.Network
 		for _, ep := range e.endpointsOf(n.ID) {
 			endpoints = append(endpoints, ep)
-			e.dropPorts(ep)
 			for _, a := range n.AddressesOf(ep.Endpoint) {
 				gone[a] = true
 			}
 		}
-		e.logRenumbered(n.Network, records[i])
-		n.Network = records[i]
+	}
+	settled, takeBack := e.settleOn(networks, records, endpoints)
+	if err := e.Journal.PutAll(records, settled.records()); err != nil {
+		takeBack()
+		e.Log.Error("renumber", "err", err)
+		e.later(minHealWait, func() { e.followAgain() })
+		return
+	}
+	for i := range networks {
+		e.logRenumbered(before[i], records[i])
 	}
 	for _, ep := range endpoints {
-		e.takePorts(ep)
 		for _, a := range e.addressesOf(ep) {
 			delete(gone, a)
 		}
 	}
 	e.reapply(ctx, networks...)
+	e.forgetNewlyTranslated(ctx, settled)
 	if len(gone) > 0 {
 		if err := e.Conntrack.Forget(ctx, slices.Collect(maps.Keys(gone))); err != nil {
 			e.Log.Error("forget connections of addresses that are gone", "err", err)

@@ -26,6 +26,7 @@ func (e *Engine) Replay(ctx context.Context) error {
 		return err
 	}
 	e.dropDeparted(ctx, present)
+	e.settleAll()
 	e.sweepPools()
 	for _, ep := range e.endpoints {
 		ep.announced = ep.Joined && !ep.linkGone // neighbours were told before the restart

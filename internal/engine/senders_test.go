@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -39,5 +40,69 @@ func TestSenders(t *testing.T) {
 	must(t, h.engine.DeleteEndpoint(ctx, netID(2), epID(2)))
 	if left := strings.TrimSpace(h.elements("senders") + h.elements("sources6") + h.elements("claimed6") + h.elements("unguarded")); left != "" {
 		t.Errorf("with the containers gone: %s", left)
+	}
+}
+
+// A container on several networks may send from what it has on each of them by all, for
+// as long as it is there; internal ones are nobody's business elsewhere. What happens to
+// the container of another sandbox changes nothing.
+func TestSendersElsewhere(t *testing.T) {
+	h := newHost(t)
+	networks := map[int]spec.Network{}
+	for i := range 4 {
+		n, err := h.createNetwork(t.Context(), recipe{id: netID(i + 1), pools: []spec.PoolRequest{static(fmt.Sprintf("fd00:%d::/64", i+1))}, internal: i == 2})
+		must(t, err)
+		networks[i+1] = n
+	}
+	from := func(number int) string {
+		port := `"` + spec.VethName(epID(number)) + `" . `
+		var all []string
+		for _, e := range h.ruleset.Set("sources6").Elements {
+			if a, of := strings.CutPrefix(e.Key, port); of && !strings.HasPrefix(a, "fe80:") {
+				all = append(all, a)
+			}
+		}
+		return strings.Join(all, " ")
+	}
+	wants := func(when string, want ...string) {
+		t.Helper()
+		for i, w := range want {
+			if got := from(i + 1); got != w {
+				t.Errorf("%s: container of network %d sends from %q, want %q", when, i+1, got, w)
+			}
+		}
+		for i := range 4 {
+			if got := h.elements("claimed6"); strings.Count(got, fmt.Sprintf(" fd00:%d::2", i+1)) > 1 {
+				t.Errorf("%s: claimed %s: an address is its own network's alone", when, got)
+			}
+		}
+		h.consistent(t, when)
+	}
+	at := func(number int, sandbox string) *attachment {
+		a := &attachment{id: epID(number), sandbox: sandbox}
+		must(t, h.run(t.Context(), networks[number], a))
+		return a
+	}
+	at(1, "/run/web")
+	wants("one network", "fd00:1::2")
+	two := at(2, "/run/web")
+	wants("two networks", "fd00:1::2 fd00:2::2", "fd00:1::2 fd00:2::2")
+	at(3, "/run/web")
+	at(4, "/run/other")
+	wants("an internal one, and another container", "fd00:1::2 fd00:2::2", "fd00:1::2 fd00:2::2", "fd00:1::2 fd00:2::2 fd00:3::2", "fd00:4::2")
+	h.restart(t)
+	wants("a start", "fd00:1::2 fd00:2::2", "fd00:1::2 fd00:2::2", "fd00:1::2 fd00:2::2 fd00:3::2", "fd00:4::2")
+	must(t, h.engine.Leave(t.Context(), two.network, two.id))
+	if got := from(1); got != "fd00:1::2" {
+		t.Errorf("the other has left: the first sends from %q", got)
+	}
+	must(t, h.stop(t.Context(), *two))
+	wants("one has gone", "fd00:1::2", "", "fd00:1::2 fd00:3::2", "fd00:4::2")
+
+	// A front end that does not say that a container leaves.
+	at(2, "/run/web")
+	must(t, h.engine.DeleteEndpoint(t.Context(), two.network, two.id))
+	if got := from(1); got != "fd00:1::2" {
+		t.Errorf("the other is gone: the first sends from %q", got)
 	}
 }

@@ -40,7 +40,7 @@ func (e *Engine) Status(ctx context.Context) spec.Status {
 			ns.Notes = append(ns.Notes, lost)
 		}
 		if n.isRouted() && counted != nil {
-			counters := counted.Of(n.policy(e.endpointsOf(id)...))
+			counters := counted.Of(n.policy(e.members(e.endpointsOf(id))...))
 			ns.Firewall = &counters
 		}
 		for _, ep := range e.endpointsOf(id) {

@@ -45,9 +45,7 @@ func Build(c Config) (Ruleset, error) {
 		}
 	}
 	for _, n := range c.Networks {
-		if err := b.outbound(n); err != nil {
-			return Ruleset{}, err
-		}
+		b.outbound(n)
 	}
 	b["slaac_pools6"] = slices.Clone(b["autonomous6"])
 	return b.ruleset(), nil
@@ -165,25 +163,13 @@ func (b builder) prefixes(set string, from *netipx.IPSetBuilder) error {
 }
 
 // outbound adds the addresses under which pools leave. These are not joined, since
-// each has its own; the pools of networks that chose one must be theirs alone.
-func (b builder) outbound(n Network) error {
+// each has its own.
+func (b builder) outbound(n Network) {
 	for _, p := range n.Masquerade {
-		address := n.Outbound4
-		if p.Addr().Is6() {
-			address = n.Outbound6
+		if address := n.outboundOf(p); address.IsValid() {
+			b.addMapping("outbound"+family(p.Addr()), p.String(), address.String())
 		}
-		if !address.IsValid() {
-			continue
-		}
-		set := "outbound" + family(p.Addr())
-		for _, e := range b[set] {
-			if netip.MustParsePrefix(e.Key).Overlaps(p) {
-				return fmt.Errorf("network %s: pool %s overlaps %s, which leaves under another address", spec.ShortID(n.ID), p, e.Key)
-			}
-		}
-		b.addMapping(set, p.String(), address.String())
 	}
-	return nil
 }
 
 // translations adds what the network's live addresses are outside.

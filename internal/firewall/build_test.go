@@ -254,3 +254,65 @@ func TestValidate(t *testing.T) {
 		})
 	}
 }
+
+// One network that contradicts itself, or another, leaves the rules of all others as
+// they are; it is closed, and what is wrong is said of it.
+func TestSound(t *testing.T) {
+	closed := func(n Network) Network {
+		return Network{ID: n.ID, Bridge: n.Bridge, Internal: true, Isolate: true, ICC: n.ICC, Inbound: spec.InboundNone}
+	}
+	without := func(n Network, port int) Network {
+		n.Published = slices.Delete(slices.Clone(n.Published), port, port+1)
+		return n
+	}
+	with := func(n Network, change func(*Network)) Network {
+		n.Published, n.Pools, n.Containers = slices.Clone(n.Published), slices.Clone(n.Pools), slices.Clone(n.Containers)
+		change(&n)
+		return n
+	}
+	badPool := with(ula(), func(n *Network) { n.Pools[0] = netip.Prefix{} })
+	badContainer := with(ula(), func(n *Network) { n.Containers = []Container{{Port: "eth7", MAC: "02:00:00:00:00:01"}} })
+	sameBridge := with(ula(), func(n *Network) { n.Bridge = web().Bridge })
+	samePort := with(ula(), func(n *Network) {
+		n.Published = append(n.Published, Published{Protocol: "tcp", Container: netip.MustParseAddr("172.19.0.7"), Port: 80, HostPort: 8080})
+	})
+	badPort := with(ula(), func(n *Network) { n.Published = append(n.Published, Published{Protocol: "icmp"}) })
+	last := len(samePort.Published) - 1
+	for _, tc := range []struct {
+		name  string
+		given []Network
+		want  []Network
+		says  []string // of each fault
+	}{
+		{"nothing", []Network{web(), ula()}, []Network{web(), ula()}, nil},
+		{"a pool", []Network{badPool, web()}, []Network{closed(badPool), web()}, []string{"invalid pool"}},
+		{"a container", []Network{web(), badContainer}, []Network{web(), closed(badContainer)}, []string{"eth7"}},
+		{"a bridge", []Network{web(), sameBridge}, []Network{web()}, []string{"both have the bridge"}},
+		{"a port", []Network{badPort, web()}, []Network{without(badPort, last), web()}, []string{"icmp"}},
+		{"a host port", []Network{web(), samePort}, []Network{web(), without(samePort, last)}, []string{"8080/tcp is published twice"}},
+		{"several", []Network{badPort, web(), sameBridge}, []Network{without(badPort, last), web()}, []string{"icmp", "both have the bridge"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			sound, faults := Config{Networks: tc.given}.Sound()
+			if len(faults) != len(tc.says) {
+				t.Fatalf("faults %v, want %d", faults, len(tc.says))
+			}
+			for i, f := range faults {
+				if f.Network != ula().ID || !strings.Contains(f.Err.Error(), tc.says[i]) {
+					t.Errorf("fault of network %s: %v, want one of %s that says %q", f.Network, f.Err, ula().ID, tc.says[i])
+				}
+			}
+			got, err := Build(sound)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := Build(Config{Networks: tc.want})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want.String(), got.String()); diff != "" {
+				t.Errorf("rules (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -60,6 +60,10 @@ type Container struct {
 	Port      string // of the bridge: the host's end of its cable
 	MAC       string
 	Addresses []netip.Addr
+	// Elsewhere are its addresses on other networks. It may send from them here, since
+	// its default route may lead by this network to who has asked it by another; it has
+	// no claim to them here.
+	Elsewhere []netip.Addr
 }
 
 // Published is one port that anyone may connect to.

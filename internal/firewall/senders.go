@@ -90,8 +90,12 @@ func senderChains() []Chain {
 		{Name: "claims4", Rules: []string{
 			"iifname . arp saddr ether != @senders goto forged",
 			"arp saddr ip 0.0.0.0 goto probes4", // RFC 5227 §2.1.1
-			"iifname . arp saddr ip @sources4 accept",
+			"iifname . arp saddr ip @claimed4 accept",
 			"arp saddr ip 169.254.0.0/16 accept",
+			// Linux asks for its gateway from the address that the packet is from,
+			// which may be of another network. Whoever asks for an address that he
+			// has himself announces it (RFC 5227 §2.3).
+			"arp operation request iifname . arp daddr ip != @sources4 iifname . arp saddr ip @sources4 accept",
 			"goto forged",
 		}},
 		{Name: "forged", Rules: []string{
@@ -99,7 +103,7 @@ func senderChains() []Chain {
 			"counter drop",
 		}},
 		{Name: "probes4", Rules: []string{
-			"iifname . arp daddr ip @sources4 accept",
+			"iifname . arp daddr ip @claimed4 accept",
 			"arp daddr ip 169.254.0.0/16 accept",
 			"goto forged",
 		}},
@@ -134,9 +138,10 @@ func senderSets() []Set {
 		{Name: "unguarded", Key: typeLink},                                       // ports of containers that may send what they like
 		{Name: "forgers", Key: typeLink, Counter: true},                          // all others, to count by
 		{Name: "senders", Key: "ifname . ether_addr"},                            // ports with their MAC addresses
-		{Name: "sources4", Key: typeSource4},                                     // and with the addresses that they may have
+		{Name: "sources4", Key: typeSource4},                                     // and with the addresses that they may send from
 		{Name: "sources6", Key: typeSource6},                                     //
-		{Name: "claimed6", Key: typeSource6, Expression: "iifname . @th,64,128"}, // the same
+		{Name: "claimed4", Key: typeSource4},                                     // and with those that they may have
+		{Name: "claimed6", Key: typeSource6, Expression: "iifname . @th,64,128"}, //
 		{Name: "slaac", Key: typeLink},                                           // ports of hosts that make addresses themselves
 		{Name: "slaac_pools6", Key: typeAddr6, Interval: true},
 		{Name: "taken6", Key: typeAddr6}, // what is not theirs to make
@@ -163,9 +168,10 @@ func (b builder) senders(n Network) {
 		for _, a := range slices.Concat(c.Addresses, n.Shared, []netip.Addr{linkLocal(c.MAC)}) {
 			key := fmt.Sprintf("%s . %s", port, a)
 			b.add("sources"+family(a), key)
-			if a.Is6() {
-				b.add("claimed6", key)
-			}
+			b.add("claimed"+family(a), key)
+		}
+		for _, a := range c.Elsewhere {
+			b.add("sources"+family(a), fmt.Sprintf("%s . %s", port, a))
 		}
 		if slaac {
 			b.add("slaac", port)

@@ -16,62 +16,138 @@ var protocols = []string{"tcp", "udp", "sctp"}
 // Validate says what in a configuration contradicts itself. The error names
 // the networks and containers concerned.
 func (c Config) Validate() error {
-	bridges := map[string]Network{}
-	ports := hostPorts{}
+	if _, faults := c.Sound(); len(faults) > 0 {
+		return faults[0].Err
+	}
+	return nil
+}
+
+// Fault is what of a network does not go together with itself or with the others.
+type Fault struct {
+	Network string // its ID
+	Err     error
+}
+
+// Sound is the configuration without what does not validate, and what that is: one
+// network that contradicts itself must not keep the rules of all others from being
+// made. Of two that want the same the first has it. A port that cannot be published is
+// left out alone; what else is wrong closes the network, so that its packets go no
+// further than its bridge.
+func (c Config) Sound() (Config, []Fault) {
+	var faults []Fault
+	sound := Config{Parents: c.Parents}
+	bridges, ports := map[string]Network{}, hostPorts{}
 	for _, n := range c.Networks {
+		fault := func(err error) { faults = append(faults, Fault{n.ID, err}) }
 		if n.Bridge == "" {
-			return fmt.Errorf("network %s has no bridge", spec.ShortID(n.ID))
+			fault(fmt.Errorf("network %s has no bridge", spec.ShortID(n.ID)))
+			continue
 		}
 		if other, taken := bridges[n.Bridge]; taken {
-			return fmt.Errorf("networks %s and %s both have the bridge %s", spec.ShortID(other.ID), spec.ShortID(n.ID), n.Bridge)
+			fault(fmt.Errorf("networks %s and %s both have the bridge %s", spec.ShortID(other.ID), spec.ShortID(n.ID), n.Bridge))
+			continue
 		}
 		bridges[n.Bridge] = n
-		for _, p := range slices.Concat(n.Pools, n.Masquerade) {
-			if !p.IsValid() {
-				return fmt.Errorf("network %s has an invalid pool", spec.ShortID(n.ID))
-			}
+		err := n.validate()
+		if err == nil {
+			err = n.besides(sound.Networks)
 		}
-		for _, p := range n.Autonomous {
-			if !p.IsValid() || !p.Addr().Is6() {
-				return fmt.Errorf("network %s: hosts make no addresses of pool %v", spec.ShortID(n.ID), p)
-			}
+		if err != nil {
+			fault(err)
+			n = n.closed()
 		}
-		for _, a := range n.Live {
-			if !isContainers(a) {
-				return fmt.Errorf("network %s: live address %v is no address of a container", spec.ShortID(n.ID), a)
+		var published []Published
+		for _, p := range n.Published {
+			err := p.validate()
+			if err != nil {
+				err = fmt.Errorf("publish %s (network %s): %w", p, spec.ShortID(n.ID), err)
+			} else if n.accepts() { // or it publishes nothing
+				err = ports.take(n, p)
 			}
+			if err != nil {
+				fault(err)
+				continue
+			}
+			published = append(published, p)
 		}
-		if n.Outbound4.IsValid() && !n.Outbound4.Is4() || n.Outbound6.IsValid() && (!n.Outbound6.Is6() || !isContainers(n.Outbound6)) {
-			return fmt.Errorf("network %s: %v and %v are no IPv4 and IPv6 address to leave under", spec.ShortID(n.ID), n.Outbound4, n.Outbound6)
+		n.Published = published
+		sound.Networks = append(sound.Networks, n)
+	}
+	return sound, faults
+}
+
+// closed is the network as one of which nothing is known but its bridge.
+func (n Network) closed() Network {
+	return Network{ID: n.ID, Bridge: n.Bridge, Internal: true, Isolate: true, ICC: n.ICC, Inbound: spec.InboundNone}
+}
+
+// validate says what in a network contradicts itself, its ports left aside.
+func (n Network) validate() error {
+	for _, p := range slices.Concat(n.Pools, n.Masquerade) {
+		if !p.IsValid() {
+			return fmt.Errorf("network %s has an invalid pool", spec.ShortID(n.ID))
+		}
+	}
+	for _, p := range n.Autonomous {
+		if !p.IsValid() || !p.Addr().Is6() {
+			return fmt.Errorf("network %s: hosts make no addresses of pool %v", spec.ShortID(n.ID), p)
+		}
+	}
+	for _, a := range n.Live {
+		if !isContainers(a) {
+			return fmt.Errorf("network %s: live address %v is no address of a container", spec.ShortID(n.ID), a)
+		}
+	}
+	if n.Outbound4.IsValid() && !n.Outbound4.Is4() || n.Outbound6.IsValid() && (!n.Outbound6.Is6() || !isContainers(n.Outbound6)) {
+		return fmt.Errorf("network %s: %v and %v are no IPv4 and IPv6 address to leave under", spec.ShortID(n.ID), n.Outbound4, n.Outbound6)
+	}
+	for _, t := range n.Translations {
+		if err := t.Validate(); err != nil {
+			return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
+		}
+	}
+	for _, c := range n.Containers {
+		if err := c.validate(); err != nil {
+			return fmt.Errorf("network %s: container at port %s: %w", spec.ShortID(n.ID), c.Port, err)
+		}
+	}
+	for _, a := range n.Resolvers {
+		if !isContainers(a) {
+			return fmt.Errorf("network %s: a name server cannot have the address %v", spec.ShortID(n.ID), a)
+		}
+	}
+	return nil
+}
+
+// besides says what of a network cannot be beside others: maps have one value for a
+// key. Pools that leave under addresses of their own, and prefixes outside, must be
+// one network's alone.
+func (n Network) besides(others []Network) error {
+	for _, other := range others {
+		for _, p := range n.Masquerade {
+			for _, theirs := range other.Masquerade {
+				if p.Overlaps(theirs) && n.outboundOf(p).IsValid() && other.outboundOf(theirs).IsValid() {
+					return fmt.Errorf("network %s: pool %s overlaps %s, which leaves under another address", spec.ShortID(n.ID), p, theirs)
+				}
+			}
 		}
 		for _, t := range n.Translations {
-			if err := t.Validate(); err != nil {
-				return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
-			}
-		}
-		for _, c := range n.Containers {
-			if err := c.validate(); err != nil {
-				return fmt.Errorf("network %s: container at port %s: %w", spec.ShortID(n.ID), c.Port, err)
-			}
-		}
-		for _, a := range n.Resolvers {
-			if !isContainers(a) {
-				return fmt.Errorf("network %s: a name server cannot have the address %v", spec.ShortID(n.ID), a)
-			}
-		}
-		for _, p := range n.Published {
-			if err := p.validate(); err != nil {
-				return fmt.Errorf("publish %s (network %s): %w", p, spec.ShortID(n.ID), err)
-			}
-			if !n.accepts() {
-				continue // publishes nothing
-			}
-			if err := ports.take(n, p); err != nil {
-				return err
+			for _, theirs := range other.Translations {
+				if t.Inside.Overlaps(theirs.Inside) || t.Outside.Overlaps(theirs.Outside) {
+					return fmt.Errorf("networks %s and %s: prefixes %s and %s, or %s and %s outside, overlap", spec.ShortID(other.ID), spec.ShortID(n.ID), theirs.Inside, t.Inside, theirs.Outside, t.Outside)
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// outboundOf is the host's address under which a pool leaves; zero: any.
+func (n Network) outboundOf(pool netip.Prefix) netip.Addr {
+	if pool.Addr().Is6() {
+		return n.Outbound6
+	}
+	return n.Outbound4
 }
 
 func (c Container) validate() error {
@@ -81,7 +157,7 @@ func (c Container) validate() error {
 	if hw, err := net.ParseMAC(c.MAC); err != nil || len(hw) != 6 || hw.String() != c.MAC {
 		return fmt.Errorf("MAC address %q is not one of Ethernet such as 02:00:5e:10:00:01", c.MAC)
 	}
-	for _, a := range c.Addresses {
+	for _, a := range slices.Concat(c.Addresses, c.Elsewhere) {
 		if !isContainers(a) {
 			return fmt.Errorf("%v is no address of a container", a)
 		}

@@ -264,6 +264,9 @@ type Endpoint struct {
 	Sandbox   string       `json:"sandbox,omitempty"`
 	Joined    bool         `json:"joined"`
 	Ports     []Port       `json:"ports,omitempty"` // published while the endpoint is the container's gateway
+	// Asked are the ports that Ports has come of, as they were asked for: which host
+	// ports there is need of changes with the network's prefix.
+	Asked []Port `json:"asked,omitempty"`
 
 	// Of a front end that asks by AttachRequest.
 	Container string `json:"container,omitempty"`

@@ -47,6 +47,7 @@ var keys = []key{
 	{name: "meta nfproto", size: 1, load: meta(expr.MetaKeyNFPROTO)},
 	{name: "meta protocol", size: 2, load: meta(expr.MetaKeyPROTOCOL)},
 	{name: "ether saddr", size: 6, load: payload(expr.PayloadBaseLLHeader, 6, 6)},
+	{name: "arp operation", size: 2, nfproto: unix.NFPROTO_ARP, load: payload(expr.PayloadBaseNetworkHeader, 6, 2)},
 	{name: "arp saddr ether", size: 6, nfproto: unix.NFPROTO_ARP, load: payload(expr.PayloadBaseNetworkHeader, 8, 6)},
 	{name: "arp saddr ip", size: 4, nfproto: unix.NFPROTO_ARP, load: payload(expr.PayloadBaseNetworkHeader, 14, 4)},
 	{name: "arp daddr ip", size: 4, nfproto: unix.NFPROTO_ARP, load: payload(expr.PayloadBaseNetworkHeader, 24, 4)},
@@ -327,6 +328,11 @@ func parseOperand(k key, value string) ([]byte, error) {
 			return etherTypes[family], nil
 		}
 		return nil, fmt.Errorf("%q is no protocol of frames", value)
+	case "arp operation":
+		if value == "request" {
+			return bigEndian16(arpRequest), nil
+		}
+		return nil, fmt.Errorf("%q is no ARP operation", value)
 	case "icmpv6 type":
 		return datatypes["icmpv6_type"].parse(value)
 	case "ip6 saddr", "ip6 daddr":
@@ -348,6 +354,9 @@ func parseOperand(k key, value string) ([]byte, error) {
 	}
 	return nil, fmt.Errorf("%s is not compared with values here", k.name)
 }
+
+// arpRequest is ares_op$REQUEST of RFC 826.
+const arpRequest = 1
 
 // etherTypes are those of protocols (include/uapi/linux/if_ether.h).
 var etherTypes = map[byte][]byte{

@@ -27,6 +27,7 @@ me, other, router = "02:00:00:00:01:02", "02:00:00:00:01:03", "02:00:00:00:01:01
 my6, other6, gateway6, shared6, nobody6 = "2001:db8:1::2", "2001:db8:1::3", "2001:db8:1::1", "2001:db8:1::99", "2001:db8:1::77"
 mylocal, otherlocal, gatewaylocal, randomlocal = "fe80::ff:fe00:102", "fe80::ff:fe00:103", "fe80::1:aaaa:aaaa:aaaa", "fe80::1234:5678:9abc:def0"
 my4, other4, gateway4, shared4 = "172.18.1.2", "172.18.1.3", "172.18.1.1", "172.18.1.99"
+elsewhere6, elsewhere4 = "2001:db8:7::9", "172.18.7.9"
 all_nodes = "33:33:00:00:00:01"
 def frame6(src=my6, dst="ff02::1", mac=me, **more): return Ether(src=mac, dst=all_nodes)/IPv6(src=src, dst=dst, hlim=255, **more)
 def frame4(src=my4, dst="172.18.1.255", mac=me, **more): return Ether(src=mac, dst="ff:ff:ff:ff:ff:ff")/IP(src=src, dst=dst, **more)
@@ -57,6 +58,7 @@ var forgeries = []struct {
 	{"from the link-local address of its MAC", `frame6(mylocal)/UDP(dport=5353)`, true},
 	{"from another link-local address (RFC 7217)", `frame6(randomlocal)/UDP(dport=5353)`, true},
 	{"from an auxiliary address", `frame6(shared6)/UDP(dport=7)`, true},
+	{"from its address on another network", `frame6(elsewhere6)/TCP(sport=80, flags="SA")`, true},
 	{"echo request", `frame6()/ICMPv6EchoRequest()`, true},
 	{"packet too big", `frame6()/ICMPv6PacketTooBig(mtu=1280)/IPv6(src=other6, dst=my6)/UDP()`, true},
 	{"with extension headers", `frame6()/IPv6ExtHdrHopByHop()/IPv6ExtHdrDestOpt()/UDP(dport=7)`, true},
@@ -109,6 +111,9 @@ var forgeries = []struct {
 	{"neighbor advertisement of the gateway", `na(gateway6)`, false},
 	{"neighbor advertisement of the gateway's link-local address", `na(gatewaylocal, mylocal)`, false},
 	{"neighbor advertisement of another's link-local address", `na(otherlocal, mylocal)`, false},
+	{"neighbor advertisement of its address on another network", `na(elsewhere6)`, false},
+	{"neighbor advertisement of its address on another network, from there", `na(elsewhere6, elsewhere6)`, false},
+	{"duplicate address detection of its address on another network", `dad(elsewhere6)`, false},
 	{"neighbor advertisement of an address that nobody has", `na(nobody6)`, false},
 	{"neighbor advertisement of another's address in one fragment", `frame6()/IPv6ExtHdrFragment(nh=58)/ICMPv6ND_NA(tgt=other6)`, false},
 	{"neighbor advertisement that ends early", `frame6(nh=58)/Raw(raw(ICMPv6ND_NA(tgt=other6))[:12])`, false},
@@ -123,6 +128,8 @@ var forgeries = []struct {
 	{"IPv4", `frame4()/UDP(dport=7)`, true},
 	{"IPv4 from an auxiliary address", `frame4(shared4)/UDP(dport=7)`, true},
 	{"IPv4 from a link-local address", `frame4("169.254.7.7")/UDP(dport=7)`, true},
+	{"IPv4 from its address on another network", `frame4(elsewhere4)/TCP(sport=80, flags="SA")`, true},
+	{"ARP request from its address on another network", `arp(psrc=elsewhere4, pdst=gateway4)`, true},
 	{"IPv4 echo request", `frame4()/ICMP()`, true},
 	{"IPv4 in fragments", `fragment(frame4()/UDP(dport=7)/Raw(b"x"*3000), 1400)`, true},
 	{"IPv4 with options", `frame4(options=[IPOption_NOP()]*4)/UDP(dport=7)`, true},
@@ -143,6 +150,10 @@ var forgeries = []struct {
 	{"IPv4 redirect", `frame4()/ICMP(type=5, code=1, gw=my4)/IP(src=other4)/UDP()`, false},
 	{"IPv4 router advertisement", `frame4()/ICMP(type=9)`, false},
 	{"ARP reply for another", `arp(op=2, psrc=other4, pdst=gateway4)`, false},
+	{"ARP reply for its address on another network", `arp(op=2, psrc=elsewhere4)`, false},
+	{"ARP announcement of its address on another network", `arp(psrc=elsewhere4, pdst=elsewhere4)`, false},
+	{"ARP request for its own address from that on another network", `arp(psrc=elsewhere4, pdst=my4)`, false},
+	{"ARP probe of its address on another network", `arp(psrc="0.0.0.0", pdst=elsewhere4)`, false},
 	{"ARP reply for the gateway", `arp(op=2, psrc=gateway4)`, false},
 	{"ARP probe of another's address", `arp(psrc="0.0.0.0", pdst=other4)`, false},
 	{"ARP from another's MAC address", `arp(hwsrc=other)`, false},
@@ -157,6 +168,7 @@ func TestForgeries(t *testing.T) {
 	web := &s.config.Networks[0]
 	web.Shared = []netip.Addr{netip.MustParseAddr("2001:db8:1::99"), netip.MustParseAddr("172.18.1.99")}
 	web.Live = append(web.Live, web.Shared...)
+	web.Containers[0].Elsewhere = []netip.Addr{netip.MustParseAddr("2001:db8:7::9"), netip.MustParseAddr("172.18.7.9")}
 	from, to := s.c["web2"], s.c["web3"]
 	for _, quiet := range []*testnet.Host{from, to} {
 		quiet.Sysctl(t, "net/ipv6/conf/eth0/router_solicitations", "0")
