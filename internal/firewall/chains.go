@@ -58,6 +58,10 @@ func chains() []Chain {
 			// What is for one link alone (RFC 4890 §4.3.3): nobody believes it with
 			// a hop limit below 255, and nobody has to see it.
 			"icmpv6 type @link_only counter drop",
+			// A packet from a link-local address stays on its link (RFC 3927 §2.7), and
+			// leaves under no address of the host's. In IPv6 the kernel sees to that.
+			"ip saddr 169.254.0.0/16 iifname @denied_out drop",
+			"ip saddr 169.254.0.0/16 oifname @denied_in drop",
 			// Before all else, what conntrack knows included: whoever scans a
 			// prefix must not fill the host's neighbour cache (RFC 6583). The
 			// forward hook precedes the neighbour's resolution.
@@ -173,6 +177,12 @@ func chains() []Chain {
 			"icmpv6 type @errors @th,128,128 set @th,128,128 map @inside_about6",
 			"ip6 daddr set ip6 daddr map @inside6",
 			"ip6 daddr @outside_pools6 counter drop", // nobody's
+		}},
+		// Errors of the host's own are about packets as they were when it could not
+		// forward them, with the receiver's address inside. Who is on a network called
+		// it by the one outside: inside ones lead to their own bridge alone.
+		{Name: "errors", Hook: &Hook{"filter", "output", priorityForward}, Rules: []string{
+			fmt.Sprintf("oifname @networks icmpv6 type @errors meta mark set meta mark | %#x", outsideMark),
 		}},
 		{Name: "outside", Hook: &Hook{"filter", "postrouting", priorityOutside}, Rules: []string{
 			fmt.Sprintf("oifname @networks meta mark & %#x == 0x0 return", outsideMark),

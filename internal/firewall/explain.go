@@ -219,6 +219,7 @@ func (n Network) has(a netip.Addr) bool {
 var reasons = map[string][]struct{ rule, words string }{
 	"forward": {
 		{"@link_only", "it is for one link alone, and is not forwarded"},
+		{"ip saddr 169.254.0.0/16", "an address of the link alone is not forwarded from (RFC 3927)"},
 		{"@live6", "nobody has the address"},
 		{"@live4", "nobody has the address"},
 		{"ct state", "it belongs to a connection that is known"},

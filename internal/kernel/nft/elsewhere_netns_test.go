@@ -45,3 +45,35 @@ func TestAnswersByAnotherNetwork(t *testing.T) {
 		s.wantReached(t, s.outside, c.network, c.to, true)
 	}
 }
+
+// What has a link-local source is forwarded neither way, nor under the host's address.
+func TestLinkLocalIsNotForwarded(t *testing.T) {
+	s := newSite(t)
+	const local = "169.254.7.7"
+	for _, conf := range []string{"all", "default", "web"} {
+		s.host.Sysctl(t, "net/ipv4/conf/"+conf+"/rp_filter", "0")
+	}
+	ip(t, s.c["web2"], "addr add "+local+"/16 dev eth0")
+	ip(t, s.host, "addr add 169.254.1.1/16 dev web")
+	got := count(t, s.outside, outside4+":5000")
+	f := open(t, s.host)
+	apply(t, f, s.config)
+	s.host.Run(t, "nft", "insert rule inet v6net forward iifname web ip saddr 169.254.0.0/16 accept; add rule inet v6net postrouting ip saddr 169.254.0.0/16 masquerade")
+	send(t, s.c["web2"], local+":0", outside4+":5000")
+	if !eventually(func() bool { return got.Load() == 1 }) {
+		t.Fatal("without the rule nothing is forwarded, and the test would prove nothing")
+	}
+	s.config.Networks[0].Masquerade = append(s.config.Networks[0].Masquerade, prefixes("169.254.0.0/16")...) // as a rule of the host's own would
+	f = open(t, s.host)
+	apply(t, f, s.config)
+	send(t, s.c["web2"], local+":0", outside4+":5000")
+	send(t, s.c["web2"], "172.18.1.2:0", outside4+":5000") // comes last
+	if !eventually(func() bool { return got.Load() >= 2 }) {
+		t.Fatal("nothing comes")
+	}
+	if n := got.Load(); n != 2 {
+		t.Errorf("%d datagrams from a link-local address have left", n-2)
+	}
+	ip(t, s.c["web3"], "addr add 169.254.7.8/16 dev eth0")
+	s.wantReached(t, s.c["web3"], "udp", local+":53", true) // on the link it is an address as any
+}

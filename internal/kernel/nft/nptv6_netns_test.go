@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/v6net/v6net/internal/firewall"
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
 
@@ -120,5 +122,69 @@ func TestTranslationHasNoState(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	if n := got.Load(); n != 1 {
 		t.Errorf("%d datagrams of an address that is nobody's have left", n-1)
+	}
+}
+
+// Errors between two networks that are both translated: those of the container that is
+// called, and the host's own about what it cannot forward, are about the packet as the
+// caller has sent it. The kernel compares, and remembers the path's MTU by it.
+func TestErrorsBetweenTranslatedNetworks(t *testing.T) {
+	s := newSite(t)
+	policyDrop(t, s.host)
+	second := spec.Translation{Inside: netip.MustParsePrefix("fd00:b::/64"), Outside: netip.MustParsePrefix("2001:db8:b::/64")}
+	s.add(t, siteNetwork{
+		firewall.Network{ID: "555555555555", Bridge: "npt11", ICC: true, Isolate: true, Inbound: spec.InboundPublished, Translations: []spec.Translation{second},
+			Published: []firewall.Published{
+				{Protocol: "udp", Container: netip.MustParseAddr("fd00:b::2"), Port: 53},
+				{Protocol: "udp", Container: netip.MustParseAddr("fd00:b::2"), Port: 54}}},
+		11, "fd00:b::", []container{{"eleven2", 2}},
+	})
+	called, _ := second.Out(netip.MustParseAddr("fd00:b::2"))
+	caller, callee := s.c["npt2"], s.c["eleven2"]
+	apply(t, open(t, s.host), s.config)
+	s.wantReached(t, caller, "udp", "["+called.String()+"]:53", true)
+
+	// Of the container: port unreachable.
+	conn, err := caller.DialContext(t.Context(), "udp", "["+called.String()+"]:54")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	refused := func() bool {
+		_ = conn.SetDeadline(time.Now().Add(patience / 10))
+		if _, err = conn.Write([]byte("?")); err == nil {
+			_, err = conn.Read(make([]byte, 1))
+		}
+		return errors.Is(err, unix.ECONNREFUSED)
+	}
+	if !eventually(refused) {
+		t.Errorf("port unreachable: %v, want connection refused", err)
+	}
+	// Of the host: time exceeded and packet too big.
+	if out, _ := caller.Command(t.Context(), "ping", "-c", "2", "-i", "0.3", "-W", "2", "-t", "1", called.String()).Output(); !strings.Contains(string(out), "Time exceeded") {
+		t.Errorf("no hop on the way:\n%s", out)
+	}
+	ip(t, callee, "link set eth0 mtu 1300")
+	ip(t, s.host, "link set "+spec.VethPrefix+"eleven2 mtu 1300", "link set npt11 mtu 1300")
+	if out, _ := caller.Command(t.Context(), "ping", "-c", "1", "-W", "2", "-s", "1400", called.String()).Output(); !strings.Contains(string(out), "Packet too big: mtu=1300") {
+		t.Errorf("the caller is told nothing of the narrow link:\n%s", out)
+	}
+	if route := caller.Run(t, "ip", "-6", "route", "get", called.String()); !strings.Contains(route, "mtu 1300") {
+		t.Errorf("the caller does not know the path's MTU: %s", route)
+	}
+	large, err := caller.DialContext(t.Context(), "udp", "["+called.String()+"]:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = large.Close() }()
+	answered := func() bool {
+		_ = large.SetDeadline(time.Now().Add(patience / 4))
+		if _, err = large.Write(make([]byte, 1400)); err == nil {
+			_, err = large.Read(make([]byte, 64))
+		}
+		return err == nil
+	}
+	if !eventually(answered) {
+		t.Errorf("what is larger than the path's MTU does not get there, in fragments: %v", err)
 	}
 }
