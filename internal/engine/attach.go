@@ -33,7 +33,7 @@ func (e *Engine) makeNetwork(ctx context.Context, r spec.NetworkRequest, again b
 		return known, err
 	}
 	e.dropPredecessor(r)
-	n := spec.Network{ID: r.ID, Name: r.Name, FrontEnd: r.FrontEnd, Options: r.Options, Internal: r.Internal}
+	n := spec.Network{ID: r.ID, Name: r.Name, FrontEnd: r.FrontEnd, Options: r.Options, Internal: r.Internal, Names: r.Names}
 	var taken []string
 	steps := []step{
 		{
@@ -205,12 +205,33 @@ func (e *Engine) Attach(ctx context.Context, r spec.AttachRequest) (spec.Attache
 func (e *Engine) networkOf(ctx context.Context, r spec.AttachRequest) (spec.Network, error) {
 	e.mu.Lock()
 	n, err := e.network(r.Network.ID)
-	e.mu.Unlock()
 	if err == nil {
-		return n.Network, nil
+		err = e.noteNames(ctx, n, r.Network.Names)
+		known := n.Network
+		e.mu.Unlock()
+		return known, err
 	}
+	e.mu.Unlock()
 	e.Log.Info("network is unknown; making it as its container engine has it", "network", r.Network.ID, "name", r.Network.Name)
 	return e.makeNetwork(ctx, r.Network, true)
+}
+
+// noteNames takes in whether a name server answers on the network's bridge, which
+// earlier daemons were not told.
+func (e *Engine) noteNames(ctx context.Context, n *network, names bool) error {
+	if n.Names == names {
+		return nil
+	}
+	to := n.Network
+	to.Names = names
+	if err := e.Journal.PutNetwork(to); err != nil {
+		return fmt.Errorf("network %s: %w", n.Name, err)
+	}
+	n.Network = to
+	if err := e.applyFirewall(ctx); err != nil {
+		return fmt.Errorf("network %s: %w", n.Name, err)
+	}
+	return nil
 }
 
 // isAttached reports whether an endpoint is what is asked for.

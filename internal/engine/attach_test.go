@@ -506,3 +506,34 @@ func TestNotDeparted(t *testing.T) {
 		t.Errorf("the network has %+v, want its container, as it was", eps)
 	}
 }
+
+// What a network's containers ask its name server is vouched for, where there is one:
+// also on a network of a daemon that was not told so.
+func TestNamesAreAsked(t *testing.T) {
+	h := newHost(t)
+	with, without := request(1, "with", static("fd00:1::/64")), request(2, "without", static("fd00:2::/64"))
+	with.Names = true
+	n, err := h.engine.MakeNetwork(t.Context(), with)
+	must(t, err)
+	_, err = h.engine.MakeNetwork(t.Context(), without)
+	must(t, err)
+	want := fmt.Sprintf("%q . fd00:1::1", n.Bridge())
+	if got := h.elements("asking6"); got != want {
+		t.Errorf("asking: %s, want %s", got, want)
+	}
+	key := journalKey("network", n.ID)
+	h.world.journal[key] = strings.Replace(h.world.journal[key], `,"names":true`, "", 1)
+	h.restart(t)
+	if got := h.elements("asking6"); got != "" {
+		t.Fatalf("asking: %s, and the journal says nothing of it", got)
+	}
+	r := attach(1, 1, "eth0")
+	r.Network = with
+	_, err = h.engine.Attach(t.Context(), r)
+	must(t, err)
+	h.moveIn(epID(1))
+	if got := h.elements("asking6"); got != want {
+		t.Errorf("asking: %s when a container comes, want %s", got, want)
+	}
+	h.consistent(t, "asking")
+}

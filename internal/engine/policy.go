@@ -211,6 +211,7 @@ func (n *network) policy(members ...member) firewall.Network {
 			f.Gateways = append(f.Gateways, s.Gateway)
 		}
 	}
+	f.Asked = n.Names
 	if n.FrontEnd != "" { // Docker's engine has its name server in the container
 		for _, s := range n.PresentSubnets() { // it listens on former ones too, until the next container comes
 			if n.HasGateway(s) {

@@ -107,6 +107,9 @@ func (b builder) network(n Network) {
 	for _, a := range n.Resolvers {
 		b.add("resolvers"+family(a), a.String())
 		b.add("clients"+family(a), bridge+" . "+a.String())
+		if n.Asked {
+			b.add("asking"+family(a), bridge+" . "+a.String())
+		}
 		b.add("clients"+family(a), quote(loopback)+" . "+a.String())
 	}
 	if n.Internal {

@@ -138,6 +138,8 @@ func chains() []Chain {
 			"ip daddr @resolvers4 meta l4proto . th dport @names iifname . ip daddr != @clients4 counter drop",
 			"meta nfproto ipv4 iifname @isolated4 counter drop",
 			"meta nfproto ipv6 iifname @isolated6 counter drop",
+			"iifname . ip6 daddr @asking6 meta l4proto . th dport @names goto vouch",
+			"iifname . ip daddr @asking4 meta l4proto . th dport @names goto vouch",
 		}},
 		{Name: "prerouting", Hook: &Hook{"nat", "prerouting", priorityDNAT}, Rules: []string{
 			"fib daddr type local goto translate",
@@ -267,6 +269,8 @@ func sets() []Set {
 		{Name: "resolvers6", Key: typeAddr6},
 		{Name: "clients4", Key: typeWay4}, // who may ask them: the bridge's containers
 		{Name: "clients6", Key: typeWay6},
+		{Name: "asking4", Key: typeWay4}, // and whose questions are vouched for
+		{Name: "asking6", Key: typeWay6},
 	}
 }
 

@@ -52,6 +52,9 @@ type Network struct {
 	// Resolvers are the bridge's own addresses on which a name server may answer
 	// the network's containers, and nobody else.
 	Resolvers []netip.Addr
+	// Asked says that one does answer there. What containers ask it is vouched for,
+	// for hosts whose own rules let nothing in.
+	Asked bool
 }
 
 // Container is what a container of the network may send from.

@@ -102,8 +102,12 @@ func (e *explanation) judge() {
 func (e *explanation) route(p *packet, from *Network) {
 	to := p.to()
 	if slices.Contains(e.local, to) {
-		if d := e.table.run("input", p); d.verdict == "drop" {
+		switch d := e.table.run("input", p); d.verdict {
+		case "drop":
 			e.end(spec.Dropped, e.reason(d), d)
+			return
+		case "accept":
+			e.end(spec.Accepted, e.reason(d), d)
 			return
 		}
 		e.end(spec.Unjudged, "it is for the host itself, where no port of a container is published like that: the host's own services and rules decide", decision{})
@@ -259,6 +263,8 @@ var reasons = map[string][]struct{ rule, words string }{
 	"input": {
 		{"@resolvers6", "the name server on the bridge answers that network's containers alone"},
 		{"@resolvers4", "the name server on the bridge answers that network's containers alone"},
+		{"@asking6", "the network's containers ask its name server (dns=on)"},
+		{"@asking4", "the network's containers ask its name server (dns=on)"},
 		{"@isolated4", "the network does not reach its host (gateway_mode_ipv4=isolated)"},
 		{"@isolated6", "the network does not reach its host (gateway_mode_ipv6=isolated)"},
 	},

@@ -143,7 +143,7 @@ func noGateway(o options) bool { return o.network.Mode != spec.ModeBridge }
 // networkRequest is what the daemon is asked for, the subnets as they are given and
 // an IPv6 one in any case.
 func networkRequest(n network, o options) (spec.NetworkRequest, error) {
-	r := spec.NetworkRequest{ID: n.ID, Name: n.Name, FrontEnd: FrontEnd, Options: o.network, Internal: n.Internal}
+	r := spec.NetworkRequest{ID: n.ID, Name: n.Name, FrontEnd: FrontEnd, Options: o.network, Internal: n.Internal, Names: o.dns}
 	for _, s := range n.Subnets {
 		v6 := s.Subnet.Addr().Is6()
 		within, err := s.within()

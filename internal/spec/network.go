@@ -76,6 +76,7 @@ type Network struct {
 	// Of a front end that asks by NetworkRequest.
 	Name     string `json:"name,omitempty"`
 	FrontEnd string `json:"front_end,omitempty"`
+	Names    bool   `json:"names,omitempty"` // a name server answers containers on the bridge
 }
 
 // Validate checks a network as it came from a front end.

@@ -11,6 +11,7 @@ type NetworkRequest struct {
 	FrontEnd string          `json:"front_end"` // who asks, and will say when it is gone
 	Options  Options         `json:"options"`
 	Internal bool            `json:"internal"`
+	Names    bool            `json:"names,omitempty"` // as Network.Names
 	IPv6     []SubnetRequest `json:"ipv6"`
 	IPv4     []SubnetRequest `json:"ipv4"` // none: the network is without IPv4
 }

@@ -19,6 +19,7 @@ import (
 const (
 	foreignTable = "filter"
 	forwardChain = "FORWARD"
+	inputChain   = "INPUT"
 	userChain    = "DOCKER-USER" // the administrator's, which Docker keeps at the top of FORWARD
 )
 
@@ -61,53 +62,65 @@ func markInfo() []byte {
 const placeAttempts = 3
 
 // placeAccepts makes sure that each family's forward chain, where there is one,
-// accepts what we have vouched for, by one rule. The administrator's own rules
-// are judged before it: see [place].
-func (f *Firewall) placeAccepts() error { return f.changeAllAccepts(true) }
+// accepts what we have vouched for, by one rule; and the input chain, where a name
+// server of a network's is asked. The administrator's own rules are judged before it:
+// see [place].
+func (f *Firewall) placeAccepts() error {
+	return f.changeAllAccepts(func(family nftables.TableFamily) map[string]bool {
+		asking := f.applied.Set(askingSets[family])
+		return map[string]bool{forwardChain: true, inputChain: asking != nil && len(asking.Elements) > 0}
+	})
+}
 
-func (f *Firewall) removeAccepts() error { return f.changeAllAccepts(false) }
+func (f *Firewall) removeAccepts() error {
+	return f.changeAllAccepts(func(nftables.TableFamily) map[string]bool { return nil })
+}
 
-func (f *Firewall) changeAllAccepts(wanted bool) error {
+// askingSets have an element for each name server that containers ask.
+var askingSets = map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "asking4", nftables.TableFamilyIPv6: "asking6"}
+
+func (f *Firewall) changeAllAccepts(wanted func(nftables.TableFamily) map[string]bool) error {
 	var errs error
 	for _, family := range iptablesFamilies {
-		err := f.changeAccepts(family, wanted)
+		err := f.changeAccepts(family, wanted(family))
 		for n := 1; n < placeAttempts && errors.Is(err, os.ErrNotExist); n++ {
-			err = errors.Join(drain(f.socket), f.changeAccepts(family, wanted))
+			err = errors.Join(drain(f.socket), f.changeAccepts(family, wanted(family)))
 		}
 		errs = errors.Join(errs, err)
 	}
 	return errs
 }
 
-// changeAccepts brings our rules in the chains of one family to one, or none.
-func (f *Firewall) changeAccepts(family nftables.TableFamily, wanted bool) error {
+// changeAccepts brings our rules in the chains of one family to one in each chain that
+// is wanted, and none elsewhere.
+func (f *Firewall) changeAccepts(family nftables.TableFamily, wanted map[string]bool) error {
 	chains, err := f.foreignChains(family)
 	if err != nil {
 		return fmt.Errorf("read table %s %s: %w", familyName(family), foreignTable, err)
 	}
-	forward, present := chains[forwardChain]
-	if !present {
-		f.warnOfLegacy(family, wanted)
+	if _, present := chains[forwardChain]; !present {
+		f.warnOfLegacy(family, wanted[forwardChain])
 	}
-	wanted = wanted && present && !accepted(forward)
-	others := slices.DeleteFunc(slices.Clone(forward), tagged)
-	at := place(others)
-	for name, rules := range chains {
+	for _, name := range []string{forwardChain, inputChain, userChain} {
+		rules, present := chains[name]
+		missing := wanted[name] && present && !accepted(rules)
+		others := slices.DeleteFunc(slices.Clone(rules), tagged)
+		at := place(others, func(chain string) []*nftables.Rule { return f.rulesOf(family, chain) })
 		for i, r := range rules {
 			switch {
 			case !tagged(r):
-			case wanted && name == forwardChain && i == at && acceptsVouched(r):
-				wanted = false // as it should be
+			case missing && i == at && acceptsVouched(r):
+				missing = false // as it should be
 			default:
 				if err := f.conn.DelRule(r); err != nil {
 					return fmt.Errorf("delete rule %d of %s %s %s: %w", r.Handle, familyName(family), foreignTable, name, err)
 				}
 			}
 		}
-	}
-	if wanted {
-		f.insert(family, others, at)
-		f.log.Info("firewall: accepting our packets in a foreign chain", "family", familyName(family), "chain", forwardChain, "after_rules", at)
+		if missing {
+			f.insert(family, name, others, at)
+			f.log.Info("firewall: accepting our packets in a foreign chain", "family", familyName(family), "chain", name, "after_rules", at)
+		}
 	}
 	if err := f.conn.Flush(); err != nil {
 		return fmt.Errorf("change our rule in %s %s: %w", familyName(family), foreignTable, err)
@@ -115,10 +128,20 @@ func (f *Firewall) changeAccepts(family nftables.TableFamily, wanted bool) error
 	return nil
 }
 
-// insert queues our rule for the forward chain, after the first of the others.
-func (f *Firewall) insert(family nftables.TableFamily, others []*nftables.Rule, after int) {
+// rulesOf are those of a chain of the foreign table; none where they cannot be read.
+func (f *Firewall) rulesOf(family nftables.TableFamily, chain string) []*nftables.Rule {
 	t := &nftables.Table{Name: foreignTable, Family: family}
-	r := &nftables.Rule{Table: t, Chain: &nftables.Chain{Name: forwardChain, Table: t}, Exprs: acceptVouched()}
+	rules, err := f.conn.GetRules(t, &nftables.Chain{Name: chain, Table: t})
+	if err != nil {
+		return nil
+	}
+	return rules
+}
+
+// insert queues our rule for a chain, after the first of the others.
+func (f *Firewall) insert(family nftables.TableFamily, chain string, others []*nftables.Rule, after int) {
+	t := &nftables.Table{Name: foreignTable, Family: family}
+	r := &nftables.Rule{Table: t, Chain: &nftables.Chain{Name: chain, Table: t}, Exprs: acceptVouched()}
 	if after == len(others) {
 		f.conn.AddRule(r)
 		return
@@ -127,23 +150,53 @@ func (f *Firewall) insert(family nftables.TableFamily, others []*nftables.Rule, 
 	f.conn.InsertRule(r)
 }
 
-// place is how many of the forward chain's other rules precede ours.
+// place is how many of a chain's other rules precede ours.
 //
 // Where Docker is, those up to its jump to DOCKER-USER: drops there, by an
 // administrator or by fail2ban, hold for our packets too. Ours is not in that
 // chain, which others leave by RETURN before its end (ufw-docker does with
 // whatever comes from private addresses). Where Docker is not, all rules but
 // those at the end that take every packet: they are a policy of drop by another
-// name, which our rule is there to overcome.
-func place(others []*nftables.Rule) int {
+// name, which our rule is there to overcome. So are the last chains of ufw, which log
+// what has come as far, and reject it.
+func place(others []*nftables.Rule, chain func(name string) []*nftables.Rule) int {
 	if i := slices.IndexFunc(others, leadsToUserChain); i >= 0 {
 		return i + 1
 	}
 	n := len(others)
-	for n > 0 && refusesAll(others[n-1]) {
+	for n > 0 && isEnd(others[n-1], chain) {
 		n--
 	}
 	return n
+}
+
+// isEnd reports whether a rule does nothing but to refuse every packet, or to log what
+// is about to be refused; or leads to a chain of such rules.
+func isEnd(r *nftables.Rule, chain func(name string) []*nftables.Rule) bool {
+	ends := func(r *nftables.Rule) bool { return refusesAll(r) || logs(r) }
+	exprs := essence(r)
+	if len(exprs) == 1 {
+		if v, ok := exprs[0].(*expr.Verdict); ok && v.Kind == expr.VerdictJump && v.Chain != userChain {
+			return !slices.ContainsFunc(chain(v.Chain), func(r *nftables.Rule) bool { return !ends(r) })
+		}
+	}
+	return ends(r)
+}
+
+// logs reports whether a rule logs packets, and does nothing else with them.
+func logs(r *nftables.Rule) bool {
+	exprs := essence(r)
+	if len(exprs) == 0 {
+		return false
+	}
+	switch e := exprs[len(exprs)-1].(type) {
+	case *expr.Target:
+		return e.Name == "LOG" || e.Name == "NFLOG"
+	case *expr.Log:
+		return true
+	default:
+		return false
+	}
 }
 
 // foreignChains are the rules of the chains that matter, by the chain's name.
@@ -157,7 +210,7 @@ func (f *Firewall) foreignChains(family nftables.TableFamily) (foreignChains, er
 	}
 	found := foreignChains{}
 	for _, c := range chains {
-		if c.Table.Name != foreignTable || c.Name != forwardChain && c.Name != userChain {
+		if c.Table.Name != foreignTable || c.Name != forwardChain && c.Name != inputChain && c.Name != userChain {
 			continue
 		}
 		if found[c.Name], err = f.conn.GetRules(c.Table, c); err != nil {

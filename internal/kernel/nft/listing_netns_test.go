@@ -76,6 +76,7 @@ func everything() firewall.Config {
 		Networks: []firewall.Network{
 			{
 				ID: "aaaaaaaaaaaa", Bridge: "v6naaaaaaaaaaaa", ICC: true, Isolate: true, Inbound: spec.InboundPublished,
+				Resolvers: []netip.Addr{addr("2001:db8:1::1"), addr("172.18.0.1")}, Asked: true,
 				Pools: prefixes("2001:db8:1::/64", "172.18.0.0/16"), Masquerade: prefixes("172.18.0.0/16"),
 				Live:       []netip.Addr{addr("2001:db8:1::5"), addr("172.18.0.5")},
 				Containers: []firewall.Container{{Port: "v6nvaaaaaaaaaa1", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{addr("2001:db8:1::5"), addr("172.18.0.5")}, Elsewhere: []netip.Addr{addr("172.19.0.5")}}},
