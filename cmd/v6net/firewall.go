@@ -44,6 +44,9 @@ func (c firewallExplainCommand) Run(ctx context.Context) error {
 // printJudgement writes one for people.
 func printJudgement(w io.Writer, j spec.Judgement) error {
 	text := ""
+	if j.Warning != "" {
+		text = "WARNING: " + j.Warning + "\n"
+	}
 	for _, step := range j.Steps {
 		text += step + "\n"
 	}

@@ -21,6 +21,17 @@ func TestPrintJudgement(t *testing.T) {
 	}
 }
 
+// That the rules are not there is said first.
+func TestPrintJudgementWithoutRules(t *testing.T) {
+	var out strings.Builder
+	if err := printJudgement(&out, spec.Judgement{Warning: "the rules are not in place", Verdict: spec.Accepted, Why: "the port is published", Steps: []string{"a step"}}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "WARNING: the rules are not in place\na step\naccepted: the port is published\n"; out.String() != want {
+		t.Errorf("printed\n%swant\n%s", out.String(), want)
+	}
+}
+
 func TestFirewallWords(t *testing.T) {
 	c := spec.FirewallCounters{LetIn: 1, LetOut: 2, DeniedIn: 3, DeniedOut: 4, Forged: map[string]uint64{"web": 5, "db": 6}}
 	if got, want := firewallWords(c), "let in 1, out 2; denied in 3, out 4; forged by db 6; forged by web 5"; got != want {

@@ -24,6 +24,9 @@ type host struct {
 // RouterLinks are the links on which a router may be.
 func (h host) RouterLinks(ctx context.Context) ([]string, error) { return h.links.RouterLinks(ctx) }
 
+// Uplinks are bridges by which packets leave this host.
+func (h host) Uplinks(ctx context.Context) ([]string, error) { return h.links.Uplinks(ctx) }
+
 // IsRouterLink reports whether a router may be on a link.
 func (h host) IsRouterLink(ctx context.Context, link string) (bool, error) {
 	return h.links.IsRouterLink(ctx, link)

@@ -43,6 +43,9 @@ func printStatus(w io.Writer, s spec.Status) error {
 	if s.Error != "" {
 		p("DEGRADED\t%s", s.Error)
 	}
+	for _, o := range s.Obstacles {
+		p("OBSTACLE\ttable %s, chain %s refuses what v6net lets through (%s). Mend it: %s", o.Table, o.Chain, o.Why, o.Fix)
+	}
 	if len(s.Networks) == 0 {
 		p("no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME)")
 	}

@@ -24,6 +24,11 @@ func TestPrintStatus(t *testing.T) {
 			"v6net 1.2.3",
 			"no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME)",
 		}},
+		{"another firewall in the way", spec.Status{Version: "1.2.3", Obstacles: []spec.Obstacle{{Table: "inet filter", Chain: "forward", Why: "policy drop", Fix: "nft insert rule inet filter forward …"}}}, []string{
+			"v6net 1.2.3",
+			"OBSTACLE table inet filter, chain forward refuses what v6net lets through (policy drop). Mend it: nft insert rule inet filter forward …",
+			"no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME)",
+		}},
 		{"networks on a parent", spec.Status{Version: "1.2.3", Networks: []spec.NetworkStatus{
 			{Network: spec.Network{ID: strings.Repeat("a", 64), Options: spec.Options{Mode: spec.ModeMacvlan, MacvlanMode: spec.MacvlanBridge, Inbound: spec.InboundOpen},
 				IPv6: []spec.Subnet{{Prefix: prefix("2001:db8:1::/64"), Source: spec.SourceStatic, Reason: "named by --subnet", Host: addr("2001:db8:1::9")}}}, Parent: "eth0"},

@@ -35,7 +35,7 @@ var ours = map[string][]string{
 	"internal/prefix":           {"internal/spec", "ipam"},
 	"internal/ra":               {"internal/spec"},
 	"internal/store":            {"internal/spec"},
-	"internal/kernel/nft":       {"internal/firewall"},
+	"internal/kernel/nft":       {"internal/firewall", "internal/spec"},
 	"internal/kernel/conntrack": {"internal/firewall"},
 	"internal/kernel/link":      {"internal/spec", "internal/kernel/dump", "internal/kernel/rtnl"},
 	"internal/kernel/route":     {"internal/kernel/dump", "internal/kernel/rtnl"},

@@ -73,6 +73,7 @@ func (h *host) start(ctx context.Context) error {
 		Links:       fakeLinks{h.world},
 		Sysctls:     fakeSysctls{h.world},
 		Firewall:    fakeFirewall{h.world},
+		Inspector:   fakeInspector{h.world},
 		Conntrack:   fakeConntrack{h.world},
 		Host:        fakeHost{h.world},
 		Proxy:       fakeProxy{h.world},

@@ -39,10 +39,13 @@ type world struct {
 	elsewhere  map[string]fakeLink // macvlan and ipvlan links in containers, by alias
 	sysctls    map[string]string
 	ruleset    *firewall.Ruleset // nil: none of ours
+	rulesGone  error             // why it is not there
+	obstacles  []spec.Obstacle
 	neighbours map[netip.Addr]string
 
-	defaultParent string // link of the IPv6 default route; empty: none
-	default4      string // likewise
+	defaultParent string   // link of the IPv6 default route; empty: none
+	default4      string   // likewise
+	uplinks       []string // bridges with a network card
 	raLinks       []string
 	othersForward map[bool]bool // by whether it is IPv6: a bridge that is not ours has an address
 	onLink        map[string][]netip.Prefix
@@ -215,7 +218,7 @@ func (w *world) clone() *world {
 		journal: maps.Clone(w.journal), globalID: w.globalID,
 		links: maps.Clone(w.links), elsewhere: maps.Clone(w.elsewhere), sysctls: maps.Clone(w.sysctls), ruleset: w.ruleset, neighbours: maps.Clone(w.neighbours),
 		boot: w.boot, booted: w.booted, othersForward: w.othersForward,
-		defaultParent: w.defaultParent, default4: w.default4, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
+		defaultParent: w.defaultParent, default4: w.default4, uplinks: w.uplinks, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
 		lentTo: w.lentTo, unreachable: maps.Clone(w.unreachable), sandboxes: maps.Clone(w.sandboxes), sandboxErr: w.sandboxErr,
 		missing: w.missing, routers: w.routers, heardOn: w.heardOn,
 		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{}, advertised: map[string]spec.Advertisement{}, takenBack: map[string]spec.Advertisement{}, inherited: map[string]spec.Advertisement{},
@@ -839,6 +842,13 @@ func (f fakeFirewall) Remove(ctx context.Context) error {
 	})
 }
 
+// fakeInspector is not counted: nothing is made of it.
+type fakeInspector struct{ *world }
+
+func (f fakeInspector) Missing(context.Context) error { return f.rulesGone }
+
+func (f fakeInspector) Obstacles(context.Context) ([]spec.Obstacle, error) { return f.obstacles, nil }
+
 type fakeConntrack struct{ *world }
 
 func (c fakeConntrack) Forget(ctx context.Context, addrs []netip.Addr) error {
@@ -954,6 +964,13 @@ func (h fakeHost) IsRouterLink(_ context.Context, link string) (bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.mayHaveRouter(link), nil
+}
+
+// Uplinks is not counted: nothing is made of it but what the rules are.
+func (h fakeHost) Uplinks(context.Context) ([]string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.uplinks, nil
 }
 
 func (h fakeHost) DefaultLinks(context.Context) ([]string, error) {

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -447,4 +448,66 @@ func TestRouterInProxiedPrefix(t *testing.T) {
 	h.engine.RoutesChanged(ctx)
 	h.engine.Resync(ctx)
 	check("without", true)
+}
+
+// A bridge gets a network card, and loses it: packets leave by it, and the rules know.
+func TestBridgeBecomesAWayOut(t *testing.T) {
+	h := newHost(t)
+	_, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	wants := func(want string) {
+		t.Helper()
+		if got := h.elements("parents"); got != want {
+			t.Errorf("ways out %s, want %s", got, want)
+		}
+		h.consistent(t, want)
+	}
+	wants(`"eth0"`)
+	h.uplinks = []string{"br1"}
+	h.engine.LinkChanged(t.Context(), "eth1", true, false)
+	wants(`"br1" "eth0"`)
+	h.uplinks = nil
+	h.engine.LinkChanged(t.Context(), "eth1", true, false)
+	wants(`"eth0"`)
+}
+
+// What is explained holds only where the rules are in place, which comes first.
+func TestExplainWithoutRules(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{static("fd00:1::/64")}})
+	must(t, err)
+	must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+	call, err := spec.ParseCall("2001:db8::9", "fd00:1::2", "80")
+	must(t, err)
+	warning := func() string {
+		t.Helper()
+		j, err := h.engine.Explain(t.Context(), call)
+		must(t, err)
+		if j.Verdict != spec.Dropped {
+			t.Errorf("verdict %s", j.Verdict)
+		}
+		return j.Warning
+	}
+	if got := warning(); got != "" {
+		t.Errorf("warned of %q", got)
+	}
+	h.rulesGone = errors.New("the table is gone")
+	if got := warning(); !strings.Contains(got, "not in place") || !strings.Contains(got, "the table is gone") {
+		t.Errorf("the table is gone, and warned of is %q", got)
+	}
+	h.rulesGone = nil
+	h.broken = "firewall: apply"
+	h.engine.Resync(t.Context())
+	if got := warning(); !strings.Contains(got, "not in place") {
+		t.Errorf("the rules could not be put in place, and warned of is %q", got)
+	}
+	h.broken = ""
+	h.soon(t)
+	if got := warning(); got != "" {
+		t.Errorf("all is well, and warned of is %q", got)
+	}
+	h.obstacles = []spec.Obstacle{{Table: "inet filter", Chain: "forward", Why: "policy drop", Fix: "a rule"}}
+	if got := h.engine.Status(t.Context()).Obstacles; !slices.Equal(got, h.obstacles) {
+		t.Errorf("obstacles %v", got)
+	}
 }

@@ -77,6 +77,14 @@ type Firewall interface {
 	Remove(context.Context) error
 }
 
+// Inspector looks at what the kernel has of rules now, ours and others'.
+type Inspector interface {
+	// Missing says why the ruleset that was applied last is not there; nil: it is.
+	Missing(context.Context) error
+	// Obstacles are chains of others that refuse what ours accept.
+	Obstacles(context.Context) ([]spec.Obstacle, error)
+}
+
 // Conntrack makes the kernel forget connections that the ruleset no longer
 // leads to, or leads elsewhere now. What it no longer knows is judged anew.
 type Conntrack interface {
@@ -102,6 +110,8 @@ type Host interface {
 	Routers(ctx context.Context, link string) ([]netip.Addr, error)
 	// DefaultLinks are the links of the default routes of both families.
 	DefaultLinks(context.Context) ([]string, error)
+	// Uplinks are the bridges, not ours, with a network card among their ports.
+	Uplinks(context.Context) ([]string, error)
 	// Announce tells the hosts behind the ports that addr is now at mac.
 	Announce(ctx context.Context, ports []string, addr netip.Addr, mac net.HardwareAddr) error
 	// Addresses are the host's own.

@@ -178,7 +178,7 @@ func (e *Engine) applyNetwork(ctx context.Context, n *network) error {
 // sysctls and advertisements. The firewall comes first: a host that forwards before its
 // rules are there lets everybody in.
 func (e *Engine) applyHost(ctx context.Context) error {
-	e.defaultLinks = e.findDefaultLinks(ctx)
+	e.waysOut = e.findWaysOut(ctx)
 	return errors.Join(
 		e.applyFirewall(ctx),
 		e.applyRoutes(ctx),

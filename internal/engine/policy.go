@@ -14,8 +14,9 @@ import (
 
 // applyFirewall puts the rules for all present networks in place, or takes ours
 // away when there is no network left that they are for.
-func (e *Engine) applyFirewall(ctx context.Context) error {
+func (e *Engine) applyFirewall(ctx context.Context) (err error) {
 	e.ruled = false
+	defer func() { e.unapplied = err }()
 	if !e.hasRouted() {
 		return e.Firewall.Remove(ctx)
 	}
@@ -156,7 +157,7 @@ func (e *Engine) policy() firewall.Config {
 			c.Parents = append(c.Parents, n.parent)
 		}
 		if !n.Internal {
-			c.Parents = append(c.Parents, e.defaultLinks...)
+			c.Parents = append(c.Parents, e.waysOut...)
 		}
 		c.Networks = append(c.Networks, n.policy(e.members(living(e.endpointsOf(id)))...))
 	}
@@ -259,8 +260,24 @@ func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, e
 			}
 		}
 	}
+	missing := e.missingRules(ctx)
 	e.mu.Unlock()
-	return policy.Explain(call, local)
+	j, err := policy.Explain(call, local)
+	if missing != nil {
+		j.Warning = fmt.Sprintf("the rules are not in place, and what follows does not hold until they are: %v", missing)
+	}
+	return j, err
+}
+
+// missingRules says why the rules that are wanted are not in place; nil: they are.
+func (e *Engine) missingRules(ctx context.Context) error {
+	switch {
+	case e.unapplied != nil:
+		return e.unapplied
+	case e.Inspector == nil || !e.hasRouted():
+		return nil
+	}
+	return e.Inspector.Missing(ctx)
 }
 
 // published is what all of the endpoint's ports come to.

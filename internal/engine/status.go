@@ -26,6 +26,11 @@ func (e *Engine) Status(ctx context.Context) spec.Status {
 			e.Log.Warn("read the firewall's counters", "err", err)
 		}
 	}
+	if e.ruled && e.Inspector != nil {
+		if status.Obstacles, err = e.Inspector.Obstacles(ctx); err != nil {
+			e.Log.Warn("look for obstacles", "err", err)
+		}
+	}
 	for _, id := range sortedIDs(e.networks) {
 		n := e.networks[id]
 		ns := spec.NetworkStatus{Network: n.Network, Bridge: n.Bridge(), Parent: n.parent, Endpoints: []spec.Endpoint{}}

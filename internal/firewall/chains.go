@@ -29,8 +29,9 @@ const VouchMark = 0x1000
 
 // Priorities of our base chains, relative to include/uapi/linux/netfilter_ipv4.h.
 const (
-	priorityRaw     = -300 // NF_IP_PRI_RAW: before connection tracking
-	priorityForward = -10  // before the filter chains of others: a mark must be there when they look
+	priorityRaw = -300 // NF_IP_PRI_RAW: before connection tracking
+	// Exported since who comes before it cannot know what has been vouched for.
+	PriorityForward = -10  // before the filter chains of others: a mark must be there when they look
 	priorityDNAT    = -100 // NF_IP_PRI_NAT_DST
 	prioritySNAT    = 100  // NF_IP_PRI_NAT_SRC
 
@@ -50,7 +51,7 @@ func tables() []Table {
 // chains are those of what the host forwards.
 func chains() []Chain {
 	return []Chain{
-		{Name: "forward", Hook: &Hook{"filter", "forward", priorityForward}, Rules: []string{
+		{Name: "forward", Hook: &Hook{"filter", "forward", PriorityForward}, Rules: []string{
 			"iifname != @networks oifname != @networks return",
 			"iifname . oifname @same goto within",
 			// What leaves its bridge is known by its address outside.
@@ -133,7 +134,7 @@ func chains() []Chain {
 		//
 		// What comes from an isolated network is dropped, neighbor discovery
 		// included: the host has no address there to be found.
-		{Name: "input", Hook: &Hook{"filter", "input", priorityForward}, Rules: []string{
+		{Name: "input", Hook: &Hook{"filter", "input", PriorityForward}, Rules: []string{
 			"ip6 daddr @resolvers6 meta l4proto . th dport @names iifname . ip6 daddr != @clients6 counter drop",
 			"ip daddr @resolvers4 meta l4proto . th dport @names iifname . ip daddr != @clients4 counter drop",
 			"meta nfproto ipv4 iifname @isolated4 counter drop",
@@ -183,7 +184,7 @@ func chains() []Chain {
 		// Errors of the host's own are about packets as they were when it could not
 		// forward them, with the receiver's address inside. Who is on a network called
 		// it by the one outside: inside ones lead to their own bridge alone.
-		{Name: "errors", Hook: &Hook{"filter", "output", priorityForward}, Rules: []string{
+		{Name: "errors", Hook: &Hook{"filter", "output", PriorityForward}, Rules: []string{
 			fmt.Sprintf("oifname @networks icmpv6 type @errors meta mark set meta mark | %#x", outsideMark),
 		}},
 		{Name: "outside", Hook: &Hook{"filter", "postrouting", priorityOutside}, Rules: []string{

@@ -55,7 +55,24 @@ func (c Config) at(a netip.Addr) *Network {
 	return nil
 }
 
+// inside is what an address is on its network: itself, but for one outside of a
+// translated prefix.
+func (c Config) inside(a netip.Addr) netip.Addr {
+	for _, n := range c.Networks {
+		for _, t := range n.Translations {
+			if in, ok := t.In(a); ok {
+				return in
+			}
+		}
+	}
+	return a
+}
+
 func (e *explanation) judge() {
+	if in := e.config.inside(e.call.From); in != e.call.From {
+		e.step("%s is %s inside (nptv6)", e.call.From, in)
+		e.call.From = in
+	}
 	from, to := e.config.at(e.call.From), e.call.To
 	p := e.packet()
 	switch {

@@ -69,6 +69,8 @@ const (
 
 // Judgement is what the firewall makes of a call.
 type Judgement struct {
+	// Warning says that the rules are not in place by which it was judged.
+	Warning string  `json:"warning,omitempty"`
 	Verdict Verdict `json:"verdict"`
 	Why     string  `json:"why"`
 	// Steps are what is known and done on the way, each in words.

@@ -16,8 +16,18 @@ type Status struct {
 	Proxies  []ProxyStatus      `json:"proxies"`
 	Parents  []AdvertiserStatus `json:"parents,omitempty"` // routes told to parent links, and routers heard there
 	Sysctls  []SysctlStatus     `json:"sysctls"`
+	// Obstacles are chains of others that refuse what v6net lets through.
+	Obstacles []Obstacle `json:"obstacles,omitempty"`
 	// Delegations are what sources have lent to this host, or try to.
 	Delegations []DelegationStatus `json:"delegations,omitempty"`
+}
+
+// Obstacle is a chain of another firewall's on this host, and what mends it.
+type Obstacle struct {
+	Table string `json:"table"` // as nft names it: inet filter
+	Chain string `json:"chain"`
+	Why   string `json:"why"` // policy drop, say
+	Fix   string `json:"fix"`
 }
 
 // NetworkStatus is one network with its endpoints.

@@ -28,6 +28,23 @@ func (h *Handle) RouterLinks(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
+// Uplinks names the bridges that have a network card among their ports, sorted: what goes
+// there leaves the host.
+func (h *Handle) Uplinks(ctx context.Context) ([]string, error) {
+	links, err := h.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, l := range links {
+		if isBridge(l) && mayHaveRouter(l, links) {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
 // IsRouterLink reports whether a link is one of [Handle.RouterLinks]. The error
 // matches [ErrNotFound] where there is no such link.
 func (h *Handle) IsRouterLink(ctx context.Context, name string) (bool, error) {

@@ -290,7 +290,6 @@ func acceptsVouched(r *nftables.Rule) bool {
 
 // matchesMark knows both forms of --mark 0x1000/0x1000.
 func matchesMark(exprs []expr.Any) bool {
-	bit := binaryutil.NativeEndian.PutUint32(firewall.VouchMark)
 	switch len(exprs) {
 	case 1:
 		m, ok := exprs[0].(*expr.Match)
@@ -304,9 +303,7 @@ func matchesMark(exprs []expr.Any) bool {
 		mask, isBitwise := exprs[1].(*expr.Bitwise)
 		compare, isCmp := exprs[2].(*expr.Cmp)
 		return isMeta && isBitwise && isCmp &&
-			load.Key == expr.MetaKeyMARK && !load.SourceRegister &&
-			bytes.Equal(mask.Mask, bit) && bytes.Equal(mask.Xor, make([]byte, 4)) &&
-			compare.Op == expr.CmpOpEq && bytes.Equal(compare.Data, bit)
+			load.Key == expr.MetaKeyMARK && !load.SourceRegister && acceptsMark(mask, compare)
 	default:
 		return false
 	}

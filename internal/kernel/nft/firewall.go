@@ -12,6 +12,7 @@ import (
 	"github.com/mdlayher/netlink"
 
 	"github.com/v6net/v6net/internal/firewall"
+	"github.com/v6net/v6net/internal/spec"
 )
 
 // Firewall is the kernel's side of the firewall in one network namespace. Its
@@ -25,7 +26,9 @@ type Firewall struct {
 	socket  *netlink.Conn // conn's own
 	applied *firewall.Ruleset
 	warned  map[nftables.TableFamily]bool // of iptables-legacy
-	certain bool                          // the kernel's tables are what applied says, unless they have been removed
+	// obstructed are the obstacles that have been logged.
+	obstructed map[spec.Obstacle]bool
+	certain    bool // the kernel's tables are what applied says, unless they have been removed
 	// frameless: this kernel has no tables for bridges, so that nobody judges what
 	// containers send. probed: that is known.
 	frameless, probed bool
@@ -72,7 +75,9 @@ func (f *Firewall) Apply(ctx context.Context, want firewall.Ruleset) error {
 	if err := f.applyTable(want); err != nil {
 		return fmt.Errorf("apply the tables %s: %w", firewall.Name, err)
 	}
-	return f.placeAccepts()
+	err := f.placeAccepts()
+	f.warnOfObstacles()
+	return err
 }
 
 func (f *Firewall) applyTable(want firewall.Ruleset) error {
@@ -197,6 +202,30 @@ func (f *Firewall) Remove(ctx context.Context) error {
 	return f.removeAccepts()
 }
 
+// Missing says why the ruleset that was applied last is not in the kernel now; nil: it
+// is there, or none was applied.
+func (f *Firewall) Missing(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.applied == nil {
+		return nil
+	}
+	if err := drain(f.socket); err != nil {
+		return err
+	}
+	t, err := newTables(*f.applied, f.frameless)
+	if err != nil {
+		return err
+	}
+	if !t.present(f.conn) {
+		return fmt.Errorf("the tables %s are not there: another program has removed them", firewall.Name)
+	}
+	return nil
+}
+
 // restore puts back what others have removed. table: ours may have been changed.
 func (f *Firewall) restore(table bool) error {
 	f.mu.Lock()
@@ -214,5 +243,7 @@ func (f *Firewall) restore(table bool) error {
 	if err := f.applyTable(*f.applied); err != nil {
 		return fmt.Errorf("restore the tables %s: %w", firewall.Name, err)
 	}
-	return f.placeAccepts()
+	err := f.placeAccepts()
+	f.warnOfObstacles()
+	return err
 }

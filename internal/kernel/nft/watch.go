@@ -91,11 +91,18 @@ func (f *Firewall) Watch(ctx context.Context) error {
 type change struct {
 	table bool // our table
 	chain bool // a chain that our rule is or should be in
+	other bool // a chain or rule of another table, which may be an obstacle
 }
 
 func (c *change) merge(other change) {
 	c.table = c.table || other.table
 	c.chain = c.chain || other.chain
+	c.other = c.other || other.other
+}
+
+// structural are the kinds of messages about chains and rules; elements of sets come and go.
+var structural = map[netlink.HeaderType]bool{
+	unix.NFT_MSG_NEWCHAIN: true, unix.NFT_MSG_DELCHAIN: true, unix.NFT_MSG_NEWRULE: true, unix.NFT_MSG_DELRULE: true,
 }
 
 // changeOf reads the table from an event. It is the first attribute of every
@@ -122,7 +129,7 @@ func changeOf(m netlink.Message) change {
 		case name == foreignTable && (family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6):
 			return change{chain: true}
 		}
-		return change{}
+		return change{other: structural[kind&0xff]}
 	}
 	if attributes.Err() != nil {
 		return change{table: true, chain: true}
