@@ -264,8 +264,10 @@ func (c *Client) prolong(ctx context.Context, kind dhcpv6.MessageType, t timing)
 		if !a.reply || kind == dhcpv6.MessageTypeRenew && string(a.server) != string(c.lease.Server) {
 			return false
 		}
-		if c.extend(a, time.Now()) {
-			stranger = nil
+		if c.extend(a, c.config.Now()) {
+			if stranger = nil; c.unknownTo(a) { // some of it
+				stranger = &a
+			}
 			return true
 		}
 		if c.unknownTo(a) {

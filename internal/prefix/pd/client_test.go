@@ -518,6 +518,54 @@ func TestSeveralAssociations(t *testing.T) {
 	})
 }
 
+// An association that a server does not confirm is asked for again, but not all the
+// time; one that it has no record of is requested, with the others (§18.2.10.1). What
+// it does confirm goes on.
+func TestAssociationThatIsNotConfirmed(t *testing.T) {
+	first := pd(7, 900, 1800, prefix("2001:db8:a:1::/64", 2700, 3600))
+	for name, test := range map[string]struct {
+		second []part
+		want   []dhcpv6.MessageType
+	}{
+		"missing":       {nil, []dhcpv6.MessageType{renew}},
+		"empty":         {[]part{pd(8, 0, 0)}, []dhcpv6.MessageType{renew}},
+		"NoPrefixAvail": {[]part{pd(8, 0, 0, code(iana.StatusNoPrefixAvail, ""))}, []dhcpv6.MessageType{renew}},
+		"NoBinding":     {[]part{pd(8, 0, 0, code(iana.StatusNoBinding, ""))}, []dhcpv6.MessageType{renew, request}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, Config{IAID: []uint32{7, 8}}, func(l *lab) {
+				l.answer = lender(serverA, first, pd(8, 900, 1800, prefix("2001:db8:b:2::/64", 2700, 3600)))
+				l.pass(2 * time.Second)
+				l.wantState(stateBound, "2001:db8:a:1::/64", "2001:db8:b:2::/64")
+				l.kinds()
+				l.answer = lender(serverA, append([]part{first}, test.second...)...)
+				l.pass(15 * time.Minute)
+				if last := l.heard[len(l.heard)-1]; len(last.Options.IAPD()) != 2 {
+					t.Errorf("the %s is for %d associations, want both", last.MessageType, len(last.Options.IAPD()))
+				}
+				l.wantKinds(test.want...)
+				l.pass(44 * time.Minute) // to its end, nearly
+				l.wantState(stateBound, "2001:db8:a:1::/64", "2001:db8:b:2::/64")
+				if n := len(l.kinds()); n < 4 || n > 30 {
+					t.Errorf("%d messages in 44 minutes for what is not confirmed", n)
+				}
+				l.pass(2 * time.Minute)
+				l.wantState(stateBound, "2001:db8:a:1::/64")
+				l.kinds()
+				l.pass(3 * time.Hour) // with the T1 of what there is
+				if n := len(l.kinds()); n > 2*12 {
+					t.Errorf("%d messages in three hours for one association", n)
+				}
+
+				// What is confirmed again goes on as before.
+				l.answer = lender(serverA, first, pd(8, 900, 1800, prefix("2001:db8:b:2::/64", 2700, 3600)))
+				l.pass(15 * time.Minute)
+				l.wantState(stateBound, "2001:db8:a:1::/64", "2001:db8:b:2::/64")
+			})
+		})
+	}
+}
+
 // T1 and T2 (§14.2, §21.21) that the server leaves to the client, or that cannot be.
 func TestTimes(t *testing.T) {
 	now := time.Now()

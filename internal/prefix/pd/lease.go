@@ -78,13 +78,14 @@ func (a *answer) transient() bool {
 }
 
 // confirm takes over what a server says of every association; what it does not say
-// anything of stays as it is (§18.2.10.1).
+// anything of stays as it is, and is asked for again, but not at once (§18.2.10.1).
 func (c *Client) confirm(a answer, now time.Time) {
 	c.lease.Server, c.lease.Boot = a.server, c.config.Boot
 	for i := range c.lease.Associations {
 		at := &c.lease.Associations[i]
 		g, ok := a.granted(at.ID)
-		if !ok || !g.status.ok() {
+		if !ok || !g.status.ok() || len(g.prefixes) == 0 {
+			putOff(at, now.Add(pauseOf(at.Delegations, now)))
 			continue
 		}
 		for _, l := range g.prefixes {
@@ -191,13 +192,30 @@ func (c *Client) due() (renew, rebind time.Time) {
 // another.
 const leastPause = time.Minute
 
+// pauseOf is how long a server is left alone that has confirmed others than these: half
+// of the time that is left to them, as RFC 2131 §4.4.5 has it, and no longer than
+// between two Renews without an answer.
+func pauseOf(delegations []spec.Delegation, now time.Time) time.Duration {
+	pause := renewMost
+	for _, d := range delegations {
+		if !d.Valid.IsZero() {
+			pause = min(pause, d.Valid.Sub(now)/2)
+		}
+	}
+	return max(pause, leastPause)
+}
+
 // postpone puts off what is due.
 func (c *Client) postpone(t time.Time) {
 	for i := range c.lease.Associations {
-		for _, due := range []*time.Time{&c.lease.Associations[i].Renew, &c.lease.Associations[i].Rebind} {
-			if !due.IsZero() && due.Before(t) {
-				*due = t
-			}
+		putOff(&c.lease.Associations[i], t)
+	}
+}
+
+func putOff(a *spec.Association, t time.Time) {
+	for _, due := range []*time.Time{&a.Renew, &a.Rebind} {
+		if !due.IsZero() && due.Before(t) {
+			*due = t
 		}
 	}
 }
