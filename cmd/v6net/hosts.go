@@ -55,7 +55,7 @@ func hostEntries(status spec.Status) []hostEntry {
 	for _, n := range status.Networks {
 		for _, ep := range n.Endpoints {
 			e := hostEntry{Name: ep.Name, Container: ep.Container, Endpoint: ep.ID, Network: n.ID, Addresses: []netip.Addr{}}
-			for _, a := range n.AddressesOf(ep) {
+			for _, a := range n.HasOf(ep) {
 				if former, valid := isFormer(n.Network, a); former {
 					e.Former = append(e.Former, formerAddress{a, valid})
 				} else {

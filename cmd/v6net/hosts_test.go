@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -25,7 +26,8 @@ func renumbered(until time.Time) spec.NetworkStatus {
 				}}}}},
 		Bridge: "v6naaaaaaaaaaaa",
 		Endpoints: []spec.Endpoint{
-			{ID: strings.Repeat("e", 64), IPv6: prefix("2001:db8:a000::2/64"), IPv4: prefix("172.16.0.2/24")},
+			{ID: strings.Repeat("e", 64), IPv6: prefix("2001:db8:a000::2/64"), IPv4: prefix("172.16.0.2/24"), Held: []spec.SandboxAddress{
+				{Prefix: prefix("2001:db8:b000::2/64")}, {Prefix: prefix("2001:db8:a000::2/64"), Former: true, Valid: until}}},
 			{ID: strings.Repeat("f", 64), IPv6: prefix("2001:db8:b000::3/64"), Home: netip.MustParseAddr("2001:db8:a000::3"), Name: "web", Container: "c"},
 		},
 		Notes: []string{"endpoint eeeeeeeeeeee keeps the addresses that it had"},
@@ -54,6 +56,15 @@ func TestHosts(t *testing.T) {
 		`"former":[{"address":"2001:db8:a000::2","valid":"2026-11-27T12:00:00Z"}]}`
 	if string(text) != wantJSON {
 		t.Errorf("JSON %s, want %s", text, wantJSON)
+	}
+	// One that cannot be entered has what it had.
+	stuck := renumbered(until)
+	stuck.Endpoints = stuck.Endpoints[:1]
+	stuck.Endpoints[0].Held = []spec.SandboxAddress{{Prefix: netip.MustParsePrefix("2001:db8:a000::2/64")}, {Prefix: netip.MustParsePrefix("2001:db8:b000::2/64"), Pending: true}}
+	for _, e := range hostEntries(spec.Status{Networks: []spec.NetworkStatus{stuck}}) {
+		if got := fmt.Sprint(e.Addresses, len(e.Former)); got != "[172.16.0.2] 1" {
+			t.Errorf("a container that could not be entered: %s", got)
+		}
 	}
 	if got := hostEntries(spec.Status{}); got == nil {
 		t.Error("no containers are null in JSON")

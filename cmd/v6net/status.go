@@ -245,7 +245,7 @@ func printLent(p func(format string, args ...any), l *spec.Lent) {
 
 func addressList(n spec.Network, ep spec.Endpoint) string {
 	var s []string
-	for _, a := range n.AddressesOf(ep) {
+	for _, a := range n.HasOf(ep) {
 		text := a.String()
 		if former, _ := isFormer(n, a); former {
 			text += " (former)"

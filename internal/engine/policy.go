@@ -163,7 +163,23 @@ func (e *Engine) policy() firewall.Config {
 	}
 	slices.Sort(c.Parents)
 	c.Parents = slices.Compact(c.Parents)
+	keepToOwners(c.Networks)
 	return c
+}
+
+// keepToOwners forbids containers to send from what they hold of a prefix that another
+// network has now: it was lent anew before it could be taken from them.
+func keepToOwners(networks []firewall.Network) {
+	within := func(n firewall.Network, a netip.Addr) bool {
+		return slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	for _, n := range networks {
+		for i, c := range n.Containers {
+			n.Containers[i].Addresses = slices.DeleteFunc(c.Addresses, func(a netip.Addr) bool {
+				return !within(n, a) && slices.ContainsFunc(networks, func(other firewall.Network) bool { return within(other, a) })
+			})
+		}
+	}
 }
 
 // living are the endpoints that are not being deleted.
@@ -227,9 +243,21 @@ func (n *network) policy(members ...member) firewall.Network {
 		}
 		f.Live = append(f.Live, n.AddressesOf(ep.Endpoint)...)
 		f.Published = append(f.Published, n.published(ep)...)
-		f.Containers = append(f.Containers, firewall.Container{Name: whose(ep), Port: spec.VethName(ep.ID), MAC: ep.MAC, Addresses: n.AddressesOf(ep.Endpoint), Elsewhere: m.elsewhere})
+		f.Containers = append(f.Containers, firewall.Container{Name: whose(ep), Port: spec.VethName(ep.ID), MAC: ep.MAC, Addresses: n.sendsFrom(ep), Elsewhere: m.elsewhere})
 	}
 	return f
+}
+
+// sendsFrom are the addresses that a container may send from: its own, and others that
+// its link has yet, or is about to be given.
+func (n *network) sendsFrom(ep *endpoint) []netip.Addr {
+	addrs := n.AddressesOf(ep.Endpoint)
+	for _, h := range ep.Holding() {
+		if a := h.Prefix.Addr(); a.IsValid() && !slices.Contains(addrs, a) {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
 }
 
 // whose is an endpoint as people know it: by its container, where that is known.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -15,7 +16,8 @@ import (
 // come to now, where that is not what they have. The container engine goes on with
 // the one that it knows; a container that it starts anew gets one in the current
 // prefix (inCurrent). What is about to be given is in the journal before it is
-// given, and what was given afterwards, so that a start finds the difference.
+// given, and what was given afterwards, so that a start finds the difference. The
+// rules allow it to send from what it has at every moment.
 func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 	var due []*endpoint
 	var intents []spec.Endpoint
@@ -38,6 +40,7 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 		intent.Held = ep.Holding()
 		for _, w := range wanted[ep] {
 			if !slices.ContainsFunc(intent.Held, func(h spec.SandboxAddress) bool { return h.Prefix == w.Prefix }) {
+				w.Pending = true
 				intent.Held = append(slices.Clone(intent.Held), w)
 			}
 		}
@@ -60,7 +63,7 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 		switch {
 		case err == nil:
 			outcome := ep.Endpoint
-			outcome.Held = wanted[ep]
+			outcome.Held = append([]spec.SandboxAddress{}, wanted[ep]...)
 			done, outcomes = append(done, ep), append(outcomes, outcome)
 		case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
 			ep.stale = err
@@ -78,9 +81,31 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 		e.failAll(done, err)
 		return
 	}
+	var changes []firewall.Change
 	for i, ep := range done {
+		was := *ep
 		ep.Endpoint = outcomes[i]
+		changes = append(changes, e.heldChanged(&was, ep)...)
 	}
+	if len(changes) == 0 || !e.ruled {
+		return // where the ruleset is not in place it is made anew, of what is held now
+	}
+	if err := e.Firewall.Update(ctx, changes); err != nil {
+		e.ruled = false
+		e.failAll(done, err)
+	}
+}
+
+// heldChanged are the changes of the ruleset after a container's link has got other
+// addresses. What it was about to be given was allowed before that: with the
+// networks' new prefixes, which the rules are made for first.
+func (e *Engine) heldChanged(before, after *endpoint) []firewall.Change {
+	n := e.networks[after.NetworkID]
+	if !n.isRouted() || slices.Equal(n.sendsFrom(before), n.sendsFrom(after)) {
+		return nil
+	}
+	changes, _ := n.policy(after).Since(n.policy(before)) // of less than what was valid before
+	return changes
 }
 
 func (e *Engine) failAll(endpoints []*endpoint, err error) {
@@ -99,7 +124,7 @@ func (e *Engine) readdressArrived(ctx context.Context, ep *endpoint) {
 }
 
 func sameAddress(a, b spec.SandboxAddress) bool {
-	return a.Prefix == b.Prefix && a.Former == b.Former && a.Valid.Equal(b.Valid)
+	return a.Prefix == b.Prefix && a.Former == b.Former && a.Valid.Equal(b.Valid) && a.Pending == b.Pending
 }
 
 // unwanted are those of the held addresses that are to go.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -362,6 +363,131 @@ func TestLostPrefix(t *testing.T) {
 	}
 }
 
+// sendersAllowed sees to it that at no moment a container has an address that it may not
+// send from, and answers what it may send from.
+func (h *host) sendersAllowed(t reporter) (sources func(number int) string) {
+	h.watch = func() {
+		for alias, has := range h.sandboxes {
+			for _, text := range has {
+				element := fmt.Sprintf("%q . %s", spec.VethName(strings.TrimPrefix(alias, spec.EndpointAlias(""))), pfx(strings.Fields(text)[0]).Addr())
+				for _, set := range []string{"sources6", "claimed6"} {
+					if h.ruleset == nil || !slices.ContainsFunc(h.ruleset.Set(set).Elements, func(e firewall.Element) bool { return e.Key == element }) {
+						t.Errorf("after %s: the container has an address, and %s has no %s", h.calls[len(h.calls)-1], set, element)
+					}
+				}
+			}
+		}
+	}
+	return func(number int) string {
+		port := fmt.Sprintf("%q . ", spec.VethName(epID(number)))
+		var addrs []string
+		for _, e := range h.ruleset.Set("sources6").Elements {
+			if a, its := strings.CutPrefix(e.Key, port); its && !strings.HasPrefix(a, "fe80:") {
+				addrs = append(addrs, a)
+			}
+		}
+		return strings.Join(addrs, " ")
+	}
+}
+
+// has is what status says that a container has.
+func (h *host) has(t reporter, number int) string {
+	for _, n := range h.engine.Status(t.Context()).Networks {
+		for _, ep := range n.Endpoints {
+			if ep.ID == epID(number) {
+				return fmt.Sprint(n.HasOf(ep))
+			}
+		}
+	}
+	return "nothing"
+}
+
+// What a container has it may send from: what comes is allowed before, and what goes is
+// forbidden afterwards.
+func TestSendersOfARenumberedContainer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		sources := h.sendersAllowed(t)
+		want := func(when, may string) {
+			t.Helper()
+			if got := sources(1); got != may {
+				t.Errorf("%s it may send from %q, want %q", when, got, may)
+			}
+			h.consistent(t, when)
+		}
+		want("at first", "2001:db8:a000::2")
+		h.lend(t, delegated("2001:db8:a000::/56", 0, 30*time.Minute), delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+		want("renumbered", "2001:db8:a000::2 2001:db8:b000::2")
+		h.pass(t, 31*time.Minute)
+		want("when the former prefix has ended", "2001:db8:b000::2")
+
+		// The rules fail, and are put right later.
+		h.broken = "firewall: update"
+		h.pass(t, 2*time.Hour)
+		if got := h.errors(t); len(got) != 1 {
+			t.Errorf("degraded: %q, want the rules that are not in step", got)
+		}
+		h.broken = ""
+		h.pass(t, 2*time.Second)
+		want("lost", "")
+		if got := h.errors(t); len(got) > 0 {
+			t.Errorf("degraded: %q", got)
+		}
+		if got := h.has(t, 1); strings.Contains(got, "2001:") {
+			t.Errorf("it is said to have %s", got)
+		}
+		h.disarm()
+		h.engine.Resync(t.Context())
+		if h.calledInOrder("sandbox") {
+			t.Errorf("a container that has what it is to have is entered: %q", h.calls)
+		}
+	})
+}
+
+// One that cannot be entered keeps what it has, which is shown, and allowed until
+// somebody else has it.
+func TestWhatAContainerKeeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		sources := h.sendersAllowed(t)
+		h.lend(t, delegated("2001:db8:b000::/56", 6*time.Hour, 8*time.Hour))
+		h.pass(t, 2*time.Hour+time.Second)
+		h.sandboxErr = syscall.EPERM
+		both := []spec.Delegation{delegated("2001:db8:b000::/56", 0, 30*time.Minute), delegated("2001:db8:c000::/56", 6*time.Hour, 8*time.Hour)}
+		for range 2 {
+			h.lend(t, both...)
+			if got, want := h.has(t, 1), "[2001:db8:b000::2 172.24.154.2]"; got != want {
+				t.Errorf("it is said to have %s, want %s", got, want)
+			}
+			h.restart(t)
+		}
+		h.lend(t, both...)
+		h.pass(t, 31*time.Minute)
+		if got, want := sources(1), "2001:db8:b000::2 2001:db8:c000::2"; got != want {
+			t.Errorf("it may send from %q, want %q", got, want)
+		}
+		if got, want := h.has(t, 1), "[172.24.154.2]"; got != want {
+			t.Errorf("it is said to have %s, want %s", got, want)
+		}
+
+		h.watch = nil
+		_, err := h.createNetwork(t.Context(), recipe{id: netID(2), pools: []spec.PoolRequest{static("2001:db8:b000::/64")}})
+		must(t, err)
+		if got, want := sources(1), "2001:db8:c000::2"; got != want {
+			t.Errorf("with the prefix in another network it may send from %q, want %q", got, want)
+		}
+		h.consistent(t, "with the prefix in another network")
+
+		h.sandboxErr = nil
+		h.engine.Resync(t.Context())
+		wantSame(t, "in the container", []string{"2001:db8:c000::2/64"}, h.inSandbox(1))
+	})
+}
+
 // Without the right to enter, running containers keep what they have, and say so.
 func TestSandboxesThatCannotBeEntered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -614,8 +740,6 @@ func TestAutoAsksASilentSourceOnce(t *testing.T) {
 			t.Errorf("after a change of the link, up %t, the source was asked %d times, want %d", change.up, got, change.want)
 		}
 	}
-	_, err := h.engine.RequestPool(t.Context(), auto6())
-	must(t, err)
 	asked()
 	if _, err := h.engine.RequestPool(t.Context(), pd6("")); err == nil || !strings.Contains(err.Error(), "no answer on eth0") || asked() != 1 {
 		t.Errorf("asked for by name: %v, want that it did not answer", err)

@@ -157,6 +157,14 @@ func (n Network) AddressesOf(ep Endpoint) []netip.Addr {
 	return addrs
 }
 
+// HasOf are those of AddressesOf that the container's link has. They are fewer while a
+// network is renumbered, and where a container cannot be entered.
+func (n Network) HasOf(ep Endpoint) []netip.Addr {
+	return slices.DeleteFunc(n.AddressesOf(ep), func(a netip.Addr) bool {
+		return a.Is6() && !slices.ContainsFunc(ep.Holding(), func(h SandboxAddress) bool { return !h.Pending && h.Prefix.Addr() == a })
+	})
+}
+
 // AddressesFor are those that an endpoint's link is to have of a subnet: one in the
 // prefix that is in use, and what it has yet of former ones. The one in use has no
 // lifetime there, as container engines set it: when a delegation is renewed, nothing
@@ -191,4 +199,6 @@ type SandboxAddress struct {
 	// Former says that it is deprecated, and Valid until when it is there; zero: for ever.
 	Former bool      `json:"former,omitempty"`
 	Valid  time.Time `json:"valid,omitzero"`
+	// Pending says that it was about to be given, and is not known to have been.
+	Pending bool `json:"pending,omitempty"`
 }

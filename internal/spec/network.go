@@ -283,9 +283,9 @@ type Endpoint struct {
 
 	// Of subnets that follow a source. Home is IPv6 by the prefix that the pool is
 	// known by; zero: IPv6 is of that. Held are the addresses that the container's
-	// link has, or was about to be given; none: IPv6.
+	// link has, or was about to be given; nil: IPv6.
 	Home netip.Addr       `json:"home,omitzero"`
-	Held []SandboxAddress `json:"held,omitempty"`
+	Held []SandboxAddress `json:"held,omitzero"`
 }
 
 // Leases are the endpoint's addresses as their pools know them, with the pools'
