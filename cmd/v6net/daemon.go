@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/v6net/v6net/driver"
+	"github.com/v6net/v6net/internal/clock"
 	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/engine"
 	"github.com/v6net/v6net/internal/kernel/conntrack"
@@ -89,15 +89,25 @@ type daemon struct {
 	announce    *icmp6.Announcer
 	guard       raguard.Guard
 	sources     *sources.Supervisor
+	clock       *clock.Clock
+	journal     *store.Store
 }
 
 func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, err error) {
-	d = &daemon{proxy: ndproxy.NewSupervisor(c.Proxy.dial, c.Proxy.knobs(), log), advertisers: ra.NewSupervisor(dialRouter, log)}
+	d = &daemon{proxy: ndproxy.NewSupervisor(c.Proxy.dial, c.Proxy.knobs(), log), journal: journal}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
 		}
 	}()
+	boot, err := bootID()
+	if err != nil {
+		return d, err
+	}
+	if d.clock, err = openClock(journal, boot); err != nil {
+		return d, err
+	}
+	d.advertisers = ra.NewSupervisor(dialRouter, d.clock.Now, log)
 	if d.links, err = link.New(); err != nil {
 		return d, err
 	}
@@ -110,11 +120,7 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 	if d.firewall, err = nft.New(log); err != nil {
 		return d, err
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return d, fmt.Errorf("which boot of the machine this is: %w", err)
-	}
-	if d.sources, err = newSources(journal, c.PD, strings.TrimSpace(string(boot)), d.lent, log); err != nil {
+	if d.sources, err = newSources(journal, c.PD, boot, d.clock, d.lent, log); err != nil {
 		return d, err
 	}
 	var registry engine.Registry
@@ -123,8 +129,9 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 	}
 	d.engine, err = engine.New(engine.Config{
 		Version:     version,
-		BootID:      strings.TrimSpace(string(boot)),
+		BootID:      boot,
 		Log:         log,
+		Clock:       d.clock,
 		Journal:     journal,
 		Links:       kernelLinks{d.links, &d.guard},
 		Sysctls:     sysctl.New(c.SysctlRoot),
@@ -137,7 +144,7 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 		Registry:    registry,
 		Sources:     d.sources,
 		Routes:      d.routes,
-		Sandboxes:   sandbox.Entrance{Folder: c.Sandboxes},
+		Sandboxes:   sandbox.Entrance{Folder: c.Sandboxes, Now: d.clock.Now},
 	})
 	return d, err
 }
@@ -175,14 +182,19 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	if err != nil {
 		return err
 	}
+	clockWatch, err := watch.OpenClock()
+	if err != nil {
+		return errors.Join(err, events.Close())
+	}
 	sweepProxies(ctx, log)
 	tasks.Go(func() error { return d.proxy.Run(ctx) })
 	tasks.Go(func() error { return d.advertisers.Run(ctx) })
 	if err := d.engine.Replay(ctx); err != nil {
-		return errors.Join(fmt.Errorf("start: %w", err), events.Close())
+		return errors.Join(fmt.Errorf("start: %w", err), events.Close(), clockWatch.Close())
 	}
 	tasks.Go(func() error { return d.sources.Run(ctx) })
 	tasks.Go(func() error { return events.Run(ctx, d.observe(ctx)) })
+	tasks.Go(func() error { return clockWatch.Run(ctx, func() { d.clockChanged(ctx, log) }) })
 	plugin, operator, err := c.listen()
 	if err != nil {
 		return err
@@ -230,6 +242,16 @@ func (d *daemon) lent(ctx context.Context, source spec.Source, link string, lent
 	d.engine.DelegationsChanged(ctx, source, link, lent)
 }
 
+// clockChanged passes on that the wall clock was set, or that the machine has slept.
+func (d *daemon) clockChanged(ctx context.Context, log *slog.Logger) {
+	if err := d.journal.PutClock(d.clock.Record()); err != nil {
+		log.Error("how far the wall clock is off", "err", err)
+	}
+	log.Info("the clock was set, or the machine has slept: what is lent is asked for anew", "ahead", d.clock.Ahead().Round(time.Second))
+	d.sources.ClockChanged()
+	d.engine.ClockChanged(ctx)
+}
+
 // observe passes on what the kernel says.
 func (d *daemon) observe(ctx context.Context) func(watch.Event) {
 	up := linksUp() // many a change of a link that is up is not of what is behind it
@@ -260,6 +282,8 @@ func (d *daemon) observe(ctx context.Context) func(watch.Event) {
 			}
 		case ev.Kind == watch.Route && ev.Prefix.Bits() == 0:
 			d.engine.RoutesChanged(ctx)
+		case ev.Kind == watch.Route && ev.Deleted:
+			d.engine.RouteGone(ev.Prefix)
 		}
 	}
 }

@@ -294,6 +294,11 @@ func TestRenumberARunningContainer(t *testing.T) {
 	if out := s.up.Run(t, "sh", "-c", "ping -c 1 -W 1 2001:db8:b000:99::1 || true"); !strings.Contains(out, "nreachable") {
 		t.Errorf("an unused part of the delegation is not unreachable:\n%s", out)
 	}
+	self := testnet.Self(t)
+	self.Run(t, "ip", "-6", "route", "del", "unreachable", "2001:db8:b000::/56")
+	within(t, "the route that somebody removed is back", func() bool {
+		return strings.Contains(self.Run(t, "ip", "-6", "route", "show", "type", "unreachable"), "2001:db8:b000::/56")
+	})
 
 	// The daemon ends and comes back, and the conversation goes on.
 	s.stop()

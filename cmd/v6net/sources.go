@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/v6net/v6net/internal/clock"
 	"github.com/v6net/v6net/internal/kernel/dhcp6"
 	"github.com/v6net/v6net/internal/prefix/cloud"
 	"github.com/v6net/v6net/internal/prefix/pd"
@@ -53,7 +54,7 @@ func (f *pdFlags) iaids(journal *store.Store, link string) ([]uint32, error) {
 }
 
 // newSources joins what lends prefixes with the links and the journal.
-func newSources(journal *store.Store, flags pdFlags, boot string, changed sources.Changed, log *slog.Logger) (*sources.Supervisor, error) {
+func newSources(journal *store.Store, flags pdFlags, boot string, c *clock.Clock, changed sources.Changed, log *slog.Logger) (*sources.Supervisor, error) {
 	duid, err := journal.DUID(pd.NewDUID)
 	if err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func newSources(journal *store.Store, flags pdFlags, boot string, changed source
 			return nil, err
 		}
 		return pd.New(pd.Config{
-			Link: link, DUID: duid, IAID: iaids, Bits: flags.Length, Boot: boot, Lease: before, Log: log,
+			Link: link, DUID: duid, IAID: iaids, Bits: flags.Length, Boot: boot, Lease: before, Now: c.Now, Log: log,
 			Dial: func(ctx context.Context) (pd.Conn, error) { return dhcp6.Dial(ctx, link) },
 		}), nil
 	}
@@ -80,7 +81,7 @@ func newSources(journal *store.Store, flags pdFlags, boot string, changed source
 	}
 	return sources.New(sources.Config{
 		Starters: map[spec.Source]sources.Starter{spec.SourcePD: startPD, spec.SourceCloud: startCloud},
-		Leases:   leases, Journal: journal, Changed: changed, Log: log,
+		Leases:   leases, Journal: leaseJournal{journal, c}, Changed: changed, Log: log,
 	}), nil
 }
 

@@ -60,12 +60,54 @@ func TestSourcesGoOn(t *testing.T) {
 	if err := journal.PutDelegationLease(spec.DelegationLease{SourceOnLink: at}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := newSources(journal, pdFlags{Length: 56, Prefixes: 1}, "boot", nil, slog.New(slog.DiscardHandler))
+	now, err := openClock(journal, "boot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newSources(journal, pdFlags{Length: 56, Prefixes: 1}, "boot", now, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Status(); len(got) != 1 || got[0].SourceOnLink != at {
 		t.Errorf("status %+v, want %v", got, at)
+	}
+}
+
+// Every lease is kept with what time it was, and the clock goes on in the next daemon.
+func TestLeasesAreDated(t *testing.T) {
+	journal, err := store.Open(filepath.Join(t.TempDir(), "v6net.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = journal.Close() }()
+	now, err := openClock(journal, "boot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := journal.Clock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease := spec.DelegationLease{SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "none0"}}
+	if err := (leaseJournal{journal, now}).PutDelegationLease(lease); err != nil {
+		t.Fatal(err)
+	}
+	after, err := journal.Clock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !after.Seen.After(before.Seen) || after.Boot != "boot" {
+		t.Errorf("the clock of the journal was %+v, and is %+v with a lease", before, after)
+	}
+	if leases, err := journal.DelegationLeases(); err != nil || len(leases) != 1 {
+		t.Errorf("leases %+v, %v", leases, err)
+	}
+	next, err := openClock(journal, "boot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := now.Record().Zero, next.Record().Zero; !a.Equal(b) {
+		t.Errorf("the next daemon has another time: %s is %s", a, b)
 	}
 }
 

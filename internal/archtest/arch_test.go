@@ -26,6 +26,7 @@ var ours = map[string][]string{
 	"driver":                    {"internal/spec"},
 	"ipam":                      {"internal/spec"},
 	"ndproxy":                   {"internal/spec"},
+	"internal/clock":            {"internal/spec"},
 	"internal/control":          {"internal/spec"},
 	"internal/engine":           {"internal/spec", "internal/firewall", "internal/prefix", "ipam"},
 	"internal/firewall":         {"internal/spec"},

@@ -31,7 +31,7 @@ const (
 // by name (RFC 9096 §3.5).
 func (e *Engine) applyAdvertisements(ctx context.Context) error {
 	wanted, kept := e.advertisements()
-	now := time.Now().UTC().Truncate(time.Second)
+	now := e.Clock.Now().UTC().Truncate(time.Second)
 	var errs []error
 	for _, link := range sortedIDs(e.advertised) {
 		if _, ok := wanted[link]; ok || kept[link] {

@@ -69,6 +69,7 @@ func (h *host) start(ctx context.Context) error {
 		Version:     "test",
 		BootID:      h.booted,
 		Log:         slog.New(slog.DiscardHandler),
+		Clock:       h.clock,
 		Journal:     h.journal,
 		Links:       fakeLinks{h.world},
 		Sysctls:     fakeSysctls{h.world},

@@ -23,6 +23,7 @@ type Config struct {
 	Version     string
 	BootID      string // changes with every boot of the machine
 	Log         *slog.Logger
+	Clock       Clock // nil: the wall clock
 	Journal     Journal
 	Links       Links
 	Sysctls     Sysctls
@@ -128,6 +129,9 @@ func New(c Config) (*Engine, error) {
 		pools:      map[string]*pool{},
 		advertised: map[string]spec.Advertisement{},
 		inherited:  map[string]bool{},
+	}
+	if c.Clock == nil {
+		e.Clock = wallClock{}
 	}
 	var err error
 	if e.rebooted, err = c.Journal.Boot(c.BootID); err != nil {
@@ -287,6 +291,8 @@ func (e *Engine) findWaysOut(ctx context.Context) []string {
 func (e *Engine) Resync(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.unreachable = nil // what is there of it is looked up
+	clear(e.silent)     // sources whose link has come up meanwhile
 	if _, err := e.matchLinks(ctx); err != nil {
 		e.Log.Error("read the world again", "err", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/v6net/v6net/internal/engine"
 	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -32,8 +33,9 @@ type world struct {
 
 	journal  map[string]string // "kind key" → JSON
 	globalID [5]byte
-	boot     string // of which the journal has the sysctls
-	booted   string // the one that runs
+	clock    engine.Clock // nil: the wall clock
+	boot     string       // of which the journal has the sysctls
+	booted   string       // the one that runs
 
 	links      map[string]fakeLink
 	elsewhere  map[string]fakeLink // macvlan and ipvlan links in containers, by alias
@@ -220,6 +222,7 @@ func (w *world) clone() *world {
 		boot: w.boot, booted: w.booted, othersForward: w.othersForward,
 		defaultParent: w.defaultParent, default4: w.default4, uplinks: w.uplinks, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
 		lentTo: w.lentTo, unreachable: maps.Clone(w.unreachable), sandboxes: maps.Clone(w.sandboxes), sandboxErr: w.sandboxErr,
+		clock:   w.clock,
 		missing: w.missing, routers: w.routers, heardOn: w.heardOn,
 		foreign: w.foreign, listening: w.listening, proxied: map[string]bool{}, advertised: map[string]spec.Advertisement{}, takenBack: map[string]spec.Advertisement{}, inherited: map[string]spec.Advertisement{},
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/prefix"
@@ -33,6 +34,13 @@ type Journal interface {
 	DeleteSysctl(key string) error
 	PutAdvertised(...spec.Advertisement) error // all or none
 	DeleteAdvertised(link string) error
+}
+
+// Clock is the time that the lifetimes of what is lent are kept by (internal/clock).
+type Clock interface {
+	Now() time.Time
+	// Ahead is how far the wall clock is ahead of it.
+	Ahead() time.Duration
 }
 
 // Links makes and removes the links that v6net owns; all of it is idempotent.

@@ -37,7 +37,7 @@ func inSeconds(lent []spec.Delegation) []spec.Delegation {
 
 // followSources brings all networks to what their sources lend now.
 func (e *Engine) followSources(ctx context.Context) {
-	now := time.Now()
+	now := e.Clock.Now()
 	all := e.followers()
 	plan := renumbering{networks: map[*network]spec.Network{}, taken: e.prefixesInUse()}
 	for _, source := range slices.SortedFunc(maps.Keys(all), compareSources) {
@@ -204,6 +204,15 @@ func (e *Engine) logRenumbered(from, to spec.Network) {
 	}
 }
 
+// ClockChanged takes in that the wall clock was set, or that the machine has slept, with
+// all that was to be done meanwhile.
+func (e *Engine) ClockChanged(ctx context.Context) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lapseDue = time.Time{} // counted in time that stood still
+	e.followSources(ctx)
+}
+
 // planLapse has networks looked at again when the next lifetime of theirs ends,
 // whether their sources say something then or not.
 func (e *Engine) planLapse(now time.Time) {
@@ -228,6 +237,30 @@ func (e *Engine) planLapse(now time.Time) {
 		if e.lapseDue.Equal(next) {
 			e.lapseDue = time.Time{}
 			e.followAgain()
+		}
+	})
+}
+
+// RouteGone takes in that a route of the host is no more. One of ours that somebody else
+// has removed is made again, after a moment: whoever does it again and again is not to
+// keep this host busy.
+func (e *Engine) RouteGone(prefix netip.Prefix) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.unreachable[prefix] {
+		return
+	}
+	e.Log.Warn("unreachable route was removed by somebody else; making it again", "prefix", prefix)
+	e.unreachable = nil
+	e.later(minHealWait, func() {
+		if e.unreachable != nil {
+			return // it was, with something else
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+		defer cancel()
+		if err := e.applyRoutes(ctx); err != nil {
+			e.hostErr = err
+			e.planHeal()
 		}
 	})
 }

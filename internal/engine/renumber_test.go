@@ -249,6 +249,47 @@ func TestOnLinkPrefixTakenBack(t *testing.T) {
 	})
 }
 
+// An unreachable route that somebody else removes is made again; what goes with its
+// delegation is not.
+func TestUnreachableRouteIsMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		a, b := pfx("2001:db8:a000::/56"), pfx("2001:db8:b000::/56")
+		removed := func(p netip.Prefix) { delete(h.unreachable, p); h.engine.RouteGone(p) }
+		for range 3 {
+			removed(a)
+			h.pass(t, time.Second)
+			wantSame(t, "unreachable", map[netip.Prefix]bool{a: true}, h.unreachable)
+		}
+		h.engine.RouteGone(pfx("2001:db8:ffff::/56")) // not ours
+		h.broken = "route: unreachable"
+		removed(a)
+		h.pass(t, time.Second)
+		if got := h.engine.Status(t.Context()).Error; got == "" {
+			t.Error("status does not say that the route cannot be made")
+		}
+		h.broken = ""
+		h.pass(t, 2*time.Second)
+		wantSame(t, "unreachable", map[netip.Prefix]bool{a: true}, h.unreachable)
+
+		delete(h.unreachable, a) // and that was lost
+		h.engine.Resync(t.Context())
+		wantSame(t, "unreachable after events were lost", map[netip.Prefix]bool{a: true}, h.unreachable)
+
+		h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+		h.pass(t, 2*time.Hour+time.Second)
+		h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+		h.engine.RouteGone(a) // our own doing, of which the kernel tells as well
+		h.pass(t, 2*time.Second)
+		wantSame(t, "unreachable", map[netip.Prefix]bool{b: true}, h.unreachable)
+		must(t, h.deleteNetwork(t.Context(), n))
+		h.engine.RouteGone(b)
+		h.pass(t, 2*time.Second)
+		wantSame(t, "unreachable at the end", map[netip.Prefix]bool{}, h.unreachable)
+	})
+}
+
 // A unique local prefix that is lent gives way to a global one, and never the other
 // way round, however long they last.
 func TestLentGlobalBeforeLocal(t *testing.T) {
@@ -485,6 +526,53 @@ func TestWhatAContainerKeeps(t *testing.T) {
 		h.sandboxErr = nil
 		h.engine.Resync(t.Context())
 		wantSame(t, "in the container", []string{"2001:db8:c000::2/64"}, h.inSandbox(1))
+	})
+}
+
+// sleeper is the clock of a machine that has slept, whose wall clock has been set.
+type sleeper struct{ slept, ahead time.Duration }
+
+func (s *sleeper) Now() time.Time       { return time.Now().Add(s.slept).Round(0) }
+func (s *sleeper) Ahead() time.Duration { return s.ahead }
+
+// A prefix ends with its time, also when that went by while the machine slept. That the
+// wall clock was set changes only what people are shown.
+func TestClockChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		clock := &sleeper{}
+		h.clock = clock
+		h.restart(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		valid := func() time.Time {
+			return h.engine.Status(t.Context()).Networks[0].IPv6[0].Lent.Prefixes[0].Valid
+		}
+		before := valid()
+		for _, ahead := range []time.Duration{-56 * 365 * 24 * time.Hour, 56 * 365 * 24 * time.Hour} {
+			clock.ahead = ahead
+			h.engine.ClockChanged(t.Context())
+			h.restart(t)
+			wantSame(t, "in the container after the clock was set", []string{"2001:db8:a000::2/64"}, h.inSandbox(1))
+			if got := valid(); !got.Equal(before.Add(ahead)) {
+				t.Errorf("valid until %s, want %s by the wall clock", got, before.Add(ahead))
+			}
+		}
+		clock.ahead = 0
+		if got := valid(); !got.Equal(before) {
+			t.Errorf("valid until %s, was %s: what status says was put into the records", got, before)
+		}
+
+		clock.slept = 61 * time.Minute
+		h.engine.ClockChanged(t.Context())
+		if got := h.inSandbox(1); len(got) != 1 || !strings.Contains(got[0], "former") {
+			t.Errorf("in the container after an hour's sleep: %q, want a former address", got)
+		}
+		h.pass(t, time.Hour) // the rest is awake, and counted from then on
+		if got := h.inSandbox(1); len(got) > 0 {
+			t.Errorf("in the container at the end: %q", got)
+		}
+		h.consistent(t, "at the end")
 	})
 }
 
@@ -741,6 +829,12 @@ func TestAutoAsksASilentSourceOnce(t *testing.T) {
 		}
 	}
 	asked()
+	h.engine.Resync(t.Context()) // the link's events may be among the lost
+	_, err := h.engine.RequestPool(t.Context(), auto6())
+	must(t, err)
+	if got := asked(); got != 1 {
+		t.Errorf("after events were lost the source was asked %d times, want once", got)
+	}
 	if _, err := h.engine.RequestPool(t.Context(), pd6("")); err == nil || !strings.Contains(err.Error(), "no answer on eth0") || asked() != 1 {
 		t.Errorf("asked for by name: %v, want that it did not answer", err)
 	}

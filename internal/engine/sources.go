@@ -63,6 +63,9 @@ func (c chooser) Delegated(ctx context.Context, source spec.Source, link string,
 	return lent, nil
 }
 
+// Now implements prefix.Host.
+func (c chooser) Now() time.Time { return c.engine.Clock.Now() }
+
 // noteLent takes in what a source has answered that has not told of it by itself yet.
 func (e *Engine) noteLent(key spec.SourceOnLink, lent []spec.Delegation) {
 	e.mu.Lock()

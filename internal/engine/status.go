@@ -70,5 +70,6 @@ func (e *Engine) Status(ctx context.Context) spec.Status {
 	for _, link := range sortedIDs(advertisers) {
 		status.Parents = append(status.Parents, advertisers[link])
 	}
+	inWallTime(&status, e.Clock.Ahead())
 	return status
 }

@@ -85,6 +85,8 @@ func (h *fakeHost) Probe(_ context.Context, _ string, addrs []netip.Addr) ([]net
 	return answered, h.probeErr
 }
 
+func (h *fakeHost) Now() time.Time { return time.Now() }
+
 func (h *fakeHost) Delegated(_ context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -3,6 +3,7 @@ package prefix
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -14,6 +15,8 @@ type Host interface {
 	// first answer. Where it has lent nothing the error says why; it is
 	// spec.ErrNotAvailable where there is nobody who could be asked.
 	Delegated(ctx context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error)
+	// Now is the time that the lifetimes of what is lent are kept by.
+	Now() time.Time
 }
 
 // Machine is what can be learned about the machine and its links.

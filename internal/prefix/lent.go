@@ -79,7 +79,7 @@ func (c *choice) lent(source spec.Source) finder {
 			return spec.Pool{}, none("source=%s: %w", source, got.err)
 		}
 		var why error
-		for _, d := range Usable(got.lent, time.Now()) {
+		for _, d := range Usable(got.lent, c.host.Now()) {
 			p, err := c.partOf(d)
 			if err == nil {
 				return c.lentPool(p, d, link), nil

@@ -123,7 +123,7 @@ func newLab(t *testing.T) *lab {
 		}
 		link.conn = &fakeConn{link: link, source: source, began: l.began, in: make(chan message), closed: make(chan struct{})}
 		return link.conn, nil
-	}, slog.New(counting{slog.DiscardHandler, &l.logged}))
+	}, time.Now, slog.New(counting{slog.DiscardHandler, &l.logged}))
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- l.Run(ctx) }()

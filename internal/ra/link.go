@@ -88,6 +88,8 @@ type hub interface {
 	upstream(link string) upstream
 	// heard says that the routers of a link say something else.
 	heard(link string)
+	// now is the time in which advertisements say until when something is.
+	now() time.Time
 }
 
 // parting is an advertisement that is being taken back.
@@ -205,7 +207,7 @@ func (l *link) follows(upstream string) bool {
 func (l *link) upstream() upstream {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.routers.upstream(time.Now())
+	return l.routers.upstream(l.hub.now())
 }
 
 func (l *link) status() spec.AdvertiserStatus {
@@ -215,13 +217,13 @@ func (l *link) status() spec.AdvertiserStatus {
 		Advertisement: spec.Advertisement{Link: l.name, Source: l.wanted.Source},
 		Sent:          l.lastAt,
 		Notes:         slices.Clone(l.notes),
-		Routers:       l.routers.status(time.Now()),
+		Routers:       l.routers.status(l.hub.now()),
 		Counters:      maps.Clone(l.counters),
 	}
 	if l.parting != nil { // it is being taken back
 		s.Sent = time.Time{}
 	} else if !l.lastAt.IsZero() {
-		s.Advertisement = current(l.last, time.Now())
+		s.Advertisement = current(l.last, l.hub.now())
 	}
 	if l.err != nil {
 		s.Error = l.err.Error()
@@ -315,7 +317,7 @@ func (l *link) session(ctx context.Context, conn Conn) error {
 		if l.due(conn) {
 			return nil
 		}
-		timer.Reset(time.Until(l.next()))
+		timer.Reset(l.next().Sub(l.hub.now()))
 	}
 }
 
@@ -340,7 +342,7 @@ func (l *link) begin(conn Conn) {
 // renew has the link told from the beginning, or taken back what it was told, or
 // listened on alone.
 func (l *link) renew(conn Conn) {
-	now := time.Now()
+	now := l.hub.now()
 	l.mu.Lock()
 	says, announces, parts := !silent(l.wanted), announcesOnly(l.wanted), l.parting
 	l.schedule.least, l.schedule.most = intervals(l.wanted)
@@ -391,7 +393,7 @@ func (l *link) asks() bool { return silent(l.wanted) || announcesOnly(l.wanted) 
 
 // due does what is due, and reports whether that was the last of all.
 func (l *link) due(conn Conn) bool {
-	now := time.Now()
+	now := l.hub.now()
 	l.forget(now)
 	if l.schedule.asks(now) {
 		if err := l.solicit(conn); err != nil {
@@ -478,7 +480,7 @@ func (l *link) hear(m message) {
 		return // our own question
 	}
 	l.count(string(v))
-	now := time.Now()
+	now := l.hub.now()
 	switch v {
 	case Solicited, SolicitedAll:
 		l.mu.Lock()

@@ -40,7 +40,7 @@ func (l *link) compose(now time.Time) (spec.Advertisement, []string) {
 
 // send advertises to one node, or to all.
 func (l *link) send(conn Conn, to netip.Addr) {
-	now := time.Now()
+	now := l.hub.now()
 	a, notes := l.compose(now)
 	l.note(now, notes)
 	var messages [][]byte
@@ -101,7 +101,7 @@ func (l *link) unsent(now time.Time, to netip.Addr, err error) {
 // farewell takes back what was said on the link, and no route that others have
 // announced in our place.
 func (l *link) farewell(conn Conn) {
-	now := time.Now()
+	now := l.hub.now()
 	defer l.saying.begin()
 	a := current(l.saying.advertisement, now)
 	announces := announcesOnly(a)
@@ -134,7 +134,7 @@ func (l *link) farewell(conn Conn) {
 // reconsider has the link told soon when what others say has changed what this
 // host has to say there.
 func (l *link) reconsider() {
-	now := time.Now()
+	now := l.hub.now()
 	l.mu.Lock()
 	says := !silent(l.wanted)
 	l.mu.Unlock()

@@ -23,6 +23,7 @@ const farewellTime = time.Second / 2
 // something. A link that is missing or fails degrades alone, and heals by itself.
 type Supervisor struct {
 	dial func(ctx context.Context, link string, source netip.Addr) (Conn, error)
+	time func() time.Time
 	log  *slog.Logger
 
 	mu      sync.Mutex
@@ -33,9 +34,10 @@ type Supervisor struct {
 	over    bool                          // Run has ended
 }
 
-// NewSupervisor makes a Supervisor that opens links by dial.
-func NewSupervisor(dial func(ctx context.Context, link string, source netip.Addr) (Conn, error), log *slog.Logger) *Supervisor {
-	return &Supervisor{dial: dial, log: log, links: make(map[string]*link), told: make(map[string]spec.Advertisement)}
+// NewSupervisor makes a Supervisor that opens links by dial. now is the time in which
+// advertisements say until when something is (spec.AdvertisedPrefix.ValidUntil).
+func NewSupervisor(dial func(ctx context.Context, link string, source netip.Addr) (Conn, error), now func() time.Time, log *slog.Logger) *Supervisor {
+	return &Supervisor{dial: dial, time: now, log: log, links: make(map[string]*link), told: make(map[string]spec.Advertisement)}
 }
 
 // Run advertises until ctx ends, waits for everything it started, and returns
@@ -103,7 +105,7 @@ func (s *Supervisor) Advertise(a spec.Advertisement) {
 
 func (s *Supervisor) add(a spec.Advertisement) {
 	l := newLink(a, s.log, s)
-	l.claims.inherit(time.Now(), s.told[a.Link].Routes)
+	l.claims.inherit(s.time(), s.told[a.Link].Routes)
 	delete(s.told, a.Link)
 	s.links[a.Link] = l
 	if s.start != nil {
@@ -157,6 +159,8 @@ func (s *Supervisor) Withdraw(ctx context.Context, name string) {
 	case <-time.After(farewellTime):
 	}
 }
+
+func (s *Supervisor) now() time.Time { return s.time() }
 
 // upstream is what the routers of a link say, if that is listened on.
 func (s *Supervisor) upstream(name string) upstream {

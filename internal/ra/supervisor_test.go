@@ -293,7 +293,7 @@ func TestRunStartsWhatWasAskedBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t)
 		l.stop()
-		s := NewSupervisor(l.dial, l.log)
+		s := NewSupervisor(l.dial, time.Now, l.log)
 		s.Listen([]string{"eth0"})
 		s.Advertise(spec.Advertisement{Link: "br0", MTU: 1280})
 		s.Advertise(web())
@@ -623,7 +623,7 @@ func TestWithdrawBeforeRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t)
 		l.stop()
-		s := NewSupervisor(l.dial, l.log)
+		s := NewSupervisor(l.dial, time.Now, l.log)
 		s.Advertise(web())
 		withdrawn := make(chan struct{})
 		go func() { s.Withdraw(t.Context(), "br0"); close(withdrawn) }()

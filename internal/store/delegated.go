@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -30,6 +31,25 @@ func (s *Store) DeleteDelegationLease(at spec.SourceOnLink) error {
 
 // delegationKey is for one source and link; no link's name has a slash in it.
 func delegationKey(at spec.SourceOnLink) string { return at.Link + "/" + string(at.Source) }
+
+// Clock is the time by which lifetimes are kept, as PutClock wrote it last; empty: never.
+func (s *Store) Clock() (record spec.ClockRecord, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		if v := tx.Bucket(bucketMeta).Get(keyClock); v != nil {
+			return json.Unmarshal(v, &record)
+		}
+		return nil
+	})
+	if err != nil {
+		return spec.ClockRecord{}, fmt.Errorf("read journal %s: clock: %w", s.db.Path(), err)
+	}
+	return record, nil
+}
+
+// PutClock writes it.
+func (s *Store) PutClock(record spec.ClockRecord) error {
+	return s.put(bucketMeta, string(keyClock), record)
+}
 
 // DUID returns this host's name to DHCPv6 servers (RFC 8415 §11), which make
 // provides the first time.

@@ -40,6 +40,25 @@ func TestDelegationsSurviveReopening(t *testing.T) {
 	}
 }
 
+func TestClockSurvivesReopening(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v6net.db")
+	s := open(t, path)
+	got, err := s.Clock()
+	must(t, err)
+	if got != (spec.ClockRecord{}) {
+		t.Errorf("a new journal has the clock %+v", got)
+	}
+	noon := time.Date(2026, 11, 27, 12, 0, 0, 123, time.UTC)
+	want := spec.ClockRecord{Boot: "b", Zero: noon, Seen: noon.Add(time.Hour), Ahead: -time.Minute}
+	must(t, s.PutClock(want))
+	must(t, s.Close())
+	got, err = open(t, path).Clock()
+	must(t, err)
+	if got != want {
+		t.Errorf("clock after reopening %+v, want %+v", got, want)
+	}
+}
+
 // Servers know this host and its links by what must never change.
 func TestNamesToServersAreForGood(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "v6net.db")

@@ -13,6 +13,7 @@ var (
 	keyGlobalID = []byte("ula-global-id")
 	keyBoot     = []byte("boot-id")
 	keyDUID     = []byte("duid")
+	keyClock    = []byte("clock")
 )
 
 // migrations bring a journal from the version of their index to the next one.

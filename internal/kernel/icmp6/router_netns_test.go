@@ -45,7 +45,7 @@ func newRouterLab(t *testing.T) *routerLab {
 	l.self.Run(t, "ip", "addr", "add", "2001:db8:2:1::1/64", "dev", "br0", "nodad")
 	l.advertisers = ra.NewSupervisor(func(ctx context.Context, link string, source netip.Addr) (ra.Conn, error) {
 		return DialRouter(ctx, link, source)
-	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	}, time.Now, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- l.advertisers.Run(ctx) }()

@@ -27,6 +27,7 @@ type Entrance struct {
 	// Folder is where the container engine's folder of namespaces is to be seen from
 	// here, which may be another path than the engine's own; empty: at the engine's.
 	Folder string
+	Now    func() time.Time // that lifetimes are kept by; nil: time.Now
 }
 
 // Readdress gives the link with that alias in a sandbox the IPv6 addresses, and
@@ -40,6 +41,10 @@ func (e Entrance) Readdress(ctx context.Context, sandbox, alias string, want []s
 	if e.Folder != "" {
 		path = filepath.Join(e.Folder, filepath.Base(sandbox))
 	}
+	now := time.Now
+	if e.Now != nil {
+		now = e.Now
+	}
 	err := netns.Do(path, func() error {
 		h, err := handle()
 		if err != nil {
@@ -50,7 +55,7 @@ func (e Entrance) Readdress(ctx context.Context, sandbox, alias string, want []s
 		if err != nil {
 			return err
 		}
-		if err := readdress(h, l, want, gone, time.Now()); err != nil {
+		if err := readdress(h, l, want, gone, now()); err != nil {
 			return err
 		}
 		settle(ctx, h, l, want)

@@ -29,6 +29,7 @@ type Config struct {
 	// Lease is what was lent before, and is still where its time has not ended.
 	Lease spec.DelegationLease
 	Dial  Dialer
+	Now   func() time.Time // that lifetimes are kept by; nil: time.Now
 	Log   *slog.Logger
 }
 
@@ -60,6 +61,9 @@ const (
 
 // New makes a Client, which begins with Run.
 func New(config Config) *Client {
+	if config.Now == nil {
+		config.Now = time.Now
+	}
 	c := &Client{config: config, changed: make(chan struct{}, 1), solicitMost: solicitMost, lease: config.Lease}
 	known := len(c.lease.Delegations()) > 0
 	c.calm = known
@@ -79,7 +83,8 @@ func New(config Config) *Client {
 	return c
 }
 
-// LinkChanged says that the link came up or changed, so that it may be another one.
+// LinkChanged says that the link came up or changed, so that it may be another one, or
+// that the machine has slept (RFC 8415 §18.2.12).
 func (c *Client) LinkChanged() {
 	select {
 	case c.changed <- struct{}{}:
@@ -97,7 +102,7 @@ func (c *Client) Ask() {
 // then stays so.
 func (c *Client) Run(ctx context.Context, report func(spec.DelegationReport)) {
 	c.report = report
-	c.expire(time.Now())
+	c.expire(c.config.Now())
 	for ctx.Err() == nil {
 		if c.empty() {
 			c.discover(ctx)
@@ -154,8 +159,11 @@ func (c *Client) fail(why string) {
 
 // hold has a lease prolonged until it is lost.
 func (c *Client) hold(ctx context.Context) {
-	for ctx.Err() == nil && !c.empty() {
-		now := time.Now()
+	for ctx.Err() == nil {
+		if c.lapse(); c.empty() {
+			return
+		}
+		now := c.config.Now()
 		renew, rebind := c.due()
 		switch {
 		case c.moved:
@@ -175,31 +183,30 @@ func isDue(t, now time.Time) bool { return !t.IsZero() && !t.After(now) }
 
 // await waits until t (zero: for ever), or until the link changes.
 func (c *Client) await(ctx context.Context, t time.Time) {
-	timer := newTimer(t)
+	timer := c.newTimer(t)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-c.changed:
 		c.moved = true
 	case <-timer.C:
-		c.lapse()
 	}
 }
 
 // lapse reports what has lapsed, if anything has.
 func (c *Client) lapse() {
-	if c.expire(time.Now()) {
+	if c.expire(c.config.Now()) {
 		c.said.Error = "the time of a prefix is over, and no server has given it more"
 		c.say(c.said.State)
 	}
 }
 
 // newTimer fires at t, and never where that is zero.
-func newTimer(t time.Time) *time.Timer {
+func (c *Client) newTimer(t time.Time) *time.Timer {
 	if t.IsZero() {
 		return time.NewTimer(1<<63 - 1)
 	}
-	return time.NewTimer(time.Until(t))
+	return time.NewTimer(t.Sub(c.config.Now()))
 }
 
 // renew asks the server for more time, until it is time to ask any (§18.2.4).
@@ -207,7 +214,7 @@ func (c *Client) renew(ctx context.Context, rebind time.Time) {
 	c.say(stateRenewing)
 	t := timing{initial: renewTimeout, most: renewMost}
 	if !rebind.IsZero() {
-		t.total = max(time.Until(rebind), time.Millisecond) // zero were no bound
+		t.total = max(rebind.Sub(c.config.Now()), time.Millisecond) // zero were no bound
 	}
 	c.prolong(ctx, dhcpv6.MessageTypeRenew, t)
 }
@@ -281,7 +288,7 @@ func (c *Client) prolong(ctx context.Context, kind dhcpv6.MessageType, t timing)
 	if err == nil && stranger != nil {
 		// NoBinding: it is to be asked for anew there (§18.2.10.1).
 		if !c.request(ctx, stranger.server, c.lease.Associations) {
-			c.postpone(time.Now().Add(leastPause))
+			c.postpone(c.config.Now().Add(leastPause))
 		}
 	}
 	c.note(err)

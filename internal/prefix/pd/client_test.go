@@ -725,6 +725,39 @@ func TestLinkChanges(t *testing.T) {
 	})
 }
 
+// What has ended while the machine slept is not asked for any more; what has not is, as on
+// another link (§18.2.12).
+func TestMachineThatHasSlept(t *testing.T) {
+	for _, test := range []struct {
+		sleep time.Duration
+		want  []dhcpv6.MessageType
+	}{
+		{10 * time.Minute, []dhcpv6.MessageType{rebind}},
+		{2 * time.Hour, []dhcpv6.MessageType{solicit, request}},
+	} {
+		var slept time.Duration
+		run(t, Config{Now: func() time.Time { return time.Now().Add(slept) }}, func(l *lab) {
+			l.answer = lender(serverA, hour("2001:db8:a::/56"))
+			l.pass(2 * time.Second)
+			l.kinds()
+			l.said = nil
+			slept = test.sleep
+			l.client.LinkChanged()
+			l.pass(5 * time.Second)
+			l.wantKinds(test.want...)
+			l.wantState(stateBound, "2001:db8:a::/56")
+			lost := slices.ContainsFunc(l.said, func(r spec.DelegationReport) bool { return len(r.Lease.Delegations()) == 0 })
+			if over := test.sleep > time.Hour; lost != over {
+				t.Errorf("after %s of sleep the prefix was lost: %t, want %t", test.sleep, lost, over)
+			}
+			l.pass(14 * time.Minute)
+			l.wantKinds()
+			l.pass(time.Minute)
+			l.wantKinds(renew) // at the T1 of the new lease
+		})
+	}
+}
+
 func TestLinkThatIsDown(t *testing.T) {
 	run(t, Config{}, func(l *lab) {
 		l.dialed = errNoLink

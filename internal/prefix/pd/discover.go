@@ -73,7 +73,7 @@ func (c *Client) solicit(ctx context.Context) (best answer, bound bool, err erro
 		if a.reply && !a.rapid {
 			return false // of what was not asked for (§18.2.10)
 		}
-		if a.reply && c.bind(a, time.Now()) {
+		if a.reply && c.bind(a, c.config.Now()) {
 			bound = true
 			return true
 		}
@@ -143,7 +143,7 @@ func (c *Client) request(ctx context.Context, server []byte, associations []spec
 		if !a.reply || !bytes.Equal(a.server, server) {
 			return false
 		}
-		if bound = c.bind(a, time.Now()); bound {
+		if bound = c.bind(a, c.config.Now()); bound {
 			return true
 		}
 		c.refuse(a.refusal(c.config.IAID))

@@ -100,7 +100,7 @@ func (s *session) listen(ctx context.Context, wait time.Duration) error {
 
 // once waits for one event.
 func (s *session) once(ctx context.Context, over *time.Timer) (done bool, err error) {
-	lapse := newTimer(s.client.expiry())
+	lapse := s.client.newTimer(s.client.expiry())
 	defer lapse.Stop()
 	select {
 	case <-ctx.Done():

@@ -149,6 +149,16 @@ func (s *Supervisor) LinkChanged(link string) {
 	}
 }
 
+// ClockChanged says that the wall clock was set, or that the machine has slept: what was
+// lent may be over, which only those who lend it know (RFC 8415 §18.2.12).
+func (s *Supervisor) ClockChanged() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.runners {
+		r.source.LinkChanged()
+	}
+}
+
 // Status is how every source fares, by link and source.
 func (s *Supervisor) Status() []spec.DelegationStatus {
 	s.mu.Lock()

@@ -427,6 +427,10 @@ func TestLinkChanged(t *testing.T) {
 			if l.source(0).changed != 0 || l.source(1).changed != 1 {
 				t.Errorf("told %d and %d times, want 0 and 1", l.source(0).changed, l.source(1).changed)
 			}
+			l.supervisor.ClockChanged()
+			if l.source(0).changed != 1 || l.source(1).changed != 2 {
+				t.Errorf("told %d and %d times with the clock, want 1 and 2", l.source(0).changed, l.source(1).changed)
+			}
 		})
 	})
 }
