@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 
 	"github.com/v6net/v6net/internal/clock"
 	"github.com/v6net/v6net/internal/kernel/dhcp6"
+	"github.com/v6net/v6net/internal/kernel/icmp6"
 	"github.com/v6net/v6net/internal/prefix/cloud"
 	"github.com/v6net/v6net/internal/prefix/pd"
 	"github.com/v6net/v6net/internal/prefix/sources"
@@ -77,6 +79,10 @@ func newSources(journal *store.Store, flags pdFlags, boot string, c *clock.Clock
 		return cloud.New(cloud.Config{
 			Link: link, Lease: before, DMI: os.DirFS(dmiFolder),
 			MAC: func() (string, error) { return hardwareAddr(link) },
+			Own: func() []netip.Addr { return addressesOf(link) },
+			Listen: func(ctx context.Context, prefixes []netip.Prefix) (cloud.Traffic, error) {
+				return icmp6.ListenFor(ctx, link, prefixes)
+			},
 		}), nil
 	}
 	return sources.New(sources.Config{
@@ -94,6 +100,24 @@ func hardwareAddr(link string) (string, error) {
 		return "", fmt.Errorf("MAC address of %s: %w", link, err)
 	}
 	return l.HardwareAddr.String(), nil
+}
+
+// addressesOf are a link's own; none where it is not there.
+func addressesOf(link string) (own []netip.Addr) {
+	l, err := net.InterfaceByName(link)
+	if err != nil {
+		return nil
+	}
+	addrs, err := l.Addrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			own = append(own, p.Addr())
+		}
+	}
+	return own
 }
 
 // linksUp are the links that are up and have a carrier. Where the host does not say,

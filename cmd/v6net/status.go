@@ -112,6 +112,9 @@ func printDelegations(p func(format string, args ...any), d spec.DelegationStatu
 		if lent.OnLink {
 			words = "on-link at " + lent.Parent
 		}
+		if lent.Evidence != "" {
+			words += " (" + lent.Evidence + ")"
+		}
 		p("  lent %s\t%s, %s, by %s", lent.Prefix, words, untilWords(lent), lent.Origin)
 	}
 }

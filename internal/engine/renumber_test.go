@@ -576,6 +576,39 @@ func TestClockChanged(t *testing.T) {
 	})
 }
 
+// A prefix that nobody says to be on the link or not turns out to be one or the other:
+// answers for its addresses and the unreachable route follow, and no container notices.
+func TestDeliveryIsFoundOut(t *testing.T) {
+	h := newHost(t)
+	at := spec.SourceOnLink{Source: spec.SourceCloud, Link: "eth0"}
+	lend := func(onLink bool) {
+		d := spec.Delegation{Source: spec.SourceCloud, Parent: "eth0", Prefix: pfx("2001:db8:a000::/64"), OnLink: onLink, Origin: "the test's metadata"}
+		h.lentTo[at] = []spec.Delegation{d}
+		h.engine.DelegationsChanged(t.Context(), at.Source, at.Link, h.lentTo[at])
+	}
+	lend(true)
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(),
+		{V6: true, Source: spec.SourceCloud, Allocation: spec.Sequential}}})
+	must(t, err)
+	a := &attachment{id: epID(1)}
+	must(t, h.run(t.Context(), n, a))
+	addr := a.leases[n.IPv6[0].Prefix.String()]
+	for _, onLink := range []bool{true, false, true, false} {
+		lend(onLink)
+		h.restart(t)
+		if got := h.proxied["eth0 "+addr.String()]; got != onLink {
+			t.Errorf("on-link %t: answered for %v", onLink, h.proxied)
+		}
+		if got := h.unreachable[pfx("2001:db8:a000::/64")]; got == onLink {
+			t.Errorf("on-link %t: unreachable %v", onLink, h.unreachable)
+		}
+		if got := h.inSandbox(1); len(got) != 1 || !strings.HasPrefix(got[0], addr.String()) || strings.Contains(got[0], "former") {
+			t.Errorf("on-link %t: in the container %q", onLink, got)
+		}
+		h.consistent(t, "found out")
+	}
+}
+
 // Without the right to enter, running containers keep what they have, and say so.
 func TestSandboxesThatCannotBeEntered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -18,6 +18,9 @@ type Delegation struct {
 	// OnLink says that the parent's neighbours take its addresses for their own, so
 	// that somebody must answer for them; else they are routed to this host.
 	OnLink bool `json:"on_link,omitempty"`
+	// Evidence is by what OnLink was found out, for people, where whoever lends does not
+	// say it. Empty: by nothing yet, or nothing had to be.
+	Evidence string `json:"evidence,omitempty"`
 	// Origin says who lent it, for people: "server 00:03:…", "DigitalOcean's metadata".
 	Origin string `json:"origin"`
 }

@@ -20,6 +20,10 @@ type Config struct {
 	Link string
 	MAC  func() (string, error) // the link's, as colon-separated hexadecimal
 	DMI  fs.FS                  // what the firmware says: /sys/class/dmi/id
+	// Listen hears what comes in for prefixes, where a cloud does not say how they are
+	// delivered, and Own are the link's own addresses. Nil: nobody listens.
+	Listen func(context.Context, []netip.Prefix) (Traffic, error)
+	Own    func() []netip.Addr
 	// Endpoint stands in for the cloud's own, as http://host; empty: that.
 	Endpoint string
 	// Lease is what was read before. It holds until metadata say otherwise.
@@ -32,7 +36,12 @@ type Source struct {
 	client *http.Client
 	wake   chan struct{}
 
-	lease spec.DelegationLease // of Run's goroutine
+	found chan finding
+
+	// Of Run's goroutine.
+	lease    spec.DelegationLease
+	unsaid   bool // the cloud does not say how its prefixes are delivered
+	observer *observer
 }
 
 const (
@@ -49,7 +58,7 @@ const (
 
 // New makes a Source, which begins with Run.
 func New(config Config) *Source {
-	s := &Source{config: config, client: newClient(), wake: make(chan struct{}, 1), lease: config.Lease}
+	s := &Source{config: config, client: newClient(), wake: make(chan struct{}, 1), found: make(chan finding), lease: config.Lease}
 	s.lease.SourceOnLink = spec.SourceOnLink{Source: spec.SourceCloud, Link: config.Link}
 	return s
 }
@@ -71,6 +80,11 @@ func (s *Source) Release(context.Context) error { return nil }
 // Run reads metadata again and again until ctx ends, and reports what they say.
 func (s *Source) Run(ctx context.Context, report func(spec.DelegationReport)) {
 	retry := leastRetry
+	defer func() {
+		if s.observer != nil {
+			s.observer.end()
+		}
+	}()
 	for ctx.Err() == nil {
 		state, err := s.read(ctx)
 		if ctx.Err() != nil {
@@ -81,28 +95,41 @@ func (s *Source) Run(ctx context.Context, report func(spec.DelegationReport)) {
 			said.Error = err.Error()
 		}
 		report(said)
+		s.observe(ctx)
 		wait := readAgain
 		if state == stateRetry {
 			wait, retry = retry, min(2*retry, readAgain)
 		} else {
 			retry = leastRetry
 		}
-		s.pause(ctx, wait, state == stateUnknown)
+		s.pause(ctx, wait, state == stateUnknown, func() {
+			said.Lease = s.lease
+			report(said)
+		})
 	}
 }
 
-// pause waits, where there is nothing to be read for ever.
-func (s *Source) pause(ctx context.Context, d time.Duration, forever bool) {
+// pause waits, where there is nothing to be read for ever. What is found out meanwhile
+// is reported.
+func (s *Source) pause(ctx context.Context, d time.Duration, forever bool, report func()) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	again := timer.C
 	if forever {
 		again = nil
 	}
-	select {
-	case <-ctx.Done():
-	case <-again:
-	case <-s.wake:
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again:
+			return
+		case <-s.wake:
+			return
+		case f := <-s.found:
+			s.decide(f)
+			report()
+		}
 	}
 }
 
@@ -133,6 +160,7 @@ func (s *Source) read(ctx context.Context) (state string, err error) {
 	case err != nil:
 		return stateRetry, fmt.Errorf("%s: %w", v.name, err)
 	}
+	s.unsaid = v.delivery == unsaid
 	s.lease.Associations = []spec.Association{{Delegations: s.delegations(v, prefixes)}}
 	return stateAssigned, nil
 }
@@ -140,14 +168,18 @@ func (s *Source) read(ctx context.Context) (state string, err error) {
 func (s *Source) delegations(v vendor, prefixes []netip.Prefix) []spec.Delegation {
 	origin := v.name + "'s metadata"
 	if v.delivery == unsaid {
-		origin += ", which do not say how it is delivered: solicitations for it are answered in case it is on-link"
+		origin += ", which do not say how it is delivered"
 	}
 	list := make([]spec.Delegation, 0, len(prefixes))
 	for _, p := range prefixes {
-		list = append(list, spec.Delegation{
+		d := spec.Delegation{
 			Source: spec.SourceCloud, Parent: s.config.Link, Prefix: p,
 			OnLink: v.delivery != routed, Origin: origin,
-		})
+		}
+		if before, ok := s.decided(p); ok && v.delivery == unsaid {
+			d.OnLink, d.Evidence = before.OnLink, before.Evidence
+		}
+		list = append(list, d)
 	}
 	return list
 }
