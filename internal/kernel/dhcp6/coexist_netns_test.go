@@ -28,6 +28,20 @@ var others = map[string]struct {
 		return []string{lookPath(t, "dhclient"), "-6", "-d", "-sf", "/bin/true",
 			"-lf", filepath.Join(dir, "leases"), "-pf", filepath.Join(dir, "pid"), "eth0"}
 	}},
+	"systemd-networkd": {"DHCPv6 client: Processed Reply message", func(t *testing.T) []string {
+		const folder = "/run/systemd/network"
+		text := "[Match]\nName=eth0\n[Network]\nDHCP=ipv6\nIPv6AcceptRA=no\n[DHCPv6]\nWithoutRA=solicit\nUseDelegatedPrefix=no\n"
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(folder)) })
+		if err := os.WriteFile(filepath.Join(folder, "eth0.network"), []byte(text), 0o644); err != nil { //nolint:gosec // it is another user that reads it
+			t.Fatal(err)
+		}
+		// Where /sys can be written it waits for udev, which is not here.
+		return []string{"unshare", "--mount", "--uts", "sh", "-c", `mount --bind /sys /sys && mount -o remount,bind,ro /sys && SYSTEMD_LOG_LEVEL=debug SYSTEMD_LOG_TARGET=console exec "$0"`,
+			"/lib/systemd/systemd-networkd"}
+	}},
 	"dhcpcd": {"REPLY6 received", func(t *testing.T) []string {
 		conf := filepath.Join(t.TempDir(), "dhcpcd.conf")
 		text := "ipv6only\nnoipv6rs\nia_na 1\nscript /bin/true\nduid ll\n"
