@@ -3,13 +3,10 @@
 package main
 
 import (
-	"bufio"
-	"context"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,25 +18,10 @@ import (
 	"github.com/v6net/v6net/internal/testnet"
 )
 
-// argsEnv makes a child of the test binary the program itself.
-const argsEnv = "V6NET_TEST_ARGS"
-
-func TestMain(m *testing.M) {
-	if args := os.Getenv(argsEnv); args != "" {
-		os.Args = append([]string{"v6net"}, strings.Fields(args)...)
-		main()
-		os.Exit(0)
-	}
-	testnet.Main(m)
-}
-
 // alone is `v6net ndproxy` on a host whose eth0 leads to a Linux host upstream.
 type alone struct {
 	self, up *testnet.Host
-	signal   func(os.Signal)
-
-	mu  sync.Mutex
-	log []string
+	*program
 }
 
 func newAlone(t *testing.T, args ...string) *alone {
@@ -56,50 +38,8 @@ func newAloneLink(t *testing.T) *alone {
 }
 
 func (a *alone) start(t *testing.T, args ...string) {
-	cmd := a.self.Command(context.Background(), os.Args[0])
-	cmd.Env = append(os.Environ(), argsEnv+"=ndproxy "+strings.Join(args, " "))
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = cmd.Stdout
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		for s := bufio.NewScanner(out); s.Scan(); {
-			a.mu.Lock()
-			a.log = append(a.log, s.Text())
-			a.mu.Unlock()
-		}
-	}()
-	a.signal = func(s os.Signal) { _ = cmd.Process.Signal(s) }
-	t.Cleanup(func() {
-		a.signal(syscall.SIGTERM)
-		<-read
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("v6net ndproxy ended with %v", err)
-		}
-		t.Logf("v6net ndproxy says:\n%s", strings.Join(a.log, "\n"))
-	})
-}
-
-// said is how many lines say all of the words.
-func (a *alone) said(words ...string) (n int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-next:
-	for _, line := range a.log {
-		for _, w := range words {
-			if !strings.Contains(line, w) {
-				continue next
-			}
-		}
-		n++
-	}
-	return n
+	a.program = startProgram(t, a.self, "ndproxy "+strings.Join(args, " "))
+	t.Cleanup(func() { a.end(t) })
 }
 
 func (a *alone) resolves(t *testing.T, addr string) bool {

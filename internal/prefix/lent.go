@@ -95,7 +95,7 @@ func (c *choice) lent(source spec.Source) finder {
 
 // Usable are the delegations in which connections may begin, the best first: one
 // that leads to the Internet before a unique local one, then the one that lasts
-// longest, of equal ones that which is routed.
+// longest, of equal ones that which is routed, and then the larger one.
 func Usable(lent []spec.Delegation, now time.Time) []spec.Delegation {
 	usable := slices.DeleteFunc(slices.Clone(lent), func(d spec.Delegation) bool {
 		return !d.Prefix.IsValid() || !d.Prefix.Addr().Is6() || !d.Preferred.IsZero() && !now.Before(d.Preferred) || !d.Valid.IsZero() && !now.Before(d.Valid)
@@ -121,7 +121,7 @@ func Usable(lent []spec.Delegation, now time.Time) []spec.Delegation {
 				local = 1
 			}
 		}
-		return cmp.Or(local, lasts(b).Compare(lasts(a)), onLink, a.Prefix.Addr().Compare(b.Prefix.Addr()))
+		return cmp.Or(local, lasts(b).Compare(lasts(a)), onLink, cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()), a.Prefix.Addr().Compare(b.Prefix.Addr()))
 	})
 	return usable
 }

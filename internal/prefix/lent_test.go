@@ -22,4 +22,8 @@ func TestUsable(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the best first (-want +got):\n%s", diff)
 	}
+	// What a machine's own address leaves of its sixteen: the larger part.
+	if best := Usable(delegations("2001:db8::4/126", "2001:db8::8/125"), now)[0]; best.Prefix.Bits() != 125 {
+		t.Errorf("the best of a /126 and a /125 is %s", best.Prefix)
+	}
 }

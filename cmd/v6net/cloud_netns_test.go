@@ -1,0 +1,223 @@
+//go:build netns
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/control"
+	"github.com/v6net/v6net/internal/kernel/sandbox"
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+// metadata is a cloud's metadata server as its vendor documents it: at 169.254.169.254,
+// for whoever follows its rules.
+type metadata struct {
+	vendor string // what the firmware says (sys_vendor)
+	// token is where to PUT for one, with a lifetime in seconds in that header, and the header
+	// that it is to be in; empty: none.
+	token, lifetime, header string
+
+	mu    sync.Mutex
+	pages map[string]string // {mac} stands for the interface's
+}
+
+const metadataAddress = "169.254.169.254"
+
+func (m *metadata) set(path, text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pages[path] = text
+}
+
+func (m *metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	page, there := m.pages[r.URL.Path]
+	switch {
+	case m.token != "" && r.Method == http.MethodPut && r.URL.Path == m.token && r.Header.Get(m.lifetime) != "":
+		_, _ = w.Write([]byte("a-token"))
+	case r.Method != http.MethodGet || m.token != "" && r.Header.Get(m.header) != "a-token":
+		http.Error(w, "", http.StatusUnauthorized)
+	case !there:
+		http.NotFound(w, r)
+	default:
+		_, _ = w.Write([]byte(page))
+	}
+}
+
+// inCloud is a daemon, as a process, on a machine of a cloud.
+type inCloud struct {
+	outside
+	*program
+	client *control.Client
+	args   string
+}
+
+func newInCloud(t *testing.T, m *metadata) *inCloud {
+	t.Helper()
+	self := testnet.Self(t)
+	c := &inCloud{outside: newOutside(t)}
+	mac := self.MAC(t, "eth0")
+	for path, text := range m.pages {
+		delete(m.pages, path)
+		m.pages[strings.ReplaceAll(path, "{mac}", mac)] = strings.ReplaceAll(text, "{mac}", mac)
+	}
+	self.Run(t, "ip", "addr", "add", "169.254.7.7/16", "dev", "eth0")
+	c.up.Run(t, "ip", "addr", "add", metadataAddress+"/16", "dev", "lan0")
+	c.up.Do(t, func() {
+		l, err := net.Listen("tcp", metadataAddress+":80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: m} //nolint:gosec // its one client is ours
+		t.Cleanup(func() { _ = server.Close() })
+		go func() { _ = server.Serve(l) }()
+	})
+	self.Run(t, "mount", "-t", "tmpfs", "none", filepath.Dir(filepath.Dir(dmiFolder)))
+	t.Cleanup(func() {
+		if out, err := self.Command(context.Background(), "umount", filepath.Dir(filepath.Dir(dmiFolder))).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v\n%s", err, out)
+		}
+	})
+	if err := os.MkdirAll(dmiFolder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dmiFolder, "sys_vendor"), []byte(m.vendor+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	c.args = fmt.Sprintf("daemon --state %s/v6net.db --plugin-socket %[1]s/v6net.sock --control-socket %[1]s/control.sock --podman-folder= --log-level warn", dir)
+	c.client = control.NewClient(filepath.Join(dir, "control.sock"))
+	c.begin(t)
+	t.Cleanup(func() {
+		status, err := c.client.Status(context.Background())
+		if err != nil {
+			t.Error(err)
+		}
+		for _, n := range status.Networks {
+			if err := c.client.DeleteNetwork(context.Background(), n.ID); err != nil {
+				t.Error(err)
+			}
+		}
+		c.end(t)
+	})
+	return c
+}
+
+// begin starts the daemon, and waits until it is there.
+func (c *inCloud) begin(t *testing.T) {
+	t.Helper()
+	c.program = startProgram(t, testnet.Self(t), c.args)
+	testnet.Eventually(t, time.Minute, "the daemon answers", func() bool { // it may have much to do first
+		_, err := c.client.Status(t.Context())
+		return err == nil
+	})
+}
+
+func (c *inCloud) status(t *testing.T) spec.Status {
+	t.Helper()
+	status, err := c.client.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status
+}
+
+// run makes a network, as a container engine does, and a container on it whose port 80
+// is published.
+func (c *inCloud) run(t *testing.T, n int) (container *testnet.Host, addr netip.Addr) {
+	t.Helper()
+	network := spec.NetworkRequest{ID: number("a", n), Name: fmt.Sprint("net", n), FrontEnd: "podman", Options: spec.DefaultOptions(),
+		IPv6: []spec.SubnetRequest{{Pool: spec.PoolRequest{V6: true, Source: spec.SourceCloud, Allocation: spec.Sequential}}}}
+	if _, err := c.client.MakeNetwork(t.Context(), network); err != nil {
+		t.Fatal(err)
+	}
+	container = testnet.New(t, fmt.Sprintf("c%d", n))
+	attached, err := c.client.Attach(t.Context(), spec.AttachRequest{Network: network, ID: number("e", n), Container: number("c", n), Name: fmt.Sprint("web", n),
+		Interface: "eth0", Sandbox: container.Path(), Ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 80}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ep := attached.Endpoint
+	if _, err := sandbox.Furnish(t.Context(), container.Path(), sandbox.Link{
+		Name: attached.Attachment.Interface, Alias: spec.EndpointAlias(ep.ID), Rename: "eth0", Addresses: []netip.Prefix{ep.IPv6},
+		Routes: []sandbox.Route{{Destination: netip.MustParsePrefix("::/0"), Gateway: attached.Attachment.Gateway6}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	echo(t, container)
+	return container, ep.IPv6.Addr()
+}
+
+// From a machine's metadata to a container that answers from outside, however its cloud
+// delivers the prefix.
+func TestClouds(t *testing.T) {
+	for name, cloud := range map[string]struct {
+		metadata *metadata
+		own      string // the machine's own address
+		prefix   string // that containers are to have addresses of
+		onLink   bool   // the provider asks for each address
+		said     string // by status
+	}{
+		"AWS": {&metadata{vendor: "Amazon EC2", token: "/latest/api/token", lifetime: "X-aws-ec2-metadata-token-ttl-seconds", header: "X-aws-ec2-metadata-token",
+			pages: map[string]string{"/latest/meta-data/network/interfaces/macs/{mac}/ipv6-prefix": "2001:db8:aaaa:1:2::/80\n"}},
+			"2001:db8:aaaa:1::7/128", "2001:db8:aaaa:1:2::/80", false, "on-link false by AWS's metadata"},
+		"DigitalOcean": {&metadata{vendor: "DigitalOcean", pages: map[string]string{"/metadata/v1.json": `{"droplet_id":1,"interfaces":{"public":[
+			{"ipv6":{"ip_address":"2001:0DB8:BBBB:0001:0000:0000:0000:0001","cidr":64,"gateway":"2001:0DB8:BBBB:0001::FFFF"},"mac":"{mac}","type":"public"}]}}`}},
+			"2001:db8:bbbb:1::1/64", "2001:db8:bbbb:1::8/125", true, "on-link true by DigitalOcean's metadata"},
+		"Hetzner Cloud": {&metadata{vendor: "Hetzner", pages: map[string]string{"/hetzner/v1/metadata": "hostname: web\nnetwork-config:\n  config:\n" +
+			"  - mac_address: {mac}\n    name: eth0\n    subnets:\n    - address: 2001:db8:cccc:1::1/64\n      gateway: fe80::1\n      ipv6: true\n      type: static\n"}},
+			"2001:db8:cccc:1::1/64", "2001:db8:cccc:1::/64", false, "on-link true by Hetzner Cloud's metadata, which do not say how it is delivered"},
+		"Hetzner Cloud, if it were on-link": {&metadata{vendor: "Hetzner", pages: map[string]string{"/hetzner/v1/metadata": "network-config:\n  config:\n" +
+			"  - subnets:\n    - address: 2001:db8:dddd:1::1/64\n      gateway: fe80::1\n      ipv6: true\n      type: static\n"}},
+			"2001:db8:dddd:1::1/64", "2001:db8:dddd:1::/64", true, "was solicited"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newInCloud(t, cloud.metadata)
+			self, prefix := testnet.Self(t), netip.MustParsePrefix(cloud.prefix)
+			self.Run(t, "ip", "addr", "add", cloud.own, "dev", "eth0", "nodad")
+			if cloud.onLink {
+				c.up.Run(t, "ip", "-6", "route", "add", netip.PrefixFrom(prefix.Addr(), 64).String(), "dev", "lan0")
+			} else {
+				c.up.Run(t, "ip", "-6", "route", "add", prefix.String(), "via", linkLocal(t, self, "eth0"), "dev", "lan0")
+			}
+			_, addr := c.run(t, 1)
+			if !prefix.Contains(addr) {
+				t.Fatalf("the container has %s, want an address of %s", addr, prefix)
+			}
+			c.answers(t, addr.String())
+			said := func() string {
+				var words []string
+				for _, d := range c.status(t).Delegations[0].Delegations {
+					words = append(words, fmt.Sprintf("on-link %t by %s %s", d.OnLink, d.Origin, d.Evidence))
+				}
+				return strings.Join(words, "\n")
+			}
+			within(t, "status says how it comes: "+cloud.said, func() bool {
+				c.up.Run(t, "ip", "-6", "neigh", "flush", "dev", "lan0") // of what it was told unasked
+				return c.connects(t, addr.String()) && strings.Contains(said(), cloud.said)
+			})
+			// By the journal alone, and once more with the metadata.
+			c.signal(os.Kill)
+			_ = c.wait()
+			if !c.connects(t, addr.String()) && !cloud.onLink {
+				t.Error("the container does not answer while no daemon runs")
+			}
+			c.begin(t)
+			c.answers(t, addr.String())
+			within(t, "status says so after a restart", func() bool { return strings.Contains(said(), cloud.said) })
+		})
+	}
+}

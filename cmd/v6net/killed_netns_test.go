@@ -1,0 +1,131 @@
+//go:build netns
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+// globals are the global addresses of a host's links, with "former" after those that are
+// deprecated, sorted.
+func globals(t *testing.T, h *testnet.Host) map[string][]string {
+	t.Helper()
+	addrs := map[string][]string{}
+	for line := range strings.Lines(h.Run(t, "ip", "-6", "-o", "addr", "show", "scope", "global")) {
+		words := strings.Fields(line) // 2: eth0 inet6 2001:db8::1/64 scope global …
+		addr := words[3]
+		if strings.Contains(line, "deprecated") {
+			addr += " former"
+		}
+		addrs[words[1]] = append(addrs[words[1]], addr)
+	}
+	for _, list := range addrs {
+		slices.Sort(list)
+	}
+	return addrs
+}
+
+// A hundred networks get another prefix, and the daemon is killed while it is at their
+// bridges, and again while it is at their containers. In the end each has exactly what
+// it is to have, and no conversation has lost a byte.
+func TestKilledWhileAHundredAreRenumbered(t *testing.T) {
+	const networks, middle = 100, 40
+	ranges := func(prefix string) string {
+		return fmt.Sprintf(`{"ipv6":{"slaac":"2001:db8:5::5/128","ranges":[%q]}}`, prefix)
+	}
+	m := &metadata{vendor: "Linode", token: "/v1/token", lifetime: "Metadata-Token-Expiry-Seconds", header: "Metadata-Token",
+		pages: map[string]string{"/v1/network": ranges("2001:db8:a000::/56")}}
+	c := newInCloud(t, m)
+	self := testnet.Self(t)
+	c.up.Run(t, "ip", "-6", "route", "add", "2001:db8:8000::/33", "via", linkLocal(t, self, "eth0"), "dev", "lan0")
+	var containers []*testnet.Host
+	var talks []*stream
+	for n := range networks {
+		container, addr := c.run(t, n)
+		if want := fmt.Sprintf("2001:db8:a000:%x::2", n); addr != netip.MustParseAddr(want) {
+			t.Fatalf("container %d has %s, want %s", n, addr, want)
+		}
+		containers = append(containers, container)
+		if n%10 == 0 {
+			c.answers(t, addr.String())
+			talks = append(talks, c.stream(t, addr.String()))
+		}
+	}
+	bridge := func(n int) string { return spec.BridgeName(number("a", n)) }
+	// kill kills the daemon as soon as the link in the middle has its new address, and sees
+	// to it that the last one had not.
+	kill := func(what string, addresses func(n int) []string) {
+		t.Helper()
+		moved := func(n int) bool {
+			return slices.ContainsFunc(addresses(n), func(a string) bool { return strings.HasPrefix(a, "2001:db8:b000:") })
+		}
+		for deadline := time.Now().Add(20 * time.Second); !moved(middle); {
+			if time.Now().After(deadline) {
+				t.Fatalf("no new address on the %s", what)
+			}
+		}
+		c.signal(os.Kill)
+		_ = c.wait()
+		if !moved(0) || moved(networks-1) {
+			t.Errorf("it was not killed in the middle of the %s: the first is renumbered: %t, the last: %t", what, moved(0), moved(networks-1))
+		}
+	}
+
+	m.set("/v1/network", ranges("2001:db8:b000::/56"))
+	self.Run(t, "ip", "addr", "add", "fe80::77/64", "dev", "eth0", "nodad") // the link is another one, perhaps
+	kill("bridges", func(n int) []string { return globals(t, self)[bridge(n)] })
+	c.program = startProgram(t, self, c.args)
+	kill("containers", func(n int) []string { return globals(t, containers[n])["eth0"] })
+	c.begin(t)
+
+	for n := range networks {
+		c.answers(t, netip.MustParseAddr(fmt.Sprintf("2001:db8:b000:%x::2", n)).String())
+	}
+	for _, talk := range talks {
+		if talk.end(t) == 0 {
+			t.Error("a conversation stood still")
+		}
+	}
+	status := c.status(t)
+	if len(status.Networks) != networks || status.Error != "" {
+		t.Errorf("%d networks, error %q", len(status.Networks), status.Error)
+	}
+	for _, n := range status.Networks {
+		if n.Error != "" || len(n.Notes) > 0 {
+			t.Errorf("network %s: error %q, notes %q", n.ID, n.Error, n.Notes)
+		}
+	}
+	bridges, rules := globals(t, self), self.Run(t, "nft", "list", "ruleset")
+	for n := range networks {
+		at := func(prefix, host string) string {
+			return netip.MustParseAddr(fmt.Sprintf("2001:db8:%s:%x::%s", prefix, n, host)).String()
+		}
+		want := []string{at("a000", "2") + "/64 former", at("b000", "2") + "/64"}
+		if got := globals(t, containers[n])["eth0"]; !slices.Equal(got, want) {
+			t.Errorf("container %d has %q, want %q", n, got, want)
+		}
+		want = []string{at("a000", "1") + "/64", at("b000", "1") + "/64"}
+		if got := bridges[bridge(n)]; !slices.Equal(got, want) {
+			t.Errorf("bridge %d has %q, want %q", n, got, want)
+		}
+		for _, element := range []string{at("a000", "2") + " . tcp . 80", at("b000", "2") + " . tcp . 80",
+			fmt.Sprintf("%q . %s", spec.VethName(number("e", n)), at("a000", "2")), fmt.Sprintf("%q . %s", spec.VethName(number("e", n)), at("b000", "2"))} {
+			if !strings.Contains(rules, element) {
+				t.Errorf("the rules lack %s", element)
+			}
+		}
+	}
+	routes := self.Run(t, "ip", "-6", "route", "show", "type", "unreachable", "proto", "118")
+	if strings.Count(routes, "unreachable") != 2 || !strings.Contains(routes, "2001:db8:a000::/56") || !strings.Contains(routes, "2001:db8:b000::/56") {
+		t.Errorf("unreachable:\n%s", routes)
+	}
+}

@@ -1,0 +1,132 @@
+//go:build netns
+
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+// reachable is how soon a new address has to answer from outside: wide, since it is no
+// benchmark, and what people are promised.
+const reachable = 5 * time.Second
+
+// outside is the world that this host's eth0 leads to.
+type outside struct{ up *testnet.Host }
+
+func newOutside(t *testing.T) outside {
+	t.Helper()
+	self, up := testnet.Self(t), testnet.New(t, "up")
+	testnet.Connect(t, self, "eth0", up, "lan0")
+	up.Run(t, "ip", "addr", "add", "2001:db8:ffff::1/128", "dev", "lo")
+	self.Run(t, "ip", "route", "add", "default", "via", linkLocal(t, up, "lan0"), "dev", "eth0")
+	return outside{up}
+}
+
+// echo has a container send back what it gets on port 80.
+func echo(t *testing.T, container *testnet.Host) {
+	t.Helper()
+	container.Do(t, func() {
+		l, err := net.Listen("tcp", "[::]:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer func() { _ = c.Close() }()
+					_, _ = io.Copy(c, c)
+				}()
+			}
+		}()
+	})
+}
+
+// answers waits until an address answers from outside, and says how long that took.
+func (o outside) answers(t *testing.T, addr string) time.Duration {
+	t.Helper()
+	began := time.Now()
+	within(t, addr+" answers from outside", func() bool { return o.connects(t, addr) })
+	return time.Since(began)
+}
+
+func (o outside) connects(t *testing.T, addr string) bool {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	c, err := o.up.DialContext(ctx, "tcp", net.JoinHostPort(addr, "80"))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	if _, err := c.Write([]byte("hello")); err != nil {
+		return false
+	}
+	_, err = io.ReadFull(c, make([]byte, 5))
+	return err == nil
+}
+
+// stream is a connection on which numbers go to and fro.
+type stream struct {
+	conn net.Conn
+	over chan struct{}
+	done chan error
+	sent int
+}
+
+func (o outside) stream(t *testing.T, addr string) *stream {
+	t.Helper()
+	c, err := o.up.DialContext(t.Context(), "tcp", net.JoinHostPort(addr, "80"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := &stream{conn: c, over: make(chan struct{}), done: make(chan error)}
+	go func() { st.done <- st.run() }()
+	t.Cleanup(func() { _ = c.Close() })
+	return st
+}
+
+func (st *stream) run() error {
+	b, back := make([]byte, 8), make([]byte, 8)
+	for {
+		select {
+		case <-st.over:
+			return st.conn.Close()
+		default:
+		}
+		binary.BigEndian.PutUint64(b, uint64(st.sent))
+		_ = st.conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := st.conn.Write(b); err != nil {
+			return fmt.Errorf("after %d bytes: %w", 8*st.sent, err)
+		}
+		if _, err := io.ReadFull(st.conn, back); err != nil {
+			return fmt.Errorf("after %d bytes: %w", 8*st.sent, err)
+		}
+		if got := binary.BigEndian.Uint64(back); got != uint64(st.sent) {
+			return fmt.Errorf("after %d bytes: %d came back for %d", 8*st.sent, got, st.sent)
+		}
+		st.sent++
+	}
+}
+
+// end ends the conversation and says how many bytes of it went to and fro.
+func (st *stream) end(t *testing.T) int {
+	t.Helper()
+	close(st.over)
+	if err := <-st.done; err != nil {
+		t.Errorf("the conversation on the former prefix: %v", err)
+	}
+	return 8 * st.sent
+}
