@@ -104,7 +104,7 @@ func (e *Engine) heldChanged(before, after *endpoint) []firewall.Change {
 	if !n.isRouted() || slices.Equal(n.sendsFrom(before), n.sendsFrom(after)) {
 		return nil
 	}
-	changes, _ := n.policy(after).Since(n.policy(before)) // of less than what was valid before
+	changes, _ := n.changes(e.member(before, after.ID, before), e.member(after, after.ID, after)) // of less than what was valid before
 	return changes
 }
 
