@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -25,8 +27,14 @@ const (
 // maxNews bounds the rivals that wait to be logged.
 const maxNews = 64
 
-// noticeInterval spaces what is told, so that many leases are no flood.
-const noticeInterval = time.Millisecond
+// What is told puts each lease into the neighbor tables of the link's routers. Linux
+// has room for 1,024 in all, and makes more by forgetting what is five seconds old
+// (net/core/neighbour.c neigh_forced_gc): so that other neighbors keep their place,
+// no more than 700 leases are told in that time.
+const (
+	noticeInterval = 10 * time.Millisecond
+	noticeBurst    = 200
+)
 
 var (
 	errNotDialed = errors.New("not dialed yet")
@@ -408,8 +416,7 @@ func (l *link) join(ctx context.Context, conn Conn, notices, told *queue) {
 // conflict, and by asking for every gateway on the lease's behalf. All that there
 // are it tells in turn, and those that come meanwhile first.
 func (l *link) tell(ctx context.Context, conn Conn, told *queue) {
-	pace := time.NewTicker(noticeInterval)
-	defer pace.Stop()
+	pace := rate.NewLimiter(rate.Every(noticeInterval), noticeBurst)
 	next, stop := iter.Pull(l.proxy.Leases.All())
 	defer stop()
 	frame := make([]byte, 0, FrameLen)
@@ -440,10 +447,8 @@ func (l *link) tell(ctx context.Context, conn Conn, told *queue) {
 			continue
 		}
 		l.tellOf(ctx, conn, addr, frame)
-		select {
-		case <-ctx.Done():
+		if pace.Wait(ctx) != nil {
 			return
-		case <-pace.C:
 		}
 	}
 }
