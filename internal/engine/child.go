@@ -684,8 +684,11 @@ func (m onParent) attachment(ctx context.Context, n *network, ep *endpoint) spec
 }
 
 // routers are the upstream routers of a parent: the next hops of this host's own
-// default routes there, and those that advertise themselves.
+// default routes there, and those that advertise themselves. No parent has none.
 func (e *Engine) routers(ctx context.Context, parent string) spec.HostRouters {
+	if parent == "" {
+		return nil
+	}
 	routers, err := e.Host.Routers(ctx, parent)
 	if err != nil {
 		e.Log.Warn("routers of the parent", "parent", parent, "err", err)

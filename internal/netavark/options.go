@@ -62,7 +62,8 @@ func parseOptions(raw map[string]string) (options, error) {
 	var err error
 	o.network, err = spec.ParseOptions(network)
 	if unknown := (*spec.UnknownOptionError)(nil); errors.As(err, &unknown) {
-		unknown.Known = slices.Concat(unknown.Known, slices.DeleteFunc(slices.Clone(spec.PoolOptions), func(k string) bool { return k == "parent" }), []string{optionDNS, optionIPv4})
+		unknown.Known = slices.Concat(unknown.Known, slices.DeleteFunc(slices.Clone(spec.PoolOptions), func(k string) bool { return k == "parent" }),
+			slices.Sorted(maps.Keys(aliases)), []string{optionDNS, optionIPv4})
 	}
 	return o, err
 }

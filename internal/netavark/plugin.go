@@ -25,9 +25,10 @@ const (
 	callTime = 2 * time.Second
 	// undoTime is for taking back what a setup did that failed.
 	undoTime = time.Second
-	// createTime bounds create, which holds nobody up and may probe an on-link
-	// prefix and a gateway, a second each (RFC 4862 §5.4.1).
-	createTime = 10 * time.Second
+	// createTime bounds create, which holds nobody up. It is longer than the daemon
+	// waits for a DHCPv6 server that the user wants, so that what the daemon has to say
+	// of it is heard.
+	createTime = 20 * time.Second
 
 	// maxInput holds the ports of a container that publishes all of a protocol's.
 	maxInput = 8 << 20

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 
 	"github.com/v6net/v6net/internal/spec"
@@ -23,7 +24,24 @@ func Choose(ctx context.Context, host Host, req spec.PoolRequest, inUse []netip.
 		return spec.Pool{}, fmt.Errorf("choose a prefix: %w", err)
 	}
 	c := &choice{host: host, req: req, inUse: inUse, taken: taken, globalID: globalID, seed: seed}
+	if err := c.checkParent(ctx); err != nil {
+		return spec.Pool{}, err
+	}
 	return c.source()(ctx)
+}
+
+// checkParent refuses a parent that is not there before any source looks for a prefix on it.
+func (c *choice) checkParent(ctx context.Context) error {
+	if c.req.Parent == "" || c.req.Prefix.IsValid() || !c.req.V6 || c.req.Source == spec.SourceULA {
+		return nil
+	}
+	if _, err := c.host.OnLink(ctx, c.req.Parent); !errors.Is(err, fs.ErrNotExist) {
+		return nil // what else is wrong its sources say
+	}
+	if _, _, isVLAN := spec.ParseVLAN(c.req.Parent); isVLAN {
+		return fmt.Errorf("parent %s does not exist: it is made with the network, which then has to be told the VLAN's prefix (--subnet, with --gateway)", c.req.Parent)
+	}
+	return fmt.Errorf("parent %s does not exist", c.req.Parent)
 }
 
 // choice is one request and the facts to judge it by.

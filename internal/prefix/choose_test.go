@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ func (h *fakeHost) OnLink(_ context.Context, link string) ([]netip.Prefix, error
 		return nil, fmt.Errorf("link %s (tuntap) has no neighbor discovery: %w", link, errors.ErrUnsupported)
 	}
 	if !ok {
-		return nil, fmt.Errorf("link %s: no such link", link)
+		return nil, fmt.Errorf("link %s: %w", link, fs.ErrNotExist)
 	}
 	return prefixes(onLink), nil
 }
@@ -309,12 +310,13 @@ func TestChooseRefuses(t *testing.T) {
 			want: "subnet 2001:db8:ff::/80 overlaps pool 2001:db8:ff::/64, which is in use (v6net status says by whom; v6net forget releases one that nothing uses)"},
 		{name: "static around a pool", host: server(), req: subnet("2001:db8:ff::/64"), inUse: []string{"2001:db8:ff::/80"},
 			want: "subnet 2001:db8:ff::/64 overlaps pool 2001:db8:ff::/80, which is in use (v6net status says by whom; v6net forget releases one that nothing uses)"},
-		{name: "static on a parent that is not there", host: server(), req: on(subnet("2001:db8:ff::/64"), "eth9"), want: "subnet 2001:db8:ff::/64: link eth9: no such link"},
+		{name: "static on a parent that is not there", host: server(), req: on(subnet("2001:db8:ff::/64"), "eth9"), want: "subnet 2001:db8:ff::/64: link eth9: file does not exist"},
 		{name: "static IPv4 in a pool", host: server(), req: subnet("10.0.0.0/28"), inUse: []string{"10.0.0.0/24"}, want: "subnet 10.0.0.0/28 overlaps pool 10.0.0.0/24, which is in use (v6net status says by whom; v6net forget releases one that nothing uses)"},
 		{name: "static without a prefix", host: server(), req: v6(spec.SourceStatic), want: "source=static needs a --subnet"},
 
 		{name: "parent without a default route", host: &fakeHost{}, req: v6(spec.SourceParent), want: "no IPv6 default route and no parent named"},
-		{name: "parent that is not there", host: server(), req: on(v6(spec.SourceAuto), "eth9"), want: "prefixes of parent eth9: link eth9: no such link"},
+		{name: "parent that is not there", host: server(), req: on(v6(spec.SourceAuto), "eth9"), want: "parent eth9 does not exist"},
+		{name: "parent that is yet to be made", host: server(), req: on(v6(spec.SourceParent), "eth0.50"), want: "parent eth0.50 does not exist: it is made with the network, which then has to be told the VLAN's prefix (--subnet, with --gateway)"},
 		{name: "parent without a global prefix", host: server().with(func(h *fakeHost) { h.onLink["eth0"] = []string{"fe80::/64", "192.0.2.0/24"} }), req: v6(spec.SourceParent),
 			want: "no global prefix on eth0"},
 		{name: "parent without neighbor discovery", host: server(), req: on(v6(spec.SourceParent), tunnel),

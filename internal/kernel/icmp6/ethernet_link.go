@@ -3,6 +3,7 @@ package icmp6
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -20,11 +21,11 @@ type ethernetLink struct {
 }
 
 // findLink finds a link that is up and of the Ethernet kind. The error of one
-// that is down is ENETDOWN.
+// that is not there is fs.ErrNotExist, that of one that is down ENETDOWN.
 func findLink(ctx context.Context, name string) (ethernetLink, error) {
 	link, err := rtnl.Ask(ctx, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByName(name) })
 	if err != nil {
-		return ethernetLink{}, fmt.Errorf("find link %s: %w", name, err)
+		return ethernetLink{}, notFound(name, err)
 	}
 	return toEthernet(name, link)
 }
@@ -33,9 +34,16 @@ func findLink(ctx context.Context, name string) (ethernetLink, error) {
 func (l ethernetLink) again(ctx context.Context) (ethernetLink, error) {
 	link, err := rtnl.Ask(ctx, func(h *netlink.Handle) (netlink.Link, error) { return h.LinkByIndex(l.index) })
 	if err != nil {
-		return ethernetLink{}, fmt.Errorf("find link %s: %w", l.name, err)
+		return ethernetLink{}, notFound(l.name, err)
 	}
 	return toEthernet(link.Attrs().Name, link)
+}
+
+func notFound(name string, err error) error {
+	if rtnl.IsAbsent(err) {
+		err = fs.ErrNotExist
+	}
+	return fmt.Errorf("find link %s: %w", name, err)
 }
 
 func toEthernet(name string, link netlink.Link) (ethernetLink, error) {

@@ -4,6 +4,8 @@ package icmp6
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -38,8 +40,8 @@ func TestProbe(t *testing.T) {
 	if got := allmulti(t, l.self); got != "0" {
 		t.Errorf("allmulti %s after the probe, want 0", got)
 	}
-	if _, err := Probe(t.Context(), "nothere0", []netip.Addr{free}); err == nil {
-		t.Error("probe on a link that is not there: no error")
+	if _, err := Probe(t.Context(), "nothere0", []netip.Addr{free}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("probe on a link that is not there: %v, want fs.ErrNotExist", err)
 	}
 }
 
