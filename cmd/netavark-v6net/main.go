@@ -52,8 +52,11 @@ func daemon() (netavark.Daemon, error) {
 		return reach(path)
 	}
 	path, err := control.FindSocket()
+	if errors.Is(err, control.ErrNoDaemon) {
+		return nil, errors.New("no v6net daemon answers: start it with `systemctl enable --now v6net.service`, or without systemd with `v6net daemon`")
+	}
 	if err != nil {
-		return nil, fmt.Errorf("no v6net daemon answers: start it with `systemctl enable --now v6net.service`, or without systemd with `v6net daemon` (%w)", err)
+		return nil, err
 	}
 	return control.NewClient(path), nil
 }

@@ -242,7 +242,11 @@ func (a *aloneProxy) leaveRouters(ctx context.Context) {
 func (a *aloneProxy) print(w io.Writer) error {
 	out := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	p := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) } //nolint:errcheck // Flush reports it
-	for _, s := range a.proxy.Summary() {
+	all := a.proxy.Summary()
+	if len(all) == 0 {
+		p("nothing is answered for")
+	}
+	for _, s := range all {
 		printProxy(p, s)
 	}
 	return out.Flush()

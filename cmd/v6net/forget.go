@@ -11,7 +11,8 @@ import (
 
 type forgetCommand struct {
 	daemonSocket
-	What string `arg:"" help:"ID of a network, or the beginning of it; or the prefix of a pool that nothing uses."`
+	What  string `arg:"" help:"ID of a network, or the beginning of it; or the prefix of a pool that nothing uses."`
+	Force bool   `help:"Also a network that has containers, which lose it."`
 }
 
 // Run has the daemon remove a network that its container engine no longer knows,
@@ -22,29 +23,54 @@ func (c forgetCommand) Run(ctx context.Context) error {
 		return err
 	}
 	if pool, err := netip.ParsePrefix(c.What); err == nil {
-		return client.ForgetPool(ctx, pool.Masked().String())
+		if err := client.ForgetPool(ctx, pool.Masked().String()); err != nil {
+			return err
+		}
+		fmt.Println("forgotten: pool", pool.Masked())
+		return nil
 	}
 	status, err := client.Status(ctx)
 	if err != nil {
 		return err
 	}
-	id, err := findNetwork(status, c.What)
+	n, err := findNetwork(status, c.What)
 	if err != nil {
 		return err
 	}
-	return client.DeleteNetwork(ctx, id)
+	if err := c.spare(n); err != nil {
+		return err
+	}
+	if err := client.DeleteNetwork(ctx, n.ID); err != nil {
+		return err
+	}
+	fmt.Printf("forgotten: network %s, with %d endpoints\n", called(n.ID, n.Name), len(n.Endpoints))
+	return nil
+}
+
+// spare refuses a network that containers would lose.
+func (c forgetCommand) spare(n spec.NetworkStatus) error {
+	joined := 0
+	for _, ep := range n.Endpoints {
+		if ep.Joined {
+			joined++
+		}
+	}
+	if joined == 0 || c.Force {
+		return nil
+	}
+	return fmt.Errorf("network %s has %d containers, which would lose it: remove it by its container engine (docker network rm, podman network rm), or, if that no longer knows it, with --force", called(n.ID, n.Name), joined)
 }
 
 // findNetwork is the one network whose ID begins so.
-func findNetwork(status spec.Status, beginning string) (string, error) {
-	var found []string
+func findNetwork(status spec.Status, beginning string) (spec.NetworkStatus, error) {
+	var found []spec.NetworkStatus
 	for _, n := range status.Networks {
 		if strings.HasPrefix(n.ID, beginning) {
-			found = append(found, n.ID)
+			found = append(found, n)
 		}
 	}
 	if len(found) != 1 || beginning == "" {
-		return "", fmt.Errorf("%d networks have an ID that begins with %q (see them with `v6net status`)", len(found), beginning)
+		return spec.NetworkStatus{}, fmt.Errorf("%d networks have an ID that begins with %q (see them with `v6net status`)", len(found), beginning)
 	}
 	return found[0], nil
 }

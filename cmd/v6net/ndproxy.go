@@ -32,6 +32,8 @@ func (c *ndproxyCommand) Validate() error {
 		return errors.New("--interface or --ndppd-config is needed")
 	case c.Interface == "" && (len(c.Prefix) > 0 || c.Addresses != ""):
 		return errors.New("--prefix and --addresses need --interface")
+	case c.Interface != "" && c.NDPPDConfig != "" && len(c.Prefix) == 0 && c.Addresses == "":
+		return errors.New("--ndppd-config names its interfaces itself: --interface goes with --prefix and --addresses")
 	case c.Interface != "" && len(c.Prefix) == 0 && c.Addresses == "":
 		return errors.New("--interface needs --prefix or --addresses: what to answer for")
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -47,12 +48,12 @@ func printStatus(w io.Writer, s spec.Status) error {
 		p("OBSTACLE\ttable %s, chain %s refuses what v6net lets through (%s). Mend it: %s", o.Table, o.Chain, o.Why, o.Fix)
 	}
 	if len(s.Networks) == 0 {
-		p("no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME)")
+		p("no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME, or podman network create -d v6net NAME)")
 	}
 	for _, n := range s.Networks {
-		p("\nNETWORK %s\t%s%s", spec.ShortID(n.ID), modeWord(n), networkFlags(n.Network))
-		if n.Error != "" {
-			p("  DEGRADED\t%s", n.Error)
+		p("\nNETWORK %s\t%s%s", called(n.ID, n.Name), modeWord(n), networkFlags(n.Network))
+		for line := range strings.Lines(n.Error) {
+			p("  DEGRADED\t%s", strings.TrimSuffix(line, "\n"))
 		}
 		for _, subnet := range n.Subnets() {
 			p("  prefix %s\t%s\t%s", subnet.Prefix, subnet.Source, subnet.Reason)
@@ -73,7 +74,7 @@ func printStatus(w io.Writer, s spec.Status) error {
 			p("  firewall\t%s", firewallWords(*n.Firewall))
 		}
 		for _, ep := range n.Endpoints {
-			p("  endpoint %s\t%s\t%s", spec.ShortID(ep.ID), addressList(n.Network, ep), portList(ep.Ports))
+			p("  endpoint %s\t%s\t%s", called(ep.ID, ep.Name), addressList(n.Network, ep), portList(ep.Ports))
 		}
 	}
 	for _, pool := range s.Pools {
@@ -258,12 +259,21 @@ func addressList(n spec.Network, ep spec.Endpoint) string {
 	return strings.Join(s, ", ")
 }
 
+// called is what an object is known by: its ID and, where the container engine has
+// told it, its name.
+func called(id, name string) string {
+	return strings.TrimSpace(spec.ShortID(id) + " " + name)
+}
+
 func portList(ports []spec.Port) string {
 	var s []string
 	for _, p := range ports {
 		text := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
 		if p.HostPort != 0 {
 			text = fmt.Sprintf("%d->%s", p.HostPort, text)
+			if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
+				text = net.JoinHostPort(p.HostIP.String(), text)
+			}
 		}
 		s = append(s, text)
 	}

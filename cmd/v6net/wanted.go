@@ -33,15 +33,16 @@ func (c *ndproxyCommand) read(stdin []byte) (wanted, error) {
 			w.prefixes[linkPrefix{c.Interface, p}] = true
 		}
 	} else {
-		text := stdin
+		text, name := stdin, "standard input"
 		if c.Addresses != "-" {
+			name = c.Addresses
 			if text, err = os.ReadFile(c.Addresses); err != nil {
 				return w, fmt.Errorf("read addresses: %w", err)
 			}
 		}
 		addrs := make([]netip.Addr, 0, bytes.Count(text, []byte("\n"))+1)
 		if err := parseAddresses(text, prefixes, func(addr netip.Addr) { addrs = append(addrs, addr) }); err != nil {
-			return w, fmt.Errorf("addresses of %s: %w", c.Addresses, err)
+			return w, fmt.Errorf("addresses of %s: %w", name, err)
 		}
 		w.addresses[c.Interface] = addrs
 	}

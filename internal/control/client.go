@@ -31,6 +31,9 @@ const pluginSockets = "/run/docker/plugins/*/v6net-control.sock"
 // folder that the engine shares between the plugin and the host.
 const PluginSocket = "/run/docker/plugins/v6net-control.sock"
 
+// ErrNoDaemon says that nobody listens where daemons do.
+var ErrNoDaemon = errors.New("no v6net daemon answers")
+
 // FindSocket is the socket of the daemon that runs on this host: a plain
 // service's, or that of a managed plugin. The error says how to start one.
 func FindSocket() (string, error) {
@@ -45,7 +48,7 @@ func FindSocket() (string, error) {
 			return "", fmt.Errorf("%s: permission denied: run this as root", path)
 		}
 	}
-	return "", fmt.Errorf("no v6net daemon answers on %s or %s (start one with `docker plugin enable v6net` or `v6net daemon`)", SocketPath, pluginSockets)
+	return "", fmt.Errorf("%w on %s or %s (start one with `docker plugin enable v6net`, `systemctl start v6net` or `v6net daemon`)", ErrNoDaemon, SocketPath, pluginSockets)
 }
 
 // Client speaks to a daemon.

@@ -83,7 +83,7 @@ func split(r io.Reader) (words []word, err error) {
 		text = strings.NewReplacer("{", " { ", "}", " } ", ";", " \n ").Replace(text)
 		for _, part := range strings.Split(text, "\n") {
 			for _, w := range strings.Fields(part) {
-				words = append(words, word{w, n})
+				words = append(words, word{unquoted(w), n})
 			}
 			words = append(words, word{"\n", n})
 		}
@@ -92,6 +92,16 @@ func split(r io.Reader) (words []word, err error) {
 		return nil, fmt.Errorf("read ndppd's configuration: %w", err)
 	}
 	return words, nil
+}
+
+// unquoted is a word without the quotes that ndppd takes off, too.
+func unquoted(w string) string {
+	for _, quote := range []string{`"`, "'"} {
+		if len(w) > 1 && strings.HasPrefix(w, quote) && strings.HasSuffix(w, quote) {
+			return w[1 : len(w)-1]
+		}
+	}
+	return w
 }
 
 type parser struct {

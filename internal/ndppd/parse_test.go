@@ -31,6 +31,7 @@ proxy eth0 {
 proxy eth1
 { rule 2001:db8:2::7/64 { autovia no; static } }
 `, []Rule{rule("eth0", "2001:db8:1::/64"), rule("eth0", "2001:db8::5/128"), rule("eth1", "2001:db8:2::/64")}, nil},
+		"quotes":         {"proxy \"eth0\" {\n rule '2001:db8::5' { static }\n}", []Rule{rule("eth0", "2001:db8::5/128")}, nil},
 		"block comments": {"/* a\n b */ proxy eth0 { /* c */ rule 2001:db8::/32 { static } }", []Rule{rule("eth0", "2001:db8::/32")}, nil},
 		"asks elsewhere": {"proxy eth0 {\n rule 2001:db8::/64 {\n  auto\n }\n rule 2001:db8:1::/64 {\n iface eth1\n }\n}\n", nil, []string{
 			"line 3: auto: v6net does not ask on another interface whether 2001:db8::/64 is there",
