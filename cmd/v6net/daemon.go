@@ -16,6 +16,7 @@ import (
 	"github.com/v6net/v6net/internal/clock"
 	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/engine"
+	"github.com/v6net/v6net/internal/firewalld"
 	"github.com/v6net/v6net/internal/kernel/conntrack"
 	"github.com/v6net/v6net/internal/kernel/icmp6"
 	"github.com/v6net/v6net/internal/kernel/link"
@@ -84,6 +85,7 @@ type daemon struct {
 	proxy       *ndproxy.Supervisor
 	advertisers *ra.Supervisor
 	firewall    *nft.Firewall
+	zones       *firewalld.Keeper
 	links       *link.Handle
 	routes      *route.Handle
 	announce    *icmp6.Announcer
@@ -94,7 +96,7 @@ type daemon struct {
 }
 
 func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, err error) {
-	d = &daemon{proxy: ndproxy.NewSupervisor(c.Proxy.dial, c.Proxy.knobs(), log), journal: journal}
+	d = &daemon{zones: firewalld.NewKeeper("", log), proxy: ndproxy.NewSupervisor(c.Proxy.dial, c.Proxy.knobs(), log), journal: journal}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -137,6 +139,7 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 		Sysctls:     sysctl.New(c.SysctlRoot),
 		Firewall:    d.firewall,
 		Inspector:   d.firewall,
+		Zones:       d.zones,
 		Conntrack:   conntrack.Table{},
 		Host:        host{d.routes, d.announce, d.links},
 		Proxy:       d.proxy,
@@ -202,6 +205,7 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	log.Info("ready", "version", version, "replay", time.Since(began).Round(time.Millisecond), "plugin", c.PluginSocket, "control", c.ControlSocket)
 	tasks.Go(func() error { return d.engine.Run(ctx) })
 	tasks.Go(func() error { return d.firewall.Watch(ctx) })
+	tasks.Go(func() error { return d.zones.Run(ctx) })
 	tasks.Go(func() error { return driver.New(d.engine, log).Serve(ctx, plugin) })
 	tasks.Go(func() error { return control.Serve(ctx, operator, d.engine, log) })
 	if c.PodmanFolder != "" {

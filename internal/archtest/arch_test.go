@@ -62,6 +62,7 @@ var fenced = []struct {
 	{"golang.org/x/sys", []string{"internal/kernel", "internal/testnet", "internal/testengine"}},
 	{"github.com/insomniacslk/dhcp", []string{"internal/prefix/pd"}},
 	{"go.etcd.io/bbolt", []string{"internal/store"}},
+	{"github.com/godbus", []string{"internal/firewalld"}},
 	{"github.com/docker", []string{"driver", "internal/testengine", "test"}},
 }
 

@@ -517,6 +517,9 @@ func TestNamesAreAsked(t *testing.T) {
 	must(t, err)
 	_, err = h.engine.MakeNetwork(t.Context(), without)
 	must(t, err)
+	if want := [2][]string{{spec.BridgeName(netID(2))}, {n.Bridge()}}; !reflect.DeepEqual(h.zones, want) {
+		t.Errorf("firewalld is told of %q, want %q", h.zones, want)
+	}
 	want := fmt.Sprintf("%q . fd00:1::1", n.Bridge())
 	if got := h.elements("asking6"); got != want {
 		t.Errorf("asking: %s, want %s", got, want)
@@ -536,4 +539,12 @@ func TestNamesAreAsked(t *testing.T) {
 		t.Errorf("asking: %s when a container comes, want %s", got, want)
 	}
 	h.consistent(t, "asking")
+	must(t, h.engine.DeleteNetwork(t.Context(), netID(2)))
+	if want := [2][]string{nil, {n.Bridge()}}; !reflect.DeepEqual(h.zones, want) {
+		t.Errorf("firewalld is told of %q with a network gone, want %q", h.zones, want)
+	}
+	must(t, h.engine.DeleteNetwork(t.Context(), n.ID))
+	if want := [2][]string{}; !reflect.DeepEqual(h.zones, want) {
+		t.Errorf("firewalld is told of %q with all networks gone", h.zones)
+	}
 }

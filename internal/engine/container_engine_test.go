@@ -75,6 +75,7 @@ func (h *host) start(ctx context.Context) error {
 		Sysctls:     fakeSysctls{h.world},
 		Firewall:    fakeFirewall{h.world},
 		Inspector:   fakeInspector{h.world},
+		Zones:       fakeZones{h.world},
 		Conntrack:   fakeConntrack{h.world},
 		Host:        fakeHost{h.world},
 		Proxy:       fakeProxy{h.world},

@@ -29,6 +29,7 @@ type Config struct {
 	Sysctls     Sysctls
 	Firewall    Firewall
 	Inspector   Inspector // nil: nobody looks
+	Zones       Zones     // nil: nobody is told
 	Conntrack   Conntrack
 	Host        Host
 	Proxy       Proxy

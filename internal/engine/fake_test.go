@@ -43,6 +43,7 @@ type world struct {
 	ruleset    *firewall.Ruleset // nil: none of ours
 	rulesGone  error             // why it is not there
 	obstacles  []spec.Obstacle
+	zones      [2][]string // bridges that firewalld was told of, and those with names
 	neighbours map[netip.Addr]string
 
 	defaultParent string   // link of the IPv6 default route; empty: none
@@ -851,6 +852,10 @@ type fakeInspector struct{ *world }
 func (f fakeInspector) Missing(context.Context) error { return f.rulesGone }
 
 func (f fakeInspector) Obstacles(context.Context) ([]spec.Obstacle, error) { return f.obstacles, nil }
+
+type fakeZones struct{ *world }
+
+func (f fakeZones) Keep(plain, names []string) { f.zones = [2][]string{plain, names} }
 
 type fakeConntrack struct{ *world }
 

@@ -93,6 +93,12 @@ type Inspector interface {
 	Obstacles(context.Context) ([]spec.Obstacle, error)
 }
 
+// Zones tell another firewall of the host's which bridges are ours.
+type Zones interface {
+	// Keep says all of them, and on which a name server answers. It does not wait.
+	Keep(plain, names []string)
+}
+
 // Conntrack makes the kernel forget connections that the ruleset no longer
 // leads to, or leads elsewhere now. What it no longer knows is judged anew.
 type Conntrack interface {

@@ -17,6 +17,7 @@ import (
 func (e *Engine) applyFirewall(ctx context.Context) (err error) {
 	e.ruled = false
 	defer func() { e.unapplied = err }()
+	e.tellZones()
 	if !e.hasRouted() {
 		return e.Firewall.Remove(ctx)
 	}
@@ -31,6 +32,24 @@ func (e *Engine) applyFirewall(ctx context.Context) (err error) {
 	e.noteFaults(faults)
 	e.ruled = len(faults) == 0 // or a container alone cannot tell what has been left out
 	return nil
+}
+
+// tellZones says which bridges there are to whoever else filters on this host.
+func (e *Engine) tellZones() {
+	if e.Zones == nil {
+		return
+	}
+	var plain, names []string
+	for _, n := range e.allNetworks() {
+		switch {
+		case !n.isRouted() || n.Phase == spec.PhaseDeleting:
+		case n.Names:
+			names = append(names, n.Bridge())
+		default:
+			plain = append(plain, n.Bridge())
+		}
+	}
+	e.Zones.Keep(plain, names)
 }
 
 // noteFaults takes in which networks' rules are not as they should be, and says what is new.

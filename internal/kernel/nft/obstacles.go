@@ -41,8 +41,14 @@ func (f *Firewall) obstacles() ([]spec.Obstacle, error) {
 		s := f.applied.Set(name)
 		return s != nil && len(s.Elements) > 0
 	})
+	zoned := slices.ContainsFunc(all, func(c *nftables.Chain) bool {
+		return c.Table.Name == firewalld && strings.Contains(c.Name, firewalldPolicy)
+	})
 	var found []spec.Obstacle
 	for _, c := range all {
+		if zoned && c.Table.Name == firewalld {
+			continue // our bridges have zones there (internal/firewalld)
+		}
 		if c.Type != nftables.ChainTypeFilter || c.Hooknum == nil || c.Table.Name == firewall.Name || !sees(c.Table.Family) {
 			continue
 		}
@@ -122,8 +128,9 @@ func (f *Firewall) acceptsOurBridges(r *nftables.Rule) bool {
 	return slices.ContainsFunc(r.Exprs, named) && slices.ContainsFunc(r.Exprs, accepts)
 }
 
-// firewalld is the name of firewalld's table.
-const firewalld = "firewalld"
+// firewalld is the name of firewalld's table, and what the names of chains have in them
+// that it makes of the policy for our bridges.
+const firewalld, firewalldPolicy = "firewalld", "v6net-in"
 
 func obstacle(c *nftables.Chain, why string) spec.Obstacle {
 	o := spec.Obstacle{Table: tableName(c.Table), Chain: c.Name, Why: why}

@@ -1,0 +1,247 @@
+//go:build netns
+
+package nft
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/v6net/v6net/internal/firewall"
+	keeper "github.com/v6net/v6net/internal/firewalld"
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+// busConfig is a bus on which everybody may do all.
+const busConfig = `<busconfig>
+  <type>system</type>
+  <listen>unix:path=%s</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy>
+</busconfig>`
+
+// zoned is a host with a bus and, while it runs, firewalld.
+type zoned struct {
+	host        *testnet.Host
+	folder, bus string
+	running     *exec.Cmd
+}
+
+func newZoned(t *testing.T, host *testnet.Host) *zoned {
+	t.Helper()
+	z := &zoned{host: host, folder: t.TempDir()}
+	z.bus = filepath.Join(z.folder, "bus")
+	if err := os.WriteFile(z.folder+"/bus.conf", fmt.Appendf(nil, busConfig, z.bus), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range []string{"zones", "policies", "services", "icmptypes", "ipsets", "helpers"} {
+		if err := os.MkdirAll(filepath.Join(z.folder, "etc", sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	z.run(t, "dbus-daemon", "--config-file="+z.folder+"/bus.conf", "--nofork", "--nopidfile")
+	if !waits(func() bool { _, err := os.Stat(z.bus); return err == nil }) {
+		t.Fatal("no bus")
+	}
+	return z
+}
+
+// waits is eventually for programs that take their time.
+func waits(condition func() bool) bool {
+	for range 8 {
+		if eventually(condition) {
+			return true
+		}
+	}
+	return false
+}
+
+// run starts a program in the host until the end of the test.
+func (z *zoned) run(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := z.host.Command(context.Background(), args...)
+	cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+z.bus)
+	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd
+}
+
+func (z *zoned) cmd(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := z.host.Command(t.Context(), append([]string{"firewall-cmd"}, args...)...)
+	cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+z.bus)
+	out, err := cmd.CombinedOutput()
+	if err != nil && args[0] != "--state" {
+		t.Fatalf("firewall-cmd %v: %v: %s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (z *zoned) start(t *testing.T) {
+	t.Helper()
+	z.running = z.run(t, "firewalld", "--nofork", "--nopid", "--system-config", z.folder+"/etc", "--log-target", "console")
+	if !waits(func() bool { return z.cmd(t, "--state") == "running" }) {
+		t.Fatal("firewalld does not start")
+	}
+}
+
+func (z *zoned) stop(t *testing.T) {
+	t.Helper()
+	if err := z.running.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = z.running.Process.Signal(os.Kill)
+	_ = z.running.Wait()
+}
+
+// keep runs a Keeper of the bridges until the end of the test.
+func (z *zoned) keep(t *testing.T, s *site) *keeper.Keeper {
+	t.Helper()
+	k := keeper.NewKeeper("unix:path="+z.bus, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	z.bridges(s, k)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- k.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return k
+}
+
+func (z *zoned) bridges(s *site, k *keeper.Keeper) {
+	var plain, names []string
+	for _, n := range s.config.Networks {
+		if n.Asked {
+			names = append(names, n.Bridge)
+		} else {
+			plain = append(plain, n.Bridge)
+		}
+	}
+	k.Keep(plain, names)
+}
+
+func (z *zoned) zone(t *testing.T, zone string) []string {
+	t.Helper()
+	if !slices.Contains(strings.Fields(z.cmd(t, "--get-zones")), zone) {
+		return nil
+	}
+	its := strings.Fields(z.cmd(t, "--zone="+zone, "--list-interfaces"))
+	slices.Sort(its)
+	return its
+}
+
+// passes reports whether one of so many calls is answered. A rejection is no answer.
+func (s *site) passes(t *testing.T, from *testnet.Host, network, to string, attempts int) bool {
+	t.Helper()
+	for range attempts {
+		if seen, err := call(t.Context(), from, network, to); err == nil && seen != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// Beside firewalld, whichever starts first: what we let through passes, what we do not
+// does not, and what containers send to the host is firewalld's to judge, but for names.
+func TestFirewalld(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		t.Run(map[bool]string{true: "it is first", false: "it is second"}[first], func(t *testing.T) {
+			s := newSite(t)
+			s.config.Networks[0].Asked = true
+			z := newZoned(t, s.host)
+			f := open(t, s.host)
+			watch(t, f)
+			apply(t, f, s.config)
+			var clean string
+			if first {
+				z.start(t)
+				clean = s.host.Run(t, "nft", "--stateless", "list", "table", "inet", firewalld)
+				if s.passes(t, s.outside, "tcp", "[2001:db8:1::2]:80", 1) {
+					t.Error("firewalld lets everything through: the test proves nothing")
+				}
+				if found, err := f.Obstacles(t.Context()); err != nil || len(found) != 2 || found[0].Table != "inet firewalld" {
+					t.Errorf("obstacles %v, %v, want firewalld's two chains", found, err)
+				}
+			}
+			k := z.keep(t, s)
+			if !first {
+				z.start(t)
+			}
+			check := func(when string) {
+				t.Helper()
+				if !waits(func() bool {
+					return len(z.zone(t, "v6net")) == len(s.config.Networks)-1 && len(z.zone(t, "v6net-names")) == 1
+				}) {
+					t.Fatalf("%s: zone v6net has %q, v6net-names %q", when, z.zone(t, "v6net"), z.zone(t, "v6net-names"))
+				}
+				for _, c := range []struct {
+					from        *testnet.Host
+					network, to string
+					reached     bool
+				}{
+					{s.outside, "tcp", "[2001:db8:1::2]:80", true},
+					{s.outside, "tcp", host4 + ":8080", true},
+					{s.c["web2"], "tcp", "[" + outside6 + "]:80", true},
+					{s.c["web2"], "tcp", outside4 + ":80", true},
+					{s.c["mutual2"], "tcp", "[2001:db8:7::2]:81", true},
+					{s.c["web2"], "udp", "[2001:db8:1::1]:53", true},
+					{s.outside, "tcp", "[2001:db8:1::2]:81", false},
+					{s.c["web2"], "tcp", "[2001:db8:7::2]:81", false},
+					{s.c["mutual2"], "tcp", "[2001:db8:6::1]:7070", false}, // the host's own services are firewalld's to judge
+					{s.c["web2"], "tcp", "[2001:db8:1::1]:7070", false},
+				} {
+					attempts := 1
+					if c.reached {
+						attempts = 10
+					}
+					if got := s.passes(t, c.from, c.network, c.to, attempts); got != c.reached {
+						t.Errorf("%s: %s from %s to %s reached: %v, want %v", when, c.network, c.from.Name(), c.to, got, c.reached)
+					}
+				}
+				if found, err := f.Obstacles(t.Context()); err != nil || len(found) != 0 {
+					t.Errorf("%s: obstacles %v, %v", when, found, err)
+				}
+			}
+			check("at first")
+			if !first {
+				return
+			}
+			z.cmd(t, "--reload")
+			check("reloaded")
+			z.stop(t)
+			z.start(t)
+			check("restarted")
+			mine := "mutual7"
+			s.config.Networks = slices.DeleteFunc(s.config.Networks, func(n firewall.Network) bool { return n.Bridge == mine })
+			z.bridges(s, k)
+			if !waits(func() bool { return !slices.Contains(z.zone(t, "v6net"), mine) }) {
+				t.Error("a bridge that is gone stays in the zone")
+			}
+			k.Keep(nil, nil)
+			if !waits(func() bool {
+				return !strings.Contains(z.cmd(t, "--permanent", "--get-zones")+z.cmd(t, "--permanent", "--get-policies"), "v6net")
+			}) {
+				t.Fatal("zones and policies are left behind")
+			}
+			time.Sleep(100 * time.Millisecond)
+			if diff := cmp.Diff(clean, s.host.Run(t, "nft", "--stateless", "list", "table", "inet", firewalld)); diff != "" {
+				t.Errorf("left behind (-before +after):\n%s", diff)
+			}
+		})
+	}
+}
