@@ -15,14 +15,6 @@ func attr(kind int, value ...byte) []byte {
 	return append(b, make([]byte, -len(b)&3)...)
 }
 
-func nested(kind int, parts ...[]byte) []byte {
-	var all []byte
-	for _, p := range parts {
-		all = append(all, p...)
-	}
-	return attr(kind|unix.NLA_F_NESTED, all...)
-}
-
 func side(kind int, src, dst netip.AddrPort, protocol byte) []byte {
 	ipSrc, ipDst := nl.CTA_IP_V4_SRC, nl.CTA_IP_V4_DST
 	if src.Addr().Is6() {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -30,7 +31,11 @@ func (Table) Forget(ctx context.Context, addrs []netip.Addr) error {
 	for _, a := range addrs {
 		wanted[a] = true
 	}
-	err := forget(ctx, addrs, func(e entry) bool {
+	var filters []filter
+	for a := range wanted {
+		filters = append(filters, askedBy(a), answeredBy(a))
+	}
+	err := forget(ctx, addrs, filters, func(e entry) bool {
 		return wanted[e.original.src.Addr()] || wanted[e.original.dst.Addr()] ||
 			wanted[e.reply.src.Addr()] || wanted[e.reply.dst.Addr()]
 	})
@@ -53,9 +58,14 @@ func (Table) ForgetPorts(ctx context.Context, ports []firewall.Published) error 
 	}
 	containers, hosts := map[service]bool{}, map[service]bool{}
 	var addrs []netip.Addr
+	filters := map[filter]bool{}
 	for _, p := range ports {
 		protocol := protocols[p.Protocol]
 		addrs = append(addrs, p.Container)
+		filters[answeredBy(p.Container)] = true
+		if p.HostPort != 0 {
+			filters[filter{protocol: protocol, port: p.HostPort, is6: p.Container.Is6()}] = true
+		}
 		containers[service{protocol, netip.AddrPortFrom(p.Container, p.Port)}] = true
 		if p.HostPort == 0 {
 			continue
@@ -68,7 +78,7 @@ func (Table) ForgetPorts(ctx context.Context, ports []firewall.Published) error 
 			hosts[service{protocol, netip.AddrPortFrom(a, p.HostPort)}] = true
 		}
 	}
-	err = forget(ctx, addrs, func(e entry) bool {
+	err = forget(ctx, addrs, slices.Collect(maps.Keys(filters)), func(e entry) bool {
 		return containers[service{e.protocol, e.reply.src}] || hosts[service{e.protocol, e.original.dst}]
 	})
 	if err != nil {
@@ -101,29 +111,39 @@ func localAddresses() ([]netip.Addr, error) {
 	return local, nil
 }
 
-// forget ends the connections that match, in the families of the addresses. It
-// reads the table once, whatever it deletes: the kernel goes through every
-// bucket for that, which takes milliseconds even where hardly any is in use.
-// Entries that come meanwhile are made by the rules as they are now.
-func forget(ctx context.Context, addrs []netip.Addr, match func(entry) bool) error {
+// forget ends the connections that match, in the families of the addresses. The
+// kernel goes through every bucket for that, which takes milliseconds even where hardly
+// any is in use; what takes long on a busy host is to hand over each entry. So where
+// they are few it is asked for what filters pass, and otherwise all is read once,
+// whatever is deleted. Entries that come meanwhile are made by the rules as they are now.
+func forget(ctx context.Context, addrs []netip.Addr, filters []filter, match func(entry) bool) error {
 	if len(addrs) == 0 {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var doomed [][]byte
-	err := request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, []byte{familyOf(addrs), 0, 0, 0}, func(message []byte) bool {
-		if e, ok := parse(message); ok && match(e) {
-			doomed = append(doomed, slices.Clone(message)) // it lies in a buffer with many others
+	questions := [][]byte{{familyOf(addrs), 0, 0, 0}}
+	if len(filters) <= maxFilters {
+		questions = nil
+		for _, f := range filters {
+			questions = append(questions, f.request())
 		}
-		return true
-	})
-	if absent(err) {
-		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("read the connection tracking table: %w", err)
+	var doomed [][]byte
+	for _, question := range questions {
+		err := request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, question, func(message []byte) bool {
+			if e, ok := parse(message); ok && match(e) {
+				doomed = append(doomed, slices.Clone(message)) // it lies in a buffer with many others
+			}
+			return true
+		})
+		if absent(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the connection tracking table: %w", err)
+		}
 	}
 	for _, message := range doomed {
 		if err := ctx.Err(); err != nil {
