@@ -101,7 +101,7 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 // networks' new prefixes, which the rules are made for first.
 func (e *Engine) heldChanged(before, after *endpoint) []firewall.Change {
 	n := e.networks[after.NetworkID]
-	if !n.isRouted() || slices.Equal(n.sendsFrom(before), n.sendsFrom(after)) {
+	if slices.Equal(n.sendsFrom(before), n.sendsFrom(after)) {
 		return nil
 	}
 	changes, _ := n.changes(e.member(before, after.ID, before), e.member(after, after.ID, after)) // of less than what was valid before
