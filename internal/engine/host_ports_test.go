@@ -178,3 +178,33 @@ func TestJournalWithACollision(t *testing.T) {
 		t.Errorf("%d translated ports", got)
 	}
 }
+
+// A container that starts on an IPv6-only translated network while nothing is lent has
+// its host port as soon as there is a prefix, with Docker's calls and with Podman's.
+func TestHostPortWaitsForAPrefix(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+		n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{pd6(spec.FallbackNone)},
+			options: func(o *spec.Options) { o.Masquerade = spec.SwitchOn }})
+		must(t, err)
+		h.pass(t, 2*time.Hour)
+		h.lend(t)
+		if got := h.notes(t); !strings.Contains(got, "lends no prefix") {
+			t.Fatalf("notes %q", got)
+		}
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1), ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}}}))
+		h.restart(t)
+		if strings.Contains(h.ruleset.String(), "tcp . 8080 :") {
+			t.Errorf("the host port leads somewhere while there is no prefix:\n%s", h.ruleset)
+		}
+		h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+		if want := "tcp . 8080 : 2001:db8:b000::2 . 80"; !strings.Contains(h.ruleset.String(), want) {
+			t.Errorf("the ruleset lacks %s:\n%s", want, h.ruleset)
+		}
+		if got := h.errors(t); len(got) > 0 {
+			t.Errorf("degraded: %q", got)
+		}
+		h.consistent(t, "with a prefix")
+	})
+}
