@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -29,6 +30,8 @@ func (machine) Probe(ctx context.Context, link string, addrs []netip.Addr) ([]ne
 func (machine) Delegated(context.Context, spec.Source, string, int) ([]spec.Delegation, error) {
 	return nil, spec.ErrNotAvailable
 }
+
+func (machine) Now() time.Time { return time.Now() }
 
 // tunnel makes tun0 the uplink, with a program at its other end as a VPN has.
 func tunnel(t *testing.T) *route.Handle {
