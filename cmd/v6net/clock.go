@@ -27,7 +27,8 @@ func openClock(journal *store.Store, boot string) (*clock.Clock, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := clock.New(clock.Readings{Wall: time.Now, Up: uptime.Now}, boot, before)
+	began := time.Now() // whose difference to now is Go's monotonic time, which stands still in sleep
+	c := clock.New(clock.Readings{Wall: time.Now, Up: uptime.Now, Awake: func() time.Duration { return time.Since(began) }}, boot, before)
 	return c, journal.PutClock(c.Record())
 }
 

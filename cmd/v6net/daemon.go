@@ -197,7 +197,8 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	}
 	tasks.Go(func() error { return d.sources.Run(ctx) })
 	tasks.Go(func() error { return events.Run(ctx, d.observe(ctx)) })
-	tasks.Go(func() error { return clockWatch.Run(ctx, func() { d.clockChanged(ctx, log) }) })
+	doubt := d.clock.Doubt()
+	tasks.Go(func() error { return clockWatch.Run(ctx, func() { d.clockChanged(ctx, doubt, log) }) })
 	plugin, operator, err := c.listen()
 	if err != nil {
 		return err
@@ -247,11 +248,15 @@ func (d *daemon) lent(ctx context.Context, source spec.Source, link string, lent
 }
 
 // clockChanged passes on that the wall clock was set, or that the machine has slept.
-func (d *daemon) clockChanged(ctx context.Context, log *slog.Logger) {
+func (d *daemon) clockChanged(ctx context.Context, doubt *clock.Doubt, log *slog.Logger) {
+	slept, set, ok := doubt.Arises()
+	if !ok {
+		return
+	}
 	if err := d.journal.PutClock(d.clock.Record()); err != nil {
 		log.Error("how far the wall clock is off", "err", err)
 	}
-	log.Info("the clock was set, or the machine has slept: what is lent is asked for anew", "ahead", d.clock.Ahead().Round(time.Second))
+	log.Info("the clock was set, or the machine has slept: what is lent is asked for anew", "slept", slept.Round(time.Second), "set", set.Round(time.Second))
 	d.sources.ClockChanged()
 	d.engine.ClockChanged(ctx)
 }

@@ -46,6 +46,7 @@ func TestPrintStatus(t *testing.T) {
 					Since: time.Date(2026, 11, 27, 1, 2, 3, 0, time.UTC), Delegations: []spec.Delegation{
 						{Prefix: prefix("2001:db8:a::/56"), Parent: "eth0", Preferred: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Valid: time.Date(2036, 11, 27, 2, 0, 0, 0, time.UTC), Origin: "DHCPv6 server 0003"},
 						{Prefix: prefix("2001:db8:b::/124"), Parent: "eth0", OnLink: true, Origin: "a cloud"},
+						{Prefix: prefix("2001:db8:c::/64"), Parent: "eth0", OnLink: true, Evidence: "2001:db8:c::7 was solicited", Origin: "another cloud"},
 					}},
 			}}, []string{
 			"v6net 1.2.3",
@@ -54,6 +55,7 @@ func TestPrintStatus(t *testing.T) {
 			"ERROR no DHCPv6 server on eth0 answers",
 			"lent 2001:db8:a::/56 routed to this host, until 2036-11-27 02:00:00 (deprecated), by DHCPv6 server 0003",
 			"lent 2001:db8:b::/124 on-link at eth0, without end, by a cloud",
+			"lent 2001:db8:c::/64 on-link at eth0 (2001:db8:c::7 was solicited), without end, by another cloud",
 		}},
 		{"renumbered", spec.Status{Version: "1.2.3", Networks: []spec.NetworkStatus{renumbered(time.Date(2026, 11, 27, 12, 0, 0, 0, time.Local))}}, []string{
 			"v6net 1.2.3",

@@ -15,6 +15,8 @@ import (
 type Readings struct {
 	Wall func() time.Time     // as people have it, and set it
 	Up   func() time.Duration // since the machine's boot, sleep included
+	// Awake is a time that stands still while the machine sleeps.
+	Awake func() time.Duration
 }
 
 // A Clock is safe for concurrent use.
@@ -48,4 +50,33 @@ func (c *Clock) Ahead() time.Duration { return c.readings.Wall().Round(0).Sub(c.
 // Record is what the journal is to know.
 func (c *Clock) Record() spec.ClockRecord {
 	return spec.ClockRecord{Boot: c.boot, Zero: c.zero, Seen: c.Now(), Ahead: c.Ahead()}
+}
+
+// leastDoubt is how much may be amiss for all to be as it was: some hypervisors set the
+// clock every minute.
+const leastDoubt = 10 * time.Second
+
+// A Doubt finds out whether the machine has slept or its clock was set, by more than is
+// of no account. It is one goroutine's.
+type Doubt struct {
+	clock     *Clock
+	up, awake time.Duration
+	ahead     time.Duration
+}
+
+// Doubt begins now.
+func (c *Clock) Doubt() *Doubt {
+	return &Doubt{c, c.readings.Up(), c.readings.Awake(), c.Ahead()}
+}
+
+// Arises reports how long the machine has slept and by how much its clock was set since it
+// was last reported; nothing is reported while both are of no account.
+func (d *Doubt) Arises() (slept, set time.Duration, ok bool) {
+	now := d.clock.Doubt()
+	slept, set = (now.up-d.up)-(now.awake-d.awake), now.ahead-d.ahead
+	if slept < leastDoubt && set.Abs() < leastDoubt {
+		return 0, 0, false
+	}
+	*d = *now
+	return slept, set, true
 }

@@ -13,9 +13,12 @@ type machine struct {
 	wall time.Time
 	up   time.Duration
 	boot string
+
+	awake time.Duration
 }
 
-func (m *machine) pass(d time.Duration) { m.wall, m.up = m.wall.Add(d), m.up+d }
+func (m *machine) pass(d time.Duration)  { m.sleep(d); m.awake += d }
+func (m *machine) sleep(d time.Duration) { m.wall, m.up = m.wall.Add(d), m.up+d }
 
 // start is that of a daemon with that record, as the journal gives it back.
 func (m *machine) start(t *testing.T, before spec.ClockRecord) *Clock {
@@ -28,7 +31,7 @@ func (m *machine) start(t *testing.T, before spec.ClockRecord) *Clock {
 	if err := json.Unmarshal(text, &read); err != nil {
 		t.Fatal(err)
 	}
-	return New(Readings{func() time.Time { return m.wall }, func() time.Duration { return m.up }}, m.boot, read)
+	return New(Readings{func() time.Time { return m.wall }, func() time.Duration { return m.up }, func() time.Duration { return m.awake }}, m.boot, read)
 }
 
 var noon = time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
@@ -43,7 +46,7 @@ func wantTime(t *testing.T, what string, c *Clock, want time.Time) {
 // However the wall clock is set, an hour is an hour.
 func TestWallClockIsSet(t *testing.T) {
 	for _, step := range []time.Duration{-56 * 365 * 24 * time.Hour, -time.Minute, time.Minute, 56 * 365 * 24 * time.Hour} {
-		m := &machine{noon, 5 * time.Minute, "first"}
+		m := &machine{wall: noon, up: 5 * time.Minute, boot: "first"}
 		c := m.start(t, spec.ClockRecord{})
 		wantTime(t, "at first", c, noon)
 		m.pass(20 * time.Minute)
@@ -74,7 +77,7 @@ func TestAnotherBoot(t *testing.T) {
 		{"without a clock", 0, -years, noon.Add(time.Hour)},
 		{"without a clock, which NTP had set", years, -years, noon.Add(time.Hour)},
 	} {
-		m := &machine{noon, 5 * time.Minute, "first"}
+		m := &machine{wall: noon, up: 5 * time.Minute, boot: "first"}
 		c := m.start(t, spec.ClockRecord{})
 		m.wall = m.wall.Add(test.set)
 		m.pass(time.Hour)
@@ -86,5 +89,34 @@ func TestAnotherBoot(t *testing.T) {
 		wantTime(t, test.name, c, test.want)
 		m.pass(time.Hour)
 		wantTime(t, test.name+", an hour later", c, test.want.Add(time.Hour))
+	}
+}
+
+// A sleep, or a clock that is set, casts doubt on what is lent, once; what a hypervisor
+// corrects every minute does not.
+func TestDoubt(t *testing.T) {
+	m := &machine{wall: noon, boot: "first"}
+	d := m.start(t, spec.ClockRecord{}).Doubt()
+	for _, step := range []struct {
+		what       string
+		do         func()
+		slept, set time.Duration
+	}{
+		{"time passes", func() { m.pass(time.Hour) }, 0, 0},
+		{"the clock is corrected", func() { m.wall = m.wall.Add(3 * time.Second) }, 0, 0},
+		{"and back", func() { m.wall = m.wall.Add(-5 * time.Second) }, 0, 0},
+		{"the clock is set", func() { m.wall = m.wall.Add(time.Hour) }, 0, time.Hour - 2*time.Second},
+		{"nothing more", func() { m.pass(time.Hour) }, 0, 0},
+		{"the machine sleeps", func() { m.sleep(time.Hour) }, time.Hour, 0},
+		{"the clock is set back", func() { m.wall = m.wall.Add(-time.Hour) }, 0, -time.Hour},
+		{"it is corrected again and again", func() { m.wall = m.wall.Add(4 * time.Second) }, 0, 0},
+		{"again", func() { m.wall = m.wall.Add(4 * time.Second) }, 0, 0},
+		{"always forward", func() { m.wall = m.wall.Add(4 * time.Second) }, 0, 12 * time.Second},
+	} {
+		step.do()
+		slept, set, ok := d.Arises()
+		if slept != step.slept || set != step.set || ok != (step.slept != 0 || step.set != 0) {
+			t.Errorf("%s: slept %s, set by %s, doubt %t; want %s and %s", step.what, slept, set, ok, step.slept, step.set)
+		}
 	}
 }
