@@ -14,7 +14,6 @@ import (
 	"github.com/willabides/kongplete"
 
 	"github.com/v6net/v6net/internal/control"
-	"github.com/v6net/v6net/internal/kernel/netns"
 	"github.com/v6net/v6net/internal/netavark"
 )
 
@@ -25,6 +24,7 @@ var version = "devel"
 type cli struct {
 	Daemon   daemonCommand   `cmd:"" help:"Run the daemon: serve Docker's plugin protocol and keep the kernel in step."`
 	Status   statusCommand   `cmd:"" help:"Show networks, prefixes, endpoints and proxied addresses."`
+	Doctor   doctorCommand   `cmd:"" help:"Say what on this host keeps containers from being reached, why, and how to mend it."`
 	Hosts    hostsCommand    `cmd:"" help:"Show which addresses containers have now, in the format of hosts(5)."`
 	Forget   forgetCommand   `cmd:"" help:"Remove a network that Docker no longer knows, with all it has on this host, or a pool that nothing uses."`
 	NDProxy  ndproxyCommand  `cmd:"" name:"ndproxy" help:"Answer neighbor solicitations for addresses behind this host, without containers."`
@@ -49,6 +49,12 @@ func settings() []kong.Option {
 		kong.Name("v6net"),
 		kong.Description("Real IPv6 for containers."),
 		kong.ShortUsageOnError(),
+		kong.Exit(func(status int) {
+			if status == kongUsage {
+				status = exitUsage
+			}
+			os.Exit(status)
+		}),
 		kong.Vars{"control_socket": control.SocketPath, "podman_folder": netavark.Folder},
 	}
 }
@@ -62,19 +68,10 @@ func main() {
 	command, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
 	if err := command.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "v6net:", err)
+		if silent := exitCode(0); !errors.As(err, &silent) {
+			fmt.Fprintln(os.Stderr, "v6net:", err)
+		}
 		stop()
 		os.Exit(exitStatus(err))
 	}
-}
-
-// exitClaimed says that another daemon runs, so that a service manager need not try
-// again (RestartPreventExitStatus= in packaging/systemd): EX_UNAVAILABLE of sysexits.h.
-const exitClaimed = 69
-
-func exitStatus(err error) int {
-	if errors.Is(err, netns.ErrClaimed) {
-		return exitClaimed
-	}
-	return 1
 }

@@ -47,6 +47,7 @@ type site struct {
 	*daemon
 	outside
 	lender *lender
+	socket string // of control
 	start  func()
 	stop   func() // as if killed: the kernel stays as it is
 }
@@ -66,6 +67,7 @@ func newSite(t *testing.T) *site {
 	if _, err := parser.Parse([]string{"daemon", "--state", filepath.Join(dir, "v6net.db"), "--plugin-socket", filepath.Join(dir, "v6net.sock")}); err != nil {
 		t.Fatal(err)
 	}
+	s.socket = commands.Daemon.ControlSocket
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s.start = func() {
 		journal, err := store.Open(commands.Daemon.State)

@@ -186,3 +186,28 @@ func TestClaimEndsWithItsProcess(t *testing.T) {
 	}
 	_ = release()
 }
+
+// What is made alone is gone afterwards, and the process is where it was, its first
+// thread included.
+func TestAlone(t *testing.T) {
+	before, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 { // on whichever thread it comes to run
+		var inside string
+		if err := netns.Alone(func() (err error) {
+			inside, err = os.Readlink("/proc/thread-self/ns/net")
+			return err
+		}); err != nil || inside == before || inside == "" {
+			t.Fatalf("inside it is %q (%v), outside %q", inside, err, before)
+		}
+		if after, err := os.Readlink("/proc/self/ns/net"); err != nil || after != before {
+			t.Fatalf("afterwards the process is in %q (%v), and was in %q", after, err, before)
+		}
+	}
+	want := errors.New("no")
+	if err := netns.Alone(func() error { return want }); !errors.Is(err, want) {
+		t.Errorf("Alone = %v, want the function's error", err)
+	}
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/v6net/v6net/internal/doctor"
+)
+
+// reportWidth is where lines are broken.
+const reportWidth = 100
+
+// levelWords are how levels are shown, and their colours (ECMA-48 SGR).
+var levelWords = map[doctor.Level]struct{ word, colour string }{
+	doctor.Problem: {"PROBLEM", "31"},
+	doctor.Warning: {"WARNING", "33"},
+	doctor.Note:    {"NOTE", "36"},
+}
+
+// printReport writes a report for people.
+func printReport(w io.Writer, r report, colour bool) error {
+	var b strings.Builder
+	paint := func(text, code string) string {
+		if !colour {
+			return text
+		}
+		return "\x1b[" + code + "m" + text + "\x1b[0m"
+	}
+	for _, c := range r.Set {
+		if c.Error != "" {
+			fmt.Fprintf(&b, "%s  %s=%s: %s\n", paint("NOT SET", "31"), c.Key, c.Value, c.Error)
+			continue
+		}
+		fmt.Fprintf(&b, "%s  %s=%s, was %s (undo: sysctl -w %s=%s)\n", paint("SET", "32"), c.Key, c.Value, c.Before, c.Key, c.Before)
+	}
+	if len(r.Set) > 0 {
+		b.WriteString("These last until the machine starts again; to keep them write them into /etc/sysctl.d.\n\n")
+	}
+	for _, f := range r.Findings {
+		title := f.Check
+		if f.On != "" {
+			title += ": " + f.On
+		}
+		level := levelWords[f.Level]
+		fmt.Fprintf(&b, "%s  %s\n", paint(level.word, level.colour), printable(title))
+		for _, row := range [][2]string{{"found", f.Found}, {"expected", f.Expected}, {"why", f.Why}, {"fix", f.Fix}} {
+			for i, line := range wrap(printable(strings.ReplaceAll(row[1], "`", "")), reportWidth-12) {
+				label := row[0]
+				if i > 0 {
+					label = ""
+				}
+				fmt.Fprintf(&b, "  %-10s%s\n", label, line)
+			}
+		}
+		b.WriteString("\n")
+	}
+	for _, u := range r.Unknown {
+		fmt.Fprintf(&b, "%s  %s: %s\n", paint("UNKNOWN", "33"), u.What, printable(u.Why))
+	}
+	if len(r.NotAsked) > 0 {
+		fmt.Fprintf(&b, "not asked: %s (--online does)\n", strings.Join(r.NotAsked, ", "))
+	}
+	b.WriteString(summary(r))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// summary is the last line.
+func summary(r report) string {
+	count := map[doctor.Level]int{}
+	fixable := 0
+	for _, f := range r.Findings {
+		count[f.Level]++
+		if len(f.Settings) > 0 {
+			fixable++
+		}
+	}
+	if len(r.Findings) == 0 {
+		return fmt.Sprintf("nothing is wrong, by %d checks\n", len(doctor.Checks()))
+	}
+	text := fmt.Sprintf("%d problems, %d warnings, %d notes", count[doctor.Problem], count[doctor.Warning], count[doctor.Note])
+	if fixable > 0 {
+		text += fmt.Sprintf("; --fix mends %d", fixable)
+	}
+	return text + "\n"
+}
+
+// printable keeps a text that came from elsewhere from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// wrap breaks a text into lines of so many characters, as far as its words allow.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len([]rune(line))+1+len([]rune(word)) > width {
+			lines, line = append(lines, line), ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}
+
+// isTerminal reports whether a file is one, as far as colours and words of progress
+// are concerned.
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,72 @@
+package doctor
+
+import (
+	"fmt"
+	"slices"
+)
+
+type forwardDrop struct{}
+
+func (forwardDrop) About() About {
+	return About{
+		Name:    "forward_drop",
+		Symptom: "containers reach nobody outside, and published ports are closed, though `v6net firewall explain` says that they are let in",
+		Why:     "every chain at the forward hook judges a packet, and what one accepts another can still drop. v6net has itself accepted by one rule in iptables' `FORWARD`, where it can; rules of others (firewalld, a ruleset of one's own, iptables-legacy) have to let its packets pass themselves",
+		Fix:     "in the chain that is named accept what carries v6net's mark: `meta mark and 0x1000 == 0x1000 accept`; in iptables-legacy `-I FORWARD -m mark --mark 0x1000/0x1000 -j ACCEPT`, or switch the host and Docker to iptables-nft",
+	}
+}
+
+func (forwardDrop) Judge(f Facts) []Finding {
+	v4, v6 := f.forwards()
+	networks := v4 || v6 || len(f.bridges()) > 0
+	var findings []Finding
+	for _, c := range f.Firewall.Forward {
+		if !c.Drops || c.Vouch || networks && !judges(c.Family, v4, v6, f.Status == nil) {
+			continue
+		}
+		level := Problem
+		if !networks {
+			if isIPTables(c) {
+				continue // v6net's rule comes with the first network
+			}
+			level = Warning
+		}
+		findings = append(findings, Finding{Level: level, On: c.String(), Found: "it drops what is forwarded, v6net's packets too",
+			Expected: "a rule that accepts the mark 0x1000", Fix: acceptCommand(c)})
+	}
+	for _, family := range f.Firewall.Legacy {
+		if !judges(family, v4, v6, f.Status == nil) {
+			continue
+		}
+		findings = append(findings, Finding{Level: Warning, On: "iptables-legacy (" + family + ")", Found: "it filters, by rules that v6net cannot see",
+			Expected: "a FORWARD chain that accepts the mark 0x1000, or no iptables-legacy",
+			Fix:      legacyProgram(family) + " -I FORWARD -m mark --mark 0x1000/0x1000 -j ACCEPT"})
+	}
+	return findings
+}
+
+// judges reports whether chains of a family see packets of networks. All may,
+// where it is not known which families those have.
+func judges(family string, v4, v6, unknown bool) bool {
+	return unknown || family == "inet" || family == "ip" && v4 || family == "ip6" && v6
+}
+
+func isIPTables(c ForwardChain) bool {
+	return c.Table == "filter" && c.Name == "FORWARD" && slices.Contains([]string{"ip", "ip6"}, c.Family)
+}
+
+func acceptCommand(c ForwardChain) string {
+	if isIPTables(c) {
+		return "start the daemon, which adds its rule there; by hand: " + nftProgram(c.Family) + " -I FORWARD -m mark --mark 0x1000/0x1000 -j ACCEPT"
+	}
+	return fmt.Sprintf("nft insert rule %s meta mark and 0x1000 == 0x1000 accept", c)
+}
+
+func nftProgram(family string) string {
+	if family == "ip" {
+		return "iptables"
+	}
+	return "ip6tables"
+}
+
+func legacyProgram(family string) string { return nftProgram(family) + "-legacy" }

@@ -1,0 +1,137 @@
+// Package outside asks for what doctor judges beyond the kernel: the container
+// engines of the host and, if that is wanted, DNS and the registry. Whatever is
+// asked has two seconds to answer.
+package outside
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/v6net/v6net/internal/doctor"
+)
+
+// patience is how long whoever is asked has.
+const patience = 2 * time.Second
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 16 << 20
+
+// Engines says where the container engines of a host are.
+type Engines struct {
+	Docker string // its API's socket
+	Podman string // its program
+}
+
+// Default are the usual places.
+var Default = Engines{Docker: "/var/run/docker.sock", Podman: "podman"}
+
+// Gather adds the engines that are there to f.
+func (e Engines) Gather(ctx context.Context, f *doctor.Facts) {
+	unknown := func(what string, err error) {
+		f.Unknown = append(f.Unknown, doctor.Unknown{What: what, Why: err.Error()})
+	}
+	if _, err := os.Stat(e.Docker); err == nil {
+		if engine, err := e.docker(ctx); err != nil {
+			unknown("Docker", err)
+		} else {
+			f.Engines = append(f.Engines, engine)
+		}
+	}
+	if path, err := exec.LookPath(e.Podman); err == nil {
+		if engine, err := podman(ctx, path); err != nil {
+			unknown("Podman", err)
+		} else {
+			f.Engines = append(f.Engines, engine)
+		}
+	}
+}
+
+// docker asks the engine by its API, of which the few fields that matter have been
+// the same in all versions.
+func (e Engines) docker(ctx context.Context) (doctor.Engine, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", e.Docker)
+		},
+	}}
+	var version struct{ Version string }
+	if err := get(ctx, client, "/version", &version); err != nil {
+		return doctor.Engine{}, err
+	}
+	engine := doctor.Engine{Name: "Docker", Version: version.Version}
+	var info struct{ IndexServerAddress string }
+	if err := get(ctx, client, "/info", &info); err != nil {
+		return engine, err
+	}
+	if u, err := url.Parse(info.IndexServerAddress); err == nil {
+		engine.Online = u.Host
+	}
+	var networks []struct {
+		Driver string
+		IPAM   struct{ Config []struct{ Subnet string } }
+	}
+	if err := get(ctx, client, "/networks", &networks); err != nil {
+		return engine, err
+	}
+	for _, n := range networks {
+		if strings.HasPrefix(n.Driver, "v6net") {
+			continue
+		}
+		for _, c := range n.IPAM.Config {
+			if p, err := netip.ParsePrefix(c.Subnet); err == nil && p.Addr().Is6() {
+				engine.Pools = append(engine.Pools, p)
+			}
+		}
+	}
+	return engine, nil
+}
+
+func get(ctx context.Context, client *http.Client, path string, answer any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask the engine for %s: %w", path, err)
+	}
+	defer response.Body.Close() //nolint:errcheck // it was read, or the answer is an error anyway
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask the engine for %s: it answered %s", path, response.Status)
+	}
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(answer); err != nil {
+		return fmt.Errorf("read the engine's answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+// podman has no daemon that could be asked; its program says `podman version 5.4.2`.
+func podman(ctx context.Context, path string) (doctor.Engine, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	command := exec.CommandContext(ctx, path, "--version")
+	command.WaitDelay = patience // of children that keep its output open
+	out, err := command.Output()
+	if err != nil {
+		return doctor.Engine{}, fmt.Errorf("run %s --version: %w", path, errors.Join(err, ctx.Err()))
+	}
+	words := strings.Fields(string(out))
+	if len(words) < 3 {
+		return doctor.Engine{}, fmt.Errorf("%s --version said %q", path, out)
+	}
+	return doctor.Engine{Name: "Podman", Version: words[2]}, nil
+}

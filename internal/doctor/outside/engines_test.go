@@ -1,0 +1,105 @@
+package outside_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/v6net/v6net/internal/doctor"
+	"github.com/v6net/v6net/internal/doctor/outside"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// docker is an engine's API, as far as it is asked.
+func docker(t *testing.T, version string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "docker.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	say := func(path, text string) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }) //nolint:errcheck // the client sees it
+	}
+	say("/version", `{"Version":"`+version+`","ApiVersion":"1.41"}`)
+	say("/info", `{"IndexServerAddress":"https://registry.example/v1/"}`)
+	say("/networks", `[{"Driver":"bridge","IPAM":{"Config":[{"Subnet":"172.17.0.0/16"},{"Subnet":"2001:db8:1::/80"}]}},
+		{"Driver":"v6net:latest","IPAM":{"Config":[{"Subnet":"2001:db8:2::/64"}]}},{"Driver":"host","IPAM":{"Config":null}}]`)
+	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: mux}}
+	server.Start()
+	t.Cleanup(server.Close)
+	return path
+}
+
+func podman(t *testing.T, says string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "podman")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+says+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestEngines(t *testing.T) {
+	var f doctor.Facts
+	outside.Engines{Docker: docker(t, "20.10.24+dfsg1"), Podman: podman(t, "echo podman version 5.4.2")}.Gather(t.Context(), &f)
+	want := []doctor.Engine{
+		{Name: "Docker", Version: "20.10.24+dfsg1", Online: "registry.example", Pools: []netip.Prefix{netip.MustParsePrefix("2001:db8:1::/80")}},
+		{Name: "Podman", Version: "5.4.2"},
+	}
+	if diff := cmp.Diff(want, f.Engines, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" || f.Unknown != nil {
+		t.Errorf("engines (-want +got), and %v unknown:\n%s", f.Unknown, diff)
+	}
+	if found := engineFindings(f); len(found) != 0 {
+		t.Errorf("of good engines there is found %+v", found)
+	}
+
+	f.Status = &spec.Status{Networks: []spec.NetworkStatus{{Network: spec.Network{IPv6: []spec.Subnet{{Prefix: netip.MustParsePrefix("2001:db8:1::/64")}}}}}}
+	if found := engineFindings(f); len(found) != 1 || found[0].Level != doctor.Problem {
+		t.Errorf("of a network of Docker's in a prefix of ours there is found %+v", found)
+	}
+}
+
+func TestOldEngines(t *testing.T) {
+	var f doctor.Facts
+	outside.Engines{Docker: docker(t, "19.03.15"), Podman: podman(t, "echo podman version 4.3.1")}.Gather(t.Context(), &f)
+	found := engineFindings(f)
+	if len(found) != 2 || found[0].Found != "version 19.03.15" || found[1].Found != "version 4.3.1" {
+		t.Errorf("of engines that are too old there is found %+v", found)
+	}
+}
+
+// None is nothing wrong; one that does not answer is told of.
+func TestNoEngines(t *testing.T) {
+	var f doctor.Facts
+	outside.Engines{Docker: filepath.Join(t.TempDir(), "none"), Podman: filepath.Join(t.TempDir(), "none")}.Gather(t.Context(), &f)
+	if f.Engines != nil || f.Unknown != nil {
+		t.Errorf("engines %+v, unknown %v", f.Engines, f.Unknown)
+	}
+	stale := filepath.Join(t.TempDir(), "stale.sock")
+	if err := os.WriteFile(stale, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	outside.Engines{Docker: stale, Podman: podman(t, "exit 3")}.Gather(t.Context(), &f)
+	if len(f.Unknown) != 2 || f.Engines != nil {
+		t.Errorf("engines %+v, unknown %v, want both unknown", f.Engines, f.Unknown)
+	}
+}
+
+func engineFindings(f doctor.Facts) []doctor.Finding {
+	var found []doctor.Finding
+	for _, x := range doctor.Examine(f) {
+		if x.Check == "engine" {
+			found = append(found, x)
+		}
+	}
+	return found
+}

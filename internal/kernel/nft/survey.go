@@ -1,0 +1,198 @@
+package nft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
+	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/firewall"
+)
+
+// Survey is what filters a host has, v6net's own left aside.
+type Survey struct {
+	Ours        bool // v6net's own are in place
+	Forward     []ForwardChain
+	ReversePath []string // chains with a strict reverse path filter, as nft names them
+	Legacy      []string // families of which iptables-legacy filters
+}
+
+// ForwardChain is another's base chain at the forward hook.
+type ForwardChain struct {
+	Family, Table, Name string
+	Drops               bool // what no rule decides, by policy or by its last rules
+	Vouch               bool // it, or a chain that it jumps to, accepts what we have vouched for
+}
+
+var surveyed = map[nftables.TableFamily]string{
+	nftables.TableFamilyINet: firewall.FamilyInet, nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6",
+}
+
+// Look reads the filters of the calling thread's network namespace.
+func Look(ctx context.Context) (Survey, error) {
+	conn, _, err := dial()
+	if err != nil {
+		return Survey{}, err
+	}
+	defer func() { _ = conn.CloseLasting() }()
+	chains, err := conn.ListChains()
+	if err != nil {
+		return Survey{}, fmt.Errorf("list the chains of nftables: %w", err)
+	}
+	var s Survey
+	rules := map[*nftables.Chain][]*nftables.Rule{}
+	for _, c := range chains {
+		if err := ctx.Err(); err != nil {
+			return Survey{}, err
+		}
+		_, known := surveyed[c.Table.Family]
+		ours := c.Table.Name == firewall.Name
+		s.Ours = s.Ours || ours && c.Table.Family == nftables.TableFamilyINet
+		if !known || ours {
+			continue
+		}
+		if rules[c], err = conn.GetRules(c.Table, c); errors.Is(err, os.ErrNotExist) {
+			continue // gone since
+		} else if err != nil {
+			return Survey{}, fmt.Errorf("read chain %s: %w", chainName(c), err)
+		}
+	}
+	for _, c := range chains {
+		if _, read := rules[c]; !read {
+			continue
+		}
+		if slices.ContainsFunc(rules[c], filtersReversePath) {
+			s.ReversePath = append(s.ReversePath, chainName(c))
+		}
+		if c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || c.Type == nftables.ChainTypeNAT {
+			continue
+		}
+		s.Forward = append(s.Forward, ForwardChain{
+			Family: surveyed[c.Table.Family], Table: c.Table.Name, Name: c.Name,
+			Drops: drops(c, rules[c]), Vouch: vouches(c, rules),
+		})
+	}
+	s.Legacy = legacyFamilies()
+	return s, nil
+}
+
+func chainName(c *nftables.Chain) string {
+	return surveyed[c.Table.Family] + " " + c.Table.Name + " " + c.Name
+}
+
+// drops reports whether a base chain lets nothing pass that none of its rules decides.
+func drops(c *nftables.Chain, rules []*nftables.Rule) bool {
+	return c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop || len(rules) > 0 && refusesAll(rules[len(rules)-1])
+}
+
+// vouches reports whether a chain accepts what carries our mark, by a rule of its
+// own or of a chain that it jumps to.
+func vouches(c *nftables.Chain, rules map[*nftables.Chain][]*nftables.Rule) bool {
+	if slices.ContainsFunc(rules[c], acceptsVouched) {
+		return true
+	}
+	for other, theirs := range rules {
+		if other.Table.Name == c.Table.Name && other.Table.Family == c.Table.Family && leadsTo(rules[c], other.Name) && slices.ContainsFunc(theirs, acceptsVouched) {
+			return true
+		}
+	}
+	return false
+}
+
+func leadsTo(rules []*nftables.Rule, chain string) bool {
+	return slices.ContainsFunc(rules, func(r *nftables.Rule) bool {
+		return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
+			v, ok := e.(*expr.Verdict)
+			return ok && (v.Kind == expr.VerdictJump || v.Kind == expr.VerdictGoto) && v.Chain == chain
+		})
+	})
+}
+
+// filtersReversePath reports whether a rule asks by which link an answer would go
+// and holds it against the one by which the packet came: `fib saddr . iif`, or -m
+// rpfilter without --loose (XT_RPFILTER_LOOSE, 1, of its flags).
+func filtersReversePath(r *nftables.Rule) bool {
+	return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
+		switch e := e.(type) {
+		case *expr.Fib:
+			return e.FlagSADDR && e.FlagIIF && !e.ResultADDRTYPE
+		case *expr.Match:
+			info, ok := e.Info.(*xt.Unknown)
+			return e.Name == "rpfilter" && ok && len(*info) > 0 && (*info)[0]&1 == 0
+		default:
+			return false
+		}
+	})
+}
+
+func legacyFamilies() []string {
+	var families []string
+	for _, family := range iptablesFamilies {
+		names, err := os.ReadFile(legacyTables[family])
+		if err == nil && slices.Contains(strings.Fields(string(names)), foreignTable) {
+			families = append(families, familyName(family))
+		}
+	}
+	return families
+}
+
+// Abilities are what this kernel's nftables can do.
+type Abilities struct{ Tables, Bridges, Conntrack, NAT bool }
+
+// Try finds out what nftables can do, in the network namespace of the calling
+// thread, in which it leaves nothing behind if that goes with the thread.
+func Try() (Abilities, error) {
+	var a Abilities
+	for _, trial := range []struct {
+		can    *bool
+		family nftables.TableFamily
+		kind   nftables.ChainType
+		hook   *nftables.ChainHook
+		rule   []expr.Any
+	}{
+		{&a.Tables, nftables.TableFamilyINet, nftables.ChainTypeFilter, nftables.ChainHookForward, nil},
+		{&a.Bridges, nftables.TableFamilyBridge, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nil},
+		{&a.Conntrack, nftables.TableFamilyINet, nftables.ChainTypeFilter, nftables.ChainHookForward,
+			[]expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}}},
+		{&a.NAT, nftables.TableFamilyINet, nftables.ChainTypeNAT, nftables.ChainHookPostrouting, []expr.Any{&expr.Masq{}}},
+	} {
+		conn, err := nftables.New()
+		if err != nil {
+			return a, fmt.Errorf("open netfilter netlink socket: %w", err)
+		}
+		table := conn.AddTable(&nftables.Table{Name: firewall.Name + "-trial", Family: trial.family})
+		priority := nftables.ChainPriorityFilter
+		if trial.kind == nftables.ChainTypeNAT {
+			priority = nftables.ChainPriorityNATSource
+		}
+		chain := conn.AddChain(&nftables.Chain{Name: "trial", Table: table, Type: trial.kind, Hooknum: trial.hook, Priority: priority})
+		if trial.rule != nil {
+			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: trial.rule})
+		}
+		conn.DelTable(table)
+		err = conn.Flush()
+		*trial.can = err == nil
+		if err != nil && !isMissing(err) {
+			return a, fmt.Errorf("try nftables: %w", err)
+		}
+	}
+	return a, nil
+}
+
+// isMissing reports whether an error says that the kernel has no such thing, nor a
+// module for it.
+func isMissing(err error) bool {
+	for _, missing := range []error{unix.EOPNOTSUPP, unix.ENOENT, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT} {
+		if errors.Is(err, missing) {
+			return true
+		}
+	}
+	return false
+}
