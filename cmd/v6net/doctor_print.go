@@ -80,11 +80,18 @@ func summary(r report) string {
 	if len(r.Findings) == 0 {
 		return fmt.Sprintf("nothing is wrong, by %d checks\n", len(doctor.Checks()))
 	}
-	text := fmt.Sprintf("%d problems, %d warnings, %d notes", count[doctor.Problem], count[doctor.Warning], count[doctor.Note])
+	text := fmt.Sprintf("%s, %s, %s", several(count[doctor.Problem], "problem"), several(count[doctor.Warning], "warning"), several(count[doctor.Note], "note"))
 	if fixable > 0 {
 		text += fmt.Sprintf("; --fix mends %d", fixable)
 	}
 	return text + "\n"
+}
+
+func several(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // printable keeps a text that came from elsewhere from steering the terminal.

@@ -45,7 +45,7 @@ NOTE  clock
 
 UNKNOWN  firewall: operation not permitted
 not asked: dns, registry (--online does)
-1 problems, 0 warnings, 1 notes; --fix mends 1
+1 problem, 0 warnings, 1 note; --fix mends 1
 `
 	var out strings.Builder
 	if err := printReport(&out, r, false); err != nil {
