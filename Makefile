@@ -14,7 +14,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # More flags for the tests of every floor, as in: make netns TESTFLAGS='-run Router -v'
 TESTFLAGS ?=
 
-.PHONY: all build plugin packages test unit netns engine vm bench bench-ndproxy generate lint vuln demo fmt clean
+.PHONY: all build plugin packages test unit netns engine vm bench bench-ndproxy generate lint rules vuln demo fmt clean
 
 all: build
 
@@ -118,6 +118,12 @@ need-root:
 lint:
 	scripts/deps lint
 	$(CACHE)/bin/golangci-lint run --build-tags netns,engine,vm ./...
+
+# The alerts for Prometheus, and their tests.
+rules:
+	scripts/deps rules
+	promtool check rules packaging/prometheus/v6net.rules.yml
+	promtool test rules packaging/prometheus/v6net.test.yml
 
 vuln:
 	scripts/deps vuln

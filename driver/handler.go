@@ -34,6 +34,9 @@ const (
 type Handler struct {
 	routes map[string]route
 	log    *slog.Logger
+
+	// Record is told how long each call took, and whether it failed; nil: nobody is.
+	Record func(method string, took time.Duration, failed bool)
 }
 
 // route is one method of a protocol.
@@ -141,33 +144,58 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	log := h.log.With("method", r.URL.Path[1:])
 	start := time.Now()
-	answer, err := h.answer(ctx, route, w, r, log)
+	answer, body, err := h.answer(ctx, route, w, r, log)
+	took := time.Since(start)
+	if h.Record != nil {
+		h.Record(r.URL.Path[1:], took, err != nil)
+	}
 	if err != nil {
-		log.Error("call failed", "error", err, "took", time.Since(start))
+		log.Error("call failed", append(subject(body), "err", err, "took", took)...)
 		answer = route.failure(err.Error())
-	} else {
-		log.Debug("call", "took", time.Since(start))
+	} else if log.Enabled(ctx, slog.LevelDebug) {
+		log.Debug("call", append(subject(body), "took", took)...)
 	}
 	sdk.EncodeResponse(w, answer, false)
 }
 
 // answer makes the call. A panic is this call's error and nobody else's.
-func (h *Handler) answer(ctx context.Context, route route, w http.ResponseWriter, r *http.Request, log *slog.Logger) (answer any, err error) {
+func (h *Handler) answer(ctx context.Context, route route, w http.ResponseWriter, r *http.Request, log *slog.Logger) (answer any, body []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("panic", "value", p, "stack", string(debug.Stack()))
+			log.Error("panic", append(subject(body), "value", p, "stack", string(debug.Stack()))...)
 			answer, err = nil, errors.New("internal error, see the log of v6net")
 		}
 	}()
-	body, err := readBody(w, r)
-	if err != nil {
-		return nil, err
+	if body, err = readBody(w, r); err != nil {
+		return nil, nil, err
 	}
 	answer, err = route.call(ctx, body)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, fmt.Errorf("given up after %s: %w", callTimeout, err)
+		return nil, body, fmt.Errorf("given up after %s: %w", callTimeout, err)
 	}
-	return answer, err
+	return answer, body, err
+}
+
+// subject is what a call is about, as attributes for the log. The engine has the IDs
+// first in every request, so that no port map is read for them.
+func subject(body []byte) []any {
+	names := map[string]string{"NetworkID": "network", "EndpointID": "endpoint", "PoolID": "pool"}
+	var attributes []any
+	d := json.NewDecoder(bytes.NewReader(body))
+	for _, err := d.Token(); err == nil && d.More(); { // what cannot be read is about nothing
+		var key, value json.Token
+		if key, err = d.Token(); err != nil {
+			break
+		}
+		field, _ := key.(string)
+		if names[field] == "" {
+			break
+		}
+		if value, err = d.Token(); err == nil && value != "" {
+			attributes = append(attributes, names[field], value)
+		}
+	}
+	return attributes
 }
 
 // readBody reads a request's body, bounded in size and time.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -16,6 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/v6net/v6net/internal/kernel/watch"
+	"github.com/v6net/v6net/internal/metrics"
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/ndproxy"
 )
 
@@ -67,9 +70,18 @@ func (a *aloneProxy) run(ctx context.Context, again, count <-chan os.Signal) err
 	if err != nil {
 		return err
 	}
+	var scraped net.Listener
+	if a.command.Metrics != "" {
+		if scraped, err = metrics.Listen(a.command.Metrics); err != nil {
+			return errors.Join(err, events.Close())
+		}
+	}
 	changed, routed := make(chan struct{}, 1), make(chan struct{}, 1)
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return a.proxy.Run(ctx) })
+	if scraped != nil {
+		tasks.Go(func() error { return metrics.Serve(ctx, scraped, a.status, nil, a.log) })
+	}
 	tasks.Go(func() error { return events.Run(ctx, func(ev watch.Event) { a.observe(ev, routed) }) })
 	for _, file := range a.files {
 		tasks.Go(func() error { return file.Run(ctx, func() { wake(changed) }) })
@@ -95,6 +107,11 @@ func (a *aloneProxy) run(ctx context.Context, again, count <-chan os.Signal) err
 		}
 	})
 	return tasks.Wait()
+}
+
+// status is what there is to measure: counters, and no addresses.
+func (a *aloneProxy) status(context.Context) spec.Status {
+	return spec.Status{Version: version, Proxies: a.proxy.Summary()}
 }
 
 // wake does not block: one that is pending will be acted on after now.

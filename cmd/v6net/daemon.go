@@ -27,6 +27,7 @@ import (
 	"github.com/v6net/v6net/internal/kernel/sandbox"
 	"github.com/v6net/v6net/internal/kernel/sysctl"
 	"github.com/v6net/v6net/internal/kernel/watch"
+	"github.com/v6net/v6net/internal/metrics"
 	"github.com/v6net/v6net/internal/netavark"
 	"github.com/v6net/v6net/internal/prefix/sources"
 	"github.com/v6net/v6net/internal/ra"
@@ -48,10 +49,14 @@ type daemonCommand struct {
 	Sandboxes     string     `help:"The folder of containers' network namespaces, if it is not where the container engine says." env:"V6NET_SANDBOXES" placeholder:"DIR"`
 	Proxy         proxyFlags `embed:"" prefix:"ndproxy-" envprefix:"V6NET_NDPROXY_"`
 	PD            pdFlags    `embed:"" prefix:"pd-" envprefix:"V6NET_PD_"`
+	Metrics       string     `help:"Where to serve metrics for Prometheus and /healthz: unix:///PATH, or a port of loopback. Empty: nowhere." env:"V6NET_METRICS" placeholder:"ADDRESS"`
 
 	LogLevel  string `help:"error, warn, info or debug." default:"info" env:"V6NET_LOG_LEVEL"`
 	LogFormat string `help:"text or json." default:"text" enum:"text,json" env:"V6NET_LOG_FORMAT"`
 }
+
+// Validate is kong's.
+func (c *daemonCommand) Validate() error { return checkMetrics(c.Metrics) }
 
 // Run runs the daemon until it is told to stop. What it has set up in the
 // kernel stays: containers keep their network while no daemon runs.
@@ -203,12 +208,24 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	if err != nil {
 		return err
 	}
+	calls := metrics.NewCalls()
+	if c.Metrics != "" {
+		l, err := metrics.Listen(c.Metrics)
+		if err != nil {
+			return errors.Join(err, plugin.Close(), operator.Close())
+		}
+		tasks.Go(func() error { return metrics.Serve(ctx, l, d.engine.Status, calls, log) })
+	}
 	log.Info("ready", "version", version, "replay", time.Since(began).Round(time.Millisecond), "plugin", c.PluginSocket, "control", c.ControlSocket)
 	tasks.Go(func() error { return d.engine.Run(ctx) })
 	tasks.Go(func() error { return d.firewall.Watch(ctx) })
 	tasks.Go(func() error { return d.zones.Run(ctx) })
-	tasks.Go(func() error { return driver.New(d.engine, log).Serve(ctx, plugin) })
-	tasks.Go(func() error { return control.Serve(ctx, operator, d.engine, log) })
+	docker := driver.New(d.engine, log)
+	docker.Record = func(method string, took time.Duration, failed bool) {
+		calls.Record(metrics.Docker, method, took, failed)
+	}
+	tasks.Go(func() error { return docker.Serve(ctx, plugin) })
+	tasks.Go(func() error { return control.Serve(ctx, operator, timedEngine{d.engine, calls}, log) })
 	if c.PodmanFolder != "" {
 		podman := folderWatch{folder: c.PodmanFolder, changed: d.engine.RegistryChanged, log: log, open: fsnotify.NewWatcher}
 		tasks.Go(func() error { return podman.run(ctx) })

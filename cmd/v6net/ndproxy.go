@@ -19,6 +19,7 @@ type ndproxyCommand struct {
 	Prefix      []string `help:"What to answer for: all of it or, with --addresses, those of its addresses." placeholder:"PREFIX"`
 	Addresses   string   `help:"A file of addresses, one a line, or - for standard input. It is read again when it changes." placeholder:"FILE"`
 	NDPPDConfig string   `name:"ndppd-config" help:"Answer for the static rules of an ndppd.conf. It is read again when it changes." placeholder:"FILE"`
+	Metrics     string   `help:"Where to serve metrics for Prometheus and /healthz: unix:///PATH, or a port of loopback. Empty: nowhere." env:"V6NET_METRICS" placeholder:"ADDRESS"`
 	LogLevel    string   `help:"error, warn, info or debug." default:"info" env:"V6NET_LOG_LEVEL"`
 	LogFormat   string   `help:"text or json." default:"text" enum:"text,json" env:"V6NET_LOG_FORMAT"`
 
@@ -37,7 +38,7 @@ func (c *ndproxyCommand) Validate() error {
 	case c.Interface != "" && len(c.Prefix) == 0 && c.Addresses == "":
 		return errors.New("--interface needs --prefix or --addresses: what to answer for")
 	}
-	return nil
+	return checkMetrics(c.Metrics)
 }
 
 // Run answers until it is told to stop. SIGHUP has the files read again, SIGUSR1

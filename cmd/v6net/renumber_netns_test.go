@@ -48,6 +48,7 @@ type site struct {
 	outside
 	lender *lender
 	socket string // of control
+	scrape string // where metrics are, another one
 	start  func()
 	stop   func() // as if killed: the kernel stays as it is
 }
@@ -64,9 +65,10 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parser.Parse([]string{"daemon", "--state", filepath.Join(dir, "v6net.db"), "--plugin-socket", filepath.Join(dir, "v6net.sock")}); err != nil {
+	if _, err := parser.Parse([]string{"daemon", "--state", filepath.Join(dir, "v6net.db"), "--plugin-socket", filepath.Join(dir, "v6net.sock"), "--metrics", "unix://" + filepath.Join(dir, "metrics.sock")}); err != nil {
 		t.Fatal(err)
 	}
+	s.scrape = filepath.Join(dir, "metrics.sock")
 	s.socket = commands.Daemon.ControlSocket
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s.start = func() {

@@ -1,0 +1,170 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// Limits of the server.
+const (
+	headerTimeout   = 5 * time.Second
+	answerTimeout   = 30 * time.Second
+	shutdownTimeout = time.Second
+	healthTimeout   = 2 * time.Second
+	maxScrapes      = 4 // at the same time; each asks for the whole status
+)
+
+// CheckAddress says whether metrics can be served there: on a unix socket, or on a
+// port of loopback, since they name networks, addresses and neighbours and ask for
+// no password.
+func CheckAddress(address string) error {
+	if path, ok := strings.CutPrefix(address, "unix://"); ok && filepath.IsAbs(path) {
+		return nil
+	}
+	at, err := netip.ParseAddrPort(address)
+	if err != nil || !at.Addr().IsLoopback() {
+		return fmt.Errorf("--metrics=%s: allowed is unix:///PATH, or a port of loopback: 127.0.0.1:PORT, [::1]:PORT", address)
+	}
+	return nil
+}
+
+// Listen opens the address, a unix socket with its folder for root and its group. A
+// socket that nobody answers on any more is replaced.
+func Listen(address string) (net.Listener, error) {
+	if err := CheckAddress(address); err != nil {
+		return nil, err
+	}
+	path, ok := strings.CutPrefix(address, "unix://")
+	if !ok {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return nil, fmt.Errorf("metrics on %s: %w", address, err)
+		}
+		return l, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("metrics on %s: %w", address, err)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		return nil, errors.Join(fmt.Errorf("metrics on %s: another process answers on it", address), c.Close())
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket == 0 {
+		return nil, fmt.Errorf("metrics on %s: there is a file that is no socket", address)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("metrics on %s: %w", address, err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("metrics on %s: %w", address, err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(fmt.Errorf("metrics on %s: %w", address, err), l.Close())
+	}
+	return l, nil
+}
+
+// Serve answers /metrics and /healthz on l until ctx ends, and closes it. Without
+// calls there are none.
+func Serve(ctx context.Context, l net.Listener, status Status, calls *Calls, log *slog.Logger) error {
+	server := &http.Server{
+		Handler:           handler(ctx, status, calls, log),
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: answerTimeout,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		err := server.Shutdown(grace)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = server.Close() // on clients that dawdle
+		}
+		stopped <- err
+	})
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		return fmt.Errorf("metrics on %s: %w", l.Addr(), err)
+	}
+	return <-stopped
+}
+
+func handler(ctx context.Context, status Status, calls *Calls, log *slog.Logger) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(newCollector(ctx, status), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if calls != nil {
+		registry.MustRegister(calls.seconds)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError), MaxRequestsInFlight: maxScrapes,
+		// What cannot be shown of one family is no reason to show nothing of the others.
+		ErrorHandling: promhttp.ContinueOnError,
+	}))
+	asking := make(chan struct{}, 1)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { healthz(w, r, status, asking) })
+	return mux
+}
+
+// healthz says whether the daemon answers: 200, with what is degraded in words, since
+// that is no reason to start it again; 503 where it does not answer within two
+// seconds. It is asked once at a time, so that those who ask of one that is stuck are
+// not kept for ever.
+func healthz(w http.ResponseWriter, r *http.Request, status Status, asking chan struct{}) {
+	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
+	defer cancel()
+	answer := make(chan spec.Status, 1)
+	select {
+	case asking <- struct{}{}:
+		go func() {
+			answer <- status(ctx)
+			<-asking
+		}()
+	case <-ctx.Done():
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	select {
+	case s := <-answer:
+		_, _ = io.WriteString(w, "ok\n"+degraded(s)) // the client may be gone
+	case <-ctx.Done():
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, "no answer within "+healthTimeout.String()+"\n")
+	}
+}
+
+// degraded are the words of what is not as it should be, one a line.
+func degraded(s spec.Status) string {
+	var b strings.Builder
+	say := func(what, why string) {
+		if why != "" {
+			fmt.Fprintf(&b, "degraded: %s: %s\n", what, why)
+		}
+	}
+	say("host", s.Error)
+	for _, n := range s.Networks {
+		say("network "+spec.ShortID(n.ID), n.Error)
+	}
+	for _, p := range s.Proxies {
+		say("NDP proxy on "+p.Parent, p.Error)
+	}
+	for _, d := range s.Delegations {
+		say(fmt.Sprintf("source %s on %s", d.Source, d.Link), d.Error)
+	}
+	return b.String()
+}
