@@ -84,7 +84,7 @@ func (c *doctorCommand) examine(ctx context.Context, say func(string)) report {
 	c.askDaemon(ctx, &f)
 	slow.Stop()
 	facts.New(say).Gather(ctx, &f)
-	elsewhere.Default.Gather(ctx, &f)
+	elsewhere.Usual().Gather(ctx, &f)
 	var notAsked []string
 	switch name := c.registry(f); {
 	case !c.Online:

@@ -2,8 +2,11 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/v6net/v6net/internal/spec"
 )
 
 type engineVersion struct{}
@@ -28,9 +31,12 @@ func (engineVersion) Judge(f Facts) []Finding {
 			findings = append(findings, Finding{Level: Problem, On: e.Name, Found: "version " + e.Version, Expected: fmt.Sprintf("%d.%d or newer", least[0], least[1]), Fix: "upgrade " + e.Name})
 		}
 		for _, own := range e.Pools {
+			if slices.ContainsFunc(f.Networks(), func(n spec.NetworkStatus) bool { return n.ID == own.Network }) {
+				continue
+			}
 			for _, pool := range f.pools() {
-				if own.Overlaps(pool) {
-					findings = append(findings, Finding{Level: Problem, On: e.Name, Found: fmt.Sprintf("a network of its own has %s, which overlaps %s of v6net", own, pool),
+				if own.Prefix.Overlaps(pool) {
+					findings = append(findings, Finding{Level: Problem, On: e.Name, Found: fmt.Sprintf("its network %s has %s, which overlaps %s of v6net", spec.ShortID(own.Network), own.Prefix, pool),
 						Expected: "prefixes apart", Fix: "change that network, or fixed-cidr-v6 and default-address-pools in /etc/docker/daemon.json"})
 				}
 			}

@@ -113,8 +113,14 @@ type Return struct {
 type Engine struct {
 	Name    string // Docker or Podman
 	Version string
-	Pools   []netip.Prefix // IPv6 prefixes of its own networks
-	Online  string         // the registry that it takes images from unless told otherwise
+	Pools   []EnginePool // IPv6 prefixes of its networks
+	Online  string       // the registry that it takes images from unless told otherwise
+}
+
+// EnginePool is a prefix of an engine's network.
+type EnginePool struct {
+	Network string // its ID, which v6net knows its own by, too
+	Prefix  netip.Prefix
 }
 
 // Online is what was asked of others, by name.

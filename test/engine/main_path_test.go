@@ -3,6 +3,7 @@
 package engine_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -82,6 +83,24 @@ func testMainPath(t *testing.T, l *lab) {
 			if !strings.Contains(out, want) {
 				t.Errorf("v6net status does not say %q:\n%s", want, out)
 			}
+		}
+	})
+	t.Run("doctor", func(t *testing.T) {
+		// Beside Docker's own rules, bridges and settings nothing is wrong, and what
+		// the kernel could not be asked is nothing.
+		var report struct {
+			Worst             string
+			Findings, Unknown []map[string]any
+		}
+		out, err := l.onEngine(t.Context(), t, "env", "DOCKER_HOST="+l.engine.Client().DaemonHost(), program(t), "doctor", "--json").Output()
+		if err != nil {
+			t.Errorf("v6net doctor: %v", err)
+		}
+		if err := json.Unmarshal(out, &report); err != nil {
+			t.Fatalf("%v in %s", err, out)
+		}
+		if report.Worst != "" && report.Worst != "note" || len(report.Unknown) > 0 {
+			t.Errorf("of a host where all works v6net doctor says %s", out)
 		}
 	})
 	t.Run("gone with the container", func(t *testing.T) {

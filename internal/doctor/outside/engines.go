@@ -33,8 +33,14 @@ type Engines struct {
 	Podman string // its program
 }
 
-// Default are the usual places.
-var Default = Engines{Docker: "/var/run/docker.sock", Podman: "podman"}
+// Usual is where they are unless $DOCKER_HOST names another socket of Docker's.
+func Usual() Engines {
+	e := Engines{Docker: "/var/run/docker.sock", Podman: "podman"}
+	if path, ok := strings.CutPrefix(os.Getenv("DOCKER_HOST"), "unix://"); ok {
+		e.Docker = path
+	}
+	return e
+}
 
 // Gather adds the engines that are there to f.
 func (e Engines) Gather(ctx context.Context, f *doctor.Facts) {
@@ -81,19 +87,16 @@ func (e Engines) docker(ctx context.Context) (doctor.Engine, error) {
 		engine.Online = u.Host
 	}
 	var networks []struct {
-		Driver string
-		IPAM   struct{ Config []struct{ Subnet string } }
+		ID   string `json:"Id"`
+		IPAM struct{ Config []struct{ Subnet string } }
 	}
 	if err := get(ctx, client, "/networks", &networks); err != nil {
 		return engine, err
 	}
 	for _, n := range networks {
-		if strings.HasPrefix(n.Driver, "v6net") {
-			continue
-		}
 		for _, c := range n.IPAM.Config {
 			if p, err := netip.ParsePrefix(c.Subnet); err == nil && p.Addr().Is6() {
-				engine.Pools = append(engine.Pools, p)
+				engine.Pools = append(engine.Pools, doctor.EnginePool{Network: n.ID, Prefix: p})
 			}
 		}
 	}

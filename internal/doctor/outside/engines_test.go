@@ -31,8 +31,8 @@ func docker(t *testing.T, version string) string {
 	}
 	say("/version", `{"Version":"`+version+`","ApiVersion":"1.41"}`)
 	say("/info", `{"IndexServerAddress":"https://registry.example/v1/"}`)
-	say("/networks", `[{"Driver":"bridge","IPAM":{"Config":[{"Subnet":"172.17.0.0/16"},{"Subnet":"2001:db8:1::/80"}]}},
-		{"Driver":"v6net:latest","IPAM":{"Config":[{"Subnet":"2001:db8:2::/64"}]}},{"Driver":"host","IPAM":{"Config":null}}]`)
+	say("/networks", `[{"Id":"d1","Driver":"bridge","IPAM":{"Config":[{"Subnet":"172.17.0.0/16"},{"Subnet":"2001:db8:1::/80"}]}},
+		{"Id":"ours","Driver":"v6net:latest","IPAM":{"Config":[{"Subnet":"2001:db8:2::/64"}]}},{"Driver":"host","IPAM":{"Config":null}}]`)
 	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: mux}}
 	server.Start()
 	t.Cleanup(server.Close)
@@ -52,7 +52,8 @@ func TestEngines(t *testing.T) {
 	var f doctor.Facts
 	outside.Engines{Docker: docker(t, "20.10.24+dfsg1"), Podman: podman(t, "echo podman version 5.4.2")}.Gather(t.Context(), &f)
 	want := []doctor.Engine{
-		{Name: "Docker", Version: "20.10.24+dfsg1", Online: "registry.example", Pools: []netip.Prefix{netip.MustParsePrefix("2001:db8:1::/80")}},
+		{Name: "Docker", Version: "20.10.24+dfsg1", Online: "registry.example", Pools: []doctor.EnginePool{
+			{Network: "d1", Prefix: netip.MustParsePrefix("2001:db8:1::/80")}, {Network: "ours", Prefix: netip.MustParsePrefix("2001:db8:2::/64")}}},
 		{Name: "Podman", Version: "5.4.2"},
 	}
 	if diff := cmp.Diff(want, f.Engines, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" || f.Unknown != nil {
@@ -62,7 +63,12 @@ func TestEngines(t *testing.T) {
 		t.Errorf("of good engines there is found %+v", found)
 	}
 
-	f.Status = &spec.Status{Networks: []spec.NetworkStatus{{Network: spec.Network{IPv6: []spec.Subnet{{Prefix: netip.MustParsePrefix("2001:db8:1::/64")}}}}}}
+	ours := spec.Network{ID: "ours", IPv6: []spec.Subnet{{Prefix: netip.MustParsePrefix("2001:db8:2::/64")}}}
+	f.Status = &spec.Status{Networks: []spec.NetworkStatus{{Network: ours}}}
+	if found := engineFindings(f); len(found) != 0 {
+		t.Errorf("of a network that is ours there is found %+v", found)
+	}
+	f.Status.Networks[0].IPv6[0].Prefix = netip.MustParsePrefix("2001:db8:1::/64")
 	if found := engineFindings(f); len(found) != 1 || found[0].Level != doctor.Problem {
 		t.Errorf("of a network of Docker's in a prefix of ours there is found %+v", found)
 	}
