@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/v6net/v6net/internal/spec"
 )
 
 // announceInterval is RetransTimer: further unsolicited advertisements come no
@@ -13,7 +15,7 @@ const announceInterval = time.Second
 
 // announcement tells the hosts behind the ports that the addresses are now at mac.
 type announcement struct {
-	endpoint string
+	endpoint spec.Endpoint
 	ports    []string
 	addrs    []netip.Addr
 	mac      net.HardwareAddr
@@ -36,7 +38,7 @@ func (e *Engine) sendAnnouncements(ctx context.Context) {
 	for _, a := range waiting {
 		for _, addr := range a.addrs {
 			if err := e.Host.Announce(ctx, a.ports, addr, a.mac); err != nil && ctx.Err() == nil {
-				e.Log.Warn("announce", "endpoint", a.endpoint, "address", addr, "err", err)
+				e.Log.Warn("announce", subject(a.endpoint, "address", addr, "err", err)...)
 			}
 		}
 	}

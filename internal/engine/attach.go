@@ -376,7 +376,7 @@ func (e *Engine) Detach(ctx context.Context, networkID, id string) error {
 		e.planHeal()
 		return fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(networkID), spec.ShortID(id), ep.err)
 	}
-	e.Log.Info("endpoint deleted", "network", networkID, "endpoint", id, "container", ep.Name)
+	e.Log.Info("endpoint deleted", subject(ep.Endpoint)...)
 	if n, ok := e.networks[networkID]; ok {
 		e.watchAbandoned(n, 0) // it may have waited for its last container
 	}
@@ -401,7 +401,7 @@ func (e *Engine) dropAttached(ctx context.Context, ep *endpoint) error {
 		p.addrs.Release(a.Addr())
 	}
 	if err := e.republishLocked(ctx, ep.Container, ep.ID); err != nil {
-		e.Log.Error("publish ports by the container's next network", "container", ep.Container, "err", err)
+		e.Log.Error("publish ports by the container's next network", subject(ep.Endpoint, "err", err)...)
 	}
 	return nil
 }

@@ -240,13 +240,13 @@ func (m bridged) announce(ctx context.Context, n *network, ep *endpoint) {
 	addrs := n.AddressesOf(ep.Endpoint)
 	for _, addr := range addrs {
 		if err := m.Links.ForgetNeighbour(ctx, n.Bridge(), addr); err != nil {
-			m.Log.Warn("forget neighbour", "endpoint", ep.ID, "address", addr, "err", err)
+			m.Log.Warn("forget neighbour", subject(ep.Endpoint, "address", addr, "err", err)...)
 		}
 	}
 	if !n.Options.ICC {
 		return
 	}
-	a := announcement{endpoint: ep.ID, addrs: addrs, mac: mac}
+	a := announcement{endpoint: ep.Endpoint, addrs: addrs, mac: mac}
 	for _, other := range m.endpointsOf(ep.NetworkID) {
 		if other != ep && other.Joined && !other.linkGone {
 			a.ports = append(a.ports, spec.VethName(other.ID))

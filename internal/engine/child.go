@@ -463,7 +463,7 @@ func (m onParent) guard(ctx context.Context, n *network, ep *endpoint, link stri
 	}
 	decided.Guarded = decided.NextHop6.IsValid() || !auto
 	if decided.Guarded && !decided.NextHop6.IsValid() {
-		m.Log.Warn("no IPv6 router is known on the parent (name it with --gateway)", "network", n.ID, "endpoint", ep.ID, "parent", n.parent)
+		m.Log.Warn("no IPv6 router is known on the parent (name it with --gateway)", subject(ep.Endpoint, "parent", n.parent)...)
 	}
 	if err := m.decide(ep, decided); err != nil || !decided.Guarded {
 		return err
@@ -472,7 +472,7 @@ func (m onParent) guard(ctx context.Context, n *network, ep *endpoint, link stri
 	if err == nil || !auto || ctx.Err() != nil {
 		return err
 	}
-	m.Log.Warn("the container takes router advertisements", "network", n.ID, "endpoint", ep.ID, "err", err)
+	m.Log.Warn("the container takes router advertisements", subject(ep.Endpoint, "err", err)...)
 	decided.Guarded = false
 	if !n.names(decided.NextHop6) || len(m.advertisers(n.parent)) > 0 {
 		decided.NextHop6 = netip.Addr{}
@@ -747,7 +747,7 @@ func (m onParent) announce(ctx context.Context, n *network, ep *endpoint) {
 	if err != nil {
 		return
 	}
-	a := announcement{endpoint: ep.ID, ports: []string{n.parent}, addrs: n.AddressesOf(ep.Endpoint), mac: mac}
+	a := announcement{endpoint: ep.Endpoint, ports: []string{n.parent}, addrs: n.AddressesOf(ep.Endpoint), mac: mac}
 	if n.Options.L3() {
 		if ep.proxied == "" {
 			return // a router knows the way

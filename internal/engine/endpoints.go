@@ -50,7 +50,7 @@ func (e *Engine) CreateEndpoint(ctx context.Context, ep spec.Endpoint) (spec.End
 		}
 		return fail(err)
 	}
-	e.Log.Info("endpoint created", "network", n.ID, "endpoint", ep.ID, "addresses", ep.Addresses())
+	e.Log.Info("endpoint created", subject(ep, "addresses", ep.Addresses())...)
 	return ep, nil
 }
 
@@ -215,7 +215,7 @@ func (e *Engine) DeleteEndpoint(ctx context.Context, networkID, id string) error
 		e.planHeal()
 		return fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(networkID), spec.ShortID(id), ep.err)
 	}
-	e.Log.Info("endpoint deleted", "network", networkID, "endpoint", id)
+	e.Log.Info("endpoint deleted", subject(ep.Endpoint)...)
 	return nil
 }
 

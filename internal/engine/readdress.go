@@ -71,7 +71,7 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 			ep.err = fmt.Errorf("addresses in its container: %w", err)
 		}
 		if ep.stale != nil && before == nil {
-			e.Log.Warn("a running container keeps its addresses until it is started again", "network", ep.NetworkID, "endpoint", ep.ID, "sandbox", ep.Sandbox, "err", err)
+			e.Log.Warn("a running container keeps its addresses until it is started again", subject(ep.Endpoint, "sandbox", ep.Sandbox, "err", err)...)
 		}
 	}
 	if len(done) == 0 {

@@ -148,11 +148,11 @@ func (e *Engine) missing() []*endpoint {
 
 // dropGone removes an endpoint whose link is gone.
 func (e *Engine) dropGone(ep *endpoint) {
-	e.Log.Info("endpoint removed: its container's link is gone", "network", ep.NetworkID, "endpoint", ep.ID)
+	e.Log.Info("endpoint removed: its container's link is gone", subject(ep.Endpoint)...)
 	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
 	defer cancel()
 	if ep.err = e.dropAttached(ctx, ep); ep.err != nil {
-		e.Log.Error("remove endpoint", "network", ep.NetworkID, "endpoint", ep.ID, "err", ep.err)
+		e.Log.Error("remove endpoint", subject(ep.Endpoint, "err", ep.err)...)
 		e.planHeal()
 		return
 	}

@@ -59,12 +59,12 @@ func (e *Engine) dropDeparted(ctx context.Context, present map[string]struct{}) 
 		}
 		if n, known := e.networks[ep.NetworkID]; known && !n.isRouted() && !back {
 			// The parent may have gone and taken it from a container that runs.
-			e.Log.Warn("endpoint removed, its link is gone, with its container or with its parent: a container that runs has to be restarted", "network", ep.NetworkID, "endpoint", id, "parent", n.parent)
+			e.Log.Warn("endpoint removed, its link is gone, with its container or with its parent: a container that runs has to be restarted", subject(ep.Endpoint, "parent", n.parent)...)
 		} else {
-			e.Log.Info("endpoint removed, its container ended meanwhile", "network", ep.NetworkID, "endpoint", id)
+			e.Log.Info("endpoint removed, its container ended meanwhile", subject(ep.Endpoint)...)
 		}
 		if ep.err = e.dropEndpoint(ctx, ep); ep.err != nil {
-			e.Log.Error("remove endpoint", "network", ep.NetworkID, "endpoint", id, "err", ep.err)
+			e.Log.Error("remove endpoint", subject(ep.Endpoint, "err", ep.err)...)
 		}
 	}
 }
@@ -113,7 +113,7 @@ func (e *Engine) finishInterrupted(ctx context.Context) {
 		ep := e.endpoints[id]
 		if _, ok := e.networks[ep.NetworkID]; !ok || ep.Phase != spec.PhaseReady {
 			if ep.err = e.dropEndpoint(ctx, ep); ep.err != nil {
-				e.Log.Error("finish what was interrupted", "network", ep.NetworkID, "endpoint", ep.ID, "err", ep.err)
+				e.Log.Error("finish what was interrupted", subject(ep.Endpoint, "err", ep.err)...)
 			}
 		}
 	}
