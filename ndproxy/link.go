@@ -153,7 +153,7 @@ func (l *link) speed(err error) {
 		return
 	}
 	l.slow = errors.Join(err, l.fast.Detach())
-	l.log.Warn("the fast path of the NDP proxy has failed; packets are answered one by one", "error", l.slow)
+	l.log.Warn("the fast path of the NDP proxy has failed; packets are answered one by one", "err", l.slow)
 	l.settle()
 }
 
@@ -269,7 +269,7 @@ func (l *link) session(parent context.Context, conn Conn, slow error) error {
 	running.Wait()
 	if isFast {
 		if err := fast.Detach(); err != nil { // for the second time
-			l.log.Warn("the fast path of the NDP proxy is not taken off the link", "error", err)
+			l.log.Warn("the fast path of the NDP proxy is not taken off the link", "err", err)
 		}
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, errChanged) {
@@ -287,7 +287,7 @@ func (l *link) begin(notices *queue, fast bool, slow error) {
 		path = pathEBPF
 	}
 	if slow != nil && (l.slow == nil || l.slow.Error() != slow.Error()) {
-		l.log.Warn("the NDP proxy answers by packet socket: no eBPF", "error", slow)
+		l.log.Warn("the NDP proxy answers by packet socket: no eBPF", "err", slow)
 	}
 	l.log.Info("proxying neighbor discovery", "addresses", l.proxy.Leases.Len(), "path", path)
 	l.err, l.notices, l.slow, l.all = nil, notices, slow, false
@@ -343,7 +343,7 @@ func (l *link) degrade(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err == nil || l.err.Error() != err.Error() {
-		l.log.Warn("cannot proxy neighbor discovery", "error", err)
+		l.log.Warn("cannot proxy neighbor discovery", "err", err)
 	}
 	l.err = err
 }
@@ -480,7 +480,7 @@ func (l *link) report(ctx context.Context) {
 
 func (l *link) complain(ctx context.Context, err error) {
 	if err != nil && ctx.Err() == nil {
-		l.log.Warn("address not told to the link", "error", err)
+		l.log.Warn("address not told to the link", "err", err)
 	}
 }
 

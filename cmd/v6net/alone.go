@@ -101,7 +101,7 @@ func (a *aloneProxy) run(ctx context.Context, again, count <-chan os.Signal) err
 				a.leaveRouters(ctx)
 			case <-count:
 				if err := a.print(os.Stdout); err != nil {
-					a.log.Warn("counters not printed", "error", err)
+					a.log.Warn("counters not printed", "err", err)
 				}
 			}
 		}
@@ -140,7 +140,7 @@ func (a *aloneProxy) observe(ev watch.Event, routed chan<- struct{}) {
 // reload keeps what is there when the files are wrong.
 func (a *aloneProxy) reload(ctx context.Context) {
 	if err := a.load(ctx); err != nil {
-		a.log.Error("not read again; what was answered for still is", "error", err)
+		a.log.Error("not read again; what was answered for still is", "err", err)
 	}
 }
 
@@ -238,13 +238,13 @@ func (a *aloneProxy) leaveRouters(ctx context.Context) {
 		if err := a.checkRouters(ctx, target); err != nil {
 			a.proxy.RemovePrefix(target.link, target.prefix)
 			delete(a.now.prefixes, target)
-			a.log.Error("a prefix is answered for no more", "link", target.link, "error", err)
+			a.log.Error("a prefix is answered for no more", "link", target.link, "err", err)
 		}
 	}
 	for link, addrs := range a.now.addresses {
 		found, err := a.routersAmong(ctx, link, addrs)
 		if err != nil {
-			a.log.Error("what is answered for is not held against the routers", "link", link, "error", err)
+			a.log.Error("what is answered for is not held against the routers", "link", link, "err", err)
 		}
 		for _, r := range found {
 			a.proxy.Remove(link, r)

@@ -45,7 +45,7 @@ func (f *proxyFlags) knobs() ndproxy.Knobs {
 // and its path. That it cannot be ended keeps nobody from answering rightly.
 func sweepProxies(ctx context.Context, log *slog.Logger) {
 	if err := ndbpf.Sweep(ctx); err != nil {
-		log.Warn("an NDP proxy that was killed may still answer for its addresses", "error", err)
+		log.Warn("an NDP proxy that was killed may still answer for its addresses", "err", err)
 	}
 }
 

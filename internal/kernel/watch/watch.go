@@ -127,7 +127,7 @@ func (w *Watcher) discard() error {
 func (w *Watcher) event(m netlink.Message) (Event, bool) {
 	e, ok, err := decode(m)
 	if err != nil {
-		w.log.Error("a message of the kernel cannot be read", "type", m.Header.Type, "error", err)
+		w.log.Error("a message of the kernel cannot be read", "type", m.Header.Type, "err", err)
 		return Event{}, false
 	}
 	switch {
