@@ -15,7 +15,7 @@ func (engineVersion) About() About {
 	return About{
 		Name:    "engine",
 		Symptom: "the driver is not found, networks are refused, or a container's default route is missing",
-		Why:     "v6net needs Docker 20.10 or Podman 4.5, the first that knows netavark's plugins; and Docker's own IPv6 networks (`fixed-cidr-v6`, `default-address-pools`) must not overlap those of v6net",
+		Why:     "v6net needs Docker 20.10 or Podman 4.5, the first that knows netavark's plugins; and Docker's own IPv6 networks (`fixed-cidr-v6`, `default-address-pools`) must not overlap those of v6net. `ip6tables`, `experimental` and `iptables` in `daemon.json` make no difference but for the policy of `FORWARD`, which forward_drop judges",
 		Fix:     "upgrade the engine; give Docker's own networks another prefix",
 	}
 }

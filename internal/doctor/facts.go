@@ -49,6 +49,7 @@ type Link struct {
 	MTU       int
 	Snooping  bool           // of bridges: multicast is pruned by MLD
 	MayRouter bool           // a router may be on it
+	Neighbors bool           // nodes on it find each other by neighbor discovery
 	Addresses []netip.Prefix // IPv6, usable ones
 }
 
@@ -87,6 +88,7 @@ type ForwardChain struct {
 	Name   string
 	Drops  bool // what no rule of it decides, by policy or by its last rules
 	Vouch  bool // it accepts what v6net has accepted
+	Jumps  bool // it has other chains decide before, which may accept some of that
 }
 
 // String names the chain as nft does.

@@ -31,7 +31,11 @@ func (forwardDrop) Judge(f Facts) []Finding {
 			}
 			level = Warning
 		}
-		findings = append(findings, Finding{Level: level, On: c.String(), Found: "it drops what is forwarded, v6net's packets too",
+		found := "it drops what is forwarded, v6net's packets too"
+		if c.Jumps && !isIPTables(c) { // where v6net has its own rule, it has to be there
+			level, found = Warning, "it drops what is forwarded unless one of its chains accepts it, as firewalld's zones may"
+		}
+		findings = append(findings, Finding{Level: level, On: c.String(), Found: found,
 			Expected: "a rule that accepts the mark 0x1000", Fix: acceptCommand(c)})
 	}
 	for _, family := range f.Firewall.Legacy {

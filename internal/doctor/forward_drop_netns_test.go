@@ -38,6 +38,9 @@ func TestForwardDropOfOthers(t *testing.T) {
 		s.run(t, s.finds(t, "forward_drop", doctor.Problem, "inet site forward"))
 		s.mended(t, "forward_drop")
 	}
+	// What its zones accept cannot be told.
+	s.self.Run(t, "nft", "add chain inet site zone; flush chain inet site forward; add rule inet site forward jump zone; add rule inet site forward drop")
+	s.finds(t, "forward_drop", doctor.Warning, "inet site forward", "unless")
 	// Before there are networks it is told of, too.
 	s.self.Run(t, "nft", "flush chain inet site forward; add rule inet site forward drop")
 	s.self.Run(t, "ip", "link", "set", "dev", s.bridge, "alias", "somebody's")

@@ -25,7 +25,9 @@ func TestMACFilter(t *testing.T) {
 	says("Dell Inc.")
 	s.mended(t, "mac_filter")
 	says("Amazon EC2")
-	s.finds(t, "mac_filter", doctor.Problem, "AWS", "(sure)")
+	s.finds(t, "mac_filter", doctor.Problem, "AWS", "(sure:")
+	says("Hetzner")
+	s.finds(t, "mac_filter", doctor.Warning, "Hetzner", "likely")
 	says("QEMU")
 	s.finds(t, "mac_filter", doctor.Warning, "not sure")
 	s.status.Networks[0].Options.Mode = spec.ModeBridge

@@ -27,9 +27,9 @@ func (mldSnooping) Judge(f Facts) []Finding {
 	for _, p := range f.Status.Proxies {
 		parent, ok := f.link(p.Parent)
 		switch {
-		case ok && parent.Kind == "bridge" && parent.Snooping:
-			findings = append(findings, Finding{Level: Warning, On: p.Parent, Found: "the parent is a bridge that snoops multicast", Expected: "no snooping, or an MLD querier on it",
-				Fix: "ip link set dev " + p.Parent + " type bridge mcast_snooping 0 (or mcast_querier 1)"})
+		case ok && parent.Kind == "bridge" && parent.Snooping && p.AllMulticast: // else it knows the groups that are joined
+			findings = append(findings, Finding{Level: Warning, On: p.Parent, Found: fmt.Sprintf("the parent is a bridge that snoops multicast, and %d addresses are answered for, more than groups are joined for", p.Leases), Expected: "no snooping",
+				Fix: "ip link set dev " + p.Parent + " type bridge mcast_snooping 0"})
 		case p.AllMulticast:
 			findings = append(findings, Finding{Level: Note, On: p.Parent, Found: fmt.Sprintf("%d addresses are answered for, more than groups are joined for", p.Leases),
 				Expected: "no switch on the way that snoops MLD", Fix: "turn MLD snooping off for the parent's port, or have the prefix routed to this host"})

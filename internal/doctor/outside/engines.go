@@ -74,11 +74,19 @@ func (e Engines) docker(ctx context.Context) (doctor.Engine, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", e.Docker)
 		},
 	}}
-	var version struct{ Version string }
+	var version struct {
+		Version    string
+		Components []struct{ Name string }
+	}
 	if err := get(ctx, client, "/version", &version); err != nil {
 		return doctor.Engine{}, err
 	}
 	engine := doctor.Engine{Name: "Docker", Version: version.Version}
+	for _, c := range version.Components {
+		if strings.HasPrefix(c.Name, "Podman") { // which answers for Docker, on its socket even
+			engine.Name = "Podman"
+		}
+	}
 	var info struct{ IndexServerAddress string }
 	if err := get(ctx, client, "/info", &info); err != nil {
 		return engine, err

@@ -29,7 +29,7 @@ func docker(t *testing.T, version string) string {
 	say := func(path, text string) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }) //nolint:errcheck // the client sees it
 	}
-	say("/version", `{"Version":"`+version+`","ApiVersion":"1.41"}`)
+	say("/version", version)
 	say("/info", `{"IndexServerAddress":"https://registry.example/v1/"}`)
 	say("/networks", `[{"Id":"d1","Driver":"bridge","IPAM":{"Config":[{"Subnet":"172.17.0.0/16"},{"Subnet":"2001:db8:1::/80"}]}},
 		{"Id":"ours","Driver":"v6net:latest","IPAM":{"Config":[{"Subnet":"2001:db8:2::/64"}]}},{"Driver":"host","IPAM":{"Config":null}}]`)
@@ -50,7 +50,7 @@ func podman(t *testing.T, says string) string {
 
 func TestEngines(t *testing.T) {
 	var f doctor.Facts
-	outside.Engines{Docker: docker(t, "20.10.24+dfsg1"), Podman: podman(t, "echo podman version 5.4.2")}.Gather(t.Context(), &f)
+	outside.Engines{Docker: docker(t, `{"Version":"20.10.24+dfsg1","ApiVersion":"1.41","Components":[{"Name":"Engine"}]}`), Podman: podman(t, "echo podman version 5.4.2")}.Gather(t.Context(), &f)
 	want := []doctor.Engine{
 		{Name: "Docker", Version: "20.10.24+dfsg1", Online: "registry.example", Pools: []doctor.EnginePool{
 			{Network: "d1", Prefix: netip.MustParsePrefix("2001:db8:1::/80")}, {Network: "ours", Prefix: netip.MustParsePrefix("2001:db8:2::/64")}}},
@@ -76,10 +76,19 @@ func TestEngines(t *testing.T) {
 
 func TestOldEngines(t *testing.T) {
 	var f doctor.Facts
-	outside.Engines{Docker: docker(t, "19.03.15"), Podman: podman(t, "echo podman version 4.3.1")}.Gather(t.Context(), &f)
+	outside.Engines{Docker: docker(t, `{"Version":"19.03.15"}`), Podman: podman(t, "echo podman version 4.3.1")}.Gather(t.Context(), &f)
 	found := engineFindings(f)
 	if len(found) != 2 || found[0].Found != "version 19.03.15" || found[1].Found != "version 4.3.1" {
 		t.Errorf("of engines that are too old there is found %+v", found)
+	}
+}
+
+// Podman answers for Docker where podman-docker is installed.
+func TestPodmanOnDockersSocket(t *testing.T) {
+	var f doctor.Facts
+	outside.Engines{Docker: docker(t, `{"Version":"4.9.3","Components":[{"Name":"Podman Engine"}]}`), Podman: "none"}.Gather(t.Context(), &f)
+	if len(f.Engines) != 1 || f.Engines[0].Name != "Podman" || len(engineFindings(f)) != 0 {
+		t.Errorf("engines %+v, found %+v", f.Engines, engineFindings(f))
 	}
 }
 

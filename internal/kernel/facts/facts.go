@@ -178,9 +178,10 @@ func (h Host) ask(ctx context.Context, f *doctor.Facts) error {
 		errs  []error
 		said  bool
 		tries = returns(*f) // before anything is added
+		known = *f
 	)
 	for _, d := range f.Defaults {
-		if !d.Usable || !d.Router.IsValid() {
+		if !d.Usable || !d.Router.IsValid() || !hasNeighbors(known, d.Link) {
 			continue
 		}
 		if !said && h.Say != nil {
@@ -245,6 +246,10 @@ func returns(f doctor.Facts) []doctor.Return {
 		}
 	}
 	return tries
+}
+
+func hasNeighbors(f doctor.Facts, link string) bool {
+	return slices.ContainsFunc(f.Links, func(l doctor.Link) bool { return l.Name == link && l.Neighbors })
 }
 
 func routerOn(f doctor.Facts, link string) (netip.Addr, bool) {

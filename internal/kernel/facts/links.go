@@ -39,6 +39,7 @@ func links(ctx context.Context, f *doctor.Facts) error {
 			Name: a.Name, Kind: l.Type(), Alias: a.Alias, MTU: a.MTU,
 			Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0,
 			MayRouter: slices.Contains(routers, a.Name),
+			Neighbors: a.EncapType == "ether" && a.RawFlags&(unix.IFF_NOARP|unix.IFF_POINTOPOINT) == 0,
 		}
 		if b, ok := l.(*netlink.Bridge); ok {
 			found.Snooping = b.MulticastSnooping == nil || *b.MulticastSnooping

@@ -29,6 +29,7 @@ type ForwardChain struct {
 	Family, Table, Name string
 	Drops               bool // what no rule decides, by policy or by its last rules
 	Vouch               bool // it, or a chain that it jumps to, accepts what we have vouched for
+	Jumps               bool // it has other chains decide before
 }
 
 var surveyed = map[nftables.TableFamily]string{
@@ -76,7 +77,7 @@ func Look(ctx context.Context) (Survey, error) {
 		}
 		s.Forward = append(s.Forward, ForwardChain{
 			Family: surveyed[c.Table.Family], Table: c.Table.Name, Name: c.Name,
-			Drops: drops(c, rules[c]), Vouch: vouches(c, rules),
+			Drops: drops(c, rules[c]), Vouch: vouches(c, rules), Jumps: slices.ContainsFunc(rules[c], jumps),
 		})
 	}
 	s.Legacy = legacyFamilies()
@@ -104,6 +105,13 @@ func vouches(c *nftables.Chain, rules map[*nftables.Chain][]*nftables.Rule) bool
 		}
 	}
 	return false
+}
+
+func jumps(r *nftables.Rule) bool {
+	return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
+		v, ok := e.(*expr.Verdict)
+		return ok && (v.Kind == expr.VerdictJump || v.Kind == expr.VerdictGoto)
+	})
 }
 
 func leadsTo(rules []*nftables.Rule, chain string) bool {
