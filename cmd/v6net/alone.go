@@ -30,8 +30,9 @@ type aloneProxy struct {
 	files   []*watch.File // those that are read
 	routes  routers
 	stdin   []byte
-	now     wanted     // what is answered for
-	denied  chan error // holds one: why no link can be opened
+	now     wanted         // what is answered for
+	denied  chan error     // holds one: why no link can be opened
+	lines   *metrics.Lines // of the log
 }
 
 // dial opens a link. What this process may not do it may not do later, either.
@@ -80,7 +81,7 @@ func (a *aloneProxy) run(ctx context.Context, again, count <-chan os.Signal) err
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return a.proxy.Run(ctx) })
 	if scraped != nil {
-		tasks.Go(func() error { return metrics.Serve(ctx, scraped, a.status, nil, a.log) })
+		tasks.Go(func() error { return metrics.Serve(ctx, scraped, a.status, a.log, a.lines) })
 	}
 	tasks.Go(func() error { return events.Run(ctx, func(ev watch.Event) { a.observe(ev, routed) }) })
 	for _, file := range a.files {

@@ -98,10 +98,13 @@ type daemon struct {
 	sources     *sources.Supervisor
 	clock       *clock.Clock
 	journal     *store.Store
+	lines       *metrics.Lines // of the log
 }
 
 func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, err error) {
-	d = &daemon{zones: firewalld.NewKeeper("", log), proxy: ndproxy.NewSupervisor(c.Proxy.dial, c.Proxy.knobs(), log), journal: journal}
+	lines := metrics.NewLines()
+	log = lines.Count(log)
+	d = &daemon{lines: lines, zones: firewalld.NewKeeper("", log), proxy: ndproxy.NewSupervisor(c.Proxy.dial, c.Proxy.knobs(), log), journal: journal}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -179,6 +182,7 @@ func (d *daemon) close() error {
 // serve replays the journal, and only then opens the sockets: a call that came
 // before would meet half a world. The container engine retries meanwhile.
 func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (err error) {
+	log = d.lines.Count(log)
 	tasks, ctx := errgroup.WithContext(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
@@ -214,7 +218,7 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 		if err != nil {
 			return errors.Join(err, plugin.Close(), operator.Close())
 		}
-		tasks.Go(func() error { return metrics.Serve(ctx, l, d.engine.Status, calls, log) })
+		tasks.Go(func() error { return metrics.Serve(ctx, l, d.engine.Status, log, calls, d.lines) })
 	}
 	log.Info("ready", "version", version, "replay", time.Since(began).Round(time.Millisecond), "plugin", c.PluginSocket, "control", c.ControlSocket)
 	tasks.Go(func() error { return d.engine.Run(ctx) })

@@ -11,6 +11,7 @@ import (
 
 	"github.com/v6net/v6net/internal/kernel/route"
 	"github.com/v6net/v6net/internal/kernel/watch"
+	"github.com/v6net/v6net/internal/metrics"
 	"github.com/v6net/v6net/ndproxy"
 )
 
@@ -54,7 +55,9 @@ func (c *ndproxyCommand) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a := &aloneProxy{command: c, log: log, denied: make(chan error, 1)}
+	lines := metrics.NewLines()
+	log = lines.Count(log)
+	a := &aloneProxy{command: c, log: log, lines: lines, denied: make(chan error, 1)}
 	a.proxy = ndproxy.NewSupervisor(a.dial, c.Proxy.knobs(), log)
 	for _, path := range []string{c.Addresses, c.NDPPDConfig} {
 		if path == "" || path == "-" {

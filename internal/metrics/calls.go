@@ -14,7 +14,7 @@ const (
 
 // Calls are how long calls took. Whoever serves them records into it, whether
 // anybody scrapes or not.
-type Calls struct{ seconds *prometheus.HistogramVec }
+type Calls struct{ *prometheus.HistogramVec }
 
 // NewCalls has none yet.
 func NewCalls() *Calls {
@@ -32,5 +32,5 @@ func (c *Calls) Record(api, method string, took time.Duration, failed bool) {
 	if failed {
 		outcome = "error"
 	}
-	c.seconds.WithLabelValues(api, method, outcome).Observe(took.Seconds())
+	c.WithLabelValues(api, method, outcome).Observe(took.Seconds())
 }

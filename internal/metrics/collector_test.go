@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -47,10 +49,10 @@ func everything() spec.Status {
 }
 
 // scrape is what Prometheus gets, v6net's own lines.
-func scrape(t *testing.T, status Status, calls *Calls) string {
+func scrape(t *testing.T, status Status, more ...prometheus.Collector) string {
 	t.Helper()
 	recorder := httptest.NewRecorder()
-	handler(t.Context(), status, calls, slog.New(slog.DiscardHandler)).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	handler(t.Context(), status, slog.New(slog.DiscardHandler), more...).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	if recorder.Code != http.StatusOK {
 		t.Fatalf("status %d: %s", recorder.Code, recorder.Body)
 	}
@@ -108,7 +110,7 @@ v6net_source_state_timestamp_seconds{link="eth0",source="pd"} 10
 v6net_source_up{link="eth0",source="pd"} 0
 v6net_sysctls_changed 2
 `
-	got := scrape(t, always(everything()), nil)
+	got := scrape(t, always(everything()))
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
@@ -122,7 +124,7 @@ v6net_sysctls_changed 2
 
 // An empty status has no figures of networks, and still says that it is there.
 func TestAnEmptyStatus(t *testing.T) {
-	if got, want := scrape(t, always(spec.Status{}), nil), "v6net_build_info{version=\"\"} 1\nv6net_host_degraded 0\nv6net_sysctls_changed 0\n"; got != want {
+	if got, want := scrape(t, always(spec.Status{})), "v6net_build_info{version=\"\"} 1\nv6net_host_degraded 0\nv6net_sysctls_changed 0\n"; got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }
@@ -139,6 +141,21 @@ func TestCalls(t *testing.T) {
 		`v6net_call_duration_seconds_count{api="docker",method="NetworkDriver.Join",outcome="error"} 1`,
 	} {
 		if !strings.Contains(got, want+"\n") {
+			t.Errorf("no line %s in\n%s", want, got)
+		}
+	}
+}
+
+// Lines are counted by whoever writes them, whatever attributes he has.
+func TestLines(t *testing.T) {
+	lines := NewLines()
+	log := lines.Count(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	log.Error("one")
+	log.With("link", "eth0").WithGroup("g").Error("two")
+	log.Debug("not written, and not counted")
+	got := scrape(t, always(spec.Status{}), lines)
+	for _, want := range []string{`v6net_log_lines_total{level="error"} 2`, `v6net_log_lines_total{level="warn"} 0`} {
+		if !strings.Contains(got, want+"\n") || strings.Contains(got, "debug") {
 			t.Errorf("no line %s in\n%s", want, got)
 		}
 	}

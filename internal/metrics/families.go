@@ -1,6 +1,6 @@
 // Package metrics shows Prometheus what `v6net status` shows people: a scrape asks
 // for the status, so that there is one home for every figure. Of its own it has
-// only how long calls take.
+// only how long calls take, and how much is logged.
 package metrics
 
 import "github.com/prometheus/client_golang/prometheus"
@@ -60,12 +60,15 @@ var (
 	delegationValid     = gauge("delegation_valid_timestamp_seconds", "When a lent prefix ends; absent where that is never.", "source", "link", "prefix")
 )
 
-// callSeconds is the one family that does not come from the status.
-var callSeconds = &Family{"v6net_call_duration_seconds", "How long calls of container engines took, failed ones included.", prometheus.UntypedValue, []string{"api", "method", "outcome"}}
+// Two families do not come from the status: logLines and callSeconds, a histogram.
+var (
+	logLines    = counter("log_lines_total", "Lines that were logged, by level.", "level")
+	callSeconds = &Family{"v6net_call_duration_seconds", "How long calls of container engines took, failed ones included.", prometheus.UntypedValue, []string{"api", "method", "outcome"}}
+)
 
-// Families are all of them, in the order of the page; callSeconds is a histogram.
+// Families are all of them, in the order of the page.
 func Families() []*Family {
-	return append(statusFamilies(), callSeconds)
+	return append(statusFamilies(), logLines, callSeconds)
 }
 
 func statusFamilies() []*Family {

@@ -80,11 +80,11 @@ func Listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve answers /metrics and /healthz on l until ctx ends, and closes it. Without
-// calls there are none.
-func Serve(ctx context.Context, l net.Listener, status Status, calls *Calls, log *slog.Logger) error {
+// Serve answers /metrics and /healthz on l until ctx ends, and closes it. Beside the
+// status it shows what else there is: [Calls], [Lines].
+func Serve(ctx context.Context, l net.Listener, status Status, log *slog.Logger, more ...prometheus.Collector) error {
 	server := &http.Server{
-		Handler:           handler(ctx, status, calls, log),
+		Handler:           handler(ctx, status, log, more...),
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: answerTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
@@ -105,12 +105,10 @@ func Serve(ctx context.Context, l net.Listener, status Status, calls *Calls, log
 	return <-stopped
 }
 
-func handler(ctx context.Context, status Status, calls *Calls, log *slog.Logger) http.Handler {
+func handler(ctx context.Context, status Status, log *slog.Logger, more ...prometheus.Collector) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(newCollector(ctx, status), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if calls != nil {
-		registry.MustRegister(calls.seconds)
-	}
+	registry.MustRegister(more...)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError), MaxRequestsInFlight: maxScrapes,

@@ -40,7 +40,7 @@ func serveOn(t *testing.T, address string, status Status) (l net.Listener, stop 
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- Serve(ctx, l, status, NewCalls(), slog.New(slog.DiscardHandler)) }()
+	go func() { done <- Serve(ctx, l, status, slog.New(slog.DiscardHandler), NewCalls()) }()
 	return l, func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -126,7 +126,7 @@ func TestHealthOfADaemonThatIsStuck(t *testing.T) {
 			asked.Add(1)
 			<-free
 			return spec.Status{}
-		}, nil, slog.New(slog.DiscardHandler))
+		}, slog.New(slog.DiscardHandler))
 		for range 3 {
 			if status, body := health(t, h); status != http.StatusServiceUnavailable || !strings.Contains(body, "2s") {
 				t.Errorf("status %d: %s", status, body)
