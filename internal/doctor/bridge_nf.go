@@ -1,7 +1,5 @@
 package doctor
 
-import "slices"
-
 type bridgeNetfilter struct{}
 
 func (bridgeNetfilter) About() About {
@@ -21,10 +19,7 @@ func (bridgeNetfilter) Judge(f Facts) []Finding {
 		key    string
 		wanted bool
 	}{{"ip6", "net/bridge/bridge-nf-call-ip6tables", v6}, {"ip", "net/bridge/bridge-nf-call-iptables", v4}} {
-		drops := slices.ContainsFunc(f.Firewall.Forward, func(c ForwardChain) bool {
-			return c.Drops && !c.Vouch && (c.Family == family.name || c.Family == "inet")
-		})
-		if !family.wanted || f.Sysctls[family.key] != "1" || !drops {
+		if !family.wanted || f.Sysctls[family.key] != "1" || !refuses(f, family.name) {
 			continue
 		}
 		findings = append(findings, Finding{Level: Problem, Found: family.key + "=1, and a forward chain drops (see forward_drop)", Expected: "0, or chains that accept the mark 0x1000",

@@ -3,6 +3,9 @@ package doctor
 import (
 	"fmt"
 	"slices"
+	"strings"
+
+	"github.com/v6net/v6net/internal/spec"
 )
 
 type forwardDrop struct{}
@@ -19,9 +22,12 @@ func (forwardDrop) About() About {
 func (forwardDrop) Judge(f Facts) []Finding {
 	v4, v6 := f.forwards()
 	networks := v4 || v6 || len(f.bridges()) > 0
-	var findings []Finding
+	findings := obstacles(f)
 	for _, c := range f.Firewall.Forward {
-		if !c.Drops || c.Vouch || networks && !judges(c.Family, v4, v6, f.Status == nil) {
+		if f.Status != nil && networks {
+			break // the daemon itself looks for those
+		}
+		if !c.Drops || c.Vouch {
 			continue
 		}
 		level := Problem
@@ -47,6 +53,33 @@ func (forwardDrop) Judge(f Facts) []Finding {
 			Fix:      legacyProgram(family) + " -I FORWARD -m mark --mark 0x1000/0x1000 -j ACCEPT"})
 	}
 	return findings
+}
+
+// obstacles are the chains that the daemon has found to refuse what it lets through.
+func obstacles(f Facts) []Finding {
+	if f.Status == nil {
+		return nil
+	}
+	var findings []Finding
+	for _, o := range f.Status.Obstacles {
+		findings = append(findings, Finding{Level: Problem, On: "table " + o.Table + ", chain " + o.Chain, Found: "it refuses what v6net lets through (" + o.Why + ")",
+			Expected: "a rule that accepts the mark 0x1000", Fix: o.Fix})
+	}
+	return findings
+}
+
+// refuses reports whether somebody else's chain refuses packets of a family that v6net
+// has let through.
+func refuses(f Facts, family string) bool {
+	if f.Status == nil {
+		return slices.ContainsFunc(f.Firewall.Forward, func(c ForwardChain) bool {
+			return c.Drops && !c.Vouch && (c.Family == family || c.Family == "inet")
+		})
+	}
+	return slices.ContainsFunc(f.Status.Obstacles, func(o spec.Obstacle) bool {
+		of, _, _ := strings.Cut(o.Table, " ")
+		return of == family || of == "inet"
+	})
 }
 
 // judges reports whether chains of a family see packets of networks. All may,

@@ -28,6 +28,7 @@ type scene struct {
 	look     facts.Host
 	status   *spec.Status
 	rules    func() // puts v6net's own in place
+	firewall *nft.Firewall
 }
 
 const routerAddress = "2001:db8::1"
@@ -90,6 +91,7 @@ func (s *scene) useFirewall(t *testing.T, id string, prefix netip.Prefix) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.firewall = f
 	s.rules = func() {
 		t.Helper()
 		if err := f.Apply(t.Context(), ruleset); err != nil {
@@ -113,6 +115,11 @@ func (s *scene) facts(t *testing.T) doctor.Facts {
 	f := doctor.Facts{Status: s.status}
 	if s.status == nil {
 		f.NoDaemon = "no v6net daemon answers"
+	} else if s.firewall != nil {
+		var err error
+		if s.status.Obstacles, err = s.firewall.Obstacles(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.look.Gather(t.Context(), &f)
 	for _, u := range f.Unknown {

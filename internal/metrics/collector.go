@@ -47,6 +47,7 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 	s := c.status(c.ctx)
 	emit(buildInfo, 1, s.Version)
 	emit(hostDegraded, truth(s.Error != ""))
+	emit(obstacles, float64(len(s.Obstacles)))
 	emit(sysctls, float64(len(s.Sysctls)))
 	for _, n := range s.Networks {
 		network(emit, n)

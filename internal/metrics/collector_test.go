@@ -41,8 +41,9 @@ func everything() spec.Status {
 		Pools: []spec.PoolStatus{{Pool: spec.Pool{ID: "2001:db8:a::/64", Source: spec.SourcePD}, Leases: 3, Used: true}},
 		Proxies: []spec.ProxyStatus{{Parent: "eth0", Path: "ebpf", Leases: 7, AllMulticast: true, Prefixes: []netip.Prefix{prefix("2001:db8::/80")},
 			Conflicts: []spec.ProxyConflict{{}}, Counters: map[string]uint64{"solicited": 9, "unknown_target": 0}}},
-		Parents: []spec.AdvertiserStatus{{Advertisement: spec.Advertisement{Link: "eth0"}, Routers: []spec.HeardRouter{{}}, Notes: []string{"mtu"}}},
-		Sysctls: []spec.SysctlStatus{{}, {}},
+		Parents:   []spec.AdvertiserStatus{{Advertisement: spec.Advertisement{Link: "eth0"}, Routers: []spec.HeardRouter{{}}, Notes: []string{"mtu"}}},
+		Sysctls:   []spec.SysctlStatus{{}, {}},
+		Obstacles: []spec.Obstacle{{Table: "inet filter", Chain: "forward", Why: "policy drop"}},
 		Delegations: []spec.DelegationStatus{{SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}, State: "bound", Since: at(10), Error: "late",
 			Delegations: []spec.Delegation{{Prefix: prefix("2001:db8:b::/56"), Preferred: at(100)}}}},
 	}
@@ -74,6 +75,7 @@ v6net_delegations{link="eth0",source="pd"} 1
 v6net_endpoints{network="aaaaaaaaaaaa"} 2
 v6net_endpoints{network="bbbbbbbbbbbb"} 0
 v6net_firewall_forged_packets_total{container="nginx�",network="aaaaaaaaaaaa"} 5
+v6net_firewall_obstacles 1
 v6net_firewall_packets_total{direction="in",network="aaaaaaaaaaaa",verdict="denied"} 3
 v6net_firewall_packets_total{direction="in",network="aaaaaaaaaaaa",verdict="let"} 1
 v6net_firewall_packets_total{direction="out",network="aaaaaaaaaaaa",verdict="denied"} 4
@@ -124,7 +126,7 @@ v6net_sysctls_changed 2
 
 // An empty status has no figures of networks, and still says that it is there.
 func TestAnEmptyStatus(t *testing.T) {
-	if got, want := scrape(t, always(spec.Status{})), "v6net_build_info{version=\"\"} 1\nv6net_host_degraded 0\nv6net_sysctls_changed 0\n"; got != want {
+	if got, want := scrape(t, always(spec.Status{})), "v6net_build_info{version=\"\"} 1\nv6net_firewall_obstacles 0\nv6net_host_degraded 0\nv6net_sysctls_changed 0\n"; got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }

@@ -25,6 +25,7 @@ func counter(name, help string, labels ...string) *Family {
 var (
 	buildInfo    = gauge("build_info", "1, with the version.", "version")
 	hostDegraded = gauge("host_degraded", "1 while what all networks share (firewall, settings, advertisements) is not as it should be.")
+	obstacles    = gauge("firewall_obstacles", "Chains of other firewalls that refuse what v6net lets through.")
 	sysctls      = gauge("sysctls_changed", "Settings of the host that are changed, and put back with the last network.")
 
 	networkInfo     = gauge("network_info", "1 for each network.", "network", "name", "mode", "bridge", "parent")
@@ -73,7 +74,7 @@ func Families() []*Family {
 
 func statusFamilies() []*Family {
 	return []*Family{
-		buildInfo, hostDegraded, sysctls,
+		buildInfo, hostDegraded, obstacles, sysctls,
 		networkInfo, networkDegraded, networkNotes, endpoints, prefixPreferred, prefixValid, poolLeases,
 		firewallPackets, firewallForged,
 		proxyUp, proxyEBPF, proxyAllMulticast, proxyAddresses, proxyPrefixes, proxyConflicts, proxyFrames,

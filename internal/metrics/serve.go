@@ -155,6 +155,9 @@ func degraded(s spec.Status) string {
 		}
 	}
 	say("host", s.Error)
+	for _, o := range s.Obstacles {
+		say(fmt.Sprintf("table %s, chain %s refuses what v6net lets through", o.Table, o.Chain), o.Why)
+	}
 	for _, n := range s.Networks {
 		say("network "+spec.ShortID(n.ID), n.Error)
 	}

@@ -73,7 +73,7 @@ func TestServe(t *testing.T) {
 		if status, body := get(t, l, "/metrics"); status != http.StatusOK || !strings.Contains(body, `v6net_build_info{version="1.2.3"} 1`) || !strings.Contains(body, "go_goroutines") {
 			t.Errorf("%s: status %d\n%s", address, status, body)
 		}
-		want := "ok\ndegraded: host: firewall: no\ndegraded: network aaaaaaaaaaaa: parent\ndegraded: source pd on eth0: late\n"
+		want := "ok\ndegraded: host: firewall: no\ndegraded: table inet filter, chain forward refuses what v6net lets through: policy drop\ndegraded: network aaaaaaaaaaaa: parent\ndegraded: source pd on eth0: late\n"
 		if status, body := get(t, l, "/healthz"); status != http.StatusOK || body != want {
 			t.Errorf("%s: status %d, %q, want %q", address, status, body, want)
 		}

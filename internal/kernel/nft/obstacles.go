@@ -134,7 +134,7 @@ const firewalld, firewalldPolicy = "firewalld", "v6net-in"
 
 func obstacle(c *nftables.Chain, why string) spec.Obstacle {
 	o := spec.Obstacle{Table: tableName(c.Table), Chain: c.Name, Why: why}
-	mark := fmt.Sprintf("meta mark & %#x == %#x accept", firewall.VouchMark, firewall.VouchMark)
+	mark := fmt.Sprintf("meta mark and %#x == %#x accept", firewall.VouchMark, firewall.VouchMark)
 	switch {
 	case c.Table.Name == firewalld && *c.Hooknum == *nftables.ChainHookForward:
 		o.Fix = "v6net as a service of the host has its bridges in a firewalld zone of its own; the managed plugin cannot: make the zone as docs/firewall.md says (firewalld)"
