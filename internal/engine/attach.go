@@ -372,7 +372,7 @@ func (e *Engine) Detach(ctx context.Context, networkID, id string) error {
 	if err != nil {
 		return err
 	}
-	if ep.err = e.dropAttached(ctx, ep); ep.err != nil {
+	if ep.err = e.dropAttached(ctx, ep, e.removeEndpoint); ep.err != nil {
 		e.planHeal()
 		return fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(networkID), spec.ShortID(id), ep.err)
 	}
@@ -383,10 +383,10 @@ func (e *Engine) Detach(ctx context.Context, networkID, id string) error {
 	return nil
 }
 
-// dropAttached is dropEndpoint with the endpoint's leases, and with its ports moved
-// on to the container's next network. Where that fails the container goes without.
-func (e *Engine) dropAttached(ctx context.Context, ep *endpoint) error {
-	if err := e.dropEndpoint(ctx, ep); err != nil {
+// dropAttached removes an endpoint with its leases, and moves its ports on to the
+// container's next network. Where that fails the container goes without.
+func (e *Engine) dropAttached(ctx context.Context, ep *endpoint, remove func(context.Context, *endpoint) (ours bool, err error)) error {
+	if ours, err := remove(ctx, ep); err != nil || !ours {
 		return err
 	}
 	for _, a := range ep.Leases() {

@@ -211,7 +211,7 @@ func (e *Engine) DeleteEndpoint(ctx context.Context, networkID, id string) error
 	if err != nil {
 		return err
 	}
-	if ep.err = e.dropEndpoint(ctx, ep); ep.err != nil {
+	if _, ep.err = e.removeEndpoint(ctx, ep); ep.err != nil {
 		e.planHeal()
 		return fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(networkID), spec.ShortID(id), ep.err)
 	}
@@ -219,14 +219,47 @@ func (e *Engine) DeleteEndpoint(ctx context.Context, networkID, id string) error
 	return nil
 }
 
+// removeEndpoint is dropEndpoint with Engine.mu let go while connections are forgotten,
+// which takes the longer the larger the kernel's table is, and must not hold up all other
+// containers. Nobody can make new connections then, and the addresses are the endpoint's
+// until it is gone. ours is false where somebody else has removed it meanwhile.
+func (e *Engine) removeEndpoint(ctx context.Context, ep *endpoint) (ours bool, err error) {
+	if err := e.noteDeleting(ep); err != nil {
+		return true, err
+	}
+	e.setProxied(ep, "")
+	closed := e.applyContainer(ctx, ep, nil)
+	forgotten := e.forgetUnlocked(ctx, e.addressesOf(ep))
+	if e.endpoints[ep.ID] != ep {
+		return false, nil
+	}
+	return true, e.noteDeleted(ep, errors.Join(closed, forgotten, e.detach(ctx, ep)))
+}
+
+// forgetUnlocked lets Engine.mu go for as long as it takes.
+func (e *Engine) forgetUnlocked(ctx context.Context, addrs []netip.Addr) error {
+	e.mu.Unlock()
+	defer e.mu.Lock()
+	return e.Conntrack.Forget(ctx, addrs)
+}
+
 // dropEndpoint takes an endpoint away; it can be repeated until it succeeds.
 // Its leases stay: they are the IPAM front end's to release.
 func (e *Engine) dropEndpoint(ctx context.Context, ep *endpoint) error {
-	ep.Phase = spec.PhaseDeleting
-	if err := e.Journal.PutEndpoint(ep.Endpoint); err != nil {
+	if err := e.noteDeleting(ep); err != nil {
 		return err
 	}
-	if err := e.unapplyEndpoint(ctx, ep); err != nil {
+	return e.noteDeleted(ep, e.unapplyEndpoint(ctx, ep))
+}
+
+func (e *Engine) noteDeleting(ep *endpoint) error {
+	ep.Phase = spec.PhaseDeleting
+	return e.Journal.PutEndpoint(ep.Endpoint)
+}
+
+// noteDeleted forgets an endpoint, unless something of it could not be taken away.
+func (e *Engine) noteDeleted(ep *endpoint, err error) error {
+	if err != nil {
 		return err
 	}
 	if err := e.Journal.DeleteEndpoint(ep.ID); err != nil {

@@ -43,6 +43,7 @@ type world struct {
 	ruleset    *firewall.Ruleset // nil: none of ours
 	rulesGone  error             // why it is not there
 	obstacles  []spec.Obstacle
+	onForget   func()      // while connections are forgotten
 	zones      [2][]string // bridges that firewalld was told of, and those with names
 	neighbours map[netip.Addr]string
 
@@ -860,6 +861,9 @@ func (f fakeZones) Keep(plain, names []string) { f.zones = [2][]string{plain, na
 type fakeConntrack struct{ *world }
 
 func (c fakeConntrack) Forget(ctx context.Context, addrs []netip.Addr) error {
+	if c.onForget != nil {
+		c.onForget()
+	}
 	return c.call(ctx, fmt.Sprintf("conntrack: forget %v", addrs), func() error { return nil })
 }
 

@@ -104,3 +104,38 @@ func TestLiveAddresses(t *testing.T) {
 		IPv6: []spec.Subnet{{Prefix: pfx("fd00:9::/64"), Gateway: ip("fd00:9::1"), Aux: []netip.Addr{ip("fd00:9::53")}}}}))
 	expect("auxiliary", "", "fd00:9::53")
 }
+
+// While a container's connections are forgotten, which may take long, others are served;
+// nobody gets its addresses, and if its network is removed meanwhile all is well.
+func TestForgettingHoldsNobodyUp(t *testing.T) {
+	for _, removed := range []bool{false, true} {
+		h := newHost(t)
+		n, err := h.createNetwork(t.Context(), dual(1))
+		must(t, err)
+		a, b := &attachment{id: epID(1)}, &attachment{id: epID(2)}
+		must(t, h.run(t.Context(), n, a))
+		must(t, h.run(t.Context(), n, b))
+		served := 0
+		h.onForget = func() {
+			h.onForget = nil // the engine below forgets, too
+			served++
+			_, err := h.engine.Endpoint(t.Context(), n.ID, b.id)
+			must(t, err)
+			ep := spec.Endpoint{ID: epID(3), NetworkID: n.ID, IPv6: netip.PrefixFrom(a.leases[onLinkPool], 80), IPv4: netip.PrefixFrom(a.leases[pool4], 24)}
+			if _, err := h.engine.CreateEndpoint(t.Context(), ep); err == nil {
+				t.Error("another endpoint has the addresses")
+			}
+			if removed {
+				must(t, h.engine.DeleteNetwork(t.Context(), n.ID))
+			}
+		}
+		must(t, h.engine.DeleteEndpoint(t.Context(), n.ID, a.id))
+		if served != 1 {
+			t.Errorf("served %d times", served)
+		}
+		for pool, addr := range a.leases {
+			must(t, gone(h.engine.ReleaseAddress(t.Context(), pool, addr)))
+		}
+		h.consistent(t, "afterwards")
+	}
+}

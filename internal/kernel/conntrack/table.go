@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -22,11 +23,48 @@ import (
 // Table is the connection tracking table of the calling thread's network
 // namespace. A kernel without one, or without its netlink interface, has
 // nothing to forget: that is no error.
-type Table struct{}
+type Table struct {
+	turn sync.Mutex // held while the table is read
+	mu   sync.Mutex
+	next *batch // of those who wait for their turn
+}
+
+// batch is what several callers have forgotten at once.
+type batch struct {
+	addrs []netip.Addr
+	done  chan struct{}
+	err   error
+}
 
 // Forget ends every connection from or to one of the addresses, translated or
-// not.
-func (Table) Forget(ctx context.Context, addrs []netip.Addr) error {
+// not. Who calls while the table is being read is served with all others that do, by
+// reading it once more.
+func (t *Table) Forget(ctx context.Context, addrs []netip.Addr) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("forget connections of %v: %w", addrs, err)
+	}
+	t.mu.Lock()
+	b, first := t.next, false
+	if b == nil {
+		b, first = &batch{done: make(chan struct{})}, true
+		t.next = b
+	}
+	b.addrs = append(b.addrs, addrs...)
+	t.mu.Unlock()
+	if first {
+		t.turn.Lock()
+		t.mu.Lock()
+		t.next = nil
+		t.mu.Unlock()
+		b.err = forgetAddresses(context.WithoutCancel(ctx), b.addrs) // the others', too
+		close(b.done)
+		t.turn.Unlock()
+	}
+	<-b.done
+	return b.err
+}
+
+func forgetAddresses(ctx context.Context, addrs []netip.Addr) error {
 	wanted := map[netip.Addr]bool{}
 	for _, a := range addrs {
 		wanted[a] = true
@@ -48,7 +86,7 @@ func (Table) Forget(ctx context.Context, addrs []netip.Addr) error {
 // ForgetPorts ends the connections to published ports that have been opened or
 // closed: those that a container answers on its port, and those to the host's
 // port, wherever they were led before. Connections of the container's own making stay.
-func (Table) ForgetPorts(ctx context.Context, ports []firewall.Published) error {
+func (*Table) ForgetPorts(ctx context.Context, ports []firewall.Published) error {
 	if len(ports) == 0 {
 		return nil
 	}

@@ -112,11 +112,11 @@ func addrs(text ...string) func(context.Context) error {
 	for _, a := range text {
 		all = append(all, netip.MustParseAddr(a))
 	}
-	return func(ctx context.Context) error { return Table{}.Forget(ctx, all) }
+	return func(ctx context.Context) error { return (&Table{}).Forget(ctx, all) }
 }
 
 func ports(p ...firewall.Published) func(context.Context) error {
-	return func(ctx context.Context) error { return Table{}.ForgetPorts(ctx, p) }
+	return func(ctx context.Context) error { return (&Table{}).ForgetPorts(ctx, p) }
 }
 
 // serve answers datagrams with the container's name and what they say, until the end of the test.
@@ -363,6 +363,40 @@ func TestLargeTable(t *testing.T) {
 	})
 	if out := host.Run(t, "conntrack", "-C"); strings.TrimSpace(out) != "95100" {
 		t.Errorf("%s entries left, want %d", out, size-4900)
+	}
+}
+
+// Many that are forgotten at once are not forgotten one after the other.
+func TestForgottenTogether(t *testing.T) {
+	host := testnet.New(t, "host")
+	host.Do(t, func() {
+		fill(t, 3000)
+		table := &Table{}
+		table.turn.Lock() // somebody is at it
+		var wg sync.WaitGroup
+		for n := 1; n <= 20; n++ {
+			wg.Go(func() {
+				host.Do(t, func() {
+					if err := table.Forget(t.Context(), []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(n)})}); err != nil {
+						t.Error(err)
+					}
+				})
+			})
+		}
+		for {
+			table.mu.Lock()
+			waiting := table.next != nil && len(table.next.addrs) == 20
+			table.mu.Unlock()
+			if waiting {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		table.turn.Unlock()
+		wg.Wait()
+	})
+	if out := host.Run(t, "conntrack", "-C"); strings.TrimSpace(out) != "1000" {
+		t.Errorf("%s entries left, want 1000", out)
 	}
 }
 
