@@ -22,7 +22,7 @@ func event(kind uint16, family byte, table string) netlink.Message {
 }
 
 func TestChangeOf(t *testing.T) {
-	ours, foreign := change{table: true}, change{chain: true}
+	ours, foreign, obstacle := change{table: true}, change{chain: true}, change{other: true}
 	for _, tc := range []struct {
 		name  string
 		event netlink.Message
@@ -30,11 +30,11 @@ func TestChangeOf(t *testing.T) {
 	}{
 		{"our table", event(unix.NFT_MSG_DELTABLE, unix.NFPROTO_INET, "v6net"), ours},
 		{"our element", event(unix.NFT_MSG_NEWSETELEM, unix.NFPROTO_INET, "v6net"), ours},
-		{"our name in another family", event(unix.NFT_MSG_NEWRULE, unix.NFPROTO_IPV4, "v6net"), change{}},
+		{"our name in another family", event(unix.NFT_MSG_NEWRULE, unix.NFPROTO_IPV4, "v6net"), obstacle},
 		{"iptables' rule", event(unix.NFT_MSG_DELRULE, unix.NFPROTO_IPV4, "filter"), foreign},
 		{"ip6tables' chain", event(unix.NFT_MSG_NEWCHAIN, unix.NFPROTO_IPV6, "filter"), foreign},
 		{"somebody's table", event(unix.NFT_MSG_NEWTABLE, unix.NFPROTO_INET, "filter"), change{}},
-		{"iptables' nat table", event(unix.NFT_MSG_NEWRULE, unix.NFPROTO_IPV4, "nat"), change{}},
+		{"iptables' nat table", event(unix.NFT_MSG_NEWRULE, unix.NFPROTO_IPV4, "nat"), obstacle},
 		{"a generation", event(unix.NFT_MSG_NEWGEN, unix.NFPROTO_INET, "v6net"), change{}},
 		{"another subsystem", netlink.Message{Header: netlink.Header{Type: 1<<8 | 1}, Data: make([]byte, 8)}, change{}},
 		{"nothing", netlink.Message{Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES << 8}}, change{}},
