@@ -26,8 +26,10 @@ build:
 # A folder for `docker plugin create NAME build/plugin`. The empty folders are
 # where the engine mounts things.
 plugin: build
+	scripts/deps plugin
 	rm -rf build/plugin
 	install -D -m 755 bin/v6net build/plugin/rootfs/usr/bin/v6net
+	scripts/plugin-iptables build/plugin/rootfs
 	install -m 644 config.json build/plugin/config.json
 	mkdir -p build/plugin/rootfs/{dev,etc,proc,run/docker/plugins,sandboxes,sys,sysctl/net,tmp,var/lib/v6net}
 

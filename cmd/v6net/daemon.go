@@ -21,7 +21,6 @@ import (
 	"github.com/v6net/v6net/internal/kernel/icmp6"
 	"github.com/v6net/v6net/internal/kernel/link"
 	"github.com/v6net/v6net/internal/kernel/netns"
-	"github.com/v6net/v6net/internal/kernel/nft"
 	"github.com/v6net/v6net/internal/kernel/raguard"
 	"github.com/v6net/v6net/internal/kernel/route"
 	"github.com/v6net/v6net/internal/kernel/sandbox"
@@ -47,6 +46,7 @@ type daemonCommand struct {
 	PodmanFolder  string     `help:"Where Podman keeps its networks: those of v6net that are deleted there are removed. Empty: nothing is." default:"${podman_folder}" env:"V6NET_PODMAN_NETWORKS" placeholder:"DIR"`
 	SysctlRoot    string     `help:"Where net/… can be written." default:"/proc/sys" env:"V6NET_SYSCTL_ROOT" placeholder:"DIR"`
 	Sandboxes     string     `help:"The folder of containers' network namespaces, if it is not where the container engine says." env:"V6NET_SANDBOXES" placeholder:"DIR"`
+	Firewall      string     `help:"What keeps the rules of the firewall: auto, nftables or ip6tables. auto: nftables where the kernel has it." default:"auto" enum:"auto,nftables,ip6tables" env:"V6NET_FIREWALL"`
 	Proxy         proxyFlags `embed:"" prefix:"ndproxy-" envprefix:"V6NET_NDPROXY_"`
 	PD            pdFlags    `embed:"" prefix:"pd-" envprefix:"V6NET_PD_"`
 	Metrics       string     `help:"Where to serve metrics for Prometheus and /healthz: unix:///PATH, or a port of loopback. Empty: nowhere." env:"V6NET_METRICS" placeholder:"ADDRESS"`
@@ -76,7 +76,7 @@ func (c daemonCommand) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, journal.Close(), release()) }()
 
-	d, err := c.open(journal, log)
+	d, err := c.open(ctx, journal, log)
 	if err != nil {
 		return err
 	}
@@ -89,8 +89,9 @@ type daemon struct {
 	engine      *engine.Engine
 	proxy       *ndproxy.Supervisor
 	advertisers *ra.Supervisor
-	firewall    *nft.Firewall
 	zones       *firewalld.Keeper
+	firewall    packetFilter
+	sweep       func(context.Context) error // what another firewall of ours has left
 	links       *link.Handle
 	routes      *route.Handle
 	announce    *icmp6.Announcer
@@ -101,7 +102,7 @@ type daemon struct {
 	lines       *metrics.Lines // of the log
 }
 
-func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, err error) {
+func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog.Logger) (d *daemon, err error) {
 	lines := metrics.NewLines()
 	log = lines.Count(log)
 	d = &daemon{lines: lines, zones: firewalld.NewKeeper("", log), proxy: ndproxy.NewSupervisor(c.Proxy.dial, c.Proxy.knobs(), log), journal: journal}
@@ -127,7 +128,7 @@ func (c daemonCommand) open(journal *store.Store, log *slog.Logger) (d *daemon, 
 	if d.announce, err = icmp6.NewAnnouncer(); err != nil {
 		return d, err
 	}
-	if d.firewall, err = nft.New(log); err != nil {
+	if d.firewall, d.sweep, err = kernelFilters(log).open(ctx, c.Firewall); err != nil {
 		return d, err
 	}
 	if d.sources, err = newSources(journal, c.PD, boot, d.clock, d.lent, log); err != nil {
@@ -203,6 +204,9 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	tasks.Go(func() error { return d.advertisers.Run(ctx) })
 	if err := d.engine.Replay(ctx); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", err), events.Close(), clockWatch.Close())
+	}
+	if err := d.sweep(ctx); err != nil { // after the new rules are in place
+		log.Error("firewall: rules of an earlier daemon's cannot be removed", "err", err)
 	}
 	tasks.Go(func() error { return d.sources.Run(ctx) })
 	tasks.Go(func() error { return events.Run(ctx, d.observe(ctx)) })

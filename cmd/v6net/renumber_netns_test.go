@@ -76,7 +76,7 @@ func newSite(t *testing.T) *site {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.daemon, err = commands.Daemon.open(journal, log); err != nil {
+		if s.daemon, err = commands.Daemon.open(context.Background(), journal, log); err != nil {
 			t.Fatal(err)
 		}
 		s.engine.Sources = s.lender

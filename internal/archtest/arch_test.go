@@ -39,6 +39,7 @@ var ours = map[string][]string{
 	"internal/ra":               {"internal/spec"},
 	"internal/store":            {"internal/spec"},
 	"internal/kernel/nft":       {"internal/firewall", "internal/spec"},
+	"internal/kernel/ip6tables": {"internal/firewall", "internal/spec", "internal/kernel/dump", "internal/kernel/netns"},
 	"internal/kernel/conntrack": {"internal/firewall"},
 	"internal/kernel/link":      {"internal/spec", "internal/kernel/dump", "internal/kernel/rtnl"},
 	"internal/kernel/route":     {"internal/kernel/dump", "internal/kernel/rtnl"},

@@ -33,6 +33,9 @@ func (m bridged) settle(ctx context.Context, n *spec.Network) error {
 		}
 	}
 	if n.Options.Masquerade == spec.SwitchNPTv6 {
+		if err := m.Firewall.CanTranslate(); err != nil {
+			return fmt.Errorf("option masquerade=nptv6: %w", err)
+		}
 		if err := m.classifyOutside(ctx, n, inUse); err != nil {
 			return err
 		}

@@ -37,15 +37,16 @@ type world struct {
 	boot     string       // of which the journal has the sysctls
 	booted   string       // the one that runs
 
-	links      map[string]fakeLink
-	elsewhere  map[string]fakeLink // macvlan and ipvlan links in containers, by alias
-	sysctls    map[string]string
-	ruleset    *firewall.Ruleset // nil: none of ours
-	rulesGone  error             // why it is not there
-	obstacles  []spec.Obstacle
-	onForget   func()      // while connections are forgotten
-	zones      [2][]string // bridges that firewalld was told of, and those with names
-	neighbours map[netip.Addr]string
+	links        map[string]fakeLink
+	elsewhere    map[string]fakeLink // macvlan and ipvlan links in containers, by alias
+	sysctls      map[string]string
+	ruleset      *firewall.Ruleset // nil: none of ours
+	untranslated error             // why the firewall translates no prefixes
+	rulesGone    error             // why it is not there
+	obstacles    []spec.Obstacle
+	onForget     func()      // while connections are forgotten
+	zones        [2][]string // bridges that firewalld was told of, and those with names
+	neighbours   map[netip.Addr]string
 
 	defaultParent string   // link of the IPv6 default route; empty: none
 	default4      string   // likewise
@@ -846,6 +847,10 @@ func (f fakeFirewall) Remove(ctx context.Context) error {
 		return nil
 	})
 }
+
+func (f fakeFirewall) CanTranslate() error { return f.untranslated }
+
+func (f fakeFirewall) Place(table, chain string, _ bool) (string, string) { return table, chain }
 
 // fakeInspector is not counted: nothing is made of it.
 type fakeInspector struct{ *world }

@@ -83,6 +83,11 @@ type Firewall interface {
 	// Counters are those of the ruleset that is in place.
 	Counters(context.Context) (firewall.Counters, error)
 	Remove(context.Context) error
+	// CanTranslate says why prefixes cannot be translated without state (RFC 6296).
+	CanTranslate() error
+	// Place is the table and chain, as the host's own commands show them, of one of
+	// the ruleset.
+	Place(table, chain string, v6 bool) (string, string)
 }
 
 // Inspector looks at what the kernel has of rules now, ours and others'.

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -58,5 +59,16 @@ func TestTranslatedNetwork(t *testing.T) {
 	must(t, h.engine.DeleteNetwork(ctx, n.ID))
 	if got := h.snapshot().Proxied; len(got) != 0 {
 		t.Errorf("afterwards answered for: %v", got)
+	}
+}
+
+// A firewall that cannot do it has the network refused, with its own words.
+func TestTranslationIsRefusedWithoutNFTables(t *testing.T) {
+	h := newHost(t)
+	h.world.untranslated = errors.New("needs nftables")
+	n := spec.Network{ID: netID(1), Options: spec.DefaultOptions(), IPv6: []spec.Subnet{{Prefix: pfx("fd00:1::/80"), Gateway: ip("fd00:1::1")}}}
+	n.Options.Masquerade, n.Options.NPTv6 = spec.SwitchNPTv6, pfx("2001:db8:1:0:99::/80")
+	if err := h.engine.CreateNetwork(t.Context(), n); err == nil || !strings.Contains(err.Error(), "option masquerade=nptv6: needs nftables") {
+		t.Errorf("%v, want a refusal", err)
 	}
 }

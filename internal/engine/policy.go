@@ -310,6 +310,9 @@ func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, e
 	missing := e.missingRules(ctx)
 	e.mu.Unlock()
 	j, err := policy.Explain(call, local)
+	if j.Rule != "" {
+		j.Table, j.Chain = e.Firewall.Place(j.Table, j.Chain, call.To.Is6())
+	}
 	if missing != nil {
 		j.Warning = fmt.Sprintf("the rules are not in place, and what follows does not hold until they are: %v", missing)
 	}

@@ -67,7 +67,7 @@ func (n Network) Since(old Network) ([]Change, error) {
 	before.sort()
 	after.sort()
 	var changes []Change
-	for _, t := range tables() {
+	for _, t := range empty().all() {
 		for _, set := range t.Sets {
 			changes = appendChange(changes, set.Name, before[set.Name], after[set.Name])
 		}
@@ -97,6 +97,7 @@ func (b builder) network(n Network) {
 		b.add("live"+family(a), a.String())
 	}
 	b.senders(n)
+	b.routed(n)
 	b.translations(n)
 	if n.Isolated4 {
 		b.add("isolated4", bridge)
@@ -194,8 +195,8 @@ func (b builder) translations(n Network) {
 }
 
 func (b builder) ruleset() Ruleset {
-	r := Ruleset{Tables: tables()}
-	for _, t := range r.Tables {
+	r := empty()
+	for _, t := range r.all() {
 		for i := range t.Sets {
 			set := &t.Sets[i]
 			set.Elements = sorted(append(set.Elements, b[set.Name]...))

@@ -40,6 +40,9 @@ const (
 	priorityInside, priorityOutside = -299, 300
 )
 
+// empty is a ruleset without elements that depend on the host.
+func empty() Ruleset { return Ruleset{Tables: tables(), Routed: routedTable()} }
+
 // tables are ours with empty sets. Their chains are the same on every host.
 func tables() []Table {
 	return []Table{

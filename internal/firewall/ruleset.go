@@ -12,7 +12,16 @@ import (
 // Ruleset is what we have in nftables: tables of one name, each of another
 // family. [Ruleset.String] is its text as `nft -f` reads it; every rule, type and
 // element is kept in that language.
-type Ruleset struct{ Tables []Table }
+//
+// Routed is for a backend that has no table of bridges, and stands in for it there.
+// To nftables it is nothing.
+type Ruleset struct {
+	Tables []Table
+	Routed Table
+}
+
+// all are the tables, the one for other backends included.
+func (r Ruleset) all() []Table { return append(slices.Clone(r.Tables), r.Routed) }
 
 // Table is one nftables table. The names of sets are unique over all tables.
 type Table struct {
@@ -72,8 +81,9 @@ func (r Ruleset) Since(old Ruleset) (changes []Change, ok bool) {
 	if len(r.Tables) != len(old.Tables) {
 		return nil, false
 	}
-	for i, t := range r.Tables {
-		before := old.Tables[i]
+	olds := old.all()
+	for i, t := range r.all() {
+		before := olds[i]
 		if t.Family != before.Family || t.Name != before.Name || len(t.Sets) != len(before.Sets) || !reflect.DeepEqual(t.Chains, before.Chains) {
 			return nil, false
 		}
@@ -133,18 +143,22 @@ func (r Ruleset) Change(changes []Change) {
 func (r Ruleset) Clone() Ruleset {
 	r.Tables = slices.Clone(r.Tables)
 	for i := range r.Tables {
-		t := &r.Tables[i]
-		t.Sets = slices.Clone(t.Sets)
-		for j := range t.Sets {
-			t.Sets[j].Elements = slices.Clone(t.Sets[j].Elements)
-		}
+		r.Tables[i].cloneSets()
 	}
+	r.Routed.cloneSets()
 	return r
+}
+
+func (t *Table) cloneSets() {
+	t.Sets = slices.Clone(t.Sets)
+	for i := range t.Sets {
+		t.Sets[i].Elements = slices.Clone(t.Sets[i].Elements)
+	}
 }
 
 // Set is the one of that name; nil: there is none.
 func (r Ruleset) Set(name string) *Set {
-	for _, t := range r.Tables {
+	for _, t := range r.all() {
 		if i := slices.IndexFunc(t.Sets, func(s Set) bool { return s.Name == name }); i >= 0 {
 			return &t.Sets[i]
 		}

@@ -75,7 +75,7 @@ type Judgement struct {
 	Why     string  `json:"why"`
 	// Steps are what is known and done on the way, each in words.
 	Steps []string `json:"steps"`
-	// The rule that decides, as nft shows it; empty where none does.
+	// The rule that decides, in nft's words; empty where none does.
 	Table string `json:"table,omitempty"`
 	Chain string `json:"chain,omitempty"`
 	Rule  string `json:"rule,omitempty"`

@@ -10,22 +10,26 @@ import (
 )
 
 // closedInput has the host let nothing in but what it must, as ufw and others do.
-func closedInput(t testing.TB, host *testnet.Host) {
+func closedInput(t testing.TB, host *testnet.Host, programs [2]string) {
 	t.Helper()
-	for _, iptables := range bothIPTables {
+	for _, iptables := range programs {
 		host.Run(t, iptables, "-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
 		host.Run(t, iptables, "-P", "INPUT", "DROP")
 	}
-	host.Run(t, "ip6tables", "-A", "INPUT", "-p", "ipv6-icmp", "-j", "ACCEPT")
+	host.Run(t, programs[1], "-A", "INPUT", "-p", "ipv6-icmp", "-j", "ACCEPT")
 }
 
 // A network's own containers reach its name server on a host that lets nothing in, and
 // nobody else does, nor they anything else.
 func TestNamesAreAnsweredBehindAClosedInput(t *testing.T) {
-	s := newSite(t)
-	closedInput(t, s.host)
+	eachKind(t, testNamesAreAnsweredBehindAClosedInput)
+}
+
+func testNamesAreAnsweredBehindAClosedInput(t *testing.T, b backend) {
+	s := b.site(t)
+	closedInput(t, s.host, b.programs)
 	web := &s.config.Networks[0]
-	f := open(t, s.host)
+	f := s.open(t)
 	calls := []struct {
 		from        *testnet.Host
 		network, to string
@@ -47,28 +51,28 @@ func TestNamesAreAnsweredBehindAClosedInput(t *testing.T) {
 	for _, c := range calls {
 		s.wantReached(t, c.from, c.network, c.to, false)
 	}
-	for _, iptables := range bothIPTables {
+	for _, iptables := range b.programs {
 		if all := s.host.Run(t, iptables, "-S", "INPUT"); strings.Contains(all, "v6net") {
 			t.Errorf("a rule of ours that nobody needs:\n%s", all)
 		}
 	}
-	before := s.host.Run(t, "iptables", "-S") + s.host.Run(t, "ip6tables", "-S")
+	before := s.host.Run(t, b.programs[0], "-S") + s.host.Run(t, b.programs[1], "-S")
 	web.Asked = true
 	apply(t, f, s.config)
 	for _, c := range calls {
 		s.wantReached(t, c.from, c.network, c.to, c.reached)
 	}
-	for _, iptables := range bothIPTables {
+	for _, iptables := range b.programs {
 		// Another's drop of the same holds, and what it flushes comes back.
 		s.host.Run(t, iptables, "-I", "INPUT", "-p", "udp", "--dport", "53", "-j", "DROP")
 	}
 	s.wantReached(t, s.c["web2"], "udp", "[2001:db8:1::1]:53", false)
-	for _, iptables := range bothIPTables {
+	for _, iptables := range b.programs {
 		s.host.Run(t, iptables, "-D", "INPUT", "-p", "udp", "--dport", "53", "-j", "DROP")
 	}
 	web.Asked = false
 	apply(t, f, s.config)
-	if after := s.host.Run(t, "iptables", "-S") + s.host.Run(t, "ip6tables", "-S"); after != before {
+	if after := s.host.Run(t, b.programs[0], "-S") + s.host.Run(t, b.programs[1], "-S"); after != before {
 		t.Errorf("left behind:\n%s", after)
 	}
 }

@@ -30,13 +30,8 @@ var datatypes = map[string]datatype{
 	"inet_proto": {nftables.TypeInetProto, parseName(map[string]byte{
 		"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP, "icmp": unix.IPPROTO_ICMP, "ipv6-icmp": unix.IPPROTO_ICMPV6})},
 	"inet_service": {nftables.TypeInetService, parsePort},
-	"icmpv6_type": {nftables.TypeICMP6Type, parseName(map[string]byte{ // RFC 4443 §1
-		"destination-unreachable": 1, "packet-too-big": 2, "time-exceeded": 3, "parameter-problem": 4, "echo-request": 128,
-		"mld-listener-query": 130, "mld-listener-done": 132, "ind-neighbor-solicit": 141, "ind-neighbor-advert": 142,
-		"148": 148, "149": 149, "151": 151, "152": 152, "153": 153, // for which nft has no names
-		"mld-listener-report": 131, "nd-router-solicit": 133, "nd-router-advert": 134, "nd-neighbor-solicit": 135, "nd-neighbor-advert": 136,
-		"nd-redirect": 137, "router-renumbering": 138, "mld2-listener-report": 143})},
-	"icmp_type": {nftables.TypeICMPType, parseName(map[string]byte{"redirect": 5, "router-advertisement": 9})}, // RFC 792, RFC 1256
+	"icmpv6_type":  {nftables.TypeICMP6Type, parseName(firewall.ICMPv6Types)},
+	"icmp_type":    {nftables.TypeICMPType, parseName(firewall.ICMPTypes)},
 }
 
 // parseType reads a type such as "ipv4_addr . inet_service".

@@ -13,9 +13,11 @@ import (
 
 // A container on two networks has its default route by one of them, and is asked on the
 // other: its answers leave by the first, from its address on the second.
-func TestAnswersByAnotherNetwork(t *testing.T) {
-	s := newSite(t)
-	policyDrop(t, s.host)
+func TestAnswersByAnotherNetwork(t *testing.T) { eachKind(t, testAnswersByAnotherNetwork) }
+
+func testAnswersByAnotherNetwork(t *testing.T, b backend) {
+	s := b.site(t)
+	b.policyDrop(t, s.host)
 	const port, mac, addr6, addr4 = spec.VethPrefix + "two", "02:00:00:00:04:09", "2001:db8:4::9", "172.18.4.9"
 	both := s.c["web2"] // its default route is by web
 	testnet.Connect(t, s.host, port, both, "eth1")
@@ -28,7 +30,7 @@ func TestAnswersByAnotherNetwork(t *testing.T) {
 	web, open4 := &s.config.Networks[0], &s.config.Networks[3]
 	open4.Live = append(open4.Live, own...)
 	open4.Containers = append(open4.Containers, firewall.Container{Port: port, MAC: mac, Addresses: own})
-	f := open(t, s.host)
+	f := s.open(t)
 	apply(t, f, s.config)
 	// Who listens on no address answers from that of the route.
 	listen(t, both, "udp", "["+addr6+"]:54")

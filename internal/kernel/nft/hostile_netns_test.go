@@ -80,8 +80,10 @@ func send(t testing.TB, from *testnet.Host, local, to string) {
 
 // Nobody on a bridge has a loopback address: the host's services take such a
 // sender for the host itself.
-func TestLoopbackSourcesAreDropped(t *testing.T) {
-	s := newSite(t)
+func TestLoopbackSourcesAreDropped(t *testing.T) { eachKind(t, testLoopbackSourcesAreDropped) }
+
+func testLoopbackSourcesAreDropped(t *testing.T, b backend) {
+	s := b.site(t)
 	s.host.Sysctl(t, "net/ipv4/conf/all/rp_filter", "0")
 	s.host.Sysctl(t, "net/ipv4/conf/web/rp_filter", "0")
 	attacker := s.c["web2"]
@@ -92,7 +94,7 @@ func TestLoopbackSourcesAreDropped(t *testing.T) {
 	if !eventually(func() bool { return got.Load() == 1 }) {
 		t.Fatal("without a ruleset the forged datagram does not arrive: the test would prove nothing")
 	}
-	apply(t, open(t, s.host), s.config)
+	apply(t, s.open(t), s.config)
 	for range 10 {
 		send(t, attacker, "127.0.0.5:0", service)
 	}
@@ -106,9 +108,11 @@ func TestLoopbackSourcesAreDropped(t *testing.T) {
 }
 
 // Whoever scans a prefix must not fill the host's neighbour cache (RFC 6583).
-func TestScansMakeNoNeighbours(t *testing.T) {
-	s := newSite(t)
-	apply(t, open(t, s.host), s.config)
+func TestScansMakeNoNeighbours(t *testing.T) { eachKind(t, testScansMakeNoNeighbours) }
+
+func testScansMakeNoNeighbours(t *testing.T, b backend) {
+	s := b.site(t)
+	apply(t, s.open(t), s.config)
 	const scanned = 10
 	scan := func(from *testnet.Host) {
 		var wg sync.WaitGroup
@@ -134,9 +138,11 @@ func TestScansMakeNoNeighbours(t *testing.T) {
 
 // A connection that conntrack knows does not make the host look for an address
 // that nobody has any more.
-func TestEstablishedToTheDead(t *testing.T) {
-	s := newSite(t)
-	f := open(t, s.host)
+func TestEstablishedToTheDead(t *testing.T) { eachKind(t, testEstablishedToTheDead) }
+
+func testEstablishedToTheDead(t *testing.T, b backend) {
+	s := b.site(t)
+	f := s.open(t)
 	apply(t, f, s.config)
 	const client, server = "[2001:db8:1::2]:5001", "[" + outside6 + "]:5000"
 	asked := count(t, s.outside, server)

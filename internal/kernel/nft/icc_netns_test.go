@@ -12,8 +12,10 @@ import (
 // enable_icc=off is the bridge's own isolation of ports, as the engine sets it, and
 // the ruleset's. Containers do not see each other by any kind of packet, and keep
 // what IPv6 needs of the host: neighbor discovery both ways, and its multicasts.
-func TestContainersApart(t *testing.T) {
-	s := newSite(t)
+func TestContainersApart(t *testing.T) { eachKind(t, testContainersApart) }
+
+func testContainersApart(t *testing.T, b backend) {
+	s := b.site(t)
 	const first, second, gateway = "2001:db8:4::2", "2001:db8:4::3", "2001:db8:4::1"
 	neighbours := map[string]*testnet.Host{first: s.c["open2"], second: s.c["open3"]}
 	fresh := func(h *testnet.Host, link string) {
@@ -37,7 +39,7 @@ func TestContainersApart(t *testing.T) {
 		ip(t, s.host, "link set "+port+" type bridge_slave isolated on")
 	}
 	bridgeNetfilter(t, s.host, "1")
-	apply(t, open(t, s.host), s.config)
+	apply(t, s.open(t), s.config)
 	for _, h := range neighbours {
 		fresh(h, "eth0")
 		s.wantReached(t, h, "tcp", "[2001:db8:4::1]:7070", true) // by solicitation of the gateway

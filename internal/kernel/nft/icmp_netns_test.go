@@ -31,11 +31,13 @@ for t in map(int, types):
 
 // TestICMPv6 is the table of RFC 4890 §4.3: what passes without anybody having
 // asked for it.
-func TestICMPv6(t *testing.T) {
-	s := newSite(t)
+func TestICMPv6(t *testing.T) { eachKind(t, testICMPv6) }
+
+func testICMPv6(t *testing.T, b backend) {
+	s := b.site(t)
 	bridgeNetfilter(t, s.host, "1")
-	policyDrop(t, s.host)
-	apply(t, open(t, s.host), s.config)
+	b.policyDrop(t, s.host)
+	apply(t, s.open(t), s.config)
 	errors := []int{1, 2, 3, 4}
 	linkOnly := []int{130, 131, 132, 133, 134, 135, 136, 137, 141, 142, 143, 148, 149, 151, 152, 153}
 	others := []int{100, 128, 129, 138, 139, 140, 144, 145, 146, 147, 155, 200}

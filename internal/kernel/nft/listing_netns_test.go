@@ -47,7 +47,7 @@ func build(t testing.TB, c firewall.Config) firewall.Ruleset {
 	return r
 }
 
-func apply(t testing.TB, f *Firewall, c firewall.Config) {
+func apply(t testing.TB, f kernel, c firewall.Config) {
 	t.Helper()
 	if err := f.Apply(t.Context(), build(t, c)); err != nil {
 		t.Fatal(err)

@@ -140,11 +140,13 @@ func TestMissing(t *testing.T) {
 }
 
 // A bridge with a network card in it is a way out as any other link: what leaves there is vouched for.
-func TestEgressByABridge(t *testing.T) {
+func TestEgressByABridge(t *testing.T) { eachKind(t, testEgressByABridge) }
+
+func testEgressByABridge(t *testing.T, b backend) {
 	for _, uplink := range []bool{false, true} {
 		t.Run(fmt.Sprintf("uplink=%t", uplink), func(t *testing.T) {
-			s := newSite(t)
-			policyDrop(t, s.host)
+			s := b.site(t)
+			b.policyDrop(t, s.host)
 			lan := testnet.New(t, "lan")
 			testnet.Connect(t, s.host, "eth1", lan, "lan1")
 			ip(t, s.host, "link add br1 type bridge", "link set br1 up", "link set eth1 master br1", "addr add 203.0.113.1/24 dev br1", "addr add 2001:db8:f::1/64 nodad dev br1")
@@ -153,7 +155,7 @@ func TestEgressByABridge(t *testing.T) {
 			if uplink {
 				s.config.Parents = append(s.config.Parents, "br1")
 			}
-			apply(t, open(t, s.host), s.config)
+			apply(t, s.open(t), s.config)
 			s.wantReached(t, s.c["web2"], "tcp", "203.0.113.9:80", uplink)
 			s.wantReached(t, s.c["web2"], "tcp", "[2001:db8:f::9]:80", uplink)
 			s.wantReached(t, lan, "tcp", "[2001:db8:1::2]:80", true)

@@ -63,15 +63,17 @@ sendp(Ether(dst=mac)/layer/SCTP(sport=4000, dport=int(port), tag=0)/SCTPChunkIni
 
 // SCTP is published as TCP is. Containers need no kernel that speaks it here: what
 // comes in is looked at on the wire.
-func TestSCTP(t *testing.T) {
-	s := newSite(t)
+func TestSCTP(t *testing.T) { eachBackend(t, testSCTP) }
+
+func testSCTP(t *testing.T, b backend) {
+	s := b.site(t)
 	web := &s.config.Networks[0]
 	addr := netip.MustParseAddr
 	web.Published = append(web.Published,
 		firewall.Published{Protocol: "sctp", Container: addr("2001:db8:1::2"), Port: 5000},
 		firewall.Published{Protocol: "sctp", Container: addr("172.18.1.2"), Port: 5000, HostPort: 6000},
 		firewall.Published{Protocol: "sctp", Container: addr("172.18.1.2"), Port: 5001, HostPort: 6001, HostIP: addr(host4)})
-	apply(t, open(t, s.host), s.config)
+	apply(t, s.open(t), s.config)
 	in := packetSocket(t, s.c["web2"], "eth0")
 	router := s.host.MAC(t, "eth0")
 	ask := func(to string, port int) {

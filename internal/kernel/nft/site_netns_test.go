@@ -23,6 +23,7 @@ import (
 
 // site is a host with an uplink, containers on its bridges, and somebody outside.
 type site struct {
+	backend
 	host    *testnet.Host
 	outside *testnet.Host
 	c       map[string]*testnet.Host // containers
@@ -140,7 +141,12 @@ func siteNetworks() []siteNetwork {
 // TCP ports 80 and 81 and UDP port 53, and so does the outside.
 func newSite(t testing.TB) *site {
 	t.Helper()
-	s := &site{host: testnet.New(t, "host"), outside: testnet.New(t, "outside"), c: map[string]*testnet.Host{}}
+	return newSiteOn(t, backends[0])
+}
+
+func newSiteOn(t testing.TB, b backend) *site {
+	t.Helper()
+	s := &site{backend: b, host: b.host(t, "host"), outside: testnet.New(t, "outside"), c: map[string]*testnet.Host{}}
 	s.config.Parents = []string{"eth0"}
 	for _, key := range []string{"net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/forwarding"} {
 		s.host.Sysctl(t, key, "1")
@@ -193,6 +199,12 @@ func (s *site) add(t testing.TB, n siteNetwork) {
 		listen(t, h, "tcp", ":81")
 		listen(t, h, "udp", ":53")
 	}
+}
+
+// open makes the site's Firewall.
+func (s *site) open(t testing.TB) kernel {
+	t.Helper()
+	return s.backend.open(t, s.host)
 }
 
 // ip runs ip(8) once for each line of arguments.

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/v6net/v6net/internal/engine"
+	"github.com/v6net/v6net/internal/kernel/ip6tables"
+	"github.com/v6net/v6net/internal/kernel/nft"
+)
+
+// packetFilter keeps the rules in the kernel.
+type packetFilter interface {
+	engine.Firewall
+	engine.Inspector
+	Watch(context.Context) error
+	Close() error
+}
+
+// filters are the ways to do so, each with what removes what it has left.
+type filters struct {
+	nftables, ip6tables           func(context.Context) (packetFilter, error)
+	sweepNFTables, sweepIP6Tables func(context.Context) error
+}
+
+func kernelFilters(log *slog.Logger) filters {
+	var kept *ip6tables.Firewall
+	return filters{
+		nftables: func(ctx context.Context) (packetFilter, error) {
+			f, err := nft.New(log)
+			if err != nil {
+				return nil, err
+			}
+			if err := f.Probe(ctx); err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
+			return f, nil
+		},
+		ip6tables: func(ctx context.Context) (packetFilter, error) {
+			f, err := ip6tables.New(ctx, log)
+			if err != nil {
+				return nil, err
+			}
+			kept = f
+			log.Info("firewall: rules are kept by ip6tables and iptables", "variant", f.Variant())
+			return f, nil
+		},
+		sweepNFTables:  func(ctx context.Context) error { return nft.Sweep(ctx, log) },
+		sweepIP6Tables: func(ctx context.Context) error { return ip6tables.Sweep(ctx, kept) },
+	}
+}
+
+// open takes the one that is wanted: auto is nftables where the kernel has it. sweep
+// removes what an earlier daemon has left by another.
+func (k filters) open(ctx context.Context, wanted string) (f packetFilter, sweep func(context.Context) error, err error) {
+	var why error
+	if wanted != "ip6tables" {
+		if f, why = k.nftables(ctx); why == nil {
+			return f, k.sweepIP6Tables, nil
+		}
+		if wanted == "nftables" {
+			return nil, nil, fmt.Errorf("--firewall=nftables: this kernel has no nftables: %w", why)
+		}
+	}
+	if f, err = k.ip6tables(ctx); err == nil {
+		return f, func(ctx context.Context) error { return errors.Join(k.sweepNFTables(ctx), k.sweepIP6Tables(ctx)) }, nil
+	}
+	if wanted == "ip6tables" {
+		return nil, nil, fmt.Errorf("--firewall=ip6tables: neither iptables-nft nor iptables-legacy works here: %w", err)
+	}
+	return nil, nil, fmt.Errorf("nothing here can keep containers closed: this kernel has no nftables (%w), and ip6tables and iptables do not work either: %w", why, err)
+}

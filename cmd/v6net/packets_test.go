@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/v6net/v6net/internal/kernel/nft"
+)
+
+// The one that is wanted is taken, what another has left is removed, and where there
+// is none the reasons are said.
+func TestPacketFilterIsChosen(t *testing.T) {
+	none := errors.New("not there")
+	for _, tc := range []struct {
+		wanted              string
+		nftables, ip6tables error
+		swept               string // by what is swept which was not taken
+		says                string // the error
+	}{
+		{"auto", nil, nil, "ip6tables", ""},
+		{"auto", nil, none, "ip6tables", ""},
+		{"auto", none, nil, "nftables ip6tables", ""},
+		{"auto", none, none, "", "nothing here can keep containers closed"},
+		{"nftables", nil, nil, "ip6tables", ""},
+		{"nftables", none, nil, "", "no nftables"},
+		{"ip6tables", nil, nil, "nftables ip6tables", ""},
+		{"ip6tables", nil, none, "", "neither iptables-nft nor iptables-legacy"},
+	} {
+		var swept []string
+		open := func(err error) func(context.Context) (packetFilter, error) {
+			return func(context.Context) (packetFilter, error) { return &nft.Firewall{}, err }
+		}
+		sweeping := func(name string) func(context.Context) error {
+			return func(context.Context) error { swept = append(swept, name); return nil }
+		}
+		k := filters{open(tc.nftables), open(tc.ip6tables), sweeping("nftables"), sweeping("ip6tables")}
+		_, sweep, err := k.open(t.Context(), tc.wanted)
+		if err == nil {
+			err = sweep(t.Context())
+		}
+		if got := strings.Join(swept, " "); got != tc.swept {
+			t.Errorf("%s, nftables: %v, ip6tables: %v: swept are %q, want %q", tc.wanted, tc.nftables, tc.ip6tables, got, tc.swept)
+		}
+		switch {
+		case tc.says == "" && err != nil, tc.says != "" && (err == nil || !strings.Contains(err.Error(), tc.says) || !errors.Is(err, none)):
+			t.Errorf("%s, nftables: %v, ip6tables: %v: %v, want %q", tc.wanted, tc.nftables, tc.ip6tables, err, tc.says)
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package nft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/google/nftables"
+
+	"github.com/v6net/v6net/internal/firewall"
+)
+
+// Probe finds out whether this kernel has what the tables need, by one that is there
+// for a moment and has no rules.
+func (f *Firewall) Probe(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	policy := nftables.ChainPolicyAccept
+	t := f.conn.AddTable(&nftables.Table{Name: firewall.Name + "-probe", Family: nftables.TableFamilyINet})
+	for _, c := range []nftables.Chain{
+		{Name: "filter", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter},
+		{Name: "nat", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest},
+	} {
+		c.Table, c.Policy = t, &policy
+		f.conn.AddChain(&c)
+	}
+	f.conn.DelTable(t)
+	err := f.conn.Flush()
+	if err != nil {
+		err = fmt.Errorf("make a table of nftables: %w", err)
+	}
+	return errors.Join(err, drain(f.socket))
+}
+
+// Sweep removes what an earlier daemon has left in nftables, if that is anything, our
+// rule in the chains of others with it.
+func Sweep(ctx context.Context, log *slog.Logger) error {
+	f, err := New(log)
+	if err != nil {
+		return err
+	}
+	for _, family := range families {
+		// Where the kernel has no nftables there is nothing.
+		if _, missing := f.conn.ListTableOfFamily(firewall.Name, family); missing == nil {
+			return errors.Join(f.Remove(ctx), f.Close())
+		}
+	}
+	return f.Close()
+}
+
+// CanTranslate says why prefixes cannot be translated without state: they can.
+func (f *Firewall) CanTranslate() error { return nil }
+
+// Place is where a chain of the ruleset's is.
+func (f *Firewall) Place(table, chain string, _ bool) (string, string) { return table, chain }
