@@ -121,6 +121,11 @@ func TestRenumberWithoutEntering(t *testing.T) {
 		return strings.Contains(out, "endpoint "+id+" keeps the addresses that it had") && strings.Contains(out, "operation not permitted")
 	}
 	eventually(t, "a note in v6net status", said)
+	for line := range strings.Lines(l.v6net(t, "hosts")) {
+		if a, err := netip.ParseAddr(strings.Fields(line)[0]); err == nil && netip.MustParsePrefix(nextLent).Contains(a) {
+			t.Errorf("v6net hosts shows %s, which the container has not", a)
+		}
+	}
 	mustFetch(t, l.far, bracket(former))
 	l.docker(t, "restart", "-t", "0", "web")
 	got := l.ipv6(t, "web", "net")
