@@ -31,4 +31,8 @@ func TestForwardingWithoutRules(t *testing.T) {
 	if f := s.finds(t, "forwarding", doctor.Problem, "forwarding=0"); f.Settings != nil {
 		t.Errorf("--fix would set %+v", f.Settings)
 	}
+	// Those that ip6tables keeps will do.
+	s.self.Run(t, "ip6tables", "-t", "mangle", "-N", "v6net-forward")
+	s.later(t, "nft", "delete", "table", "ip6", "mangle")
+	s.set(t, s.finds(t, "forwarding", doctor.Problem, "forwarding=0"))
 }

@@ -36,7 +36,7 @@ func (modules) About() About {
 	return About{
 		Name:    "modules",
 		Symptom: "`docker network create` fails with \"operation not supported\"; or containers send from addresses that are not theirs (nftables on bridges)",
-		Why:     "v6net works with what the kernel can make; each kind is tried in a network namespace that is gone afterwards",
+		Why:     "v6net works with what the kernel can make; each kind is tried in a network namespace that is gone afterwards. Without nftables rules are kept by ip6tables and iptables",
 		Fix:     "install the kernel's full modules package (Debian: `linux-image-amd64` in place of `-cloud-`), or `modprobe` what is named; a kernel that was updated finds its modules only after a restart of the machine",
 	}
 }
@@ -55,6 +55,12 @@ func (modules) Judge(f Facts) []Finding {
 		}
 	}
 	var findings []Finding
+	if slices.Contains(f.Missing, NFTables) {
+		delete(needed, NFTConntrack)
+		delete(needed, NFTNAT)
+		delete(needed, NFTBridge)
+		needed[NFTables] = Warning // ip6tables does in its place, if that works
+	}
 	for _, what := range Tried() {
 		level, is := needed[what]
 		if is && slices.Contains(f.Missing, what) {

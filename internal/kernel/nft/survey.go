@@ -44,6 +44,9 @@ func Look(ctx context.Context) (Survey, error) {
 	}
 	defer func() { _ = conn.CloseLasting() }()
 	chains, err := conn.ListChains()
+	if isMissing(err) { // then others filter by iptables-legacy, if at all
+		return Survey{Legacy: legacyFamilies()}, nil
+	}
 	if err != nil {
 		return Survey{}, fmt.Errorf("list the chains of nftables: %w", err)
 	}
@@ -54,8 +57,9 @@ func Look(ctx context.Context) (Survey, error) {
 			return Survey{}, err
 		}
 		_, known := surveyed[c.Table.Family]
-		ours := c.Table.Name == firewall.Name
-		s.Ours = s.Ours || ours && c.Table.Family == nftables.TableFamilyINet
+		// The second are those of package ip6tables.
+		ours := c.Table.Name == firewall.Name || known && strings.HasPrefix(c.Name, firewall.Name+"-")
+		s.Ours = s.Ours || ours && known
 		if !known || ours {
 			continue
 		}
