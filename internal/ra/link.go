@@ -397,7 +397,7 @@ func (l *link) due(conn Conn) bool {
 	l.forget(now)
 	if l.schedule.asks(now) {
 		if err := l.solicit(conn); err != nil {
-			l.log.Debug("solicit routers", "error", err)
+			l.log.Debug("solicit routers", "err", err)
 		}
 	}
 	for _, to := range l.schedule.due(now) {
@@ -513,7 +513,7 @@ func (l *link) degrade(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err == nil || l.err.Error() != err.Error() {
-		l.log.Warn("cannot advertise or hear advertisements", "error", err)
+		l.log.Warn("cannot advertise or hear advertisements", "err", err)
 	}
 	l.err = err
 }

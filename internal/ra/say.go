@@ -87,7 +87,7 @@ func (l *link) send(conn Conn, to netip.Addr) {
 // says nothing of the link. It may be one to whose address there is no route,
 // and hears what goes to all.
 func (l *link) unsent(now time.Time, to netip.Addr, err error) {
-	l.log.Debug("send advertisement", "to", to, "error", err)
+	l.log.Debug("send advertisement", "to", to, "err", err)
 	l.count("unsent")
 	if to != allNodes {
 		l.schedule.solicited(now, netip.IPv6Unspecified())
@@ -123,7 +123,7 @@ func (l *link) farewell(conn Conn) {
 		}
 	}
 	if err != nil {
-		l.log.Debug("send final advertisement", "error", err)
+		l.log.Debug("send final advertisement", "err", err)
 		l.count("unsent")
 		return
 	}

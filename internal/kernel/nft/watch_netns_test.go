@@ -226,12 +226,6 @@ func TestWatchSurvivesLostEvents(t *testing.T) {
 	settled(t, f)
 }
 
-// present reports whether the host has our table of packets.
-func present(t testing.TB, host *testnet.Host) bool {
-	t.Helper()
-	return host.Command(t.Context(), "nft", "list", "table", "inet", firewall.Name).Run() == nil
-}
-
 // Our own table is back at once: while it is gone containers are open to all. Somebody
 // who deletes it again and again is answered no more often than others.
 func TestOwnTableIsRestoredAtOnce(t *testing.T) {
