@@ -71,11 +71,12 @@ type Engine struct {
 	healWait      time.Duration
 	hostErr       error // what of the host's settings failed
 
-	parentUp  map[string]bool // whether the parents of macvlan and ipvlan networks are
-	waysOut   []string        // links of the default routes and bridges with a network card: traffic to them leaves the host
-	ruled     bool            // the ruleset of all networks is in place
-	unapplied error           // why it is not, if it could not be put there
-	looking   bool            // for links that went with the namespaces of containers
+	parentUp     map[string]bool // whether the parents of macvlan and ipvlan networks are
+	defaultLinks []string        // of the default routes: traffic to them leaves the host
+	uplinks      []string        // bridges with a network card: likewise
+	ruled        bool            // the ruleset of all networks is in place
+	unapplied    error           // why it is not, if it could not be put there
+	looking      bool            // for links that went with the namespaces of containers
 
 	lent        map[spec.SourceOnLink][]spec.Delegation // as their sources have said last
 	silent      map[spec.SourceOnLink]silence           // sources that have lent nothing when they were asked
@@ -244,7 +245,7 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 			changed = append(changed, n)
 		}
 	}
-	if len(changed) > 0 || e.hasRouted() && !slices.Equal(e.findWaysOut(ctx), e.waysOut) {
+	if len(changed) > 0 || e.hasRouted() && !slices.Equal(e.findUplinks(ctx), e.uplinks) {
 		e.reapply(ctx, changed...)
 	}
 	if up {
@@ -266,26 +267,29 @@ func (e *Engine) RoutesChanged(ctx context.Context) {
 			moved = append(moved, n)
 		}
 	}
-	if len(moved) > 0 || !slices.Equal(e.findWaysOut(ctx), e.waysOut) {
+	if len(moved) > 0 || !slices.Equal(e.findDefaultLinks(ctx), e.defaultLinks) {
 		e.reapply(ctx, moved...)
 	}
 }
 
-// findWaysOut are the links by which packets leave this host, as far as that can be
-// found out: what is vouched for is then decided without the others. It matters where
-// they are bridges, which are else taken for another engine's.
-func (e *Engine) findWaysOut(ctx context.Context) []string {
+// findDefaultLinks are none where that cannot be found out: what is vouched for
+// is then decided without them.
+func (e *Engine) findDefaultLinks(ctx context.Context) []string {
 	links, err := e.Host.DefaultLinks(ctx)
 	if err != nil {
 		e.Log.Warn("links of the default routes", "err", err)
 	}
+	return links
+}
+
+// findUplinks likewise: bridges by which packets leave this host are else taken for
+// another engine's.
+func (e *Engine) findUplinks(ctx context.Context) []string {
 	bridges, err := e.Host.Uplinks(ctx)
 	if err != nil {
 		e.Log.Warn("bridges with a network card", "err", err)
 	}
-	links = slices.Concat(links, bridges)
-	slices.Sort(links)
-	return slices.Compact(links)
+	return bridges
 }
 
 // Resync makes the kernel match once more: events were lost.

@@ -178,7 +178,7 @@ func (e *Engine) applyNetwork(ctx context.Context, n *network) error {
 // sysctls and advertisements. The firewall comes first: a host that forwards before its
 // rules are there lets everybody in.
 func (e *Engine) applyHost(ctx context.Context) error {
-	e.waysOut = e.findWaysOut(ctx)
+	e.defaultLinks, e.uplinks = e.findDefaultLinks(ctx), e.findUplinks(ctx)
 	return errors.Join(
 		e.applyFirewall(ctx),
 		e.applyRoutes(ctx),

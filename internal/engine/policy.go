@@ -176,7 +176,8 @@ func (e *Engine) policy() firewall.Config {
 			c.Parents = append(c.Parents, n.parent)
 		}
 		if !n.Internal {
-			c.Parents = append(c.Parents, e.waysOut...)
+			c.Parents = append(c.Parents, e.defaultLinks...)
+			c.Parents = append(c.Parents, e.uplinks...)
 		}
 		c.Networks = append(c.Networks, n.policy(e.members(living(e.endpointsOf(id)))...))
 	}

@@ -16,7 +16,7 @@ func (e *Engine) Replay(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	// Before the first ruleset is built: it must not cut running containers off.
-	e.waysOut = e.findWaysOut(ctx)
+	e.defaultLinks, e.uplinks = e.findDefaultLinks(ctx), e.findUplinks(ctx)
 	for _, n := range e.networks {
 		n.parent = e.findParent(ctx, n)
 	}

@@ -80,14 +80,16 @@ func (k *Keeper) Keep(plain, names []string) {
 
 // Run tells firewalld, until ctx ends. A host without the bus has no firewalld.
 func (k *Keeper) Run(ctx context.Context) error {
-	for {
-		err := k.serve(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if noBus := (*busError)(nil); errors.As(err, &noBus) {
+	for attempt := 1; ; attempt++ {
+		conn, err := k.connect(ctx)
+		switch {
+		case err == nil:
+			err = k.serve(ctx, conn)
+		case attempt == 1 && ctx.Err() == nil:
 			k.log.Debug("firewalld: no D-Bus here", "err", err)
 			<-ctx.Done()
+		}
+		if ctx.Err() != nil {
 			return nil
 		}
 		k.log.Warn("firewalld", "err", err, "retry_in", retryTime)
@@ -97,17 +99,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
-// busError says that there is no bus.
-type busError struct{ err error }
-
-func (e *busError) Error() string { return e.err.Error() }
-
 // serve is Run on one connection to the bus.
-func (k *Keeper) serve(ctx context.Context) error {
-	conn, err := k.connect(ctx)
-	if err != nil {
-		return &busError{err}
-	}
+func (k *Keeper) serve(ctx context.Context, conn *dbus.Conn) error {
 	defer func() { _ = conn.Close() }()
 	signals := make(chan *dbus.Signal, 64)
 	conn.Signal(signals)

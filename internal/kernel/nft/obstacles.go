@@ -2,6 +2,7 @@ package nft
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,6 +46,7 @@ func (f *Firewall) obstacles() ([]spec.Obstacle, error) {
 		return c.Table.Name == firewalld && strings.Contains(c.Name, firewalldPolicy)
 	})
 	var found []spec.Obstacle
+	var errs []error
 	for _, c := range all {
 		if zoned && c.Table.Name == firewalld {
 			continue // our bridges have zones there (internal/firewalld)
@@ -56,14 +58,14 @@ func (f *Firewall) obstacles() ([]spec.Obstacle, error) {
 			continue
 		}
 		why, err := f.refusal(c)
-		if err != nil {
-			return nil, err
-		}
-		if why != "" {
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case why != "":
 			found = append(found, obstacle(c, why))
 		}
 	}
-	return found, nil
+	return found, errors.Join(errs...)
 }
 
 // sees reports whether a family's chains see packets that are forwarded.
@@ -159,8 +161,7 @@ func tableName(t *nftables.Table) string {
 func (f *Firewall) warnOfObstacles() {
 	found, err := f.obstacles()
 	if err != nil {
-		f.log.Warn("firewall: chains of others", "err", err)
-		return
+		f.log.Debug("firewall: chains of others that cannot be read", "err", err)
 	}
 	seen := map[spec.Obstacle]bool{}
 	for _, o := range found {
