@@ -4,6 +4,8 @@ package nft
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -44,8 +46,7 @@ func newIP6Tables(variant string) func(*slog.Logger) (kernel, error) {
 	return func(log *slog.Logger) (kernel, error) {
 		f, err := ip6tables.New(context.Background(), log)
 		if err == nil && f.Variant() != variant {
-			log.Error("the wrong variant", "got", f.Variant(), "want", variant)
-			panic("variant " + f.Variant())
+			err = errors.Join(fmt.Errorf("iptables-%s was chosen", f.Variant()), f.Close())
 		}
 		return f, err
 	}
