@@ -10,4 +10,6 @@
 //
 // Of others' chains those rules alone are changed that jump to ours, or accept what
 // we have vouched for, each with the comment "v6net". No chain of theirs is flushed.
+//
+// What rules do to packets is tested in package nft, by one table for both.
 package ip6tables
