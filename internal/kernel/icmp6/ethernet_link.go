@@ -41,10 +41,17 @@ func (l ethernetLink) again(ctx context.Context) (ethernetLink, error) {
 
 func notFound(name string, err error) error {
 	if rtnl.IsAbsent(err) {
-		err = fs.ErrNotExist
+		return absentLink(name)
 	}
 	return fmt.Errorf("find link %s: %w", name, err)
 }
+
+// absentLink is the error of a link that is not there, in words of links.
+type absentLink string
+
+func (l absentLink) Error() string { return "link " + string(l) + " not found" }
+
+func (absentLink) Is(target error) bool { return target == fs.ErrNotExist }
 
 func toEthernet(name string, link netlink.Link) (ethernetLink, error) {
 	attrs := link.Attrs()
