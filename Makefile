@@ -61,13 +61,15 @@ ENGINES := $(or $(V6NET_ENGINES),20.10 26.1)
 
 engine: need-root plugin
 	scripts/deps engine
-	run() { V6NET_ENGINES=$$1 $(GO) test -race -tags engine -count=1 -timeout 40m "$${@:2}"; }
+	run() { V6NET_ENGINES=$$1 $(GO) test -race -tags engine -count=1 -timeout 40m $(TESTFLAGS) "$${@:2}"; }
 	failed=
+	# By itself: it sees to it that an engine leaves nothing on the machine.
+	run '$(ENGINES)' ./internal/testengine/... || failed+=' testengine'
 	declare -A running
 	for engine in $(ENGINES); do
-		others=(./internal/testengine/...)
-		[[ $$engine == $(lastword $(ENGINES)) ]] || others=(-skip 'Podman|Systemd')
-		run $$engine -p 1 $(TESTFLAGS) "$${others[@]}" ./test/engine & running[$$engine]=$$!
+		skip=()
+		[[ $$engine == $(lastword $(ENGINES)) ]] || skip=(-skip 'Podman|Systemd')
+		run $$engine "$${skip[@]}" ./test/engine & running[$$engine]=$$!
 	done
 	for engine in "$${!running[@]}"; do
 		wait $${running[$$engine]} || failed+=" $$engine"

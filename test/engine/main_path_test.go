@@ -86,6 +86,9 @@ func testMainPath(t *testing.T, l *lab) {
 		}
 	})
 	t.Run("doctor", func(t *testing.T) {
+		if l.engine == nil {
+			return // it asks Podman's program, which a lab has in another root
+		}
 		// Beside Docker's own rules, bridges and settings nothing is wrong, and what
 		// the kernel could not be asked is nothing.
 		var report struct {
