@@ -85,27 +85,9 @@ func testMainPath(t *testing.T, l *lab) {
 			}
 		}
 	})
-	t.Run("doctor", func(t *testing.T) {
-		if l.engine == nil {
-			return // it asks Podman's program, which a lab has in another root
-		}
-		// Beside Docker's own rules, bridges and settings nothing is wrong, and what
-		// the kernel could not be asked is nothing.
-		var report struct {
-			Worst             string
-			Findings, Unknown []map[string]any
-		}
-		out, err := l.onEngine(t.Context(), t, "env", "DOCKER_HOST="+l.engine.Client().DaemonHost(), program(t), "doctor", "--json").Output()
-		if err != nil {
-			t.Errorf("v6net doctor: %v", err)
-		}
-		if err := json.Unmarshal(out, &report); err != nil {
-			t.Fatalf("%v in %s", err, out)
-		}
-		if report.Worst != "" && report.Worst != "note" || len(report.Unknown) > 0 {
-			t.Errorf("of a host where all works v6net doctor says %s", out)
-		}
-	})
+	if l.engine != nil { // the program of a lab's Podman is in another root
+		t.Run("doctor", func(t *testing.T) { testDoctor(t, l) })
+	}
 	t.Run("gone with the container", func(t *testing.T) {
 		l.docker(t, "rm", "-f", "web")
 		if mac := l.resolve(t, address); mac != "" {
@@ -113,4 +95,23 @@ func testMainPath(t *testing.T, l *lab) {
 		}
 		mustNotFetch(t, l.far, bracket(address), hostIPv4+":8080")
 	})
+}
+
+// testDoctor: beside Docker's own rules, bridges and settings nothing is wrong, and
+// nothing is what the kernel could not be asked.
+func testDoctor(t *testing.T, l *lab) {
+	var report struct {
+		Worst             string
+		Findings, Unknown []map[string]any
+	}
+	out, err := l.onEngine(t.Context(), t, "env", "DOCKER_HOST="+l.engine.Client().DaemonHost(), program(t), "doctor", "--json").Output()
+	if err != nil {
+		t.Errorf("v6net doctor: %v", err)
+	}
+	if err := json.Unmarshal(out, &report); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if report.Worst != "" && report.Worst != "note" || len(report.Unknown) > 0 {
+		t.Errorf("of a host where all works v6net doctor says %s", out)
+	}
 }

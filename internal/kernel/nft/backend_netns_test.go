@@ -67,7 +67,10 @@ var backends = []backend{
 // eachBackend runs a test with each.
 func eachBackend(t *testing.T, test func(*testing.T, backend)) {
 	for _, b := range backends {
-		t.Run(b.name, func(t *testing.T) { test(t, b) })
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel() // in hosts of its own, and it waits for most of its time
+			test(t, b)
+		})
 	}
 }
 
@@ -75,7 +78,10 @@ func eachBackend(t *testing.T, test func(*testing.T, backend)) {
 // would make of the same chains is no question here.
 func eachKind(t *testing.T, test func(*testing.T, backend)) {
 	for _, b := range backends[:2] {
-		t.Run(b.name, func(t *testing.T) { test(t, b) })
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel() // in hosts of its own, and it waits for most of its time
+			test(t, b)
+		})
 	}
 }
 
