@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -25,12 +26,15 @@ const namespaceDir = "/run/netns"
 const selfName = "self"
 
 // Host is a network namespace that plays a machine.
-type Host struct{ name string }
+type Host struct {
+	name string
+	file string // of its namespace, below namespaceDir
+}
 
 // Self is the host that this process is.
 func Self(t testing.TB) *Host {
 	t.Helper()
-	h := &Host{selfName}
+	h := &Host{selfName, selfName}
 	if _, err := os.Stat(h.Path()); err != nil {
 		t.Fatalf("this package's TestMain must call testnet.Main: %v", err)
 	}
@@ -38,27 +42,34 @@ func Self(t testing.TB) *Host {
 }
 
 // New makes a host with a loopback interface and no other. It goes, with every
-// interface in it, at the end of the test.
+// interface in it, at the end of the test. Tests that run at the same time may have
+// hosts of one name.
 func New(t testing.TB, name string) *Host {
 	t.Helper()
 	Self(t) // never make a namespace on the machine itself
-	h := &Host{name}
-	if err := create(h); err != nil {
+	h := &Host{name, name}
+	err := create(h)
+	for i := 2; errors.Is(err, fs.ErrExist); i++ {
+		h.file = fmt.Sprintf("%s-%d", name, i)
+		err = create(h)
+	}
+	if err != nil {
 		t.Fatalf("make host %s: %v", name, err)
 	}
 	t.Cleanup(func() {
-		if err := netns.DeleteNamed(name); err != nil {
+		if err := netns.DeleteNamed(h.file); err != nil {
 			t.Errorf("remove host %s: %v", name, err)
 		}
 	})
 	return h
 }
 
-// Name is the name that the host was made with, and that `ip -n NAME` takes.
+// Name is the name that the host was made with. `ip -n NAME` takes it, too, unless a
+// host of another test had it already.
 func (h *Host) Name() string { return h.name }
 
 // Path is the file of the host's namespace.
-func (h *Host) Path() string { return filepath.Join(namespaceDir, h.name) }
+func (h *Host) Path() string { return filepath.Join(namespaceDir, h.file) }
 
 // Run runs a program in the host and returns what it wrote to both its
 // outputs, without surrounding white space. The test fails with that text when
@@ -167,7 +178,7 @@ func create(h *Host) error {
 		return err
 	}
 	defer leave()
-	ns, err := netns.NewNamed(h.name)
+	ns, err := netns.NewNamed(h.file)
 	if err != nil {
 		return fmt.Errorf("make network namespace: %w", err)
 	}

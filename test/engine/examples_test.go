@@ -93,7 +93,7 @@ var examples = []struct {
 		mustFetch(t, p.far, bracket("2001:db8:1:0:d0c::80"))
 	}},
 	{dir: "home-server", check: func(t *testing.T, p project) {
-		address := p.ipv6(t, p.service(t, "web"), "example_front")
+		address := p.ipv6(t, p.service(t, "web"), "front")
 		if !netip.MustParsePrefix(firstLent).Contains(netip.MustParseAddr(address)) {
 			t.Errorf("the container has %s, want an address of %s", address, firstLent)
 		}
@@ -102,6 +102,7 @@ var examples = []struct {
 	}, around: func(t *testing.T, l *lab) {
 		l.route(t, firstLent)
 		l.delegate(t, firstLent)
+		l.network(t, "front", "--ipam-opt", "source=pd", "--ipam-opt", "fallback=ula")
 	}},
 }
 
