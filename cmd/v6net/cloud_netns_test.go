@@ -191,7 +191,7 @@ func TestClouds(t *testing.T) {
 			if cloud.onLink {
 				c.up.Run(t, "ip", "-6", "route", "add", netip.PrefixFrom(prefix.Addr(), 64).String(), "dev", "lan0")
 			} else {
-				c.up.Run(t, "ip", "-6", "route", "add", prefix.String(), "via", linkLocal(t, self, "eth0"), "dev", "lan0")
+				c.up.Run(t, "ip", "-6", "route", "add", prefix.String(), "via", self.LinkLocal(t, "eth0"), "dev", "lan0")
 			}
 			_, addr := c.run(t, 1)
 			if !prefix.Contains(addr) {

@@ -57,7 +57,7 @@ func TestDoctorMendsADaemonsHost(t *testing.T) {
 	s := newSite(t)
 	self := testnet.Self(t)
 	self.AddAddress(t, "2001:db8:ffff::2/128", "eth0")
-	s.up.Run(t, "ip", "route", "add", "2001:db8:ffff::2/128", "via", linkLocal(t, self, "eth0"), "dev", "lan0")
+	s.up.Run(t, "ip", "route", "add", "2001:db8:ffff::2/128", "via", self.LinkLocal(t, "eth0"), "dev", "lan0")
 	s.lend(t, lentUntil("2001:db8:a000::/56", time.Hour, 2*time.Hour))
 	_, addr := s.run(t, 1)
 	s.answers(t, addr.String())
@@ -90,7 +90,7 @@ func TestDoctorWithoutADaemon(t *testing.T) {
 	self, up := testnet.Self(t), testnet.New(t, "up")
 	testnet.Connect(t, self, "eth0", up, "lan0")
 	self.AddAddress(t, "2001:db8::2/64", "eth0")
-	self.Run(t, "ip", "-6", "route", "add", "default", "via", linkLocal(t, up, "lan0"), "dev", "eth0", "proto", "ra")
+	self.Run(t, "ip", "-6", "route", "add", "default", "via", up.LinkLocal(t, "lan0"), "dev", "eth0", "proto", "ra")
 	if r, status := doctorReport(t); status != 0 || checksOf(r) != "daemon" || r.Findings[0].Level != doctor.Warning {
 		t.Errorf("it says %+v, and ends with status %d", r.Findings, status)
 	}

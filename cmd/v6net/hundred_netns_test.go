@@ -47,7 +47,7 @@ func TestAHundredNetworksAreRenumbered(t *testing.T) {
 		pages: map[string]string{"/v1/network": ranges("2001:db8:a000::/56")}}
 	c := newInCloud(t, m)
 	self := testnet.Self(t)
-	c.up.Run(t, "ip", "-6", "route", "add", "2001:db8:8000::/33", "via", linkLocal(t, self, "eth0"), "dev", "lan0")
+	c.up.Run(t, "ip", "-6", "route", "add", "2001:db8:8000::/33", "via", self.LinkLocal(t, "eth0"), "dev", "lan0")
 	at := func(prefix string, n int, host string) string {
 		return netip.MustParseAddr(fmt.Sprintf("2001:db8:%s:%x::%s", prefix, n, host)).String()
 	}

@@ -30,7 +30,7 @@ func newOutside(t *testing.T) outside {
 	self, up := testnet.Self(t), testnet.New(t, "up")
 	testnet.Connect(t, self, "eth0", up, "lan0")
 	up.Run(t, "ip", "addr", "add", "2001:db8:ffff::1/128", "dev", "lo")
-	self.Run(t, "ip", "route", "add", "default", "via", linkLocal(t, up, "lan0"), "dev", "eth0")
+	self.Run(t, "ip", "route", "add", "default", "via", up.LinkLocal(t, "lan0"), "dev", "eth0")
 	return outside{up}
 }
 

@@ -56,8 +56,8 @@ type site struct {
 func newSite(t *testing.T) *site {
 	self := testnet.Self(t)
 	s := &site{lender: &lender{}, outside: newOutside(t)}
-	s.up.Run(t, "ip", "route", "add", "2001:db8::/33", "via", linkLocal(t, self, "eth0"), "dev", "lan0")
-	s.up.Run(t, "ip", "route", "add", "2001:db8:8000::/33", "via", linkLocal(t, self, "eth0"), "dev", "lan0")
+	s.up.Run(t, "ip", "route", "add", "2001:db8::/33", "via", self.LinkLocal(t, "eth0"), "dev", "lan0")
+	s.up.Run(t, "ip", "route", "add", "2001:db8:8000::/33", "via", self.LinkLocal(t, "eth0"), "dev", "lan0")
 
 	dir := t.TempDir()
 	var commands cli
@@ -114,17 +114,6 @@ type testWriter struct{ t *testing.T }
 func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Log(strings.TrimSpace(string(b)))
 	return len(b), nil
-}
-
-func linkLocal(t *testing.T, h *testnet.Host, link string) string {
-	t.Helper()
-	for word := range strings.FieldsSeq(h.Run(t, "ip", "-6", "-o", "address", "show", "dev", link, "scope", "link")) {
-		if p, err := netip.ParsePrefix(word); err == nil {
-			return p.Addr().String()
-		}
-	}
-	t.Fatalf("%s of %s has no link-local address", link, h.Name())
-	return ""
 }
 
 // lend has the source lend this from now on.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/v6net/v6net/internal/serve"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -98,21 +99,10 @@ func Serve(ctx context.Context, l net.Listener, engine Engine, log *slog.Logger)
 	mux.HandleFunc("DELETE "+networksPath+"{id}", removal(engine.DeleteNetwork))
 	mux.HandleFunc("DELETE "+poolsPath+"{id}", removal(engine.ForgetPool))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-		defer cancel()
-		err := server.Shutdown(grace)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = server.Close() // on clients that dawdle
-		}
-		stopped <- err
-	})
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		stop()
+	if err := serve.HTTP(ctx, l, server, shutdownTimeout); err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
-	return <-stopped
+	return nil
 }
 
 // removal answers a request to remove what the path's ID names.

@@ -13,7 +13,7 @@ import (
 func TestAcceptRA(t *testing.T) {
 	s := newScene(t)
 	s.mended(t, "accept_ra")
-	s.self.Run(t, "ip", "-6", "route", "replace", "default", "via", linkLocal(t, s.up, "lan0"), "dev", "eth0", "proto", "ra")
+	s.self.Run(t, "ip", "-6", "route", "replace", "default", "via", s.up.LinkLocal(t, "lan0"), "dev", "eth0", "proto", "ra")
 	s.finds(t, "accept_ra", doctor.Problem, "eth0", "accept_ra=1")
 	s.self.Run(t, "ip", "-6", "route", "del", "default")
 	s.set(t, s.finds(t, "accept_ra", doctor.Problem, "eth0", "accept_ra=1"))

@@ -14,6 +14,6 @@ func TestDefaultRoute(t *testing.T) {
 	s.finds(t, "default_route", doctor.Problem, "no IPv6 default route")
 	s.status.Networks = nil // with nobody on it, it is no more than a pity
 	s.finds(t, "default_route", doctor.Warning, "no IPv6 default route")
-	s.self.Run(t, "ip", "-6", "route", "add", "default", "via", linkLocal(t, s.up, "lan0"), "dev", "eth0")
+	s.self.Run(t, "ip", "-6", "route", "add", "default", "via", s.up.LinkLocal(t, "lan0"), "dev", "eth0")
 	s.mended(t, "default_route")
 }

@@ -1,45 +1,17 @@
 package doctor_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/v6net/v6net/internal/doctor"
-)
-
-var update = flag.Bool("update", false, "write the checks into docs/doctor.md")
-
-const (
-	page  = "../../docs/doctor.md"
-	begin = "<!-- from here: go test ./internal/doctor -update -->\n"
-	end   = "<!-- up to here -->\n"
+	"github.com/v6net/v6net/internal/testdoc"
 )
 
 // The page has every check as the code has it.
 func TestChecksAreDocumented(t *testing.T) {
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(text), begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no lines %q and %q", page, begin, end)
-	}
-	want := before + begin + checks() + end + after
-	if *update {
-		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if diff := cmp.Diff(want, string(text)); diff != "" && !*update {
-		t.Errorf("%s (-want +got); go test ./internal/doctor -update writes it:\n%s", page, diff)
-	}
+	testdoc.Generated(t, "../../docs/doctor.md", "internal/doctor", checks())
 }
 
 // checks are all of them in Markdown.

@@ -12,7 +12,7 @@ func TestPrefixRouted(t *testing.T) {
 	s := newScene(t)
 	s.up.Run(t, "ip", "-6", "route", "del", "2001:db8:1::/64")
 	s.finds(t, "prefix_routed", doctor.Problem, "network d0d0d0d0d0d0", "and not 2001:db8:1::1")
-	s.up.Run(t, "ip", "-6", "route", "add", "2001:db8:1::/64", "via", linkLocal(t, s.self, "eth0"), "dev", "lan0")
+	s.up.Run(t, "ip", "-6", "route", "add", "2001:db8:1::/64", "via", s.self.LinkLocal(t, "eth0"), "dev", "lan0")
 	s.mended(t, "prefix_routed")
 
 	// A router that answers nobody says nothing of the prefix.

@@ -17,7 +17,7 @@ func TestReversePath(t *testing.T) {
 
 	other := testnet.New(t, "other")
 	testnet.Connect(t, s.self, "eth1", other, "lan0")
-	s.self.Run(t, "ip", "-6", "route", "add", "default", "via", linkLocal(t, other, "lan0"), "dev", "eth1", "metric", "4096")
+	s.self.Run(t, "ip", "-6", "route", "add", "default", "via", other.LinkLocal(t, "lan0"), "dev", "eth1", "metric", "4096")
 	s.finds(t, "rp_filter", doctor.Warning, "inet site pre")
 	s.self.Run(t, "nft", "flush chain inet site pre; add rule inet site pre meta nfproto ipv6 fib saddr oif missing drop")
 	s.mended(t, "rp_filter") // a loose one

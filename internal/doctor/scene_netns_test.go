@@ -45,8 +45,8 @@ func newScene(t *testing.T) *scene {
 	testnet.Connect(t, s.self, "eth0", s.up, "lan0")
 	s.up.AddAddress(t, routerAddress+"/64", "lan0")
 	s.self.AddAddress(t, "2001:db8::2/64", "eth0")
-	s.self.Run(t, "ip", "-6", "route", "add", "default", "via", linkLocal(t, s.up, "lan0"), "dev", "eth0")
-	s.up.Run(t, "ip", "-6", "route", "add", "2001:db8:1::/64", "via", linkLocal(t, s.self, "eth0"), "dev", "lan0")
+	s.self.Run(t, "ip", "-6", "route", "add", "default", "via", s.up.LinkLocal(t, "lan0"), "dev", "eth0")
+	s.up.Run(t, "ip", "-6", "route", "add", "2001:db8:1::/64", "via", s.self.LinkLocal(t, "eth0"), "dev", "lan0")
 
 	links, err := link.New()
 	if err != nil {
@@ -198,17 +198,6 @@ func (s *scene) run(t *testing.T, f doctor.Finding) {
 	s.self.Run(t, "sh", "-ec", f.Fix)
 }
 
-func linkLocal(t *testing.T, h *testnet.Host, link string) string {
-	t.Helper()
-	for word := range strings.FieldsSeq(h.Run(t, "ip", "-6", "-o", "address", "show", "dev", link, "scope", "link")) {
-		if p, err := netip.ParsePrefix(word); err == nil {
-			return p.Addr().String()
-		}
-	}
-	t.Fatalf("%s of %s has no link-local address", link, h.Name())
-	return ""
-}
-
 // On a host where all is as it should be, there is nothing but what somebody else
 // decides who keeps the machine's clock.
 func TestASoundHostHasNoFindings(t *testing.T) {
@@ -224,7 +213,7 @@ func TestAHostWithoutNetworksHasNoFindings(t *testing.T) {
 	self, up := testnet.Self(t), testnet.New(t, "up")
 	testnet.Connect(t, self, "eth0", up, "lan0")
 	self.AddAddress(t, "2001:db8::2/64", "eth0")
-	self.Run(t, "ip", "-6", "route", "add", "default", "via", linkLocal(t, up, "lan0"), "dev", "eth0")
+	self.Run(t, "ip", "-6", "route", "add", "default", "via", up.LinkLocal(t, "lan0"), "dev", "eth0")
 	s := &scene{self: self, up: up, look: facts.New(nil), status: &spec.Status{}}
 	found := slices.DeleteFunc(doctor.Examine(s.facts(t)), func(f doctor.Finding) bool { return f.Check == "clock" && f.Level == doctor.Note })
 	if len(found) != 0 {

@@ -12,6 +12,6 @@ func TestUpstream(t *testing.T) {
 	s := newScene(t)
 	s.self.Run(t, "ip", "-6", "route", "replace", "default", "via", "fe80::dead", "dev", "eth0")
 	s.finds(t, "upstream", doctor.Problem, "eth0", "fe80::dead")
-	s.self.Run(t, "ip", "-6", "route", "replace", "default", "via", linkLocal(t, s.up, "lan0"), "dev", "eth0")
+	s.self.Run(t, "ip", "-6", "route", "replace", "default", "via", s.up.LinkLocal(t, "lan0"), "dev", "eth0")
 	s.mended(t, "upstream")
 }

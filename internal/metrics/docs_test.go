@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"regexp"
@@ -9,38 +8,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-)
 
-var update = flag.Bool("update", false, "write the metrics into docs/metrics.md")
-
-const (
-	page  = "../../docs/metrics.md"
-	begin = "<!-- from here: go test ./internal/metrics -update -->\n"
-	end   = "<!-- up to here -->\n"
+	"github.com/v6net/v6net/internal/testdoc"
 )
 
 // The page has every metric as the code has it.
 func TestMetricsAreDocumented(t *testing.T) {
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(text), begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no lines %q and %q", page, begin, end)
-	}
-	want := before + begin + table() + end + after
-	if *update {
-		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if diff := cmp.Diff(want, string(text)); diff != "" && !*update {
-		t.Errorf("%s (-want +got); go test ./internal/metrics -update writes it:\n%s", page, diff)
-	}
+	testdoc.Generated(t, "../../docs/metrics.md", "internal/metrics", table())
 }
 
 func table() string {

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/v6net/v6net/internal/serve"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -88,21 +89,10 @@ func Serve(ctx context.Context, l net.Listener, status Status, log *slog.Logger,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: answerTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-		defer cancel()
-		err := server.Shutdown(grace)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = server.Close() // on clients that dawdle
-		}
-		stopped <- err
-	})
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		stop()
+	if err := serve.HTTP(ctx, l, server, shutdownTimeout); err != nil {
 		return fmt.Errorf("metrics on %s: %w", l.Addr(), err)
 	}
-	return <-stopped
+	return nil
 }
 
 func handler(ctx context.Context, status Status, log *slog.Logger, more ...prometheus.Collector) http.Handler {

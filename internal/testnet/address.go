@@ -27,3 +27,15 @@ func (h *Host) AddAddress(t testing.TB, address, link string) {
 		}
 	}
 }
+
+// LinkLocal is an interface's link-local IPv6 address.
+func (h *Host) LinkLocal(t testing.TB, link string) string {
+	t.Helper()
+	for word := range strings.FieldsSeq(h.Run(t, "ip", "-6", "-o", "address", "show", "dev", link, "scope", "link")) {
+		if p, err := netip.ParsePrefix(word); err == nil {
+			return p.Addr().String()
+		}
+	}
+	t.Fatalf("%s of %s has no link-local address", link, h.name)
+	return ""
+}

@@ -189,11 +189,7 @@ func TestFirewalld(t *testing.T) {
 				}) {
 					t.Fatalf("%s: zone v6net has %q, v6net-names %q", when, z.zone(t, "v6net"), z.zone(t, "v6net-names"))
 				}
-				for _, c := range []struct {
-					from        *testnet.Host
-					network, to string
-					reached     bool
-				}{
+				s.wantWays(t, when, f, []way{
 					{s.outside, "tcp", "[2001:db8:1::2]:80", true},
 					{s.outside, "tcp", host4 + ":8080", true},
 					{s.c["web2"], "tcp", "[" + outside6 + "]:80", true},
@@ -204,18 +200,7 @@ func TestFirewalld(t *testing.T) {
 					{s.c["web2"], "tcp", "[2001:db8:7::2]:81", false},
 					{s.c["mutual2"], "tcp", "[2001:db8:6::1]:7070", false}, // the host's own services are firewalld's to judge
 					{s.c["web2"], "tcp", "[2001:db8:1::1]:7070", false},
-				} {
-					attempts := 1
-					if c.reached {
-						attempts = 10
-					}
-					if got := s.passes(t, c.from, c.network, c.to, attempts); got != c.reached {
-						t.Errorf("%s: %s from %s to %s reached: %v, want %v", when, c.network, c.from.Name(), c.to, got, c.reached)
-					}
-				}
-				if found, err := f.Obstacles(t.Context()); err != nil || len(found) != 0 {
-					t.Errorf("%s: obstacles %v, %v", when, found, err)
-				}
+				})
 			}
 			check("at first")
 			if !first {

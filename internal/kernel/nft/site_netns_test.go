@@ -335,3 +335,28 @@ func call(ctx context.Context, from *testnet.Host, network, address string) (str
 	}
 	return strings.TrimSpace(line), err
 }
+
+// way is what a host does or does not get through to.
+type way struct {
+	from        *testnet.Host
+	network, to string
+	reached     bool
+}
+
+// wantWays checks them beside somebody else's firewall, of which nothing is in the way
+// of what is to pass.
+func (s *site) wantWays(t *testing.T, when string, f *Firewall, ways []way) {
+	t.Helper()
+	for _, w := range ways {
+		attempts := 1
+		if w.reached {
+			attempts = 10
+		}
+		if got := s.passes(t, w.from, w.network, w.to, attempts); got != w.reached {
+			t.Errorf("%s: %s from %s to %s reached: %v, want %v", when, w.network, w.from.Name(), w.to, got, w.reached)
+		}
+	}
+	if found, err := f.Obstacles(t.Context()); err != nil || len(found) != 0 {
+		t.Errorf("%s: obstacles %v, %v", when, found, err)
+	}
+}

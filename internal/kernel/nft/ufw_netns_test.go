@@ -52,11 +52,7 @@ func TestUFW(t *testing.T) {
 			check := func(when string, published bool) {
 				t.Helper()
 				settled(t, f)
-				for _, c := range []struct {
-					from        *testnet.Host
-					network, to string
-					reached     bool
-				}{
+				s.wantWays(t, when, f, []way{
 					{s.outside, "tcp", "[2001:db8:1::2]:80", published},
 					{s.outside, "tcp", host4 + ":8080", published},
 					{s.outside, "udp", "[2001:db8:1::2]:53", true},
@@ -65,18 +61,7 @@ func TestUFW(t *testing.T) {
 					{s.c["web2"], "udp", "[2001:db8:1::1]:53", true},
 					{s.outside, "tcp", "[2001:db8:1::2]:81", false},
 					{s.c["web2"], "tcp", "[2001:db8:1::1]:7070", false}, // the host's own services are ufw's to judge
-				} {
-					attempts := 1
-					if c.reached {
-						attempts = 10
-					}
-					if got := s.passes(t, c.from, c.network, c.to, attempts); got != c.reached {
-						t.Errorf("%s: %s from %s to %s reached: %v, want %v", when, c.network, c.from.Name(), c.to, got, c.reached)
-					}
-				}
-				if found, err := f.Obstacles(t.Context()); err != nil || len(found) != 0 {
-					t.Errorf("%s: obstacles %v, %v", when, found, err)
-				}
+				})
 			}
 			check("enabled", true)
 			if !first {
