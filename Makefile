@@ -52,7 +52,7 @@ netns: need-root
 	scripts/deps netns
 	dirs="$$(grep -rlE --include='*_test.go' '^//go:build netns$$' . | xargs -r -n1 dirname | sort -u)"
 	[[ -n $$dirs ]] || { echo 'make netns: no package has tests with the build tag netns' >&2; exit 1; }
-	$(GO) test -race -tags netns -timeout 20m $(TESTFLAGS) $$dirs
+	$(GO) test -race -tags netns -timeout 20m -parallel 6 $(TESTFLAGS) $$dirs
 
 # Real Docker engines, Podman and the managed plugin. The engines side by side, each
 # in namespaces of its own: a test waits for most of its time. What is not about an

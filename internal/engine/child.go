@@ -677,10 +677,30 @@ func (m onParent) attachment(ctx context.Context, n *network, ep *endpoint) spec
 			a.Gateway4 = learned[0]
 		}
 	}
-	if g := a.Gateway6; g.IsValid() && !g.IsLinkLocalUnicast() && !ep.IPv6.Masked().Contains(g) {
+	a.Routes = m.onLinkAround(ctx, n.parent, ep.IPv6)
+	isOnLink := func(p netip.Prefix) bool { return p.Contains(a.Gateway6) }
+	if g := a.Gateway6; g.IsValid() && !g.IsLinkLocalUnicast() && !isOnLink(ep.IPv6) && !slices.ContainsFunc(a.Routes, isOnLink) {
 		a.Routes = append(a.Routes, netip.PrefixFrom(g, g.BitLen()))
 	}
 	return a
+}
+
+// onLinkAround are the prefixes on a parent that an address's own is a part of: the
+// neighbors there, too, are reached without a router, of which there may be none.
+func (m onParent) onLinkAround(ctx context.Context, parent string, own netip.Prefix) (around []netip.Prefix) {
+	if parent == "" || !own.IsValid() {
+		return nil
+	}
+	onLink, err := m.Host.OnLink(ctx, parent)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errors.ErrUnsupported) {
+		m.Log.Warn("prefixes on the parent", "parent", parent, "err", err)
+	}
+	for _, p := range onLink {
+		if p.Bits() < own.Bits() && p.Contains(own.Addr()) {
+			around = append(around, p)
+		}
+	}
+	return around
 }
 
 // routers are the upstream routers of a parent: the next hops of this host's own

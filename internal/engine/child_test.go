@@ -66,7 +66,7 @@ func TestLifeOfAMacvlanNetwork(t *testing.T) {
 	}
 	attached, err := h.engine.Join(ctx, n.ID, a.id, "/run/sandbox")
 	must(t, err)
-	if diff := cmp.Diff(spec.Attachment{Interface: name, Prefix: "eth", Gateway6: ip("fe80::99")}, attached, equateNetip); diff != "" {
+	if diff := cmp.Diff(spec.Attachment{Interface: name, Prefix: "eth", Gateway6: ip("fe80::99"), Routes: []netip.Prefix{pfx("2001:db8:1::/64")}}, attached, equateNetip); diff != "" {
 		t.Errorf("Join: want the upstream router as next hop (-want +got):\n%s", diff)
 	}
 	h.moveIn(a.id)
@@ -122,6 +122,7 @@ func TestMacvlanDeletedRunning(t *testing.T) {
 }
 
 func TestGatewaysOnTheParent(t *testing.T) {
+	link := []netip.Prefix{pfx("2001:db8:1::/64")} // of which auto6 is a part
 	for _, tc := range []struct {
 		name     string
 		options  []string
@@ -131,21 +132,23 @@ func TestGatewaysOnTheParent(t *testing.T) {
 		internal bool
 		want     spec.Attachment
 	}{
-		{name: "learned", pools: []spec.PoolRequest{auto6()}, routers: []netip.Addr{ip("fe80::99")}, want: spec.Attachment{Gateway6: ip("fe80::99")}},
+		{name: "learned", pools: []spec.PoolRequest{auto6()}, routers: []netip.Addr{ip("fe80::99")}, want: spec.Attachment{Gateway6: ip("fe80::99"), Routes: link}},
 		{name: "learned, global", pools: []spec.PoolRequest{auto6()}, routers: []netip.Addr{ip("2001:db8:1::1")},
-			want: spec.Attachment{Gateway6: ip("2001:db8:1::1"), Routes: []netip.Prefix{pfx("2001:db8:1::1/128")}}},
-		{name: "none there", pools: []spec.PoolRequest{auto6()}},
+			want: spec.Attachment{Gateway6: ip("2001:db8:1::1"), Routes: link}},
+		{name: "learned, of another prefix", pools: []spec.PoolRequest{auto6()}, routers: []netip.Addr{ip("2001:db8:2::1")},
+			want: spec.Attachment{Gateway6: ip("2001:db8:2::1"), Routes: append(slices.Clone(link), pfx("2001:db8:2::1/128"))}},
+		{name: "none there", pools: []spec.PoolRequest{auto6()}, want: spec.Attachment{Routes: link}},
 		{name: "named", pools: []spec.PoolRequest{static("2001:db8:ff::/64")}, gateways: []string{"2001:db8:ff::fe"}, routers: []netip.Addr{ip("fe80::99")},
 			want: spec.Attachment{Gateway6: ip("2001:db8:ff::fe")}},
-		{name: "containers listen themselves", options: []string{"ra", "on"}, pools: []spec.PoolRequest{auto6()}, routers: []netip.Addr{ip("fe80::99")}},
+		{name: "containers listen themselves", options: []string{"ra", "on"}, pools: []spec.PoolRequest{auto6()}, routers: []netip.Addr{ip("fe80::99")}, want: spec.Attachment{Routes: link}},
 		{name: "internal", internal: true, pools: []spec.PoolRequest{ula6(), auto4()}},
 		{name: "IPv4, learned", pools: []spec.PoolRequest{auto6(), static("192.0.2.0/24")}, routers: []netip.Addr{ip("fe80::99"), ip("192.0.2.9")},
-			want: spec.Attachment{Gateway6: ip("fe80::99"), Gateway4: ip("192.0.2.9")}},
+			want: spec.Attachment{Gateway6: ip("fe80::99"), Gateway4: ip("192.0.2.9"), Routes: link}},
 		{name: "IPv4, named", pools: []spec.PoolRequest{auto6(), static("192.0.2.0/24")}, gateways: []string{"", "192.0.2.254"}, routers: []netip.Addr{ip("192.0.2.9")},
-			want: spec.Attachment{Gateway4: ip("192.0.2.254")}},
+			want: spec.Attachment{Gateway4: ip("192.0.2.254"), Routes: link}},
 		{name: "IPv4, private: the engine's own", pools: []spec.PoolRequest{auto6(), auto4()}, routers: []netip.Addr{ip("192.0.2.9")},
-			want: spec.Attachment{Gateway4: ip("172.24.154.1")}},
-		{name: "ipvlan l2", options: []string{"mode", "ipvlan"}, pools: []spec.PoolRequest{auto6()}, routers: []netip.Addr{ip("fe80::99")}, want: spec.Attachment{Gateway6: ip("fe80::99")}},
+			want: spec.Attachment{Gateway4: ip("172.24.154.1"), Routes: link}},
+		{name: "ipvlan l2", options: []string{"mode", "ipvlan"}, pools: []spec.PoolRequest{auto6()}, routers: []netip.Addr{ip("fe80::99")}, want: spec.Attachment{Gateway6: ip("fe80::99"), Routes: link}},
 		{name: "ipvlan l3", options: []string{"mode", "ipvlan", "ipvlan_mode", "l3"}, pools: []spec.PoolRequest{auto6(), auto4()}, routers: []netip.Addr{ip("fe80::99")},
 			want: spec.Attachment{Routes: []netip.Prefix{pfx("::/0"), pfx("0.0.0.0/0")}}},
 	} {

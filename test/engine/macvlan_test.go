@@ -77,6 +77,9 @@ func testOnParent(t *testing.T, l *lab, mode string) {
 	if route := l.in(t, "web", "ip", "-6", "route", "show", "default"); !strings.Contains(route, "via "+upIPv6+" dev eth0") || strings.Contains(route, "\n") {
 		t.Errorf("default route %q, want one by the upstream router", route)
 	}
+	if route := l.in(t, "web", "ip", "-6", "route", "show", linkPrefix); !strings.Contains(route, "dev eth0") || strings.Contains(route, "via") {
+		t.Errorf("route %q to the link's prefix %s, want one that needs no router", route, linkPrefix)
+	}
 	if got := strings.TrimSpace(l.host.Run(t, "sysctl", "-n", "net.ipv6.conf.all.forwarding")); got != "0" {
 		t.Error("the host forwards, which is not needed")
 	}

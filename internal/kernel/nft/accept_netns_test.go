@@ -71,6 +71,7 @@ func TestNoForeignTable(t *testing.T) {
 
 // Docker keeps its rules in iptables-legacy, where ours cannot be: said once.
 func TestLegacyIsWarnedOf(t *testing.T) {
+	t.Parallel()
 	testnet.Self(t).Run(t, "iptables-legacy", "-t", "filter", "-S") // makes the table
 	var log bytes.Buffer
 	f, err := New(slog.New(slog.NewTextHandler(&log, nil)))

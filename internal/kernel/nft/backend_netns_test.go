@@ -64,11 +64,13 @@ var backends = []backend{
 	}},
 }
 
-// eachBackend runs a test with each.
+// eachBackend runs a test with each. A test waits for most of its time, and is in hosts
+// of its own, so that many run in parallel.
 func eachBackend(t *testing.T, test func(*testing.T, backend)) {
+	t.Parallel()
 	for _, b := range backends {
 		t.Run(b.name, func(t *testing.T) {
-			t.Parallel() // in hosts of its own, and it waits for most of its time
+			t.Parallel()
 			test(t, b)
 		})
 	}
@@ -77,9 +79,10 @@ func eachBackend(t *testing.T, test func(*testing.T, backend)) {
 // eachKind runs a test with nftables and one variant of iptables: what another variant
 // would make of the same chains is no question here.
 func eachKind(t *testing.T, test func(*testing.T, backend)) {
+	t.Parallel()
 	for _, b := range backends[:2] {
 		t.Run(b.name, func(t *testing.T) {
-			t.Parallel() // in hosts of its own, and it waits for most of its time
+			t.Parallel()
 			test(t, b)
 		})
 	}

@@ -50,6 +50,7 @@ func testAnswersByAnotherNetwork(t *testing.T, b backend) {
 
 // What has a link-local source is forwarded neither way, nor under the host's address.
 func TestLinkLocalIsNotForwarded(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	const local = "169.254.7.7"
 	for _, conf := range []string{"all", "default", "web"} {

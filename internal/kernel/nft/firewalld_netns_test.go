@@ -159,8 +159,10 @@ func (s *site) passes(t *testing.T, from *testnet.Host, network, to string, atte
 // Beside firewalld, whichever starts first: what we let through passes, what we do not
 // does not, and what containers send to the host is firewalld's to judge, but for names.
 func TestFirewalld(t *testing.T) {
+	t.Parallel()
 	for _, first := range []bool{true, false} {
 		t.Run(map[bool]string{true: "it is first", false: "it is second"}[first], func(t *testing.T) {
+			t.Parallel()
 			s := newSite(t)
 			s.config.Networks[0].Asked = true
 			z := newZoned(t, s.host)

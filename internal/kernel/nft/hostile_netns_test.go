@@ -155,7 +155,7 @@ func testEstablishedToTheDead(t *testing.T, b backend) {
 	dead.Networks = slices.Clone(dead.Networks)
 	dead.Networks[0].Live, dead.Networks[0].Published = nil, nil
 	ip(t, s.host, "link set v6nvweb2 down")
-	ip(t, s.host, "-6 neigh flush dev web")
+	s.host.Run(t, "ip", "-6", "neigh", "flush", "dev", "web")
 	answer := func() bool {
 		send(t, s.outside, server, client)
 		return eventually(func() bool {

@@ -115,6 +115,7 @@ func everything() firewall.Config {
 
 // What nft reads in the kernel is what nft itself would have put there.
 func TestKernelHoldsTheText(t *testing.T) {
+	t.Parallel()
 	ours, judge := testnet.New(t, "ours"), testnet.New(t, "judge")
 	f := open(t, ours)
 	r := build(t, everything())
@@ -146,6 +147,7 @@ func typed(listing string) string {
 
 // However the kernel came to a ruleset, it holds the same.
 func TestApplyConverges(t *testing.T) {
+	t.Parallel()
 	host, fresh := testnet.New(t, "host"), testnet.New(t, "fresh")
 	f := open(t, host)
 	small := firewall.Config{Networks: everything().Networks[:1]}
@@ -162,6 +164,7 @@ func TestApplyConverges(t *testing.T) {
 
 // Where only elements differ, the table is not replaced: its counters go on.
 func TestElementsAloneKeepTheTable(t *testing.T) {
+	t.Parallel()
 	host := testnet.New(t, "host")
 	f := open(t, host)
 	apply(t, f, firewall.Config{})
@@ -174,6 +177,7 @@ func TestElementsAloneKeepTheTable(t *testing.T) {
 
 // A published port that moves keeps its key in the map and gets another value.
 func TestMappingChanges(t *testing.T) {
+	t.Parallel()
 	host := testnet.New(t, "host")
 	f := open(t, host)
 	c := everything()
@@ -187,6 +191,7 @@ func TestMappingChanges(t *testing.T) {
 
 // A table that somebody has removed or gutted is whole again after Apply.
 func TestApplyReplacesWhatIsGone(t *testing.T) {
+	t.Parallel()
 	for _, harm := range []string{
 		"delete table inet v6net",
 		"flush ruleset",

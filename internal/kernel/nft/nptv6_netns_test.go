@@ -30,6 +30,7 @@ func outsideOf(t testing.TB, inside string) string {
 // Errors come to those whom they concern, about packets that they know: the
 // sockets of both sides, whose kernels compare what the error is about.
 func TestTranslatedErrors(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	policyDrop(t, s.host)
 	apply(t, open(t, s.host), s.config)
@@ -97,6 +98,7 @@ func TestTranslatedErrors(t *testing.T) {
 // No state: connections live on when the host has forgotten them, and packets of
 // nobody's leave under no address.
 func TestTranslationHasNoState(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	apply(t, open(t, s.host), s.config)
 	conn, err := s.outside.DialContext(t.Context(), "tcp", "["+outsideOf(t, "fd00:a::2")+"]:80")
@@ -129,6 +131,7 @@ func TestTranslationHasNoState(t *testing.T) {
 // called, and the host's own about what it cannot forward, are about the packet as the
 // caller has sent it. The kernel compares, and remembers the path's MTU by it.
 func TestErrorsBetweenTranslatedNetworks(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	policyDrop(t, s.host)
 	second := spec.Translation{Inside: netip.MustParsePrefix("fd00:b::/64"), Outside: netip.MustParsePrefix("2001:db8:b::/64")}

@@ -14,6 +14,7 @@ import (
 
 // Another's chain that refuses what ours accept is said to, with a fix that works.
 func TestObstacles(t *testing.T) {
+	t.Parallel()
 	const table = "add table inet others; add chain inet others through { type filter hook forward priority 0; "
 	for _, tc := range []struct {
 		name, rules string
@@ -77,6 +78,7 @@ func TestObstacles(t *testing.T) {
 
 // The fix lets through what we let through, and nothing else.
 func TestObstacleIsMended(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	f := open(t, s.host)
 	apply(t, f, s.config)
@@ -94,6 +96,7 @@ func TestObstacleIsMended(t *testing.T) {
 
 // An obstacle that comes later is logged when it comes.
 func TestObstacleIsHeardOf(t *testing.T) {
+	t.Parallel()
 	host := testnet.New(t, "host")
 	f := open(t, host)
 	seen := make(chan string, 16)
@@ -121,6 +124,7 @@ func (l lines) Write(b []byte) (int, error) { l(string(b)); return len(b), nil }
 
 // Rules that somebody has removed while nobody was looking are missed.
 func TestMissing(t *testing.T) {
+	t.Parallel()
 	host := testnet.New(t, "host")
 	f := open(t, host)
 	if err := f.Missing(t.Context()); err != nil {

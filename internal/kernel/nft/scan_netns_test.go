@@ -16,6 +16,7 @@ import (
 // nmap, from outside, over all ports: what is published is open, and of the rest
 // nothing says a word.
 func TestScan(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	apply(t, open(t, s.host), s.config)
 	for _, tc := range []struct{ to, open string }{
@@ -26,6 +27,7 @@ func TestScan(t *testing.T) {
 		{"2001:db8:5::2", ""}, // inbound none
 	} {
 		t.Run(tc.to, func(t *testing.T) {
+			t.Parallel()
 			args := []string{"nmap", "-n", "-Pn", "-sS", "-p-", "-T5", "--min-rate", "10000", "--max-retries", "1", "-oG", "-"}
 			if strings.Contains(tc.to, ":") {
 				args = append(args, "-6")

@@ -207,11 +207,13 @@ func (s *site) open(t testing.TB) kernel {
 	return s.backend.open(t, s.host)
 }
 
-// ip runs ip(8) once for each line of arguments.
+// ip runs ip(8) over lines of arguments, in one process: a site has some two hundred.
 func ip(t testing.TB, h *testnet.Host, lines ...string) {
 	t.Helper()
-	for _, line := range lines {
-		h.Run(t, append([]string{"ip"}, strings.Fields(line)...)...)
+	cmd := h.Command(t.Context(), "ip", "-batch", "-")
+	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: ip %q: %v\n%s", h.Name(), lines, err, out)
 	}
 }
 

@@ -308,6 +308,7 @@ func packetSocket(t testing.TB, h *testnet.Host, link string) int {
 // TestRogueRouters lets thc-ipv6 loose on a neighbour, with what it knows against
 // guards. Without the ruleset the neighbour believes it.
 func TestRogueRouters(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	attacker, victim := s.c["web2"], s.c["web3"]
 	for key, value := range map[string]string{"accept_ra": "1", "forwarding": "0", "autoconf": "1", "accept_ra_defrtr": "1", "accept_dad": "0", "drop_unsolicited_na": "0"} {

@@ -35,8 +35,10 @@ func ufw(t *testing.T, host *testnet.Host) func(args ...string) {
 // Beside ufw, whichever starts first: what we let through passes, but for what its
 // administrator denies, and what we do not does not.
 func TestUFW(t *testing.T) {
+	t.Parallel()
 	for _, first := range []bool{true, false} {
 		t.Run(map[bool]string{true: "it is first", false: "it is second"}[first], func(t *testing.T) {
+			t.Parallel()
 			s := newSite(t)
 			s.config.Networks[0].Asked = true
 			run := ufw(t, s.host)

@@ -34,6 +34,7 @@ func since(t testing.TB) (c firewall.Config, come, gone []firewall.Change) {
 // By updates the kernel comes to what one ruleset would have made, also when a
 // change is repeated and when others have harmed the table meanwhile.
 func TestUpdateConverges(t *testing.T) {
+	t.Parallel()
 	bare, come, gone := since(t)
 	for _, harm := range []string{
 		"list tables", // none
