@@ -277,8 +277,12 @@ func (s *scene) guardOther(t testing.TB) {
 		}
 		for _, table := range ruleset.Tables {
 			for _, set := range table.Sets {
+				if len(set.Elements) == 0 {
+					continue
+				}
+				now := s.ruleset.Set(set.Name)
 				for _, e := range set.Elements {
-					if !slices.Contains(s.ruleset.Set(set.Name).Elements, e) {
+					if !slices.Contains(now.Elements, e) {
 						complain("element %s of %s is gone", e, set.Name)
 					}
 				}

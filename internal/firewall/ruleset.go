@@ -158,10 +158,17 @@ func (t *Table) cloneSets() {
 
 // Set is the one of that name; nil: there is none.
 func (r Ruleset) Set(name string) *Set {
-	for _, t := range r.all() {
-		if i := slices.IndexFunc(t.Sets, func(s Set) bool { return s.Name == name }); i >= 0 {
-			return &t.Sets[i]
+	for i := range r.Tables {
+		if s := r.Tables[i].set(name); s != nil {
+			return s
 		}
+	}
+	return r.Routed.set(name)
+}
+
+func (t *Table) set(name string) *Set {
+	if i := slices.IndexFunc(t.Sets, func(s Set) bool { return s.Name == name }); i >= 0 {
+		return &t.Sets[i]
 	}
 	return nil
 }
