@@ -155,8 +155,15 @@ func chains() []Chain {
 			// IPv6 has no route_localnet: a packet from ::1 cannot leave the host.
 			"ip6 daddr ::1 return",
 			"dnat ip to ip daddr . meta l4proto . th dport map @addresses4",
-			"dnat ip to meta l4proto . th dport map @ports4",
 			"dnat ip6 to ip6 daddr . meta l4proto . th dport map @addresses6",
+			// One loopback address stands for all of the host's. The others are those of
+			// services of its own, such as 127.0.0.53 of systemd-resolved.
+			"ip daddr 127.0.0.1 goto ports",
+			"ip daddr 127.0.0.0/8 return",
+			"goto ports",
+		}},
+		{Name: "ports", Rules: []string{
+			"dnat ip to meta l4proto . th dport map @ports4",
 			"dnat ip6 to meta l4proto . th dport map @ports6",
 		}},
 		{Name: "postrouting", Hook: &Hook{"nat", "postrouting", prioritySNAT}, Rules: []string{

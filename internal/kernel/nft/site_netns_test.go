@@ -159,6 +159,7 @@ func newSiteOn(t testing.TB, b backend) *site {
 	listen(t, s.outside, "tcp", ":80")
 	listen(t, s.outside, "udp", ":53")
 	listen(t, s.host, "tcp", ":7070")
+	listen(t, s.host, "udp", "127.0.0.53:5353") // as systemd-resolved, on a port that is published as well
 	for _, n := range siteNetworks() {
 		s.add(t, n)
 	}

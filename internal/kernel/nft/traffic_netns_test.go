@@ -149,6 +149,7 @@ func (s *site) check(t *testing.T) {
 		{"translated for the host itself, IPv6", host, "tcp", "[" + host6 + "]:4430", host6},
 		{"translated for the host's loopback address", host, "tcp", "127.0.0.1:8080", "172.18.1.1"},
 		{"published on the loopback address", host, "tcp", "127.0.0.1:8086", "172.18.1.1"},
+		{"a loopback address of a service of the host's own", host, "udp", "127.0.0.53:5353", "127.0.0.1"},
 		{"the host reaches its containers", host, "tcp", "[2001:db8:1::2]:81", "2001:db8:1::1"},
 		{"the host reaches its internal containers", host, "tcp", "[2001:db8:3::2]:81", "2001:db8:3::1"},
 

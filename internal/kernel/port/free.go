@@ -39,9 +39,12 @@ func Free(protocol string, addr netip.Addr, port uint16) error {
 		return fmt.Errorf("%s socket: %w", protocol, err)
 	}
 	defer unix.Close(fd) //nolint:errcheck // nothing was written to it
-	// A connection that was closed a moment ago must not count (socket(7)).
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return fmt.Errorf("%s socket: %w", protocol, err)
+	// A connection that was closed a moment ago must not count (socket(7)). UDP has none,
+	// and with the option shares a port with whoever has set it, too: resolvers do.
+	if t.typ == unix.SOCK_STREAM {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return fmt.Errorf("%s socket: %w", protocol, err)
+		}
 	}
 	if family == unix.AF_INET6 && addr.IsValid() {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
