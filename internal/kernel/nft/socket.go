@@ -40,8 +40,8 @@ func dial() (*nftables.Conn, *netlink.Conn, error) {
 	return conn, socket, nil
 }
 
-// dialEvents opens the socket for the events of nftables; it is in no group
-// yet. Events of changes made through own are not queued: they would drown the
+// dialEvents opens the socket for the events of nftables, which it hears from then on:
+// whatever is done to our tables between the first Apply and Watch is among them. Events of changes made through own are not queued: they would drown the
 // others' when a batch is large.
 func dialEvents(own *netlink.Conn) (*netlink.Conn, error) {
 	id, err := portID(own)
@@ -56,7 +56,7 @@ func dialEvents(own *netlink.Conn) (*netlink.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netfilter netlink socket for events: %w", err)
 	}
-	if err := errors.Join(c.SetBPF(filter), c.SetReadBuffer(replyBytes)); err != nil {
+	if err := errors.Join(c.SetBPF(filter), c.SetReadBuffer(replyBytes), c.JoinGroup(unix.NFNLGRP_NFTABLES)); err != nil {
 		return nil, errors.Join(fmt.Errorf("set up the socket for nftables events: %w", err), c.Close())
 	}
 	return c, nil

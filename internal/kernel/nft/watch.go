@@ -31,15 +31,12 @@ const (
 // there, and the rule when that program has finished. It listens and does not poll; of
 // changes by f itself it hears nothing. It returns nil when ctx ends.
 func (f *Firewall) Watch(ctx context.Context) error {
-	if err := f.events.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
-		return fmt.Errorf("listen to nftables events: %w", err)
-	}
-	defer func() { _ = f.events.LeaveGroup(unix.NFNLGRP_NFTABLES) }()
 	// A read ends when ctx does.
 	stop := context.AfterFunc(ctx, func() { _ = f.events.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 
-	// What was removed before we listened is looked for at once.
+	// What others did before [New] listened is looked for at once; what they did since is
+	// in the socket.
 	pending, due := change{chain: true}, time.Now()
 	var calm time.Time // until then nothing is restored at once
 	for {

@@ -137,6 +137,23 @@ func TestWatchRestores(t *testing.T) {
 	}
 }
 
+// What others do to our tables after the first Apply is undone, however late Watch begins.
+func TestWatchHearsWhatCameBefore(t *testing.T) {
+	t.Parallel()
+	host := testnet.New(t, "host")
+	f := open(t, host)
+	apply(t, f, everything())
+	want := listing(t, host)
+	host.Run(t, "nft", "flush chain inet v6net forward")
+	if listing(t, host) == want {
+		t.Fatal("nothing was flushed: the test proves nothing")
+	}
+	watch(t, f)
+	if !waits(func() bool { return listing(t, host) == want }) {
+		t.Errorf("a chain that was flushed before Watch stays so (-want +got):\n%s", cmp.Diff(want, listing(t, host)))
+	}
+}
+
 // Docker starts after us: its chains get our rule as they come.
 func TestWatchSeesDockerStart(t *testing.T) {
 	host := testnet.New(t, "host")
