@@ -361,11 +361,10 @@ func (e *Engine) Leave(ctx context.Context, networkID, id string) error {
 	return nil
 }
 
-// applyEndpoint makes the kernel match one endpoint. It is idempotent.
+// applyEndpoint makes the kernel match one endpoint. It is idempotent. Addresses that it
+// has no more are not answered for any more, whatever fails: they may be another host's.
 func (e *Engine) applyEndpoint(ctx context.Context, n *network, ep *endpoint) error {
-	if err := e.mode(n.Options).attach(ctx, n, ep); err != nil {
-		return err
-	}
+	err := e.mode(n.Options).attach(ctx, n, ep)
 	var proxied []netip.Addr
 	for _, a := range n.AddressesOf(ep.Endpoint) {
 		if n.proxies(a) {
@@ -373,7 +372,7 @@ func (e *Engine) applyEndpoint(ctx context.Context, n *network, ep *endpoint) er
 		}
 	}
 	e.setProxied(ep, n.parent, proxied...)
-	return nil
+	return err
 }
 
 // setProxied answers for these addresses of an endpoint on a link, and for no others

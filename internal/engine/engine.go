@@ -105,7 +105,9 @@ type endpoint struct {
 	announced bool         // neighbours have been told, since its link came up
 	linkGone  bool         // the container's end vanished with its sandbox
 	err       error        // why it is not as it should be
-	stale     error        // why its container has not the addresses that it should have, but for a restart
+	// Of its container's addresses alone (readdress): why they are not those that it should
+	// have, and whether only a restart of the container changes that (stale).
+	unaddressed, stale error
 	// unpublished is why ports that were asked for are not among those that it publishes.
 	unpublished error
 }
@@ -354,7 +356,7 @@ func (e *Engine) logChange(what, id string, before, now error) {
 func (e *Engine) networkError(n *network) error {
 	errs := []error{n.err, n.unruled}
 	for _, ep := range e.byNetwork[n.ID] {
-		if err := errors.Join(ep.err, ep.unpublished); err != nil {
+		if err := errors.Join(ep.err, ep.unaddressed, ep.unpublished); err != nil {
 			errs = append(errs, fmt.Errorf("endpoint %s: %w", spec.ShortID(ep.ID), err))
 		}
 	}

@@ -23,6 +23,7 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 	var intents []spec.Endpoint
 	wanted := map[*endpoint][]spec.SandboxAddress{}
 	for _, ep := range endpoints {
+		ep.unaddressed = nil
 		n, known := e.networks[ep.NetworkID]
 		if !known || ep.Phase != spec.PhaseReady || !ep.Joined || ep.linkGone || ep.Sandbox == "" {
 			continue
@@ -59,7 +60,7 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 		ep.Endpoint = intents[i]
 		err := e.Sandboxes.Readdress(ctx, ep.Sandbox, spec.EndpointAlias(ep.ID), wanted[ep], unwanted(ep.Held, wanted[ep]))
 		before := ep.stale
-		ep.stale, ep.err = nil, nil
+		ep.stale = nil
 		switch {
 		case err == nil:
 			outcome := ep.Endpoint
@@ -68,7 +69,7 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 		case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
 			ep.stale = err
 		default:
-			ep.err = fmt.Errorf("addresses in its container: %w", err)
+			ep.unaddressed = fmt.Errorf("addresses in its container: %w", err)
 		}
 		if ep.stale != nil && before == nil {
 			e.Log.Warn("a running container keeps its addresses until it is started again", subject(ep.Endpoint, "sandbox", ep.Sandbox, "err", err)...)
@@ -110,7 +111,7 @@ func (e *Engine) heldChanged(before, after *endpoint) []firewall.Change {
 
 func (e *Engine) failAll(endpoints []*endpoint, err error) {
 	for _, ep := range endpoints {
-		ep.err = fmt.Errorf("addresses in its container: %w", err)
+		ep.unaddressed = fmt.Errorf("addresses in its container: %w", err)
 	}
 	e.Log.Error("addresses in containers", "err", err)
 }
@@ -118,7 +119,7 @@ func (e *Engine) failAll(endpoints []*endpoint, err error) {
 // readdressArrived is readdress for a container whose link has just come up: the
 // addresses that it has got may be from before the last change.
 func (e *Engine) readdressArrived(ctx context.Context, ep *endpoint) {
-	if e.readdress(ctx, ep); ep.err != nil {
+	if e.readdress(ctx, ep); ep.unaddressed != nil {
 		e.planHeal()
 	}
 }

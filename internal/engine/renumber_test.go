@@ -59,6 +59,40 @@ func onDelegation(t reporter, h *host, number int, fallback spec.Fallback) spec.
 	return n
 }
 
+var cloudOnEth0 = spec.SourceOnLink{Source: spec.SourceCloud, Link: "eth0"}
+
+// onLinkDelegation is a prefix of the test's cloud, for whose addresses somebody has to answer.
+func onLinkDelegation(p string, preferred time.Duration) spec.Delegation {
+	d := delegated(p, preferred, 4*time.Hour)
+	d.Source, d.OnLink = spec.SourceCloud, true
+	return d
+}
+
+// assign has the cloud assign this from now on, and tells the engine.
+func (h *host) assign(t reporter, lent ...spec.Delegation) {
+	t.Helper()
+	h.lentTo[cloudOnEth0] = lent
+	h.engine.DelegationsChanged(t.Context(), spec.SourceCloud, "eth0", lent)
+}
+
+// onCloud is a network on a prefix that the cloud has assigned, dual-stack.
+func onCloud(t reporter, h *host, prefix string) spec.Network {
+	t.Helper()
+	h.lentTo[cloudOnEth0] = []spec.Delegation{onLinkDelegation(prefix, 3*time.Hour)}
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(),
+		{V6: true, Source: spec.SourceCloud, Allocation: spec.Sequential}}})
+	must(t, err)
+	return n
+}
+
+// answered reports whether an address of a prefix is answered for.
+func (h *host) answered(p string) (yes bool) {
+	for on := range h.proxied {
+		yes = yes || pfx(p).Contains(ip(strings.Fields(on)[1]))
+	}
+	return yes
+}
+
 // inSandbox are the IPv6 addresses of a container's link.
 func (h *host) inSandbox(number int) []string { return h.sandboxes[spec.EndpointAlias(epID(number))] }
 
@@ -201,39 +235,20 @@ func TestRenumberTranslated(t *testing.T) {
 func TestOnLinkPrefixTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t)
-		at := spec.SourceOnLink{Source: spec.SourceCloud, Link: "eth0"}
-		onLink := func(p string, preferred time.Duration) spec.Delegation {
-			d := delegated(p, preferred, 4*time.Hour)
-			d.Source, d.OnLink = spec.SourceCloud, true
-			return d
-		}
-		lend := func(lent ...spec.Delegation) {
-			h.lentTo[at] = lent
-			h.engine.DelegationsChanged(t.Context(), at.Source, at.Link, lent)
-		}
-		h.lentTo[at] = []spec.Delegation{onLink("2001:db8:a000::/80", 3*time.Hour)}
-		n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(),
-			{V6: true, Source: spec.SourceCloud, Allocation: spec.Sequential}}})
-		must(t, err)
+		n := onCloud(t, h, "2001:db8:a000::/80")
 		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
-		former := n.IPv6[0].Prefix
-		answered := func(p netip.Prefix) (yes bool) {
-			for on := range h.proxied {
-				yes = yes || p.Contains(ip(strings.Fields(on)[1]))
-			}
-			return yes
-		}
-		if !answered(former) {
+		former := n.IPv6[0].Prefix.String()
+		if !h.answered(former) {
 			t.Fatalf("answered for %v, want addresses of %s", h.proxied, former)
 		}
-		lend(onLink("2001:db8:a000::/80", 0), onLink("2001:db8:b000::/80", 3*time.Hour))
+		h.assign(t, onLinkDelegation("2001:db8:a000::/80", 0), onLinkDelegation("2001:db8:b000::/80", 3*time.Hour))
 		h.restart(t)
 		h.engine.Resync(t.Context())
-		if !answered(former) || !answered(pfx("2001:db8:b000::/80")) {
+		if !h.answered(former) || !h.answered("2001:db8:b000::/80") {
 			t.Errorf("answered for %v, want addresses of both prefixes while both are lent", h.proxied)
 		}
-		lend(onLink("2001:db8:b000::/80", 3*time.Hour))
-		if answered(former) || !answered(pfx("2001:db8:b000::/80")) {
+		h.assign(t, onLinkDelegation("2001:db8:b000::/80", 3*time.Hour))
+		if h.answered(former) || !h.answered("2001:db8:b000::/80") {
 			t.Errorf("answered for %v, want no address of the prefix that was taken back", h.proxied)
 		}
 		wantSame(t, "unreachable", map[netip.Prefix]bool{}, h.unreachable)
@@ -241,7 +256,7 @@ func TestOnLinkPrefixTakenBack(t *testing.T) {
 			t.Errorf("in the container %q", got)
 		}
 		h.consistent(t, "taken back")
-		lend()
+		h.assign(t)
 		if len(h.proxied) > 0 || len(h.inSandbox(1)) > 0 {
 			t.Errorf("answered for %v, in the container %q, when all was taken back", h.proxied, h.inSandbox(1))
 		}
@@ -644,6 +659,30 @@ func TestSandboxesThatCannotBeEntered(t *testing.T) {
 		if got := h.errors(t); len(got) > 0 || !slices.Contains(h.inSandbox(1), "2001:db8:c000::3/64") {
 			t.Errorf("degraded: %q, in the container %q", got, h.inSandbox(1))
 		}
+	})
+}
+
+// What fails of a container's link in the course of a renumbering is said, and done again,
+// though its addresses could be given; its former address is not answered for meanwhile.
+func TestLinkFailsWhileRenumbered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onCloud(t, h, "2001:db8:a000::/80")
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		h.broken = "link: veth"
+		h.assign(t, onLinkDelegation("2001:db8:b000::/80", 3*time.Hour))
+		if got := h.errors(t); len(got) != 1 || !strings.Contains(got[0], "injected") {
+			t.Errorf("degraded: %q, want the failed link", got)
+		}
+		if h.answered("2001:db8:a000::/80") {
+			t.Errorf("answered for %v, want nothing of what was taken back", h.proxied)
+		}
+		h.broken = ""
+		h.pass(t, 2*time.Second)
+		if got := h.errors(t); len(got) > 0 || !h.answered("2001:db8:b000::/80") {
+			t.Errorf("degraded when the link can be made again: %q; answered for %v", got, h.proxied)
+		}
+		h.consistent(t, "healed")
 	})
 }
 
