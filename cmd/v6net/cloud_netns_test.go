@@ -221,3 +221,25 @@ func TestClouds(t *testing.T) {
 		})
 	}
 }
+
+// What a cloud takes back while no daemon runs is lost when one does: the addresses may
+// be another machine's.
+func TestCloudTakesBackWhileNoDaemonRuns(t *testing.T) {
+	const page = "/metadata/v1.json"
+	m := &metadata{vendor: "DigitalOcean", pages: map[string]string{page: `{"droplet_id":1,"interfaces":{"public":[
+		{"ipv6":{"ip_address":"2001:0DB8:BBBB:0001:0000:0000:0000:0001","cidr":64,"gateway":"2001:0DB8:BBBB:0001::FFFF"},"mac":"{mac}","type":"public"}]}}`}}
+	c := newInCloud(t, m)
+	testnet.Self(t).Run(t, "ip", "addr", "add", "2001:db8:bbbb:1::1/64", "dev", "eth0", "nodad")
+	c.up.Run(t, "ip", "-6", "route", "add", "2001:db8:bbbb:1::/64", "dev", "lan0")
+	container, addr := c.run(t, 1)
+	c.answers(t, addr.String())
+	c.signal(os.Kill)
+	_ = c.wait()
+	m.set(page, `{"droplet_id":1,"interfaces":{"public":[]}}`)
+	c.begin(t)
+	within(t, "the container has lost its address, and nobody answers for it", func() bool {
+		c.up.Run(t, "ip", "-6", "neigh", "flush", "dev", "lan0")
+		_, inUse := c.status(t).Networks[0].IPv6[0].Lent.Current()
+		return !inUse && len(globals(t, container)["eth0"]) == 0 && !c.connects(t, addr.String())
+	})
+}

@@ -22,7 +22,9 @@ func (e *Engine) DelegationsChanged(ctx context.Context, source spec.Source, lin
 	defer e.mu.Unlock()
 	key := spec.SourceOnLink{Source: source, Link: link}
 	e.lent[key] = inSeconds(lent)
-	delete(e.silent, key)
+	if len(lent) > 0 {
+		delete(e.silent, key)
+	}
 	e.followSources(ctx)
 }
 

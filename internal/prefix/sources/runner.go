@@ -38,6 +38,7 @@ type runner struct {
 	status   spec.DelegationStatus
 	lease    spec.DelegationLease
 	answered bool
+	told     bool          // Changed has been, or is about to be, told of this life of the source
 	asked    time.Time     // when somebody was last given the source's full attention
 	changed  chan struct{} // closed at the next report
 }
@@ -116,18 +117,21 @@ func (r *runner) report(said spec.DelegationReport) {
 	log := r.supervisor.config.Log.With("source", r.at.Source, "link", r.at.Link)
 	lent := said.Lease.Delegations()
 	r.mu.Lock()
-	before, lease, state, trouble := r.status.Delegations, r.lease, r.status.State, r.status.Error
+	lease, told, state, trouble := r.lease, r.told, r.status.State, r.status.Error
 	r.mu.Unlock()
+	before := lease.Delegations() // at first the journal's
 	if !reflect.DeepEqual(lease, said.Lease) {
-		if err := r.write(said.Lease, len(lease.Delegations()) > 0); err != nil {
+		if err := r.write(said.Lease, len(before) > 0); err != nil {
 			log.Error("what is lent may be asked for anew after a restart", "err", err)
 		}
 	}
-	different := !slices.Equal(before, lent)
+	// Networks may have what the journal has no lease of any more, so that the first
+	// answer is news though it says the same, or that there is nothing.
+	news := !slices.Equal(before, lent) || !told && (said.Answered || len(lent) > 0)
 	switch {
-	case different && len(lent) > 0:
+	case news && len(lent) > 0:
 		log.Info("prefixes are lent to this host", "state", said.State, "prefixes", prefixes(lent))
-	case different:
+	case news && len(before) > 0:
 		log.Warn("prefixes are lost", "state", said.State, "prefixes", prefixes(before), "err", said.Error)
 	case said.Error != trouble && said.Error != "" && len(lent) > 0:
 		log.Warn("a source of prefixes", "state", said.State, "err", said.Error)
@@ -143,7 +147,8 @@ func (r *runner) report(said spec.DelegationReport) {
 	r.status.Error, r.status.Delegations, r.lease, r.answered = said.Error, lent, said.Lease, said.Answered
 	close(r.changed)
 	r.changed = make(chan struct{})
-	if different {
+	if news {
+		r.told = true
 		select {
 		case r.news <- struct{}{}:
 		default: // it will see this, too

@@ -30,8 +30,8 @@ type Journal interface {
 }
 
 // Changed is told what a source has lent on a link: at every gain, change of lifetimes
-// and loss, and once after a start where something is lent from before. None means that
-// all of it is lost. Calls for one source and link come one after another, beside
+// and loss, and once after a start: when the source has first answered, or goes on with
+// what is lent from before. None means that all of it is lost. Calls for one source and link come one after another, beside
 // everything else, so that they may take their time; of changes meanwhile the last counts.
 // What [Supervisor.Keep] ends is not told.
 type Changed func(ctx context.Context, source spec.Source, link string, lent []spec.Delegation)

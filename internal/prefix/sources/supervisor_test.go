@@ -18,6 +18,7 @@ import (
 // fake is a source that says what a test tells it to.
 type fake struct {
 	lab    *lab
+	mute   bool // about before, as the cloud's is: it says what is there now
 	at     spec.SourceOnLink
 	bits   int
 	before spec.DelegationLease
@@ -32,7 +33,7 @@ type fake struct {
 }
 
 func (f *fake) Run(ctx context.Context, report func(spec.DelegationReport)) {
-	if ctx.Err() == nil && len(f.before.Delegations()) > 0 {
+	if ctx.Err() == nil && !f.mute && len(f.before.Delegations()) > 0 {
 		report(spec.DelegationReport{State: "bound", Answered: true, Lease: f.before})
 	}
 	for {
@@ -65,6 +66,7 @@ type lab struct {
 
 	mu      sync.Mutex
 	started []*fake
+	mute    bool // as that of what is started
 	journal map[spec.SourceOnLink]spec.DelegationLease
 	changes []string
 	slow    chan struct{} // not nil: Changed waits for it to be closed
@@ -96,7 +98,7 @@ func run(t *testing.T, f func(l *lab)) {
 				if link == "bad0" {
 					return nil, errors.New("no such luck")
 				}
-				s := &fake{lab: l, at: spec.SourceOnLink{Source: source, Link: link}, bits: bits, before: before, tell: make(chan spec.DelegationReport)}
+				s := &fake{lab: l, mute: l.mute, at: spec.SourceOnLink{Source: source, Link: link}, bits: bits, before: before, tell: make(chan spec.DelegationReport)}
 				l.started = append(l.started, s)
 				return s, nil
 			}
@@ -388,6 +390,48 @@ func TestRestartGoesOn(t *testing.T) {
 			l.wantChanges("pd eth0 2001:db8::/56", "pd eth0")
 		})
 	})
+}
+
+// The first answer after a start is told, whatever it is: networks may have what was
+// taken back while no daemon ran, and the journal's lease may have gone before they heard.
+func TestFirstAnswerAfterAStartIsTold(t *testing.T) {
+	none := spec.DelegationReport{State: "none assigned", Answered: true, Error: "none is assigned"}
+	for _, tt := range []struct {
+		name     string
+		recorded bool
+		answer   spec.DelegationReport
+		want     string
+	}{
+		{"taken back", true, none, "pd eth0"},
+		{"taken back, and the daemon killed before networks heard", false, none, "pd eth0"},
+		{"the same", true, lent("2001:db8::/56"), "pd eth0 2001:db8::/56"},
+		{"another", true, lent("2001:db8:1::/56"), "pd eth0 2001:db8:1::/56"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, func(l *lab) {
+				l.mute = true
+				if tt.recorded {
+					l.journal[pdOnEth0] = spec.DelegationLease{SourceOnLink: pdOnEth0, Associations: lent("2001:db8::/56").Lease.Associations}
+				}
+				l.daemon(func() {
+					_, _ = l.delegated(0, spec.SourcePD, "eth0")
+					l.source(0).tell <- spec.DelegationReport{State: "soliciting", Lease: l.source(0).before}
+					if tt.recorded {
+						l.wantChanges("pd eth0 2001:db8::/56") // what is lent from before holds while nothing else is said
+					} else {
+						l.wantChanges() // that is no answer
+					}
+				})
+				l.daemon(func() {
+					_, _ = l.delegated(0, spec.SourcePD, "eth0")
+					l.source(0).tell <- tt.answer
+					l.wantChanges(tt.want)
+					l.source(0).tell <- tt.answer
+					l.wantChanges()
+				})
+			})
+		})
+	}
 }
 
 // A listener that takes its time holds no source up, and is told the last of what
