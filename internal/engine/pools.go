@@ -59,23 +59,39 @@ func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool
 	if found {
 		defer e.reviewSources() // some may have been asked in vain
 	}
-	chosen, err := prefix.Choose(ctx, chooser{e.Host, e, found && r.Source == spec.SourceAuto}, r, e.inUse(), e.globalID, e.seed)
-	if err != nil {
-		return spec.Pool{}, err
+	host := chooser{e.Host, e, found && r.Source == spec.SourceAuto}
+	var chosen spec.Pool
+	for kept := false; !kept; {
+		var err error
+		if chosen, err = prefix.Choose(ctx, host, r, e.inUse(), e.globalID, e.seed); err == nil {
+			kept, err = e.keepPool(chosen)
+		}
+		if err != nil {
+			return spec.Pool{}, err
+		}
 	}
+	return chosen, nil
+}
+
+// keepPool takes a pool down that was chosen, unless networks have been renumbered into
+// it while it was.
+func (e *Engine) keepPool(chosen spec.Pool) (kept bool, err error) {
 	p, err := newPool(chosen, nil)
 	if err != nil {
-		return spec.Pool{}, fmt.Errorf("pool %s: %w", chosen.Prefix, err)
+		return false, fmt.Errorf("pool %s: %w", chosen.Prefix, err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if slices.ContainsFunc(e.prefixesInUse(), chosen.Prefix.Overlaps) {
+		return false, nil
+	}
 	if err := e.Journal.PutPool(chosen); err != nil {
-		return spec.Pool{}, err
+		return false, err
 	}
 	e.pools[chosen.ID] = p
 	e.later(settleTime, func() { e.settle(p) })
 	e.Log.Info("pool taken", "pool", chosen.ID, "source", chosen.Source, "reason", chosen.Reason)
-	return chosen, nil
+	return true, nil
 }
 
 // settle notes that a network of another driver is on a pool: it has been kept for

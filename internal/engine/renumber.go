@@ -71,7 +71,10 @@ func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.Sour
 	for _, f := range followers {
 		claims = append(claims, f.claim(usable))
 	}
-	got, failed := prefix.Assign(usable, claims, e.takenOf(ctx, usable, claims))
+	got, failed := prefix.Assign(usable, claims, e.takenOf(ctx, usable, claims, plan.taken))
+	for _, a := range got {
+		plan.taken = append(plan.taken, a.Part)
+	}
 	for _, f := range followers {
 		if f.network == nil {
 			continue // its containers are another driver's
@@ -101,23 +104,29 @@ func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.Sour
 	}
 }
 
-// takenOf is what the host has of delegations beside our networks. Routes to a whole
-// delegation say how it comes here, or that the rest of it is nobody's.
-func (e *Engine) takenOf(ctx context.Context, lent []spec.Delegation, claims []prefix.Claim) []netip.Prefix {
+// takenOf is what others have of delegations: of inUse, our pools and networks, those
+// that make no claim, and what the host has beside them. Routes to a whole delegation say
+// how it comes here, or that the rest of it is nobody's.
+func (e *Engine) takenOf(ctx context.Context, lent []spec.Delegation, claims []prefix.Claim, inUse []netip.Prefix) []netip.Prefix {
 	seeks := func(c prefix.Claim) bool { return !c.Has.IsValid() }
 	if len(lent) == 0 || !slices.ContainsFunc(claims, seeks) {
 		return nil // nobody looks for a part
 	}
-	taken, err := e.Host.Taken(ctx)
+	taken := slices.DeleteFunc(slices.Clone(inUse), func(t netip.Prefix) bool {
+		return slices.ContainsFunc(claims, func(c prefix.Claim) bool { return slices.Contains(c.Own, t) })
+	})
+	host, err := e.Host.Taken(ctx)
 	if err != nil {
 		e.Log.Warn("what the host has of what is lent", "err", err)
-		return nil
 	}
-	return slices.DeleteFunc(taken, func(t netip.Prefix) bool {
+	for _, t := range host {
 		inside := slices.ContainsFunc(lent, func(d spec.Delegation) bool { return t.Bits() > d.Prefix.Bits() && d.Prefix.Overlaps(t) })
 		ours := slices.ContainsFunc(claims, func(c prefix.Claim) bool { return slices.ContainsFunc(c.Own, t.Overlaps) })
-		return !inside || ours
-	})
+		if inside && !ours {
+			taken = append(taken, t)
+		}
+	}
+	return taken
 }
 
 // fallbackPrefix is a unique local prefix for a network that has lost its own; zero

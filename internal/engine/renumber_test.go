@@ -93,6 +93,19 @@ func (h *host) answered(p string) (yes bool) {
 	return yes
 }
 
+// current is the prefix that a network uses; zero: none.
+func (h *host) current(t reporter, number int) netip.Prefix {
+	t.Helper()
+	for _, n := range h.engine.Status(t.Context()).Networks {
+		if n.ID == netID(number) {
+			now, _ := n.IPv6[0].Lent.Current()
+			return now.Prefix
+		}
+	}
+	t.Fatalf("network %d is unknown", number)
+	return netip.Prefix{}
+}
+
 // inSandbox are the IPv6 addresses of a container's link.
 func (h *host) inSandbox(number int) []string { return h.sandboxes[spec.EndpointAlias(epID(number))] }
 
@@ -261,6 +274,57 @@ func TestOnLinkPrefixTakenBack(t *testing.T) {
 			t.Errorf("answered for %v, in the container %q, when all was taken back", h.proxied, h.inSandbox(1))
 		}
 		h.consistent(t, "all taken back")
+	})
+}
+
+// No network is renumbered into what another one or another driver's pool has, though
+// neither follows a source.
+func TestNotRenumberedIntoAnothersPool(t *testing.T) {
+	for what, take := range map[string]func(*testing.T, *host){
+		"ipvlan l3": func(t *testing.T, h *host) {
+			r := child(t, 2, "mode", "ipvlan", "ipvlan_mode", "l3")
+			r.pools = []spec.PoolRequest{static("2001:db8:b000::/64")}
+			_, err := h.createNetwork(t.Context(), r)
+			must(t, err)
+		},
+		"pool of another driver": func(t *testing.T, h *host) {
+			p, err := h.engine.RequestPool(t.Context(), static("2001:db8:b000::/64"))
+			must(t, err)
+			_, err = h.engine.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+			must(t, err)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t)
+				n := onDelegation(t, h, 1, spec.FallbackNone)
+				must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+				take(t, h)
+				h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+				if now := h.current(t, 1); now != pfx("2001:db8:b000:1::/64") {
+					t.Errorf("renumbered into %s, want the first part that nobody has", now)
+				}
+			})
+		})
+	}
+}
+
+// A pool that is chosen while networks are renumbered is none of theirs.
+func TestPoolChosenWhileRenumbered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		onDelegation(t, h, 1, spec.FallbackNone)
+		next := delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour)
+		h.lentTo[pdOnEth0] = []spec.Delegation{next}
+		h.onAsked = func() { // the source's news arrive a moment after its answer
+			h.onAsked = nil
+			h.engine.DelegationsChanged(t.Context(), spec.SourcePD, "eth0", []spec.Delegation{next})
+		}
+		p, err := h.engine.RequestPool(t.Context(), pd6(""))
+		must(t, err)
+		if now := h.current(t, 1); p.Prefix.Overlaps(now) || p.Prefix != pfx("2001:db8:b000:1::/64") {
+			t.Errorf("the pool %s was given away, and network 1 was renumbered to %s", p.Prefix, now)
+		}
 	})
 }
 

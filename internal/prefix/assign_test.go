@@ -114,13 +114,18 @@ func TestAssignHolds(t *testing.T) {
 			for _, base := range rapid.SliceOfDistinct(rapid.SampledFrom(bases), rapid.ID).Draw(rt, "lent") {
 				lent = append(lent, delegations(fmt.Sprintf("%s/%d", base, rapid.IntRange(54, 66).Draw(rt, "length")))...)
 			}
+			var taken []netip.Prefix
+			for _, base := range rapid.SliceOf(rapid.SampledFrom(bases)).Draw(rt, "taken of") {
+				part, _ := ipam.Part(netip.MustParsePrefix(base+"/56"), rapid.SampledFrom([]int{62, 64, 80}).Draw(rt, "taken length"), rapid.Uint64Range(0, 7).Draw(rt, "taken"))
+				taken = append(taken, part)
+			}
 			var all []Claim
 			for _, c := range claims {
 				all = append(all, c)
 			}
-			got, failed := Assign(lent, all, nil)
+			got, failed := Assign(lent, all, taken)
 			slices.SortFunc(all, func(a, b Claim) int { return strings.Compare(b.Key, a.Key) })
-			again, _ := Assign(lent, all, nil)
+			again, _ := Assign(lent, all, taken)
 			if !cmp.Equal(got, again, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })) {
 				rt.Fatalf("step %d: the order of claims matters", step)
 			}
@@ -146,7 +151,19 @@ func TestAssignHolds(t *testing.T) {
 				if kept && a.Part != c.Has {
 					rt.Fatalf("step %d: claim %s had %s, which is lent still, and got %s", step, key, c.Has, a.Part)
 				}
+				if a.Part != c.Has && slices.ContainsFunc(taken, a.Part.Overlaps) {
+					rt.Fatalf("step %d: claim %s has got %s, of which others have %v", step, key, a.Part, taken)
+				}
+				for _, other := range all {
+					if a.Part != c.Has && other.Key != key && slices.ContainsFunc(other.Own, a.Part.Overlaps) {
+						rt.Fatalf("step %d: claim %s has got %s, of which claim %s has %v", step, key, a.Part, other.Key, other.Own)
+					}
+				}
 				c.Has, c.Index = a.Part, a.Index
+				if len(c.Own) == 0 {
+					c.Own = []netip.Prefix{a.Part} // the name, for good
+				}
+				c.Own = append(c.Own[:1:1], a.Part)
 				claims[key] = c
 			}
 		}
