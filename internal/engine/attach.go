@@ -372,7 +372,7 @@ func (e *Engine) Detach(ctx context.Context, networkID, id string) error {
 	if err != nil {
 		return err
 	}
-	if ep.err = e.dropAttached(ctx, ep, e.removeEndpoint); ep.err != nil {
+	if ep.err = e.dropAttached(ctx, ep); ep.err != nil {
 		e.planHeal()
 		return fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(networkID), spec.ShortID(id), ep.err)
 	}
@@ -384,14 +384,15 @@ func (e *Engine) Detach(ctx context.Context, networkID, id string) error {
 }
 
 // dropAttached removes an endpoint with its leases, and moves its ports on to the
-// container's next network. Where that fails the container goes without.
-func (e *Engine) dropAttached(ctx context.Context, ep *endpoint, remove func(context.Context, *endpoint) (ours bool, err error)) error {
-	if ours, err := remove(ctx, ep); err != nil || !ours {
+// container's next network. Where that fails the container goes without. What somebody
+// else has removed of it meanwhile, a renumbering say, has left the rest to do.
+func (e *Engine) dropAttached(ctx context.Context, ep *endpoint) error {
+	if err := e.removeEndpoint(ctx, ep); err != nil {
 		return err
 	}
 	for _, a := range ep.Leases() {
 		p, ours := e.pools[a.Masked().String()]
-		if !ours || !p.addrs.Leased(a.Addr()) {
+		if !ours || !p.addrs.Leased(a.Addr()) || e.byAddr[a.Addr()] != nil {
 			continue
 		}
 		if err := e.Journal.DeleteLease(p.ID, a.Addr()); err != nil {

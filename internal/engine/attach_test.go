@@ -211,6 +211,37 @@ func TestPortsFollowTheFirstNetwork(t *testing.T) {
 }
 
 // A network that the daemon does not know is made as its front end remembers it.
+// A renumbering that comes while a container's connections are forgotten does not keep
+// its ports from moving on, nor its addresses from being free.
+func TestPortsFollowThoughRenumbered(t *testing.T) {
+	h := newHost(t)
+	h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+	one, two := request(1, "one", pd6(""), auto4()), request(2, "two", ula6(), auto4())
+	var leases []netip.Prefix
+	for i, network := range []spec.NetworkRequest{one, two} {
+		_, err := h.engine.MakeNetwork(t.Context(), network)
+		must(t, err)
+		a := attach(i+1, i+1, fmt.Sprint("eth", i), web)
+		a.Network = network
+		attached, err := h.engine.Attach(t.Context(), a)
+		must(t, err)
+		leases = append(leases, attached.Endpoint.IPv6)
+	}
+	h.onForget = func() {
+		h.onForget = nil
+		h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+	}
+	must(t, h.engine.Detach(t.Context(), one.ID, epID(1)))
+	left, err := h.engine.Endpoint(t.Context(), netID(2), epID(2))
+	must(t, err)
+	if len(left.Ports) == 0 {
+		t.Error("the container's port is published by no network")
+	}
+	if _, err := h.engine.RequestAddress(t.Context(), leases[0].Masked().String(), leases[0].Addr(), false); err != nil {
+		t.Errorf("the address of the container that has left: %v", err)
+	}
+}
+
 func TestAttachToAForgottenNetwork(t *testing.T) {
 	h := newHost(t)
 	ask := attach(1, 1, "eth0")

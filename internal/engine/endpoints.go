@@ -211,7 +211,7 @@ func (e *Engine) DeleteEndpoint(ctx context.Context, networkID, id string) error
 	if err != nil {
 		return err
 	}
-	if _, ep.err = e.removeEndpoint(ctx, ep); ep.err != nil {
+	if ep.err = e.removeEndpoint(ctx, ep); ep.err != nil {
 		e.planHeal()
 		return fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(networkID), spec.ShortID(id), ep.err)
 	}
@@ -222,18 +222,18 @@ func (e *Engine) DeleteEndpoint(ctx context.Context, networkID, id string) error
 // removeEndpoint is dropEndpoint with Engine.mu let go while connections are forgotten,
 // which takes the longer the larger the kernel's table is, and must not hold up all other
 // containers. Nobody can make new connections then, and the addresses are the endpoint's
-// until it is gone. ours is false where somebody else has removed it meanwhile.
-func (e *Engine) removeEndpoint(ctx context.Context, ep *endpoint) (ours bool, err error) {
+// until it is gone. Somebody else may have removed it meanwhile.
+func (e *Engine) removeEndpoint(ctx context.Context, ep *endpoint) error {
 	if err := e.noteDeleting(ep); err != nil {
-		return true, err
+		return err
 	}
 	e.setProxied(ep, "")
 	closed := e.applyContainer(ctx, ep, nil)
 	forgotten := e.forgetUnlocked(ctx, e.addressesOf(ep))
 	if e.endpoints[ep.ID] != ep {
-		return false, nil
+		return nil
 	}
-	return true, e.noteDeleted(ep, errors.Join(closed, forgotten, e.detach(ctx, ep)))
+	return e.noteDeleted(ep, errors.Join(closed, forgotten, e.detach(ctx, ep)))
 }
 
 // forgetUnlocked lets Engine.mu go for as long as it takes.

@@ -151,7 +151,7 @@ func (e *Engine) dropGone(ep *endpoint) {
 	e.Log.Info("endpoint removed: its container's link is gone", subject(ep.Endpoint)...)
 	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
 	defer cancel()
-	if ep.err = e.dropAttached(ctx, ep, e.removeEndpoint); ep.err != nil {
+	if ep.err = e.dropAttached(ctx, ep); ep.err != nil {
 		e.Log.Error("remove endpoint", subject(ep.Endpoint, "err", ep.err)...)
 		e.planHeal()
 		return
