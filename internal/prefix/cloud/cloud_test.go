@@ -129,6 +129,9 @@ func TestClouds(t *testing.T) {
 			// Another interface has nothing, where the metadata tell them apart.
 			if strings.Contains(c.path+c.body, ourMAC) && name != "Hetzner Cloud" {
 				s.config.MAC = func() (string, error) { return "02:00:00:00:00:99", nil }
+				if state, err := s.read(t.Context()); state != stateDoubted || err == nil || len(found(s)) == 0 {
+					t.Errorf("another interface: %s: %q, %v, want it asked again before that is believed", state, found(s), err)
+				}
 				if state, err := s.read(t.Context()); state != stateNone || err == nil || len(found(s)) > 0 {
 					t.Errorf("another interface: %s: %q, %v", state, found(s), err)
 				}
@@ -209,6 +212,7 @@ func TestHostileServers(t *testing.T) {
 			}
 			http.NotFound(w, r)
 		}, false},
+		"token not found": {aws, http.NotFound, true},
 		"a page":          {aws, say("<html>log in</html>"), true},
 		"everything":      {aws, say("::/0\n2000::/3\n::/128"), false},
 		"link-local":      {aws, say("fe80::/64\nff02::/64\n::ffff:192.0.2.0/112"), false},
@@ -221,10 +225,44 @@ func TestHostileServers(t *testing.T) {
 			if took := time.Since(began); took > 10*mostTime {
 				t.Errorf("took %v", took)
 			}
+			if err == nil || !slices.Equal(found(s), []string{before}) {
+				t.Errorf("%s: %q, %v, want what was assigned to stay while it is asked again", state, found(s), err)
+			}
+			if (state == stateDoubted) == test.kept {
+				t.Errorf("%s, want an answer that names nothing to be doubted, and no failure", state)
+			}
+			if test.kept {
+				return
+			}
+			state, err = s.read(t.Context())
 			if kept := slices.Equal(found(s), []string{before}); err == nil || kept != test.kept || len(found(s)) > 0 && !kept {
 				t.Errorf("%s: %q, %v, want what was assigned to stay: %v", state, found(s), err, test.kept)
 			}
 		})
+	}
+}
+
+// A document that is away for a moment takes nothing away, other than a leaf that a cloud
+// leaves out where there is none.
+func TestDocumentNotFound(t *testing.T) {
+	for _, v := range vendors {
+		if v.delivery == address || v.absent {
+			continue
+		}
+		const before = "2600:1f13:fca:3f00::/64"
+		server := func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut {
+				_, _ = io.WriteString(w, "t")
+				return
+			}
+			http.NotFound(w, r)
+		}
+		s := source(t, clouds[v.name].machine, http.HandlerFunc(server), before)
+		for range 3 {
+			if state, err := s.read(t.Context()); state != stateRetry || err == nil || !slices.Equal(found(s), []string{before}) {
+				t.Errorf("%s: %s: %q, %v: a 404 took away what was assigned", v.name, state, found(s), err)
+			}
+		}
 	}
 }
 
@@ -301,6 +339,16 @@ func TestRun(t *testing.T) {
 		}
 		answer.Store(&none)
 		time.Sleep(readAgain + time.Second)
+		if r := last(); r.State != stateDoubted || len(r.Lease.Delegations()) != 1 {
+			t.Errorf("report %+v", r)
+		}
+		answer.Store(&body)
+		time.Sleep(leastRetry)
+		if r := last(); r.State != stateAssigned || r.Error != "" {
+			t.Errorf("report %+v, when it was named again", r)
+		}
+		answer.Store(&none)
+		time.Sleep(readAgain + leastRetry + time.Second)
 		if r := last(); r.State != stateNone || len(r.Lease.Delegations()) != 0 {
 			t.Errorf("report %+v", r)
 		}

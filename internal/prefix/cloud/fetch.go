@@ -75,7 +75,8 @@ func firstLine(token []byte) string {
 	return strings.TrimSpace(line)
 }
 
-// ask is one request. The error of what is not there is fs.ErrNotExist.
+// ask is one request. The error of what is not there is fs.ErrNotExist, where the cloud
+// says so that there is none (absent).
 func (v vendor) ask(ctx context.Context, client *http.Client, method, base, path string, headers map[string]string, most int64) ([]byte, error) {
 	r, err := v.request(method, base, path, headers)
 	if err != nil {
@@ -87,7 +88,7 @@ func (v vendor) ask(ctx context.Context, client *http.Client, method, base, path
 	}
 	defer func() { _ = answer.Body.Close() }()
 	switch {
-	case answer.StatusCode == http.StatusNotFound:
+	case answer.StatusCode == http.StatusNotFound && v.absent:
 		return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
 	case answer.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("%s %s: the metadata server answers %d", method, path, answer.StatusCode)

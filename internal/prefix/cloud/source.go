@@ -40,6 +40,7 @@ type Source struct {
 
 	// Of Run's goroutine.
 	lease    spec.DelegationLease
+	doubted  bool // what is held was not named when metadata were last read
 	unsaid   bool // the cloud does not say how its prefixes are delivered
 	observer *observer
 }
@@ -53,6 +54,7 @@ const (
 	stateUnknown  = "no cloud"
 	stateAssigned = "assigned"
 	stateNone     = "none assigned"
+	stateDoubted  = "not assigned any more, asking again"
 	stateRetry    = "metadata unreachable"
 )
 
@@ -97,9 +99,12 @@ func (s *Source) Run(ctx context.Context, report func(spec.DelegationReport)) {
 		report(said)
 		s.observe(ctx)
 		wait := readAgain
-		if state == stateRetry {
+		switch state {
+		case stateRetry:
 			wait, retry = retry, min(2*retry, readAgain)
-		} else {
+		case stateDoubted:
+			wait = leastRetry
+		default:
 			retry = leastRetry
 		}
 		s.pause(ctx, wait, state == stateUnknown, func() {
@@ -133,7 +138,8 @@ func (s *Source) pause(ctx context.Context, d time.Duration, forever bool, repor
 	}
 }
 
-// read asks the metadata once, and takes over what they say.
+// read asks the metadata once, and takes over what they say: that there is nothing, where
+// something is held, only if they say it twice.
 func (s *Source) read(ctx context.Context) (state string, err error) {
 	v, ok := recognize(s.config.DMI)
 	if !ok {
@@ -154,13 +160,16 @@ func (s *Source) read(ctx context.Context) (state string, err error) {
 	}
 	prefixes, err := v.fetch(ctx, s.client, base, strings.ToLower(mac))
 	switch {
+	case errors.Is(err, errNone) && !s.doubted && len(s.lease.Delegations()) > 0:
+		s.doubted = true
+		return stateDoubted, fmt.Errorf("%s: %w", v.name, err)
 	case errors.Is(err, errNone):
 		s.lease.Associations = nil
 		return stateNone, fmt.Errorf("%s: %w", v.name, err)
 	case err != nil:
 		return stateRetry, fmt.Errorf("%s: %w", v.name, err)
 	}
-	s.unsaid = v.delivery == unsaid
+	s.doubted, s.unsaid = false, v.delivery == unsaid
 	s.lease.Associations = []spec.Association{{Delegations: s.delegations(v, prefixes)}}
 	return stateAssigned, nil
 }

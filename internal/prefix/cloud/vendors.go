@@ -26,6 +26,7 @@ type vendor struct {
 	token    *token // to be fetched first; nil: none
 	headers  map[string]string
 	path     string // {mac}: the link's MAC address
+	absent   bool   // the path is not there (404) where no prefix is assigned; else that is a server's failure
 	read     reading
 	delivery delivery
 	why      string // of delivery address: for people
@@ -67,6 +68,7 @@ var vendors = []vendor{
 			header:  "X-aws-ec2-metadata-token",
 		},
 		path:     "/latest/meta-data/network/interfaces/macs/{mac}/ipv6-prefix",
+		absent:   true,
 		read:     reading{lines: true},
 		delivery: routed, // the VPC delivers to the interface that has the prefix, as its CNI plugin relies on
 	},
