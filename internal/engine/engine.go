@@ -96,6 +96,8 @@ type network struct {
 	proxiedPrefixes []netip.Prefix
 	err             error // why it is degraded, its endpoints left aside
 	unruled         error // what of it the firewall has had to leave out
+	// partless is why subnets have no part of what their sources lend, by the subnet's prefix.
+	partless map[netip.Prefix]error
 }
 
 type endpoint struct {
@@ -304,6 +306,7 @@ func (e *Engine) Resync(ctx context.Context) {
 		e.Log.Error("read the world again", "err", err)
 	}
 	e.reapply(ctx, e.allNetworks()...)
+	e.followSources(ctx) // what is free now
 	e.dialAgain()
 	for _, ep := range e.endpoints {
 		if ep.Joined && !ep.linkGone && !ep.announced { // its link's event may be among the lost

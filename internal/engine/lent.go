@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -191,6 +192,14 @@ func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, said bo
 	return l
 }
 
+// noteParts takes in why a subnet has no part of what its source lends; nil: it has one.
+func (n *network) noteParts(subnet netip.Prefix, err error) {
+	if n.partless == nil {
+		n.partless = map[netip.Prefix]error{}
+	}
+	n.partless[subnet] = err
+}
+
 // lostWords say that subnets have no prefix of their sources', for people.
 func (n *network) lostWords() string {
 	for _, s := range n.IPv6 {
@@ -198,14 +207,17 @@ func (n *network) lostWords() string {
 			continue
 		}
 		now, inUse := s.Lent.Current()
-		switch {
-		case inUse && now.Of.IsValid():
+		if inUse && now.Of.IsValid() {
 			continue
-		case inUse:
-			return fmt.Sprintf("source %s lends no prefix on %s now; until it does the network has %s", s.Lent.Source, s.Lent.Link, now.Prefix)
-		default:
-			return fmt.Sprintf("source %s lends no prefix on %s now, and the network has no fallback: containers do not reach others by IPv6 until it does", s.Lent.Source, s.Lent.Link)
 		}
+		why := fmt.Sprintf("source %s lends no prefix on %s now", s.Lent.Source, s.Lent.Link)
+		if err := n.partless[s.Prefix]; err != nil && !errors.Is(err, prefix.ErrNothingLent) {
+			why = fmt.Sprintf("of what source %s lends on %s there is nothing left for the network: %v", s.Lent.Source, s.Lent.Link, err)
+		}
+		if inUse {
+			return fmt.Sprintf("%s; until there is one the network has %s", why, now.Prefix)
+		}
+		return why + ", and the network has no fallback: containers do not reach others by IPv6 until there is one"
 	}
 	return ""
 }

@@ -123,7 +123,6 @@ func (e *Engine) DeleteNetwork(ctx context.Context, id string) error {
 		e.planHeal()
 		return fmt.Errorf("network %s: %w", spec.ShortID(id), n.err)
 	}
-	e.reviewSources()
 	e.Log.Info("network deleted", "network", id)
 	return nil
 }
@@ -163,6 +162,7 @@ func (e *Engine) dropNetwork(ctx context.Context, n *network) error {
 		return err
 	}
 	delete(e.networks, n.ID)
+	e.freed()
 	return nil
 }
 

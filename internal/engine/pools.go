@@ -175,12 +175,17 @@ func (e *Engine) dropPool(id string) error {
 	if err := e.Journal.DeletePool(id); err != nil {
 		return err
 	}
-	if e.pools[id].Lent != nil {
-		e.reviewSources()
-	}
 	delete(e.pools, id)
+	e.freed()
 	e.Log.Info("pool released", "pool", id)
 	return nil
+}
+
+// freed is for when a pool or network is gone: its source may not be needed any more, or
+// a network waits for the part that it had.
+func (e *Engine) freed() {
+	e.reviewSources()
+	e.later(0, e.followAgain)
 }
 
 // RequestAddress leases an address: want if it is valid, the pool's first

@@ -79,6 +79,7 @@ func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.Sour
 		if f.network == nil {
 			continue // its containers are another driver's
 		}
+		f.network.noteParts(f.prefix(), failed[f.prefix().String()])
 		l := *f.lent()
 		var part *prefix.Assigned
 		if a, ok := got[f.prefix().String()]; ok {
@@ -168,7 +169,7 @@ func (e *Engine) renumber(ctx context.Context, changed map[*network]spec.Network
 	if err := e.Journal.PutAll(records, settled.records()); err != nil {
 		takeBack()
 		e.Log.Error("renumber", "err", err)
-		e.later(minHealWait, func() { e.followAgain() })
+		e.later(minHealWait, e.followAgain)
 		return
 	}
 	for i := range networks {

@@ -328,6 +328,54 @@ func TestPoolChosenWhileRenumbered(t *testing.T) {
 	})
 }
 
+// A part that is free again goes to the network that waits for one, however it became
+// free; until then status says that there is none left, though something is lent.
+func TestFreedPart(t *testing.T) {
+	for what, free := range map[string]func(*testing.T, *host, spec.Network){
+		"network deleted": func(t *testing.T, h *host, one spec.Network) { must(t, h.deleteNetwork(t.Context(), one)) },
+		"network deleted, then its pool released": func(t *testing.T, h *host, one spec.Network) {
+			must(t, h.engine.DeleteNetwork(t.Context(), one.ID))
+			h.pass(t, 2*time.Minute)
+		},
+		"events of routes were lost": func(t *testing.T, h *host, one spec.Network) {
+			h.routes = h.routes[:len(h.routes)-1]
+			h.engine.Resync(t.Context())
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t)
+				one, two := onDelegation(t, h, 1, spec.FallbackNone), onDelegation(t, h, 2, spec.FallbackNone)
+				must(t, h.run(t.Context(), two, &attachment{id: epID(2)}))
+				d, want := delegated("2001:db8:b000::/64", 0, 0), pfx("2001:db8:b000::/64")
+				if what == "events of routes were lost" {
+					d.Prefix, want = pfx("2001:db8:b000::/63"), pfx("2001:db8:b000:1::/64")
+					h.routes = append(h.routes, want)
+				}
+				d.Preferred, d.Valid = time.Time{}, time.Time{} // as a cloud's, or a server's that lends without end
+				h.lend(t, d)
+				for range 4 { // what was before is over
+					h.pass(t, time.Hour)
+				}
+				if now := h.current(t, 2); now.IsValid() {
+					t.Fatalf("the second network has %s, of one part for two", now)
+				}
+				if got := h.notes(t); !strings.Contains(got, "is exhausted: no free /64") || strings.Contains(got, "lends no prefix") {
+					t.Errorf("notes %q, want that there is no part left", got)
+				}
+				free(t, h, one)
+				h.pass(t, time.Second)
+				if now := h.current(t, 2); now != want {
+					t.Errorf("the second network has %s, want the part that is free again: %s", now, h.notes(t))
+				}
+				if got := h.notes(t); got != "" {
+					t.Errorf("notes %q", got)
+				}
+			})
+		})
+	}
+}
+
 // An unreachable route that somebody else removes is made again; what goes with its
 // delegation is not.
 func TestUnreachableRouteIsMadeAgain(t *testing.T) {
@@ -438,7 +486,7 @@ func TestLostPrefix(t *testing.T) {
 		note        string
 	}{
 		{spec.FallbackNone, "[]", false, "no fallback"},
-		{spec.FallbackULA, "[fd12:3456:789a::2/64]", true, "until it does the network has fd12:3456:789a::/64"},
+		{spec.FallbackULA, "[fd12:3456:789a::2/64]", true, "until there is one the network has fd12:3456:789a::/64"},
 	} {
 		t.Run(string(tc.fallback), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

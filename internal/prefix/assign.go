@@ -29,13 +29,17 @@ type Assigned struct {
 	Index uint64
 }
 
+// ErrNothingLent is why there is no part.
+var ErrNothingLent = fmt.Errorf("nothing is lent: %w", ipam.ErrExhausted)
+
 // Assign divides what is lent, the best delegation first, among claims: each keeps
 // the part that it has; else it gets the part of its index of the first delegation
 // that has one to give; else the first free one. So a network's part depends on its
 // own record, and on another's only where two have the same index: the delegations
 // that they had were two, and are one now. taken are prefixes that none may overlap.
 //
-// The error of a claim for which nothing is left wraps ipam.ErrExhausted.
+// The error of a claim for which nothing is left wraps ipam.ErrExhausted, and that of all
+// where nothing is lent ErrNothingLent.
 func Assign(lent []spec.Delegation, claims []Claim, taken []netip.Prefix) (map[string]Assigned, map[string]error) {
 	got, failed := map[string]Assigned{}, map[string]error{}
 	claims = slices.SortedFunc(slices.Values(claims), func(a, b Claim) int { return cmp.Compare(a.Key, b.Key) })
@@ -80,7 +84,7 @@ func Assign(lent []spec.Delegation, claims []Claim, taken []netip.Prefix) (map[s
 		}
 	})
 	waiting(func(c Claim) {
-		why := fmt.Errorf("nothing is lent: %w", ipam.ErrExhausted)
+		why := ErrNothingLent
 		for i, d := range lent {
 			if c.Bits < d.Prefix.Bits() {
 				if i == 0 {
