@@ -41,6 +41,7 @@ var ours = map[string][]string{
 	"internal/kernel/nft":       {"internal/firewall", "internal/spec"},
 	"internal/kernel/ip6tables": {"internal/firewall", "internal/spec", "internal/kernel/dump", "internal/kernel/netns"},
 	"internal/kernel/conntrack": {"internal/firewall"},
+	"internal/kernel/nflog":     {"internal/firewall"},
 	"internal/kernel/link":      {"internal/spec", "internal/kernel/dump", "internal/kernel/rtnl"},
 	"internal/kernel/route":     {"internal/kernel/dump", "internal/kernel/rtnl"},
 	"internal/kernel/dhcp6":     {"internal/kernel/afpacket", "internal/kernel/dump", "internal/kernel/rtnl"},

@@ -48,7 +48,7 @@ func Build(c Config) (Ruleset, error) {
 		b.outbound(n)
 	}
 	b["slaac_pools6"] = slices.Clone(b["autonomous6"])
-	return b.ruleset(), nil
+	return b.ruleset(c.logging()), nil
 }
 
 // Since lists the changes of elements that turn a ruleset with old in it into one
@@ -67,7 +67,7 @@ func (n Network) Since(old Network) ([]Change, error) {
 	before.sort()
 	after.sort()
 	var changes []Change
-	for _, t := range empty().all() {
+	for _, t := range empty(0).all() {
 		for _, set := range t.Sets {
 			changes = appendChange(changes, set.Name, before[set.Name], after[set.Name])
 		}
@@ -92,6 +92,9 @@ func (b builder) network(n Network) {
 	b.add("same", bridge+" . "+bridge)
 	if n.ICC {
 		b.add("icc", bridge)
+	}
+	if n.Log {
+		b.add(logBridges[0], bridge)
 	}
 	for _, a := range n.Live {
 		b.add("live"+family(a), a.String())
@@ -194,8 +197,8 @@ func (b builder) translations(n Network) {
 	}
 }
 
-func (b builder) ruleset() Ruleset {
-	r := empty()
+func (b builder) ruleset(l logging) Ruleset {
+	r := empty(l)
 	for _, t := range r.all() {
 		for i := range t.Sets {
 			set := &t.Sets[i]

@@ -95,6 +95,12 @@ func TestBuildGolden(t *testing.T) {
 			ID: "bbbbbbbbbbbb", Bridge: "br-b", Pools: prefixes("fd00:2::/64", "172.18.0.0/16"), Masquerade: prefixes("fd00:2::/64", "172.18.0.0/16"),
 			Outbound4: address("192.0.2.1"), Outbound6: address("2001:db8::1"),
 		}}},
+		"logged": {LogGroup: 7, Networks: []Network{{
+			ID: "aaaaaaaaaaaa", Bridge: "br-a", ICC: true, Isolate: true, Inbound: spec.InboundPublished, Pools: prefixes("fd00:1::/64"), Live: []netip.Addr{address("fd00:1::5")},
+			Containers: []Container{{Port: "v6nv11111111111", MAC: "02:00:00:00:00:05", Addresses: []netip.Addr{address("fd00:1::5")}}}, Log: true,
+		}, {
+			ID: "bbbbbbbbbbbb", Bridge: "br-b", Containers: []Container{{Port: "v6nv22222222222", MAC: "02:00:00:00:00:06"}},
+		}}},
 		"adjacent pools": {Networks: []Network{
 			{ID: "aaaaaaaaaaaa", Bridge: "br-a", Pools: prefixes("10.0.0.0/24", "10.0.1.0/24", "fd00::/64")},
 			{ID: "bbbbbbbbbbbb", Bridge: "br-b", Pools: prefixes("10.0.1.0/25", "fd00::/64"), Autonomous: prefixes("fd00::/64"),
@@ -121,6 +127,33 @@ func TestBuildGolden(t *testing.T) {
 				t.Errorf("ruleset differs from %s (-want +got):\n%s", golden, diff)
 			}
 		})
+	}
+}
+
+// While nobody wants to be told of what is denied, there is no rule that tells.
+func TestRulesTellWhereThatIsWanted(t *testing.T) {
+	silent := Config{Networks: []Network{web(), ula()}}
+	telling := Config{Networks: []Network{web(), ula()}}
+	telling.Networks[1].Log = true
+	count := func(c Config) int {
+		r, err := Build(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, table := range r.all() {
+			for _, chain := range table.Chains {
+				for _, rule := range chain.Rules {
+					if strings.Contains(rule, " log ") {
+						n++
+					}
+				}
+			}
+		}
+		return n
+	}
+	if n, told := count(silent), count(telling); n != 0 || told < 8 {
+		t.Errorf("%d rules tell where nobody wants it, and %d where somebody does", n, told)
 	}
 }
 

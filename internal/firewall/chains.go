@@ -41,18 +41,22 @@ const (
 )
 
 // empty is a ruleset without elements that depend on the host.
-func empty() Ruleset { return Ruleset{Tables: tables(), Routed: routedTable()} }
+func empty(l logging) Ruleset { return Ruleset{Tables: tables(l), Routed: routedTable(l)} }
 
-// tables are ours with empty sets. Their chains are the same on every host.
-func tables() []Table {
+// tables are ours with empty sets. Their chains are the same on every host, but for
+// rules that tell what is denied, where that is wanted.
+func tables(l logging) []Table {
 	return []Table{
-		{Family: FamilyInet, Name: Name, Sets: sets(), Chains: chains()},
-		{Family: FamilyBridge, Name: Name, Sets: senderSets(), Chains: senderChains()},
+		{Family: FamilyInet, Name: Name, Sets: append(sets(), l.sets(logBridges)...), Chains: chains(l)},
+		{Family: FamilyBridge, Name: Name, Sets: append(senderSets(), l.sets(logPorts)...), Chains: senderChains(l)},
 	}
 }
 
+// deciding are chains that do what the rule that leads there has decided.
+var deciding = []string{"vouch", "stray_out", "stray_in", "nobody", "confined_out", "confined_in", "invalid"}
+
 // chains are those of what the host forwards.
-func chains() []Chain {
+func chains(l logging) []Chain {
 	return []Chain{
 		{Name: "forward", Hook: &Hook{"filter", "forward", PriorityForward}, Rules: []string{
 			"iifname != @networks oifname != @networks return",
@@ -64,16 +68,16 @@ func chains() []Chain {
 			"icmpv6 type @link_only counter drop",
 			// A packet from a link-local address stays on its link (RFC 3927 §2.7), and
 			// leaves under no address of the host's. In IPv6 the kernel sees to that.
-			"ip saddr 169.254.0.0/16 iifname @denied_out drop",
-			"ip saddr 169.254.0.0/16 oifname @denied_in drop",
+			"ip saddr 169.254.0.0/16 iifname @networks goto stray_out",
+			"ip saddr 169.254.0.0/16 goto stray_in",
 			// Before all else, what conntrack knows included: whoever scans a
 			// prefix must not fill the host's neighbour cache (RFC 6583). The
 			// forward hook precedes the neighbour's resolution.
-			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 oifname @denied_in drop",
-			"oifname @networks ip daddr @pools4 ip daddr != @live4 oifname @denied_in drop",
+			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 goto nobody",
+			"oifname @networks ip daddr @pools4 ip daddr != @live4 goto nobody",
 			"ct state established,related goto vouch",
-			"iifname @internal iifname @denied_out drop",
-			"oifname @internal oifname @denied_in drop",
+			"iifname @internal goto confined_out",
+			"oifname @internal goto confined_in",
 			// Published means reachable by anyone, from other networks too. A
 			// translated port is reached by the host's address alone: who knows
 			// the container's own does not get in that way.
@@ -90,27 +94,24 @@ func chains() []Chain {
 		// Inside one bridge: frames that br_netfilter shows us, and connections
 		// that come back from the host's address. Neighbor discovery is
 		// untracked, so that conntrack does not know it.
-		{Name: "within", Rules: []string{
+		{Name: "within", Rules: append([]string{
 			"oifname @icc goto vouch",
 			"ct state established,related goto vouch",
 			"ct status dnat goto vouch",
-			"iifname @denied_out drop",
-		}},
-		{Name: "between", Rules: []string{
+		}, l.out(DeniedNeighbour)...)},
+		{Name: "between", Rules: append([]string{
 			"iifname @mutual oifname @mutual oifname @accepting oifname @let_in goto vouch",
-			"iifname @denied_out drop",
-		}},
-		{Name: "inbound", Rules: []string{
+		}, l.between(DeniedIsolated)...)},
+		{Name: "inbound", Rules: append([]string{
 			"meta nfproto ipv4 oifname @open4 oifname @let_in goto vouch",
 			"meta nfproto ipv6 oifname @open6 oifname @let_in goto vouch",
 			"oifname @accepting icmpv6 type echo-request oifname @let_in goto vouch",
-			"oifname @denied_in drop",
-		}},
+		}, l.in(DeniedUnpublished)...)},
 		{Name: "outbound", Rules: []string{
 			"ip6 saddr != @masquerade6 goto leaving",
 			"ip saddr != @masquerade4 goto leaving",
 			// NAT leaves these alone: a container's private address would get out.
-			"ct state invalid iifname @denied_out drop",
+			"ct state invalid goto invalid",
 			"goto leaving",
 		}},
 		{Name: "leaving", Rules: []string{
@@ -123,6 +124,12 @@ func chains() []Chain {
 		{Name: "vouch", Rules: []string{
 			fmt.Sprintf("meta mark set meta mark | %#x accept", VouchMark),
 		}},
+		{Name: "stray_out", Rules: l.out(DeniedStray)},
+		{Name: "stray_in", Rules: l.in(DeniedStray)},
+		{Name: "nobody", Rules: l.in(DeniedNobody)},
+		{Name: "confined_out", Rules: l.out(DeniedInternal)},
+		{Name: "confined_in", Rules: l.in(DeniedInternal)},
+		{Name: "invalid", Rules: l.out(DeniedInvalid)},
 		// Our bridges have route_localnet, so that the host's own 127.0.0.1 can be
 		// translated to a container. A container must not get at the host's
 		// loopback services by it (CVE-2020-8558), nor pass for the host itself.

@@ -1,7 +1,9 @@
 package firewall
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -12,6 +14,16 @@ type Config struct {
 	// Parents are the interfaces towards the upstream network. They matter
 	// where a parent is a bridge, which is else taken for another engine's.
 	Parents []string
+	// LogGroup is the NFLOG group by which networks with Log tell; 0: [DefaultLogGroup].
+	LogGroup uint16
+}
+
+// logging says by which group anything is told.
+func (c Config) logging() logging {
+	if !slices.ContainsFunc(c.Networks, func(n Network) bool { return n.Log }) {
+		return 0
+	}
+	return logging(cmp.Or(c.LogGroup, DefaultLogGroup))
 }
 
 // Network is a network as the firewall sees it.
@@ -55,6 +67,8 @@ type Network struct {
 	// Asked says that one does answer there. What containers ask it is vouched for,
 	// for hosts whose own rules let nothing in.
 	Asked bool
+	// Log tells what is denied, by the NFLOG group of the configuration.
+	Log bool
 }
 
 // Container is what a container of the network may send from.

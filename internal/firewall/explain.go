@@ -240,9 +240,9 @@ func (n Network) has(a netip.Addr) bool {
 var reasons = map[string][]struct{ rule, words string }{
 	"forward": {
 		{"@link_only", "it is for one link alone, and is not forwarded"},
-		{"ip saddr 169.254.0.0/16", "an address of the link alone is not forwarded from (RFC 3927)"},
-		{"@live6", "nobody has the address"},
-		{"@live4", "nobody has the address"},
+		{"ip saddr 169.254.0.0/16", DeniedStray.Words()},
+		{"@live6", DeniedNobody.Words()},
+		{"@live4", DeniedNobody.Words()},
 		{"ct state", "it belongs to a connection that is known"},
 		{"iifname @internal", "the caller's network is internal: nothing leaves it"},
 		{"oifname @internal", "the network is internal: nothing gets in"},
@@ -256,19 +256,19 @@ var reasons = map[string][]struct{ rule, words string }{
 		{"@icc", "containers of the network reach each other"},
 		{"ct state", "it belongs to a connection that is known"},
 		{"ct status dnat", "the port is published"},
-		{"drop", "containers of the network do not reach each other (com.docker.network.bridge.enable_icc=false)"},
+		{"drop", DeniedNeighbour.Words()},
 	},
 	"between": {
 		{"@mutual", "both networks have isolate=off"},
-		{"drop", "networks do not reach each other (isolate=on), and the port is not published"},
+		{"drop", DeniedIsolated.Words()},
 	},
 	"inbound": {
 		{"@open4", "every port of the network is open (inbound=open, or gateway mode nat-unprotected)"},
 		{"@open6", "every port of the network is open (inbound=open, or gateway mode nat-unprotected)"},
 		{"echo-request", "echo requests are answered"},
-		{"drop", "the port is not published, and the network is not open (inbound)"},
+		{"drop", DeniedUnpublished.Words()},
 	},
-	"outbound": {{"invalid", "conntrack can make nothing of it, so that it would leave under a private address"}},
+	"outbound": {{"invalid", DeniedInvalid.Words()}},
 	"leaving": {
 		{"@parents", "containers may open connections to the outside"},
 		{"meta oifkind", "it goes to another engine's bridge, whose own rules judge it"},

@@ -30,8 +30,8 @@ type decision struct {
 	outbound    string // of snat: the address
 }
 
-// run sends the packet through a chain and those that it leads to. Vouching is the
-// last rule's that led there.
+// run sends the packet through a chain and those that it leads to. What [deciding] chains
+// do is the decision of the last rule that led there.
 func (t Table) run(name string, p *packet) decision {
 	d := decision{chain: name}
 	for {
@@ -46,7 +46,7 @@ func (t Table) run(name string, p *packet) decision {
 				next = strings.TrimPrefix(done.verdict, "goto ")
 				d = decision{chain: name, rule: rule}
 			case done.verdict != "":
-				if name != "vouch" {
+				if !slices.Contains(deciding, name) {
 					d = decision{chain: name, rule: rule}
 				}
 				d.verdict, d.outbound = done.verdict, done.outbound
@@ -96,6 +96,10 @@ func (t Table) rule(text string, p *packet) decision {
 	for rest != "" {
 		switch {
 		case accept("counter"):
+		case accept("update"):
+			_, rest, _ = strings.Cut(rest, "} ")
+		case accept("log"):
+			return decision{} // it says what the next rule does
 		case accept("accept"), accept("drop"), accept("return"), accept("masquerade"):
 			return decision{verdict: strings.Fields(text)[len(strings.Fields(text))-1]}
 		case accept("goto"):

@@ -13,7 +13,7 @@ import (
 
 // routedTable has the chains that stand in for those of [senderChains], in the same
 // language, and may ask all sets.
-func routedTable() Table {
+func routedTable(l logging) Table {
 	return Table{Family: FamilyInet, Name: Name, Sets: routedSets(), Chains: []Chain{
 		{Name: "routed", Hook: &Hook{"filter", "prerouting", priorityRaw}, Rules: []string{
 			"iifname != @guarded return",
@@ -25,32 +25,33 @@ func routedTable() Table {
 			"meta nfproto ipv4 goto routed4",
 			"ip6 saddr :: goto routed_nobody6",
 			"iifname . ip6 saddr . ether saddr @ways6 goto routed_content6",
-			"ip6 saddr " + gateways6.String() + " iifname @denied_out drop",
-			fmt.Sprintf("ip6 saddr & %s == %s iifname @denied_out drop", eui64Mask, eui64),
-			"iifname . ether saddr != @stations iifname @denied_out drop",
+			"ip6 saddr " + gateways6.String() + " goto routed_forged",
+			fmt.Sprintf("ip6 saddr & %s == %s goto routed_forged", eui64Mask, eui64),
+			"iifname . ether saddr != @stations goto routed_forged",
 			"ip6 saddr fe80::/64 goto routed_content6",
 			"iifname @autoconfigured ip6 saddr @slaac_pools6 ip6 saddr != @taken6 goto routed_content6",
-			"iifname @denied_out drop",
+			"goto routed_forged",
 		}},
 		{Name: "routed_nobody6", Rules: []string{
 			"icmpv6 type nd-neighbor-solicit return",
 			"icmpv6 type @from_nobody return",
-			"iifname @denied_out drop",
+			"goto routed_forged",
 		}},
 		{Name: "routed_content6", Rules: []string{
-			"icmpv6 type @of_routers6 iifname @denied_out drop",
-			fmt.Sprintf("udp dport %d iifname @denied_out drop", dhcp6Client),
+			"icmpv6 type @of_routers6 goto routed_forged",
+			fmt.Sprintf("udp dport %d goto routed_forged", dhcp6Client),
 		}},
 		{Name: "routed4", Rules: []string{
 			"iifname . ip saddr . ether saddr @ways4 goto routed_content4",
-			"iifname . ether saddr != @stations iifname @denied_out drop",
+			"iifname . ether saddr != @stations goto routed_forged",
 			"ip saddr 169.254.0.0/16 goto routed_content4",
-			"iifname @denied_out drop",
+			"goto routed_forged",
 		}},
 		{Name: "routed_content4", Rules: []string{
-			"icmp type @of_routers4 iifname @denied_out drop",
-			fmt.Sprintf("udp dport %d iifname @denied_out drop", dhcp4Client),
+			"icmp type @of_routers4 goto routed_forged",
+			fmt.Sprintf("udp dport %d goto routed_forged", dhcp4Client),
 		}},
+		{Name: "routed_forged", Rules: l.out(DeniedForged)},
 	}}
 }
 

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Ruleset is what we have in nftables: tables of one name, each of another
@@ -38,11 +39,19 @@ type Set struct {
 	Value    string // type of the values of a map
 	Interval bool   // keys are prefixes, and do not overlap
 	Counter  bool   // each element counts the packets that were looked up and found
+	Dynamic  bool   // packets add the elements, and those that none has added again go
 	// Expression is what the keys are compared with, where older nft have no name
 	// for it and hence no type.
 	Expression string
 	Elements   []Element
 }
+
+// Bounds of dynamic sets: how many elements there may be, and for how long one stays
+// that no packet has added again.
+const (
+	DynamicSize    = 65535
+	DynamicTimeout = time.Minute
+)
 
 // Element is an element of a set or map: `fd00::2 . tcp . 80`.
 type Element struct{ Key, Value string }
@@ -89,7 +98,7 @@ func (r Ruleset) Since(old Ruleset) (changes []Change, ok bool) {
 		}
 		for j, set := range t.Sets {
 			was := before.Sets[j]
-			if set.Name != was.Name || set.Key != was.Key || set.Value != was.Value || set.Interval != was.Interval || set.Counter != was.Counter {
+			if set.Name != was.Name || set.Key != was.Key || set.Value != was.Value || set.Interval != was.Interval || set.Counter != was.Counter || set.Dynamic != was.Dynamic {
 				return nil, false
 			}
 			changes = appendChange(changes, set.Name, was.Elements, set.Elements)
@@ -228,6 +237,9 @@ func (s Set) write(b *strings.Builder) {
 	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", kind, s.Name, of)
 	if s.Interval {
 		b.WriteString("\t\tflags interval\n")
+	}
+	if s.Dynamic {
+		fmt.Fprintf(b, "\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %ds\n", DynamicSize, int(DynamicTimeout.Seconds()))
 	}
 	if s.Counter {
 		b.WriteString("\t\tcounter\n")

@@ -17,7 +17,7 @@ import (
 // fragment are how an advertisement gets past a guard (RFC 7113 §2).
 
 // senderChains judge what containers send.
-func senderChains() []Chain {
+func senderChains(l logging) []Chain {
 	return []Chain{
 		// Ports that an administrator has put on a bridge have other names. A
 		// container's port that is in no set sends nothing: so there is no moment,
@@ -98,10 +98,10 @@ func senderChains() []Chain {
 			"arp operation request iifname . arp daddr ip != @sources4 iifname . arp saddr ip @sources4 accept",
 			"goto forged",
 		}},
-		{Name: "forged", Rules: []string{
+		{Name: "forged", Rules: append(l.tell(logPorts, "iifname", DeniedForged),
 			"iifname @forgers drop",
 			"counter drop",
-		}},
+		)},
 		{Name: "probes4", Rules: []string{
 			"iifname . arp daddr ip @claimed4 accept",
 			"arp daddr ip 169.254.0.0/16 accept",
@@ -164,6 +164,9 @@ func (b builder) senders(n Network) {
 			continue
 		}
 		b.add("forgers", port)
+		if n.Log {
+			b.add(logPorts[0], port)
+		}
 		b.add("senders", port+" . "+c.MAC)
 		for _, a := range slices.Concat(c.Addresses, n.Shared, []netip.Addr{linkLocal(c.MAC)}) {
 			key := fmt.Sprintf("%s . %s", port, a)

@@ -35,7 +35,7 @@ type Fault struct {
 // further than its bridge.
 func (c Config) Sound() (Config, []Fault) {
 	var faults []Fault
-	sound := Config{Parents: c.Parents}
+	sound := Config{Parents: c.Parents, LogGroup: c.LogGroup}
 	bridges, ports := map[string]Network{}, hostPorts{}
 	for _, n := range c.Networks {
 		fault := func(err error) { faults = append(faults, Fault{n.ID, err}) }
@@ -78,7 +78,7 @@ func (c Config) Sound() (Config, []Fault) {
 
 // closed is the network as one of which nothing is known but its bridge.
 func (n Network) closed() Network {
-	return Network{ID: n.ID, Bridge: n.Bridge, Internal: true, Isolate: true, ICC: n.ICC, Inbound: spec.InboundNone}
+	return Network{ID: n.ID, Bridge: n.Bridge, Internal: true, Isolate: true, ICC: n.ICC, Inbound: spec.InboundNone, Log: n.Log}
 }
 
 // validate says what in a network contradicts itself, its ports left aside.

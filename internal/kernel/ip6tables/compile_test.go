@@ -70,7 +70,9 @@ func made(t testing.TB, c firewall.Config, f family) tables {
 }
 
 func TestCompileGolden(t *testing.T) {
-	for name, c := range map[string]firewall.Config{"everything": everything(), "empty": {}} {
+	logged := everything()
+	logged.Networks[0].Log, logged.Networks[1].Log = true, true
+	for name, c := range map[string]firewall.Config{"everything": everything(), "empty": {}, "logged": logged} {
 		for _, f := range families {
 			golden := fmt.Sprintf("testdata/%s.%s", name, names[f])
 			got := made(t, c, f).String()

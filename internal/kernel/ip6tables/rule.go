@@ -16,6 +16,7 @@ type rule struct {
 	to      string // of goto: the chain
 	of      string // of dnat and snat: the family, ip or ip6
 	pairs   test   // of dnat and snat: the keys and the map
+	log     string // of a rule that tells: the limit for each element, and the target
 }
 
 // test compares keys with a set, or one key with a value.
@@ -63,6 +64,30 @@ func parse(text string) (r rule, err error) {
 		case accept("counter"): // every rule of iptables has one
 		case accept("accept"), accept("drop"), accept("return"), accept("masquerade"):
 			r.verdict = text[strings.LastIndex(text, " ")+1:]
+		case accept("update"): // of each element its own limit
+			next() // the set of their limits
+			if !accept("{") || len(keys()) != 1 || !accept("limit", "rate") {
+				return r, fmt.Errorf("rule %q: not understood", text)
+			}
+			rate := strings.TrimSuffix(next(), "/second")
+			if !accept("burst") {
+				return r, fmt.Errorf("rule %q: not understood", text)
+			}
+			r.log = fmt.Sprintf("-m limit --limit %s/sec --limit-burst %s ", rate, next())
+			if !accept("packets", "}") {
+				return r, fmt.Errorf("rule %q: not understood", text)
+			}
+		case accept("log", "prefix"):
+			prefix := next()
+			if !accept("group") {
+				return r, fmt.Errorf("rule %q: not understood", text)
+			}
+			group := next()
+			if !accept("snaplen") {
+				return r, fmt.Errorf("rule %q: not understood", text)
+			}
+			r.verdict = "log"
+			r.log += fmt.Sprintf("-j NFLOG --nflog-prefix %s --nflog-group %s --nflog-size %s", unquote(prefix), group, next())
 		case accept("goto"):
 			r.verdict, r.to = "goto", next()
 		case accept("meta", "mark", "set", "meta", "mark", "|"):

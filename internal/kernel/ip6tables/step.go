@@ -11,7 +11,8 @@ import (
 
 // step compiles one rule. What it comes to depends on what it asks:
 //
-//   - One set, or a few small ones: a rule for each element.
+//   - One set, or a few small ones, and whatever tells by a limit of each element's: a
+//     rule for each element.
 //   - "Whatever is not of ours returns": a rule for each element goes on to a chain
 //     with the rest, to which only our networks' packets come.
 //   - There, several sets, or a long one: a jump to a chain for each set, which
@@ -74,6 +75,9 @@ func (s *step) compile() (into *chain, ours bool, err error) {
 		if len(l.entries) == 0 {
 			return s.into, s.ours, nil
 		}
+	}
+	if s.rule.verdict == "log" {
+		return s.into, s.ours, s.each(s.is, nil, s.rule.log)
 	}
 	target, err := s.target()
 	if err != nil {

@@ -36,6 +36,31 @@ func (f *Firewall) Probe(ctx context.Context) error {
 	return errors.Join(err, drain(f.socket))
 }
 
+// CanLog says why denied packets cannot be told: they can, where this kernel has what
+// rules with a log need. It finds out by a chain that no packet comes to.
+func (f *Firewall) CanLog(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.conn.AddTable(&nftables.Table{Name: firewall.Name + "-probe", Family: nftables.TableFamilyINet})
+	links := &nftables.Set{Table: t, Name: "links", ID: 1, KeyType: nftables.TypeIFName, Dynamic: true, HasTimeout: true, Timeout: firewall.DynamicTimeout, Size: firewall.DynamicSize}
+	if err := f.conn.AddSet(links, nil); err != nil {
+		return errors.Join(err, drain(f.socket))
+	}
+	rule, err := compile(`update @links { iifname limit rate 1/second burst 1 packets } log prefix "v6net-probe" group 1 snaplen 128`, t.Family, map[string]uint32{links.Name: links.ID})
+	if err != nil {
+		return err
+	}
+	f.conn.AddRule(&nftables.Rule{Table: t, Chain: f.conn.AddChain(&nftables.Chain{Table: t, Name: "log"}), Exprs: rule})
+	f.conn.DelTable(t)
+	if err = f.conn.Flush(); err != nil {
+		err = fmt.Errorf("this kernel does not log by nftables (modules nft_log, nft_limit, nfnetlink_log): %w", err)
+	}
+	return errors.Join(err, drain(f.socket))
+}
+
 // Sweep removes what an earlier daemon has left in nftables, if that is anything, our
 // rule in the chains of others with it.
 func Sweep(ctx context.Context, log *slog.Logger) error {

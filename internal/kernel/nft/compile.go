@@ -160,6 +160,10 @@ func (c *compiler) statement() error {
 		return c.nat(expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV6})
 	case c.accept("meta mark set meta mark |"):
 		return c.setMark()
+	case c.accept("update"):
+		return c.update()
+	case c.accept("log prefix"):
+		return c.log()
 	default:
 		return c.match()
 	}
@@ -450,6 +454,56 @@ func (c *compiler) setMark() error {
 		masked(binaryutil.NativeEndian.PutUint32(^uint32(bit)), binaryutil.NativeEndian.PutUint32(uint32(bit))),
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: firstRegister, SourceRegister: true},
 	)
+	return nil
+}
+
+// update compiles the rest of `update @SET { KEYS limit rate N/second burst N packets }`.
+func (c *compiler) update() error {
+	name := strings.TrimPrefix(c.word(), "@")
+	id, err := c.set(name)
+	if err != nil {
+		return err
+	}
+	if !c.accept("{") {
+		return fmt.Errorf("%q after a set to update", c.rest)
+	}
+	if _, err := c.load(); err != nil {
+		return err
+	}
+	if !c.accept("limit rate") {
+		return fmt.Errorf("%q after the keys of a set to update", c.rest)
+	}
+	rate, perSecond := strings.CutSuffix(c.word(), "/second")
+	n, err := strconv.ParseUint(rate, 10, 32)
+	if err != nil || !perSecond || !c.accept("burst") {
+		return fmt.Errorf("limit of %q: only N/second burst N packets is known here", rate)
+	}
+	burst, err := strconv.ParseUint(c.word(), 10, 32)
+	if err != nil || !c.accept("packets }") {
+		return fmt.Errorf("burst before %q: only a number of packets is known here", c.rest)
+	}
+	c.emit(&expr.Dynset{SrcRegKey: firstRegister, SetName: name, SetID: id, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{
+		&expr.Limit{Type: expr.LimitTypePkts, Rate: n, Unit: expr.LimitTimeSecond, Burst: uint32(burst)},
+	}})
+	return nil
+}
+
+// log compiles the rest of `log prefix "TEXT" group N snaplen N`.
+func (c *compiler) log() error {
+	word := c.word()
+	prefix := strings.Trim(word, `"`)
+	if len(prefix)+2 != len(word) || prefix == "" || !c.accept("group") {
+		return fmt.Errorf("prefix %s: only one word in quotes, and a group, are known here", word)
+	}
+	group, err := strconv.ParseUint(c.word(), 10, 16)
+	if err != nil || !c.accept("snaplen") {
+		return fmt.Errorf("log before %q: only a group's number and snaplen are known here", c.rest)
+	}
+	size, err := strconv.ParseUint(c.word(), 10, 32)
+	if err != nil {
+		return fmt.Errorf("snaplen: %w", err)
+	}
+	c.emit(&expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_SNAPLEN, Group: uint16(group), Snaplen: uint32(size), Data: []byte(prefix)})
 	return nil
 }
 

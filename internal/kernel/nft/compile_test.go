@@ -15,7 +15,7 @@ import (
 // Every rule that the firewall knows can be put into the kernel's terms.
 // Whether they are the right terms is for nft to say: TestKernelHoldsTheText.
 func TestEveryRuleCompiles(t *testing.T) {
-	r, err := firewall.Build(firewall.Config{})
+	r, err := firewall.Build(firewall.Config{Networks: []firewall.Network{{ID: "aaaaaaaaaaaa", Bridge: "br-a", Log: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,36 +51,44 @@ func TestCompile(t *testing.T) {
 // What the compiler does not know is an error, never another rule.
 func TestCompileRefuses(t *testing.T) {
 	for rule, want := range map[string]string{
-		"tcp dport 80 accept":                       `"tcp dport 80 accept" is no key`,
-		"iifname @nowhere drop":                     "no set @nowhere",
-		"iifname != eth0 drop":                      "no name in quotes",
-		"ether saddr . iifname 1 drop":              "not known here",
-		"ct state new accept":                       `"new" is no ct state`,
-		"ct state established,,related accept":      `"" is no ct state`,
-		"ip daddr 2001:db8::1 drop":                 "other address family",
-		"ip daddr everywhere drop":                  "no address or prefix",
-		"fib daddr type broadcast drop":             "no address type",
-		"th dport 80 drop":                          "not compared with values",
-		"meta mark set meta mark | many accept":     "mark",
-		"dnat ip to th dport @links":                "after the keys",
-		"iifname . oifname":                         "not known here",
-		"iifname . drop":                            `"drop" is no key`,
-		"acceptable":                                "no key",
-		"dnat ip to meta l4proto map @nothing":      "no set @nothing",
-		"ip6 daddr ::1/129 return":                  "no address or prefix",
-		"meta oifkind . iifname bridge return":      "not known here",
-		"icmpv6 type echo goto vouch":               `"echo" is not known`,
-		"ct state != established accept":            "not known here",
-		"udp dport 65536 drop":                      "out of range",
-		"@th,64,64 == 0x10000000000000000 drop":     "no number of 64 bits",
-		"ip6 saddr & 192.0.2.1 == ::1 drop":         "no IPv6 address",
-		"ip6 saddr & ::1 ::1 drop":                  "after a mask",
-		"ip6 saddr set ip6 daddr map @links":        "not set to",
-		"iifname set iifname map @links":            "not set to",
-		"ip6 saddr set ip6 saddr drop":              "after the keys",
-		"meta mark & lots == 0 drop":                "invalid syntax",
-		"meta protocol vlan drop":                   "no protocol of frames",
-		"ct state established,related goto vouch x": "no key",
+		"tcp dport 80 accept":                                         `"tcp dport 80 accept" is no key`,
+		"iifname @nowhere drop":                                       "no set @nowhere",
+		"iifname != eth0 drop":                                        "no name in quotes",
+		"ether saddr . iifname 1 drop":                                "not known here",
+		"ct state new accept":                                         `"new" is no ct state`,
+		"ct state established,,related accept":                        `"" is no ct state`,
+		"ip daddr 2001:db8::1 drop":                                   "other address family",
+		"ip daddr everywhere drop":                                    "no address or prefix",
+		"fib daddr type broadcast drop":                               "no address type",
+		"th dport 80 drop":                                            "not compared with values",
+		"meta mark set meta mark | many accept":                       "mark",
+		"dnat ip to th dport @links":                                  "after the keys",
+		"iifname . oifname":                                           "not known here",
+		"iifname . drop":                                              `"drop" is no key`,
+		"acceptable":                                                  "no key",
+		"dnat ip to meta l4proto map @nothing":                        "no set @nothing",
+		"ip6 daddr ::1/129 return":                                    "no address or prefix",
+		"meta oifkind . iifname bridge return":                        "not known here",
+		"icmpv6 type echo goto vouch":                                 `"echo" is not known`,
+		"ct state != established accept":                              "not known here",
+		"udp dport 65536 drop":                                        "out of range",
+		"@th,64,64 == 0x10000000000000000 drop":                       "no number of 64 bits",
+		"ip6 saddr & 192.0.2.1 == ::1 drop":                           "no IPv6 address",
+		"ip6 saddr & ::1 ::1 drop":                                    "after a mask",
+		"ip6 saddr set ip6 daddr map @links":                          "not set to",
+		"update @nothing { iifname":                                   "no set @nothing",
+		"update @links iifname":                                       "after a set to update",
+		"update @links { iifname counter":                             "after the keys of a set",
+		"update @links { iifname limit rate 1/week":                   "limit of",
+		"update @links { iifname limit rate 1/second burst 2 bytes }": "a number of packets",
+		`log prefix v6net group 1`:                                    "one word in quotes",
+		`log prefix "v6net" group 70000`:                              "a group's number",
+		`log prefix "v6net" group 1 snaplen all`:                      "snaplen",
+		"iifname set iifname map @links":                              "not set to",
+		"ip6 saddr set ip6 saddr drop":                                "after the keys",
+		"meta mark & lots == 0 drop":                                  "invalid syntax",
+		"meta protocol vlan drop":                                     "no protocol of frames",
+		"ct state established,related goto vouch x":                   "no key",
 	} {
 		if _, err := compile(rule, nftables.TableFamilyINet, map[string]uint32{"links": 1}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("rule %q: error %v, want one that says %q", rule, err, want)

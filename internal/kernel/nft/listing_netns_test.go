@@ -116,9 +116,16 @@ func everything() firewall.Config {
 // What nft reads in the kernel is what nft itself would have put there.
 func TestKernelHoldsTheText(t *testing.T) {
 	t.Parallel()
+	told := everything()
+	told.Networks[0].Log = true
+	for name, c := range map[string]firewall.Config{"silent": everything(), "telling": told} {
+		t.Run(name, func(t *testing.T) { testKernelHoldsTheText(t, build(t, c)) })
+	}
+}
+
+func testKernelHoldsTheText(t *testing.T, r firewall.Ruleset) {
 	ours, judge := testnet.New(t, "ours"), testnet.New(t, "judge")
 	f := open(t, ours)
-	r := build(t, everything())
 	if err := f.Apply(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}

@@ -71,6 +71,9 @@ func newTables(r firewall.Ruleset, frameless bool) (*tables, error) {
 
 func (t *table) newSet(s firewall.Set) (encoded *nftables.Set, err error) {
 	encoded = &nftables.Set{Table: t.Table, Name: s.Name, IsMap: s.Value != "", Interval: s.Interval, Counter: s.Counter}
+	if s.Dynamic {
+		encoded.Dynamic, encoded.HasTimeout, encoded.Timeout, encoded.Size = true, true, firewall.DynamicTimeout, firewall.DynamicSize
+	}
 	if encoded.KeyType, err = parseType(s.Key); err != nil {
 		return nil, fmt.Errorf("set %s: %w", s.Name, err)
 	}

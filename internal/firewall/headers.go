@@ -1,0 +1,118 @@
+package firewall
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// The types of frames that the rules tell of (include/uapi/linux/if_ether.h).
+const (
+	etherIPv4 = 0x0800
+	etherARP  = 0x0806
+	etherIPv6 = 0x86dd
+)
+
+// IP protocol numbers, those of extension headers among them (RFC 8200 §4).
+const (
+	protoHopByHop = 0
+	protoICMP     = 1
+	protoTCP      = 6
+	protoUDP      = 17
+	protoRouting  = 43
+	protoFragment = 44
+	protoAH       = 51
+	protoICMPv6   = 58
+	protoDestOpts = 60
+	protoSCTP     = 132
+)
+
+var protocolNames = map[byte]string{protoICMP: "icmp", protoTCP: "tcp", protoUDP: "udp", protoICMPv6: "icmpv6", protoSCTP: "sctp"}
+
+// ReadHeaders reads the beginning of a packet, which whoever sent it has made up, and
+// of which the rest has been cut off. What cannot be read stays empty. ether is the
+// frame's type.
+func ReadHeaders(ether uint16, b []byte) spec.Headers {
+	h := spec.Headers{Protocol: fmt.Sprintf("ethertype %#04x", ether)}
+	switch ether {
+	case etherIPv4:
+		return readIPv4(b)
+	case etherIPv6:
+		return readIPv6(b)
+	case etherARP:
+		h.Protocol = "arp"
+		if len(b) >= 28 { // RFC 826 for Ethernet and IPv4
+			h.From, h.To = netip.AddrFrom4([4]byte(b[14:18])), netip.AddrFrom4([4]byte(b[24:28]))
+		}
+	}
+	return h
+}
+
+func readIPv4(b []byte) spec.Headers {
+	if len(b) < 20 || b[0]>>4 != 4 {
+		return spec.Headers{Protocol: "ipv4"}
+	}
+	h := spec.Headers{From: netip.AddrFrom4([4]byte(b[12:16])), To: netip.AddrFrom4([4]byte(b[16:20]))}
+	size := int(b[0]&0xf) * 4
+	if first := binary.BigEndian.Uint16(b[6:])&0x1fff == 0; !first || size < 20 || size > len(b) {
+		return named(h, b[9])
+	}
+	return readTransport(h, b[9], b[size:])
+}
+
+func readIPv6(b []byte) spec.Headers {
+	if len(b) < 40 || b[0]>>4 != 6 {
+		return spec.Headers{Protocol: "ipv6"}
+	}
+	h := spec.Headers{From: netip.AddrFrom16([16]byte(b[8:24])), To: netip.AddrFrom16([16]byte(b[24:40]))}
+	next, rest := b[6], b[40:]
+	for {
+		var size int
+		switch next {
+		case protoHopByHop, protoRouting, protoDestOpts:
+			if len(rest) >= 2 {
+				size = (int(rest[1]) + 1) * 8
+			}
+		case protoAH: // RFC 4302 §2.2
+			if len(rest) >= 2 {
+				size = (int(rest[1]) + 2) * 4
+			}
+		case protoFragment:
+			size = 8
+			if len(rest) >= size && binary.BigEndian.Uint16(rest[2:])&0xfff8 != 0 {
+				return named(h, rest[0])
+			}
+		default:
+			return readTransport(h, next, rest)
+		}
+		if size == 0 || size > len(rest) { // what follows has been cut off
+			return named(h, next)
+		}
+		next, rest = rest[0], rest[size:]
+	}
+}
+
+func readTransport(h spec.Headers, protocol byte, b []byte) spec.Headers {
+	h = named(h, protocol)
+	switch protocol {
+	case protoTCP, protoUDP, protoSCTP:
+		if len(b) >= 4 {
+			h.FromPort, h.ToPort = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
+		}
+	case protoICMP, protoICMPv6:
+		if len(b) >= 1 {
+			kind := b[0]
+			h.Type = &kind
+		}
+	}
+	return h
+}
+
+func named(h spec.Headers, protocol byte) spec.Headers {
+	if h.Protocol = protocolNames[protocol]; h.Protocol == "" {
+		h.Protocol = fmt.Sprintf("protocol %d", protocol)
+	}
+	return h
+}
