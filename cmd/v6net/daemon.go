@@ -16,11 +16,13 @@ import (
 	"github.com/v6net/v6net/internal/clock"
 	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/engine"
+	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/firewalld"
 	"github.com/v6net/v6net/internal/kernel/conntrack"
 	"github.com/v6net/v6net/internal/kernel/icmp6"
 	"github.com/v6net/v6net/internal/kernel/link"
 	"github.com/v6net/v6net/internal/kernel/netns"
+	"github.com/v6net/v6net/internal/kernel/nflog"
 	"github.com/v6net/v6net/internal/kernel/raguard"
 	"github.com/v6net/v6net/internal/kernel/route"
 	"github.com/v6net/v6net/internal/kernel/sandbox"
@@ -47,6 +49,7 @@ type daemonCommand struct {
 	SysctlRoot    string     `help:"Where net/… can be written." default:"/proc/sys" env:"V6NET_SYSCTL_ROOT" placeholder:"DIR"`
 	Sandboxes     string     `help:"The folder of containers' network namespaces, if it is not where the container engine says." env:"V6NET_SANDBOXES" placeholder:"DIR"`
 	Firewall      string     `help:"What keeps the rules of the firewall: auto, nftables or ip6tables. auto: nftables where the kernel has it." default:"auto" enum:"auto,nftables,ip6tables" env:"V6NET_FIREWALL"`
+	LogGroup      uint16     `name:"firewall-log-group" help:"The NFLOG group by which rules tell the daemon what they have denied, of networks with log_denied=on." default:"646" env:"V6NET_FIREWALL_LOG_GROUP" placeholder:"NUMBER"`
 	Proxy         proxyFlags `embed:"" prefix:"ndproxy-" envprefix:"V6NET_NDPROXY_"`
 	PD            pdFlags    `embed:"" prefix:"pd-" envprefix:"V6NET_PD_"`
 	Metrics       string     `help:"Where to serve metrics for Prometheus and /healthz: unix:///PATH, or a port of loopback. Empty: nowhere." env:"V6NET_METRICS" placeholder:"ADDRESS"`
@@ -56,7 +59,12 @@ type daemonCommand struct {
 }
 
 // Validate is kong's.
-func (c *daemonCommand) Validate() error { return checkMetrics(c.Metrics) }
+func (c *daemonCommand) Validate() error {
+	if c.LogGroup == 0 { // which is for whoever names none
+		return errors.New("--firewall-log-group: 0 is not allowed (allowed: 1 to 65535)")
+	}
+	return checkMetrics(c.Metrics)
+}
 
 // Run runs the daemon until it is told to stop. What it has set up in the
 // kernel stays: containers keep their network while no daemon runs.
@@ -96,6 +104,7 @@ type daemon struct {
 	routes      *route.Handle
 	announce    *icmp6.Announcer
 	guard       raguard.Guard
+	denials     *nflog.Listener
 	sources     *sources.Supervisor
 	clock       *clock.Clock
 	journal     *store.Store
@@ -131,6 +140,9 @@ func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog
 	if d.firewall, d.sweep, err = kernelFilters(log).open(ctx, c.Firewall); err != nil {
 		return d, err
 	}
+	if d.denials, err = nflog.New(c.LogGroup); err != nil {
+		return d, err
+	}
 	if d.sources, err = newSources(journal, c.PD, boot, d.clock, d.lent, log); err != nil {
 		return d, err
 	}
@@ -149,6 +161,8 @@ func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog
 		Firewall:    d.firewall,
 		Inspector:   d.firewall,
 		Zones:       d.zones,
+		Denials:     d.denials,
+		LogGroup:    c.LogGroup,
 		Conntrack:   &conntrack.Table{},
 		Host:        host{d.routes, d.announce, d.links},
 		Proxy:       d.proxy,
@@ -176,6 +190,9 @@ func (d *daemon) close() error {
 	errs = append(errs, d.guard.Close())
 	if d.firewall != nil {
 		errs = append(errs, d.firewall.Close())
+	}
+	if d.denials != nil {
+		errs = append(errs, d.denials.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -228,6 +245,13 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	tasks.Go(func() error { return d.engine.Run(ctx) })
 	tasks.Go(func() error { return d.firewall.Watch(ctx) })
 	tasks.Go(func() error { return d.zones.Run(ctx) })
+	tasks.Go(func() error {
+		// Nobody loses his network because a log has ended.
+		if err := d.denials.Run(ctx, func(r firewall.Refusal) { d.engine.Denied(ctx, r) }); err != nil {
+			log.Error("firewall: denied packets are no longer logged", "err", err)
+		}
+		return nil
+	})
 	docker := driver.New(d.engine, log)
 	docker.Record = func(method string, took time.Duration, failed bool) {
 		calls.Record(metrics.Docker, method, took, failed)

@@ -32,6 +32,11 @@ func (m bridged) settle(ctx context.Context, n *spec.Network) error {
 			}
 		}
 	}
+	if n.Options.LogDenied {
+		if err := m.Firewall.CanLog(ctx); err != nil {
+			return fmt.Errorf("option log_denied=on: %w", err)
+		}
+	}
 	if n.Options.Masquerade == spec.SwitchNPTv6 {
 		if err := m.Firewall.CanTranslate(); err != nil {
 			return fmt.Errorf("option masquerade=nptv6: %w", err)

@@ -24,6 +24,7 @@ type host struct {
 	engine   *engine.Engine
 	journal  engine.Journal
 	registry engine.Registry // nil: none
+	lines    slog.Handler    // of its log; nil: they go nowhere
 }
 
 func newHost(t testing.TB) *host {
@@ -61,6 +62,10 @@ func (h *host) heard(t reporter) []string {
 
 // start is restart with whatever fault is armed.
 func (h *host) start(ctx context.Context) error {
+	lines := h.lines
+	if lines == nil {
+		lines = slog.DiscardHandler
+	}
 	h.world.mu.Lock()
 	clear(h.proxied)
 	clear(h.advertised)
@@ -68,7 +73,7 @@ func (h *host) start(ctx context.Context) error {
 	e, err := engine.New(engine.Config{
 		Version:     "test",
 		BootID:      h.booted,
-		Log:         slog.New(slog.DiscardHandler),
+		Log:         slog.New(lines),
 		Clock:       h.clock,
 		Journal:     h.journal,
 		Links:       fakeLinks{h.world},
@@ -76,6 +81,7 @@ func (h *host) start(ctx context.Context) error {
 		Firewall:    fakeFirewall{h.world},
 		Inspector:   fakeInspector{h.world},
 		Zones:       fakeZones{h.world},
+		Denials:     fakeDenials{h.world},
 		Conntrack:   fakeConntrack{h.world},
 		Host:        fakeHost{h.world},
 		Proxy:       fakeProxy{h.world},

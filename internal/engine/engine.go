@@ -30,6 +30,8 @@ type Config struct {
 	Firewall    Firewall
 	Inspector   Inspector // nil: nobody looks
 	Zones       Zones     // nil: nobody is told
+	Denials     Denials   // nil: nothing is told of denied packets
+	LogGroup    uint16    // by which rules tell; 0: firewall.DefaultLogGroup
 	Conntrack   Conntrack
 	Host        Host
 	Proxy       Proxy
@@ -38,6 +40,8 @@ type Config struct {
 	Routes      Routes
 	Sandboxes   Sandboxes
 	Registry    Registry // nil: front ends say themselves what is gone
+	// TellDenied is told of denied packets, and does not wait; nil: nobody is.
+	TellDenied func(spec.Denied)
 }
 
 // Engine is the one owner of desired state. It is safe for concurrent use.
@@ -76,6 +80,8 @@ type Engine struct {
 	uplinks      []string        // bridges with a network card: likewise
 	ruled        bool            // the ruleset of all networks is in place
 	unapplied    error           // why it is not, if it could not be put there
+	hearing      bool            // of denied packets
+	unheard      error           // why not, where a network wants it
 	looking      bool            // for links that went with the namespaces of containers
 
 	lent        map[spec.SourceOnLink][]spec.Delegation // as their sources have said last
@@ -98,6 +104,8 @@ type network struct {
 	unruled         error // what of it the firewall has had to leave out
 	// partless is why subnets have no part of what their sources lend, by the subnet's prefix.
 	partless map[netip.Prefix]error
+	// teller is how its denied packets come into the log; nil: they do not.
+	teller *teller
 }
 
 type endpoint struct {

@@ -42,6 +42,10 @@ type world struct {
 	sysctls      map[string]string
 	ruleset      *firewall.Ruleset // nil: none of ours
 	untranslated error             // why the firewall translates no prefixes
+	unlogged     error             // why it tells of nothing that is denied
+	groupTaken   error             // why nobody can listen to that
+	hears        bool              // somebody does
+	flooded      uint64            // by how much the counters are ahead
 	rulesGone    error             // why it is not there
 	obstacles    []spec.Obstacle
 	onForget     func()      // while connections are forgotten
@@ -835,7 +839,7 @@ func (f fakeFirewall) Counters(context.Context) (firewall.Counters, error) {
 	for _, set := range firewall.CountingSets() {
 		counted[set] = map[string]uint64{}
 		for _, e := range f.ruleset.Set(set).Elements {
-			counted[set][e.Key] = 1
+			counted[set][e.Key] = 1 + f.flooded
 		}
 	}
 	return counted, nil
@@ -846,6 +850,21 @@ func (f fakeFirewall) Remove(ctx context.Context) error {
 		f.ruleset = nil
 		return nil
 	})
+}
+
+// CanLog is not counted: nothing is made of it.
+func (f fakeFirewall) CanLog(context.Context) error { return f.unlogged }
+
+type fakeDenials struct{ *world }
+
+func (f fakeDenials) Listen(on bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if on && f.groupTaken != nil {
+		return f.groupTaken
+	}
+	f.hears = on
+	return nil
 }
 
 func (f fakeFirewall) CanTranslate() error { return f.untranslated }

@@ -83,6 +83,8 @@ type Firewall interface {
 	// Counters are those of the ruleset that is in place.
 	Counters(context.Context) (firewall.Counters, error)
 	Remove(context.Context) error
+	// CanLog says why denied packets cannot be told; nil: they can.
+	CanLog(context.Context) error
 	// CanTranslate says why prefixes cannot be translated without state (RFC 6296).
 	CanTranslate() error
 	// Place is the table and chain, as the host's own commands show them, of one of
@@ -96,6 +98,13 @@ type Inspector interface {
 	Missing(context.Context) error
 	// Obstacles are chains of others that refuse what ours accept.
 	Obstacles(context.Context) ([]spec.Obstacle, error)
+}
+
+// Denials hear of packets that rules with a log have dropped. What they hear is for
+// [Engine.Denied].
+type Denials interface {
+	// Listen begins to listen, or ends it. Again is no change.
+	Listen(on bool) error
 }
 
 // Zones tell another firewall of the host's which bridges are ours.

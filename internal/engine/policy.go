@@ -18,6 +18,7 @@ func (e *Engine) applyFirewall(ctx context.Context) (err error) {
 	e.ruled = false
 	defer func() { e.unapplied = err }()
 	e.tellZones()
+	began := e.hearDenied(ctx)
 	if !e.hasRouted() {
 		return e.Firewall.Remove(ctx)
 	}
@@ -29,6 +30,7 @@ func (e *Engine) applyFirewall(ctx context.Context) (err error) {
 	if err := e.Firewall.Apply(ctx, ruleset); err != nil {
 		return err
 	}
+	e.countDenied(ctx, began)
 	e.noteFaults(faults)
 	e.ruled = len(faults) == 0 // or a container alone cannot tell what has been left out
 	return nil
@@ -60,8 +62,11 @@ func (e *Engine) noteFaults(faults []firewall.Fault) {
 	}
 	for id, n := range e.networks {
 		before := e.networkError(n)
-		n.unruled = errors.Join(all[id]...)
+		n.unruled = errors.Join(append(all[id], e.unheardOf(n))...)
 		e.logChange("network", id, before, e.networkError(n))
+	}
+	if e.unheard != nil && e.healDue.IsZero() {
+		e.planHeal()
 	}
 }
 
@@ -181,6 +186,7 @@ func (e *Engine) policy() firewall.Config {
 		}
 		c.Networks = append(c.Networks, n.policy(e.members(living(e.endpointsOf(id)))...))
 	}
+	c.LogGroup = e.LogGroup
 	slices.Sort(c.Parents)
 	c.Parents = slices.Compact(c.Parents)
 	keepToOwners(c.Networks)
@@ -218,6 +224,7 @@ func (n *network) policy(members ...member) firewall.Network {
 		Inbound:  n.Options.Inbound,
 
 		AnySource: n.Options.AnySource,
+		Log:       n.teller != nil,
 
 		Unprotected4: n.Options.GatewayMode4 == spec.GatewayUnprotected, Unprotected6: n.Options.GatewayMode6 == spec.GatewayUnprotected,
 		Isolated4: n.Options.GatewayMode4 == spec.GatewayIsolated, Isolated6: n.Options.GatewayMode6 == spec.GatewayIsolated,

@@ -39,3 +39,12 @@ func (c Counters) Of(n Network) spec.FirewallCounters {
 	}
 	return out
 }
+
+// Denied are all packets of a network that have been dropped, forged ones included.
+func (c Counters) Denied(n Network) uint64 {
+	sum := c["denied_in"][quote(n.Bridge)] + c["denied_out"][quote(n.Bridge)]
+	for _, container := range n.Containers {
+		sum += c["forgers"][quote(container.Port)]
+	}
+	return sum
+}

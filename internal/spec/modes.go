@@ -125,6 +125,8 @@ func (o *Options) refuseOnParent(key, value string) error {
 		return refuse("off; with mode=%s packets pass this host's firewall by", o.Mode)
 	case key == "antispoof" && value != string(SwitchOff):
 		return refuse("off; with mode=%s packets pass this host's firewall by", o.Mode)
+	case key == "log_denied" && value != string(SwitchOff):
+		return refuse("off; with mode=%s packets pass this host's firewall by", o.Mode)
 	case key == "masquerade" && value != string(SwitchOff) && value != string(SwitchAuto):
 		return refuse("auto, off; with mode=%s containers leave under their own addresses", o.Mode)
 	case strings.HasPrefix(key, "ra."):

@@ -57,6 +57,7 @@ func TestModesRefuseWhatTheyCannotHonour(t *testing.T) {
 		{macvlan, "ra.announce", "on", "upstream"},
 		{macvlan, "ndproxy", "on", "answer for themselves"},
 		{ipvlan, "ndproxy", "on", "answer for themselves"},
+		{macvlan, "log_denied", "on", "pass this host's firewall by"},
 		{macvlan, "ndproxy", "prefix", "answer for themselves"},
 		{ipvlan, "ndproxy", "prefix", "answer for themselves"},
 		{l3, "ndproxy", "prefix", "auto, on, off; with ipvlan_mode=l3"},

@@ -73,6 +73,7 @@ type Options struct {
 	Inbound   Inbound `json:"inbound"`
 	Isolate   bool    `json:"isolate"`
 	AnySource bool    `json:"any_source,omitempty"` // containers send from addresses that are not theirs, too
+	LogDenied bool    `json:"log_denied,omitempty"` // what the firewall drops
 
 	MacvlanMode MacvlanMode `json:"macvlan_mode,omitempty"`
 	IPvlanMode  IPvlanMode  `json:"ipvlan_mode,omitempty"`
@@ -159,6 +160,7 @@ var optionTable = slices.Concat(modeOptions, raOptions, []option{
 		o.AnySource = !guarded
 		return err
 	}},
+	{"log_denied", func(o *Options, k, v string) error { return offOn(&o.LogDenied, k, v) }},
 	{"com.docker.network.bridge.name", func(o *Options, k, v string) error { return interfaceName(&o.BridgeName, k, v) }},
 	{"com.docker.network.bridge.enable_icc", func(o *Options, k, v string) error { return boolean(&o.ICC, k, v) }},
 	{"com.docker.network.bridge.enable_ip_masquerade", func(o *Options, k, v string) error { return boolean(&o.Masquerade4, k, v) }},

@@ -24,9 +24,9 @@ func TestParseOptions(t *testing.T) {
 		{"none", nil, DefaultOptions()},
 		{"every key of our own", map[string]string{
 			"mode": "bridge", "parent": "eth0.50", "ndproxy": "off", "ra": "off", "masquerade": "on",
-			"inbound": "none", "isolate": "off", "host_access": "off", "antispoof": "off",
+			"inbound": "none", "isolate": "off", "host_access": "off", "antispoof": "off", "log_denied": "on",
 		}, with(func(o *Options) {
-			o.Parent, o.NDProxy, o.RA, o.Masquerade, o.Inbound, o.Isolate, o.AnySource = "eth0.50", SwitchOff, SwitchOff, SwitchOn, InboundNone, false, true
+			o.Parent, o.NDProxy, o.RA, o.Masquerade, o.Inbound, o.Isolate, o.AnySource, o.LogDenied = "eth0.50", SwitchOff, SwitchOff, SwitchOn, InboundNone, false, true, true
 		})},
 		{"ra", map[string]string{
 			"ra": "on", "ra.dns": "2001:db8::53, fe80::53", "ra.search": "Example.org.,b.example", "ra.pref64": "64:ff9b::/96",
@@ -133,6 +133,7 @@ func TestParseOptionsRefuses(t *testing.T) {
 		{"ra.lifetime too long", "ra.lifetime", "9001", false, []string{"30 to 9000"}},
 		{"ra.upstream", "ra.upstream", "auto", false, []string{"on, off"}},
 		{"antispoof", "antispoof", "auto", false, []string{"on, off"}},
+		{"log_denied", "log_denied", "auto", false, []string{"off, on"}},
 		{"ra.announce", "ra.announce", "yes", false, []string{"off, on"}},
 		{"nptv6 without a prefix", "masquerade", "nptv6", false, []string{"nptv6=PREFIX"}},
 		{"a prefix without nptv6", "nptv6", "2001:db8::/64", false, []string{"masquerade=nptv6"}},

@@ -108,7 +108,7 @@ func take(conn *netlink.Conn, group uint16) error {
 		messages, err := conn.Receive()
 		switch {
 		case errors.Is(err, unix.EPERM), errors.Is(err, unix.EBUSY): // whose it is has another socket
-			return fmt.Errorf("NFLOG group %d is another program's, which /proc/net/netfilter/nfnetlink_log names (choose another by --log-group): %w", group, err)
+			return fmt.Errorf("NFLOG group %d is another program's, which /proc/net/netfilter/nfnetlink_log names (choose another by --firewall-log-group): %w", group, err)
 		case err != nil:
 			return fmt.Errorf("bind NFLOG group %d: %w", group, err)
 		}

@@ -1,0 +1,240 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/v6net/v6net/internal/firewall"
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// What a network's denied packets may write to the log: so many lines a second, and so
+// many at once. The kernel has a limit of its own, but one for each reason with
+// ip6tables, and one for each container that forges.
+const (
+	deniedRate, deniedBurst = 10, 20
+	// briefTime is how long after a line the packets are summed up that had none.
+	briefTime = 10 * time.Second
+)
+
+// teller is how a network's denied packets come into the log.
+type teller struct {
+	limit   *rate.Limiter
+	counted uint64 // of all that are denied, when they were last summed up
+	lines   uint64 // since then, each of which is one of them
+	due     bool   // they will be
+}
+
+// hearDenied listens to what rules tell while a network wants it. Those that begin to
+// tell by it are returned.
+func (e *Engine) hearDenied(ctx context.Context) (began []*network) {
+	wanted := false
+	for _, n := range e.networks {
+		wanted = wanted || n.isRouted() && n.Options.LogDenied && n.Phase != spec.PhaseDeleting
+	}
+	e.unheard = nil
+	switch {
+	case e.Denials == nil || !wanted && !e.hearing:
+	case !wanted:
+		if err := e.Denials.Listen(false); err != nil {
+			e.Log.Warn("firewall: the log of denied packets", "err", err)
+		}
+		e.hearing = false
+	default:
+		if !e.hearing {
+			e.unheard = e.Firewall.CanLog(ctx)
+		}
+		if e.unheard == nil {
+			e.unheard = e.Denials.Listen(true)
+		}
+		e.hearing = e.unheard == nil
+	}
+	for _, n := range e.networks {
+		tells := e.hearing && n.isRouted() && n.Options.LogDenied && n.Phase != spec.PhaseDeleting
+		switch {
+		case !tells:
+			n.teller = nil
+		case n.teller == nil:
+			n.teller = &teller{limit: rate.NewLimiter(deniedRate, deniedBurst)}
+			began = append(began, n)
+		}
+	}
+	return began
+}
+
+// unheardOf is why nothing of what a network wants told is, or nil.
+func (e *Engine) unheardOf(n *network) error {
+	if e.unheard == nil || !n.isRouted() || !n.Options.LogDenied {
+		return nil
+	}
+	return fmt.Errorf("option log_denied=on: %w", e.unheard)
+}
+
+// Denied takes in what a rule has told of a packet that it has dropped.
+func (e *Engine) Denied(ctx context.Context, r firewall.Refusal) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := e.teller(r)
+	if n == nil {
+		return // it has gone meanwhile
+	}
+	d, who := e.whoseDenied(n, r)
+	if e.TellDenied != nil {
+		e.TellDenied(d)
+	}
+	if n.teller.limit.Allow() {
+		n.log(e, d, r, who)
+		if !r.Inward || r.Reason != firewall.DeniedIsolated { // which counts for the sender's network
+			n.teller.lines++
+		}
+	}
+	if !n.teller.due {
+		n.teller.due = true
+		e.later(briefTime, func() { e.sumUp(ctx, n.ID) })
+	}
+}
+
+// teller is the network that a packet was told for; nil: it is gone.
+func (e *Engine) teller(r firewall.Refusal) *network {
+	if ep := e.byLink[r.Port]; r.Port != "" && ep != nil && r.Reason == firewall.DeniedForged {
+		if n := e.networks[ep.NetworkID]; n != nil && n.teller != nil {
+			return n
+		}
+	}
+	bridge := r.In
+	if r.Inward {
+		bridge = r.Out
+	}
+	for _, n := range e.networks {
+		if n.teller != nil && n.Bridge() == bridge {
+			return n
+		}
+	}
+	return nil
+}
+
+// whoseDenied says whom a packet is about; nil: no endpoint of the network's.
+func (e *Engine) whoseDenied(n *network, r firewall.Refusal) (spec.Denied, *endpoint) {
+	d := spec.Denied{
+		Time: time.Now(), Network: n.ID, Name: n.Name, Inward: r.Inward,
+		Reason: string(r.Reason), Why: r.Reason.Words(), Headers: r.Headers,
+	}
+	own, other := r.From, r.To
+	if r.Inward {
+		own, other = r.To, r.From
+	}
+	var who *endpoint
+	if r.Reason == firewall.DeniedForged && r.Port != "" {
+		who = e.byLink[r.Port]
+	}
+	for _, ep := range e.endpointsOf(n.ID) {
+		if who == nil && (!r.Inward && r.MAC != "" && ep.MAC == r.MAC || r.Reason != firewall.DeniedForged && n.holds(ep, own)) {
+			who = ep
+		}
+	}
+	if who != nil {
+		d.Endpoint, d.Container = who.ID, who.Name
+	}
+	if peer := e.byAddr[other]; peer != nil {
+		d.Peer = peer.ID
+		if peer.Name != "" {
+			d.Peer = peer.Name
+		}
+	}
+	return d, who
+}
+
+// holds reports whether an endpoint has an address, or had it before its prefix changed.
+func (n *network) holds(ep *endpoint, a netip.Addr) bool {
+	for _, own := range n.sendsFrom(ep) {
+		if own == a {
+			return true
+		}
+	}
+	return false
+}
+
+// log writes the line of a denied packet.
+func (n *network) log(e *Engine, d spec.Denied, r firewall.Refusal, who *endpoint) {
+	direction := "out"
+	if d.Inward {
+		direction = "in"
+	}
+	about := []any{"network", n.ID}
+	if who != nil {
+		about = subject(who.Endpoint)
+	}
+	about = append(about, "direction", direction)
+	for _, end := range []struct {
+		name string
+		addr netip.Addr
+		port uint16
+	}{{"from", d.From, d.FromPort}, {"to", d.To, d.ToPort}} {
+		switch {
+		case !end.addr.IsValid(): // it cannot be read
+		case d.FromPort != 0 || d.ToPort != 0:
+			about = append(about, end.name, netip.AddrPortFrom(end.addr, end.port))
+		default:
+			about = append(about, end.name, end.addr)
+		}
+	}
+	if d.Peer != "" {
+		about = append(about, "peer", d.Peer)
+	}
+	about = append(about, "protocol", d.Protocol)
+	if d.Type != nil {
+		about = append(about, "type", *d.Type)
+	}
+	if r.Reason == firewall.DeniedForged && r.MAC != "" {
+		about = append(about, "mac", r.MAC)
+	}
+	e.Log.Info("firewall: denied", append(about, "reason", d.Reason, "why", d.Why)...)
+}
+
+// sumUp says how many more packets of a network have been denied than lines were written.
+func (e *Engine) sumUp(ctx context.Context, id string) {
+	n := e.networks[id]
+	if n == nil || n.teller == nil {
+		return
+	}
+	t := n.teller
+	t.due = false
+	counted, err := e.Firewall.Counters(ctx)
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			e.Log.Warn("read the firewall's counters", "err", err)
+		}
+		return
+	}
+	before := t.counted
+	t.counted = counted.Denied(n.policy(e.members(e.endpointsOf(id))...))
+	if t.counted < before { // they have begun anew
+		before = 0
+	}
+	lost := t.counted - before
+	lost -= min(lost, t.lines)
+	t.lines = 0
+	if lost > 0 {
+		e.Log.Info("firewall: denied, without a line of their own", "network", id, "packets", lost)
+	}
+}
+
+// countDenied notes what has been denied of networks before they began to tell.
+func (e *Engine) countDenied(ctx context.Context, began []*network) {
+	if len(began) == 0 {
+		return
+	}
+	counted, err := e.Firewall.Counters(ctx)
+	if err != nil {
+		e.Log.Warn("read the firewall's counters", "err", err)
+		return
+	}
+	for _, n := range began {
+		n.teller.counted = counted.Denied(n.policy(e.members(e.endpointsOf(n.ID))...))
+	}
+}
