@@ -104,7 +104,7 @@ func TestDeniedFloodIsSummedUp(t *testing.T) {
 	if single, sum := flood(30); single != 20 || sum != "2981" {
 		t.Errorf("%d lines and a sum of %s, want 20 and 2981", single, sum)
 	}
-	h.world.flooded = 10 // they have begun anew
+	h.world.flooded = 10                                // they have begun anew
 	if _, sum := flood(1); sum != "32" && sum != "33" { // with or without a line, as long as that takes
 		t.Errorf("a sum of %s after the counters have begun anew", sum)
 	}

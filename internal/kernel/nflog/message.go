@@ -12,7 +12,7 @@ import (
 
 // Of include/uapi/linux/netfilter/nfnetlink_log.h.
 const (
-	msgPacket = unix.NFNL_SUBSYS_ULOG<<8 | 0
+	msgPacket = unix.NFNL_SUBSYS_ULOG << 8
 	msgConfig = unix.NFNL_SUBSYS_ULOG<<8 | 1
 
 	attrHeader  = 1 // struct nfulnl_msg_packet_hdr
