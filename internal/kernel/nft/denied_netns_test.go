@@ -232,6 +232,7 @@ func (s *site) floodIsToldInBrief(t *testing.T, f kernel, ear *ear) {
 
 // Groups belong to a network namespace, and to one listener there, until it ends.
 func TestLogGroupHasOneListener(t *testing.T) {
+	t.Parallel()
 	host, other := testnet.New(t, "host"), testnet.New(t, "other")
 	_, l := listens(t, host, 7)
 	listens(t, other, 7)
