@@ -72,7 +72,7 @@ func newLink(name string, knobs Knobs, log *slog.Logger) *link {
 		news: make(chan Rival, maxNews), changed: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	l.proxy.Knobs, l.proxy.nonces = knobs, NewNonces()
-	l.proxy.Rival = func(r Rival) { // between two reads: what takes time is report's
+	l.proxy.Rival = func(r Rival) { // between two reads: what takes time is logRivals'
 		if l.rivals.see(r.Target, r.HardwareAddr, time.Now()) {
 			select {
 			case l.news <- r:
@@ -142,6 +142,31 @@ func (l *link) setPrefix(prefix netip.Prefix, on bool) bool {
 	}
 	l.notice(anyAddress)
 	return true
+}
+
+// watch begins or ends the telling of what becomes of frames.
+func (l *link) watch(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.proxy.watched.Store(on && l.proxy.See != nil)
+	if l.fast != nil {
+		l.report(l.fast)
+	}
+}
+
+// report has the fast path tell, too, or not any more. The caller holds l.mu.
+func (l *link) report(fast FastPath) {
+	r, can := fast.(Reporter)
+	if !can {
+		return
+	}
+	var see func(Seen)
+	if l.proxy.watched.Load() {
+		see = l.proxy.See
+	}
+	if err := r.Report(see); err != nil {
+		l.log.Warn("what is answered by eBPF is not shown to who watches", "err", err)
+	}
 }
 
 func (l *link) idle() bool { return l.proxy.Leases.Len() == 0 && len(l.proxy.prefixes.all()) == 0 }
@@ -251,7 +276,7 @@ func (l *link) session(parent context.Context, conn Conn, slow error) error {
 		running.Go(func() { l.tell(ctx, conn, told) })
 		l.join(ctx, conn, notices, told)
 	})
-	running.Go(func() { l.report(ctx) })
+	running.Go(func() { l.logRivals(ctx) })
 	running.Go(func() {
 		for {
 			select {
@@ -335,6 +360,7 @@ func (l *link) accelerate(ctx context.Context, fast FastPath) {
 	}
 	if l.fast != nil {
 		l.log.Info("answering by eBPF", "addresses", l.proxy.Leases.Len())
+		l.report(fast)
 	}
 }
 
@@ -465,8 +491,8 @@ func (l *link) tellOf(ctx context.Context, conn Conn, addr netip.Addr, frame []b
 	l.complain(ctx, err)
 }
 
-// report logs the rivals that are news.
-func (l *link) report(ctx context.Context) {
+// logRivals logs those that are news.
+func (l *link) logRivals(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():

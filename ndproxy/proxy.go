@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,6 +20,10 @@ type Proxy struct {
 
 	// Rival is told of every Conflict; nil: nobody is.
 	Rival func(Rival)
+
+	// See is told of every frame that is judged while somebody watches; nil: nobody is.
+	See     func(Seen)
+	watched atomic.Bool
 
 	prefixes prefixes
 	nonces   Nonces
@@ -86,6 +91,9 @@ func (p *Proxy) answer(ctx context.Context, conn Conn) error {
 			}
 		}
 		p.Counters.count(v.Reason)
+		if p.watched.Load() && v.Reason != NotSolicitation {
+			p.See(saw(in[:n], v.Reason))
+		}
 	}
 }
 

@@ -19,6 +19,10 @@ type Dialer func(ctx context.Context, link string) (conn Conn, slow error, err e
 // A Supervisor keeps one Proxy running on every link that has leases. A link
 // that is missing or fails degrades alone, and heals by itself.
 type Supervisor struct {
+	// See is told what becomes of frames while Watch is on. It is set before Run, and
+	// must not wait.
+	See func(link string, s Seen)
+
 	dial  Dialer
 	knobs Knobs
 	log   *slog.Logger
@@ -27,6 +31,7 @@ type Supervisor struct {
 	links  map[string]*link
 	ending map[string]*link // those that have nothing left and are not closed yet, the last of each name
 	start  func(*link)      // nil while Run does not run
+	watch  bool
 }
 
 // NewSupervisor makes a Supervisor that opens links by dial.
@@ -116,6 +121,10 @@ func (s *Supervisor) begin(name string, add func(*link) bool) {
 	l, known := s.links[name]
 	if !known {
 		l = newLink(name, s.knobs, s.log)
+		if s.See != nil {
+			l.proxy.See = func(seen Seen) { s.See(name, seen) }
+			l.watch(s.watch)
+		}
 	}
 	if !add(l) || known {
 		return
@@ -154,6 +163,16 @@ func (s *Supervisor) LinkChanged(link string) {
 	defer s.mu.Unlock()
 	if l, known := s.links[link]; known {
 		l.change()
+	}
+}
+
+// Watch begins or ends the telling of See.
+func (s *Supervisor) Watch(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watch = on
+	for _, l := range s.links {
+		l.watch(on)
 	}
 }
 

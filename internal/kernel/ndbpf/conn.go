@@ -30,6 +30,7 @@ type Conn struct {
 	attached attachment // nil: not, or not any more
 	config   programConfig
 	settled  [programReasons]uint64 // once closed
+	reports  *reports               // nil: nobody watches
 	closed   bool
 
 	ready atomic.Bool // the source of answers is in the kernel
@@ -180,7 +181,7 @@ func (c *Conn) Close() error {
 	if c.closed {
 		return errors.Join(c.detach(), c.Conn.Close())
 	}
-	err := c.detach()
+	err := errors.Join(c.detach(), c.endReports())
 	c.settled = c.read()
 	c.closed = true
 	return errors.Join(err, c.Conn.Close(), c.leases.close(), c.objects.Close())

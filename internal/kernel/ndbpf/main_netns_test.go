@@ -22,7 +22,10 @@ import (
 	"github.com/v6net/v6net/ndproxy"
 )
 
-var _ ndproxy.FastPath = (*Conn)(nil)
+var (
+	_ ndproxy.FastPath = (*Conn)(nil)
+	_ ndproxy.Reporter = (*Conn)(nil)
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
@@ -66,6 +69,7 @@ type lab struct {
 	conn     atomic.Pointer[Conn] // the last one dialed; nil by the packet path
 	lines    atomic.Int64         // that were logged
 	unseen   bool                 // by tcpdump, which the VM has not
+	see      func(ndproxy.Seen)   // while the proxy is watched; nil: nobody is told
 }
 
 func newLab(t testing.TB, path string, knobs ndproxy.Knobs) *lab {
@@ -88,6 +92,11 @@ func (l *lab) run(t testing.TB, path string, knobs ndproxy.Knobs) {
 		l.conn.Store(fast)
 		return conn, slow, err
 	}, knobs, slog.New(slog.NewTextHandler(countedLog{t.Output(), &l.lines}, nil)))
+	l.proxy.See = func(_ string, s ndproxy.Seen) {
+		if l.see != nil {
+			l.see(s)
+		}
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- l.proxy.Run(ctx) }()

@@ -58,6 +58,7 @@ enum reason {
 	UNKNOWN_TARGET,
 	RATE_LIMITED,
 	REASONS,
+	UNREPORTED = REASONS, // no reason: reports for which there was no room
 };
 
 struct config {
@@ -68,7 +69,7 @@ struct config {
 	__u8 target_as_source;
 	__u8 prefixes; // whether there are any
 	__u8 delayed; // answers to multicast are left to package ndproxy
-	__u8 pad;
+	__u8 watched; // what is settled is reported
 	__u32 ifindex;
 	__u64 interval; // nanoseconds that an answer uses up of its link's share
 	__u64 source_interval; // and of its solicitor's
@@ -129,7 +130,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, REASONS);
+	__uint(max_entries, REASONS + 1);
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");
@@ -142,6 +143,18 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } shares SEC(".maps");
+
+// What was settled, for who watches. report.go reads it.
+struct seen {
+	__u32 reason;
+	__u8 from[6], pad[2];
+	__u32 source[4], target[4];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} reports SEC(".maps");
 
 static __always_inline int is_mac(const __u8 *a, const __u8 *b)
 {
@@ -304,6 +317,24 @@ static __always_inline void count(__u32 reason)
 		(*n)++;
 }
 
+// report tells who watches, if anybody does, that a frame is settled.
+static __always_inline void report(const struct config *c, __u32 reason, const struct frame *f)
+{
+	if (!c->watched)
+		return;
+	struct seen *s = bpf_ringbuf_reserve(&reports, sizeof(*s), 0);
+	if (!s) {
+		count(UNREPORTED);
+		return;
+	}
+	s->reason = reason;
+	__builtin_memcpy(s->from, f->from, 6);
+	__builtin_memset(s->pad, 0, 2);
+	__builtin_memcpy(s->source, f->source, 16);
+	__builtin_memcpy(s->target, f->target, 16);
+	bpf_ringbuf_submit(s, 0);
+}
+
 // turn makes the answer out of the question (RFC 4861 §7.2.4, §7.2.8).
 static __always_inline void turn(const struct config *c, struct frame *f, int to_all)
 {
@@ -350,15 +381,18 @@ int ndproxy_answer(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (reason == UNKNOWN_TARGET) { // of the host itself, perhaps
 		count(UNKNOWN_TARGET);
+		report(c, UNKNOWN_TARGET, &f);
 		return TC_ACT_UNSPEC;
 	}
 	if (!within_limits(c, &f)) {
 		count(RATE_LIMITED);
+		report(c, RATE_LIMITED, &f);
 		return TC_ACT_SHOT;
 	}
 	// Upwards, and nothing is lost, if there is no memory for the answer.
 	if (skb->len != FULL && bpf_skb_change_tail(skb, FULL, 0) < 0)
 		return TC_ACT_UNSPEC;
+	report(c, reason, &f);
 	turn(c, &f, reason == DEFENDED);
 	if (bpf_skb_store_bytes(skb, 0, f.to, FULL, 0) < 0)
 		return TC_ACT_SHOT;

@@ -22,7 +22,7 @@ type programConfig struct {
 	TargetAsSource uint8
 	Prefixes       uint8
 	Delayed        uint8
-	Pad            uint8
+	Watched        uint8
 	Ifindex        uint32
 	Interval       uint64
 	SourceInterval uint64
@@ -46,6 +46,7 @@ const (
 	programMapCounters       = "counters"
 	programMapLeases         = "leases"
 	programMapPrefixes       = "prefixes"
+	programMapReports        = "reports"
 	programMapShares         = "shares"
 	programProgNdproxyAnswer = "ndproxy_answer"
 	programProgNdproxyListen = "ndproxy_listen"
@@ -105,6 +106,7 @@ type programMapSpecs struct {
 	Counters *ebpf.MapSpec `ebpf:"counters"`
 	Leases   *ebpf.MapSpec `ebpf:"leases"`
 	Prefixes *ebpf.MapSpec `ebpf:"prefixes"`
+	Reports  *ebpf.MapSpec `ebpf:"reports"`
 	Shares   *ebpf.MapSpec `ebpf:"shares"`
 }
 
@@ -138,6 +140,7 @@ type programMaps struct {
 	Counters *ebpf.Map `ebpf:"counters"`
 	Leases   *ebpf.Map `ebpf:"leases"`
 	Prefixes *ebpf.Map `ebpf:"prefixes"`
+	Reports  *ebpf.Map `ebpf:"reports"`
 	Shares   *ebpf.Map `ebpf:"shares"`
 }
 
@@ -147,6 +150,7 @@ func (m *programMaps) Close() error {
 		m.Counters,
 		m.Leases,
 		m.Prefixes,
+		m.Reports,
 		m.Shares,
 	)
 }
