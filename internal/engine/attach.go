@@ -395,7 +395,7 @@ func (e *Engine) dropAttached(ctx context.Context, ep *endpoint) error {
 		if !ours || !p.addrs.Leased(a.Addr()) || e.byAddr[a.Addr()] != nil {
 			continue
 		}
-		if err := e.Journal.DeleteLease(p.ID, a.Addr()); err != nil {
+		if err := e.dropLease(p, a.Addr()); err != nil {
 			return err // a chore of dropEndpoint's tries again
 		}
 		delete(p.loose, a.Addr())

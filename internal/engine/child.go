@@ -576,7 +576,7 @@ func (m onParent) detach(ctx context.Context, n *network, ep *endpoint) error {
 		}
 		// It is the other containers', and no reason to keep this one.
 		n.err = err
-		m.logChange("network", n.ID, before, m.networkError(n))
+		m.noteHealth(n, before)
 		m.planHeal()
 	}
 	return nil

@@ -25,6 +25,7 @@ type host struct {
 	journal  engine.Journal
 	registry engine.Registry // nil: none
 	lines    slog.Handler    // of its log; nil: they go nowhere
+	events   watcher
 }
 
 func newHost(t testing.TB) *host {
@@ -72,6 +73,7 @@ func (h *host) start(ctx context.Context) error {
 	h.world.mu.Unlock()
 	e, err := engine.New(engine.Config{
 		Version:     "test",
+		Events:      &h.events,
 		BootID:      h.booted,
 		Log:         slog.New(lines),
 		Clock:       h.clock,

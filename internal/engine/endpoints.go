@@ -51,6 +51,7 @@ func (e *Engine) CreateEndpoint(ctx context.Context, ep spec.Endpoint) (spec.End
 		return fail(err)
 	}
 	e.Log.Info("endpoint created", subject(ep, "addresses", ep.Addresses())...)
+	e.tellEndpoint("created", e.endpoints[ep.ID])
 	return ep, nil
 }
 
@@ -186,7 +187,7 @@ func (e *Engine) adoptLeases(ep *endpoint) (adopted []lease, err error) {
 			}
 		}
 		adopted = append(adopted, lease{p, a.Addr()})
-		if err := e.Journal.PutLease(p.ID, a.Addr()); err != nil {
+		if err := e.putLease(p, a.Addr()); err != nil {
 			return adopted, err
 		}
 	}
@@ -198,7 +199,7 @@ func (e *Engine) dropLeases(leases []lease) error {
 	var errs []error
 	for _, l := range leases {
 		l.pool.addrs.Release(l.addr)
-		errs = append(errs, e.Journal.DeleteLease(l.pool.ID, l.addr))
+		errs = append(errs, e.dropLease(l.pool, l.addr))
 	}
 	return errors.Join(errs...)
 }
@@ -265,6 +266,10 @@ func (e *Engine) noteDeleted(ep *endpoint, err error) error {
 	if err := e.Journal.DeleteEndpoint(ep.ID); err != nil {
 		return err
 	}
+	if ep.Joined {
+		e.tellEndpoint("left", ep)
+	}
+	e.tellEndpoint("deleted", ep)
 	e.forget(ep)
 	for _, a := range ep.Leases() {
 		if p, ours := e.pools[a.Masked().String()]; ours && p.addrs.Leased(a.Addr()) {
@@ -331,6 +336,7 @@ func (e *Engine) join(ctx context.Context, ep *endpoint, sandbox string) error {
 			}
 			e.enter(ep, sandbox)
 			ep.Joined = true
+			e.tellEndpoint("joined", ep)
 			return nil
 		},
 	}))
@@ -352,6 +358,9 @@ func (e *Engine) Leave(ctx context.Context, networkID, id string) error {
 	}
 	if err == nil {
 		e.enter(ep, "")
+		if ep.Joined {
+			e.tellEndpoint("left", ep)
+		}
 		ep.Joined, ep.announced = false, false
 		err = e.setPorts(ctx, ep, nil, nil)
 	}

@@ -42,6 +42,7 @@ type Config struct {
 	Registry    Registry // nil: front ends say themselves what is gone
 	// TellDenied is told of denied packets, and does not wait; nil: nobody is.
 	TellDenied func(spec.Denied)
+	Events     spec.Events // nil: nobody watches
 }
 
 // Engine is the one owner of desired state. It is safe for concurrent use.
@@ -146,6 +147,9 @@ func New(c Config) (*Engine, error) {
 	}
 	if c.Clock == nil {
 		e.Clock = wallClock{}
+	}
+	if c.Events == nil {
+		e.Events = spec.NoEvents{}
 	}
 	var err error
 	if e.rebooted, err = c.Journal.Boot(c.BootID); err != nil {
@@ -339,11 +343,11 @@ func (e *Engine) reapply(ctx context.Context, networks ...*network) {
 				ep.err = e.restoreEndpoint(ctx, n, ep)
 			}
 		}
-		e.logChange("network", n.ID, before, e.networkError(n))
+		e.noteHealth(n, before)
 	}
 	before := e.hostErr
 	e.hostErr = e.applyHost(ctx)
-	e.logChange("host", "", before, e.hostErr)
+	e.logChange("host", before, e.hostErr)
 	e.forgetNewlyTranslated(ctx, settled)
 	var endpoints []*endpoint
 	for _, n := range networks {
@@ -353,13 +357,29 @@ func (e *Engine) reapply(ctx context.Context, networks ...*network) {
 	e.planHeal()
 }
 
-// logChange says that something is degraded, or well again, when that is news.
-func (e *Engine) logChange(what, id string, before, now error) {
+// logChange says that something is degraded, or well again, when that is news, and which.
+func (e *Engine) logChange(what string, before, now error, about ...any) (news string) {
 	switch {
 	case now != nil && (before == nil || before.Error() != now.Error()):
-		e.Log.Error(what+" is degraded", what, id, "err", now)
+		news = "degraded"
+		e.Log.Error(what+" is degraded", append(about, "err", now)...)
 	case now == nil && before != nil:
-		e.Log.Info(what+" is well again", what, id)
+		news = "well again"
+		e.Log.Info(what+" is well again", about...)
+	}
+	return news
+}
+
+// noteHealth is logChange of a network, for who watches as well.
+func (e *Engine) noteHealth(n *network, before error) {
+	now := e.networkError(n)
+	news := e.logChange("network", before, now, aboutNetwork(n.Network)...)
+	switch {
+	case news == "":
+	case now != nil:
+		e.tellNetwork(news, n.Network, now.Error())
+	default:
+		e.tellNetwork(news, n.Network, "")
 	}
 }
 

@@ -41,7 +41,7 @@ func (e *Engine) accountsFor(n *network, addr netip.Addr) bool {
 
 // sweepLease takes a lease back. The address rests then.
 func (e *Engine) sweepLease(p *pool, addr netip.Addr) error {
-	if err := e.Journal.DeleteLease(p.ID, addr); err != nil {
+	if err := e.dropLease(p, addr); err != nil {
 		return err
 	}
 	e.Log.Info("lease without an endpoint released", "pool", p.ID, "address", addr)

@@ -68,6 +68,7 @@ func (e *Engine) createNetwork(ctx context.Context, m mode, n spec.Network) erro
 	}
 	e.followSources(ctx)
 	e.Log.Info("network created", "network", n.ID, "mode", n.Options.Mode, "bridge", n.Bridge(), "parent", e.networks[n.ID].parent)
+	e.tellNetwork("created", n, "")
 	for _, s := range n.IPv6 {
 		if _, ours := e.pools[s.Prefix.String()]; ours && s.OnLink && s.Lent == nil {
 			e.wantRefill(s.Prefix.String())
@@ -163,6 +164,9 @@ func (e *Engine) dropNetwork(ctx context.Context, n *network) error {
 	}
 	delete(e.networks, n.ID)
 	e.freed()
+	if !takenBack {
+		e.tellNetwork("deleted", n.Network, "")
+	}
 	return nil
 }
 

@@ -63,7 +63,7 @@ func (e *Engine) noteFaults(faults []firewall.Fault) {
 	for id, n := range e.networks {
 		before := e.networkError(n)
 		n.unruled = errors.Join(append(all[id], e.unheardOf(n))...)
-		e.logChange("network", id, before, e.networkError(n))
+		e.noteHealth(n, before)
 	}
 	if e.unheard != nil && e.healDue.IsZero() {
 		e.planHeal()

@@ -91,6 +91,7 @@ func (e *Engine) keepPool(chosen spec.Pool) (kept bool, err error) {
 	e.pools[chosen.ID] = p
 	e.later(settleTime, func() { e.settle(p) })
 	e.Log.Info("pool taken", "pool", chosen.ID, "source", chosen.Source, "reason", chosen.Reason)
+	e.tellPool("taken", chosen)
 	return true, nil
 }
 
@@ -175,6 +176,7 @@ func (e *Engine) dropPool(id string) error {
 	if err := e.Journal.DeletePool(id); err != nil {
 		return err
 	}
+	e.tellPool("released", e.pools[id].Pool)
 	delete(e.pools, id)
 	e.freed()
 	e.Log.Info("pool released", "pool", id)
@@ -219,7 +221,7 @@ func (e *Engine) RequestAddress(ctx context.Context, poolID string, want netip.A
 	if e.pools[poolID] != p { // released while the address was probed
 		return netip.Prefix{}, fmt.Errorf("pool %s: %w", poolID, spec.ErrNotFound)
 	}
-	if err := e.Journal.PutLease(poolID, addr); err != nil {
+	if err := e.putLease(p, addr); err != nil {
 		p.addrs.Release(addr)
 		return netip.Prefix{}, err
 	}
@@ -309,7 +311,7 @@ func (e *Engine) ReleaseAddress(ctx context.Context, poolID string, addr netip.A
 	if !p.addrs.Leased(addr) || p.isCandidate(addr) || p.duplicates[addr] || p.others[addr] != "" {
 		return fmt.Errorf("pool %s: address %s: %w", poolID, addr, spec.ErrNotFound)
 	}
-	if err := e.Journal.DeleteLease(poolID, addr); err != nil {
+	if err := e.dropLease(p, addr); err != nil {
 		return err
 	}
 	p.addrs.Release(addr)

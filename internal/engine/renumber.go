@@ -21,10 +21,12 @@ func (e *Engine) DelegationsChanged(ctx context.Context, source spec.Source, lin
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	key := spec.SourceOnLink{Source: source, Link: link}
+	before := e.lent[key]
 	e.lent[key] = inSeconds(lent)
 	if len(lent) > 0 {
 		delete(e.silent, key)
 	}
+	e.tellDelegations(key, before, e.lent[key])
 	e.followSources(ctx)
 }
 
@@ -174,6 +176,7 @@ func (e *Engine) renumber(ctx context.Context, changed map[*network]spec.Network
 	}
 	for i := range networks {
 		e.logRenumbered(before[i], records[i])
+		e.tellRenumbered(before[i], records[i])
 	}
 	for _, ep := range endpoints {
 		for _, a := range e.addressesOf(ep) {

@@ -72,6 +72,7 @@ func (e *Engine) noteLent(key spec.SourceOnLink, lent []spec.Delegation) {
 	defer e.mu.Unlock()
 	if _, said := e.lent[key]; !said {
 		e.lent[key] = inSeconds(lent)
+		e.tellDelegations(key, nil, e.lent[key])
 	}
 }
 

@@ -12,3 +12,12 @@ func subject(ep spec.Endpoint, more ...any) []any {
 	}
 	return append(about, more...)
 }
+
+// aboutNetwork is the same of a network, with its name where its engine has told it.
+func aboutNetwork(n spec.Network, more ...any) []any {
+	about := []any{"network", n.ID}
+	if n.Name != "" {
+		about = append(about, "name", n.Name)
+	}
+	return append(about, more...)
+}

@@ -93,6 +93,27 @@ type lab struct {
 	began time.Time
 
 	logged atomic.Int64 // lines at the level of warnings
+	events eventLog
+}
+
+// eventLog keeps what who watches is told.
+type eventLog struct {
+	mu   sync.Mutex
+	told []spec.Event
+}
+
+func (l *eventLog) Wanted(spec.EventType) bool { return true }
+
+func (l *eventLog) Publish(e spec.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.told = append(l.told, e)
+}
+
+func (l *eventLog) all() []spec.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.told)
 }
 
 // counting is a log of which only the length counts.
@@ -124,6 +145,7 @@ func newLab(t *testing.T) *lab {
 		link.conn = &fakeConn{link: link, source: source, began: l.began, in: make(chan message), closed: make(chan struct{})}
 		return link.conn, nil
 	}, time.Now, slog.New(counting{slog.DiscardHandler, &l.logged}))
+	l.Events = &l.events
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- l.Run(ctx) }()

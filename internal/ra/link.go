@@ -90,6 +90,8 @@ type hub interface {
 	heard(link string)
 	// now is the time in which advertisements say until when something is.
 	now() time.Time
+	// events is where it is said what is sent and heard.
+	events() spec.Events
 }
 
 // parting is an advertisement that is being taken back.
@@ -480,6 +482,7 @@ func (l *link) hear(m message) {
 		return // our own question
 	}
 	l.count(string(v))
+	l.tellHeard(v, m)
 	now := l.hub.now()
 	switch v {
 	case Solicited, SolicitedAll:

@@ -57,6 +57,9 @@ func (l *link) send(conn Conn, to netip.Addr) {
 		l.unsent(now, to, err)
 		return
 	}
+	if len(messages) > 0 {
+		l.tellSent(conn, "sent", to, a)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if to == allNodes {
@@ -116,7 +119,8 @@ func (l *link) farewell(conn Conn) {
 		l.schedule.finals = 0
 		return
 	}
-	messages, err := marshal(final(a), conn.HardwareAddr())
+	a = final(a)
+	messages, err := marshal(a, conn.HardwareAddr())
 	for _, m := range messages {
 		if err == nil {
 			err = conn.Write(m, allNodes)
@@ -129,6 +133,7 @@ func (l *link) farewell(conn Conn) {
 	}
 	l.schedule.last = now
 	l.count("sent_final")
+	l.tellSent(conn, "withdrawn", allNodes, a)
 }
 
 // reconsider has the link told soon when what others say has changed what this

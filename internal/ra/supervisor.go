@@ -22,6 +22,9 @@ const farewellTime = time.Second / 2
 // A Supervisor keeps one advertiser running on every link that is told
 // something. A link that is missing or fails degrades alone, and heals by itself.
 type Supervisor struct {
+	// Events is told of advertisements that are sent and heard. It is set before Run.
+	Events spec.Events
+
 	dial func(ctx context.Context, link string, source netip.Addr) (Conn, error)
 	time func() time.Time
 	log  *slog.Logger
@@ -37,7 +40,7 @@ type Supervisor struct {
 // NewSupervisor makes a Supervisor that opens links by dial. now is the time in which
 // advertisements say until when something is (spec.AdvertisedPrefix.ValidUntil).
 func NewSupervisor(dial func(ctx context.Context, link string, source netip.Addr) (Conn, error), now func() time.Time, log *slog.Logger) *Supervisor {
-	return &Supervisor{dial: dial, time: now, log: log, links: make(map[string]*link), told: make(map[string]spec.Advertisement)}
+	return &Supervisor{Events: spec.NoEvents{}, dial: dial, time: now, log: log, links: make(map[string]*link), told: make(map[string]spec.Advertisement)}
 }
 
 // Run advertises until ctx ends, waits for everything it started, and returns
@@ -161,6 +164,8 @@ func (s *Supervisor) Withdraw(ctx context.Context, name string) {
 }
 
 func (s *Supervisor) now() time.Time { return s.time() }
+
+func (s *Supervisor) events() spec.Events { return s.Events }
 
 // upstream is what the routers of a link say, if that is listened on.
 func (s *Supervisor) upstream(name string) upstream {

@@ -87,7 +87,9 @@ type Event struct {
 	Protocol    string       `json:"protocol,omitempty"`
 	Port        uint16       `json:"port,omitempty"`
 	Detail      string       `json:"detail,omitempty"` // for people
-	Lost        uint64       `json:"lost,omitempty"`   // of type lost: how many
+	// Advertisement is what a router said, of type ra.
+	Advertisement *Advertisement `json:"advertisement,omitempty"`
+	Lost          uint64         `json:"lost,omitempty"` // of type lost: how many
 }
 
 // Events is where packages say what happens. Whoever has something to say of a type
