@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/v6net/v6net/internal/control"
+	"github.com/v6net/v6net/internal/event"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -28,6 +29,15 @@ import (
 type fakeEngine spec.Status
 
 func (e fakeEngine) Status(context.Context) spec.Status { return spec.Status(e) }
+
+// Describe knows one address.
+func (e fakeEngine) Describe(events []spec.Event) {
+	for i := range events {
+		if events[i].Address == netip.MustParseAddr("2001:db8::5") {
+			events[i].Container = "web"
+		}
+	}
+}
 
 func (e fakeEngine) DeleteNetwork(_ context.Context, id string) error {
 	if id == "busy" {
@@ -87,7 +97,7 @@ func serve(t *testing.T, l net.Listener, status spec.Status) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- control.Serve(ctx, l, fakeEngine(status), slog.New(slog.DiscardHandler)) }()
+	go func() { done <- control.Serve(ctx, l, fakeEngine(status), &event.Hub{}, slog.New(slog.DiscardHandler)) }()
 	return func() {
 		t.Helper()
 		cancel()

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/v6net/v6net/internal/event"
 	"github.com/v6net/v6net/internal/serve"
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -42,7 +43,7 @@ const (
 
 // Engine is what the API gives access to.
 type Engine interface {
-	Status(context.Context) spec.Status
+	Watched
 	// DeleteNetwork's error matches spec.ErrNotFound for an unknown network.
 	DeleteNetwork(ctx context.Context, id string) error
 	// Explain says what the firewall does with a connection.
@@ -79,15 +80,9 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve answers on l until ctx ends, and closes it.
-func Serve(ctx context.Context, l net.Listener, engine Engine, log *slog.Logger) error {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(engine.Status(r.Context())); err != nil {
-			log.Warn("control: write answer", "err", err)
-		}
-	})
+// Serve answers on l until ctx ends, and closes it. What happens comes from hub.
+func Serve(ctx context.Context, l net.Listener, engine Engine, hub *event.Hub, log *slog.Logger) error {
+	mux := watchers(ctx, engine, hub, log)
 	mux.HandleFunc("POST "+makePath, task(engine.MakeNetwork, log))
 	mux.HandleFunc("POST "+explainPath, task(engine.Explain, log))
 	mux.HandleFunc("POST "+attachPath, task(engine.Attach, log))
@@ -98,7 +93,36 @@ func Serve(ctx context.Context, l net.Listener, engine Engine, log *slog.Logger)
 	})
 	mux.HandleFunc("DELETE "+networksPath+"{id}", removal(engine.DeleteNetwork))
 	mux.HandleFunc("DELETE "+poolsPath+"{id}", removal(engine.ForgetPool))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout}
+	return serveFor(ctx, l, mux, requestTimeout)
+}
+
+// Watched is what can be looked at, and no more.
+type Watched interface {
+	Status(context.Context) spec.Status
+	// Describe adds to events what is known of what they are about.
+	Describe([]spec.Event)
+}
+
+// ServeWatched answers on l as Serve does, of what can be looked at.
+func ServeWatched(ctx context.Context, l net.Listener, what Watched, hub *event.Hub, log *slog.Logger) error {
+	return serveFor(ctx, l, watchers(ctx, what, hub, log), requestTimeout)
+}
+
+func watchers(ctx context.Context, what Watched, hub *event.Hub, log *slog.Logger) *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(what.Status(r.Context())); err != nil {
+			log.Warn("control: write answer", "err", err)
+		}
+	})
+	mux.Handle("GET "+eventsPath, stream{ctx, hub, what.Describe, log})
+	return mux
+}
+
+// serveFor gives requests so long to be read and answered, but for streams.
+func serveFor(ctx context.Context, l net.Listener, mux *http.ServeMux, patience time.Duration) error {
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, ReadTimeout: patience, WriteTimeout: patience}
 	if err := serve.HTTP(ctx, l, server, shutdownTimeout); err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
