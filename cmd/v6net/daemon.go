@@ -16,6 +16,7 @@ import (
 	"github.com/v6net/v6net/internal/clock"
 	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/engine"
+	"github.com/v6net/v6net/internal/event"
 	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/firewalld"
 	"github.com/v6net/v6net/internal/kernel/conntrack"
@@ -109,12 +110,13 @@ type daemon struct {
 	clock       *clock.Clock
 	journal     *store.Store
 	lines       *metrics.Lines // of the log
+	events      *event.Hub
 }
 
 func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog.Logger) (d *daemon, err error) {
 	lines := metrics.NewLines()
 	log = lines.Count(log)
-	d = &daemon{lines: lines, zones: firewalld.NewKeeper("", log), proxy: ndproxy.NewSupervisor(c.Proxy.dial, c.Proxy.knobs(), log), journal: journal}
+	d = &daemon{lines: lines, events: &event.Hub{}, zones: firewalld.NewKeeper("", log), proxy: ndproxy.NewSupervisor(c.Proxy.dial, c.Proxy.knobs(), log), journal: journal}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -128,6 +130,8 @@ func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog
 		return d, err
 	}
 	d.advertisers = ra.NewSupervisor(dialRouter, d.clock.Now, log)
+	d.advertisers.Events = d.events
+	watchProxy(d.proxy, d.events)
 	if d.links, err = link.New(); err != nil {
 		return d, err
 	}
@@ -171,6 +175,7 @@ func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog
 		Sources:     d.sources,
 		Routes:      d.routes,
 		Sandboxes:   sandbox.Entrance{Folder: c.Sandboxes, Now: d.clock.Now},
+		Events:      d.events,
 	})
 	return d, err
 }
@@ -257,7 +262,7 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 		calls.Record(metrics.Docker, method, took, failed)
 	}
 	tasks.Go(func() error { return docker.Serve(ctx, plugin) })
-	tasks.Go(func() error { return control.Serve(ctx, operator, timedEngine{d.engine, calls}, log) })
+	tasks.Go(func() error { return control.Serve(ctx, operator, timedEngine{d.engine, calls}, d.events, log) })
 	if c.PodmanFolder != "" {
 		podman := folderWatch{folder: c.PodmanFolder, changed: d.engine.RegistryChanged, log: log, open: fsnotify.NewWatcher}
 		tasks.Go(func() error { return podman.run(ctx) })

@@ -4,13 +4,17 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/kernel/netns"
+	"github.com/v6net/v6net/internal/spec"
 )
 
 // The statuses with which the program ends; 0 is success, 1 any other error.
 const (
-	exitSick  = 1 // doctor has found what is wrong
-	exitUsage = 2 // the command line is wrong, or may not be used so
+	exitSick     = 1 // doctor has found what is wrong
+	exitUsage    = 2 // the command line is wrong, or may not be used so
+	exitNoDaemon = 3 // no daemon answers, or the one that did has ended
+	exitNotFound = 4 // what was named is not there
 	// exitClaimed says that another daemon runs, so that a service manager need not try
 	// again (RestartPreventExitStatus= in packaging/systemd): EX_UNAVAILABLE of sysexits.h.
 	exitClaimed = 69
@@ -39,6 +43,10 @@ func exitStatus(err error) int {
 		return exitUsage
 	case errors.Is(err, netns.ErrClaimed):
 		return exitClaimed
+	case errors.Is(err, control.ErrNoDaemon), errors.Is(err, control.ErrEnded):
+		return exitNoDaemon
+	case errors.Is(err, spec.ErrNotFound):
+		return exitNotFound
 	default:
 		return 1
 	}

@@ -11,3 +11,6 @@ func printJSON(w io.Writer, v any) error {
 	out.SetIndent("", "  ")
 	return out.Encode(v)
 }
+
+// printLine writes one of many values, on a line of its own.
+func printLine(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }

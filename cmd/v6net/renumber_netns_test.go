@@ -90,12 +90,12 @@ func newSite(t *testing.T) *site {
 			}
 			return err == nil
 		})
-		s.stop = func() {
+		s.stop = sync.OnceFunc(func() {
 			cancel()
 			if err := errors.Join(<-served, s.close(), journal.Close()); err != nil {
 				t.Error(err)
 			}
-		}
+		})
 	}
 	s.start()
 	t.Cleanup(func() {

@@ -58,7 +58,11 @@ type Client struct{ http http.Client }
 func NewClient(path string) *Client {
 	return &Client{http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
+			c, err := new(net.Dialer).DialContext(ctx, "unix", path)
+			if err != nil && ctx.Err() == nil && !errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w: %w", ErrNoDaemon, err)
+			}
+			return c, err
 		},
 	}}}
 }

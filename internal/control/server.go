@@ -103,11 +103,7 @@ type Watched interface {
 	Describe([]spec.Event)
 }
 
-// ServeWatched answers on l as Serve does, of what can be looked at.
-func ServeWatched(ctx context.Context, l net.Listener, what Watched, hub *event.Hub, log *slog.Logger) error {
-	return serveFor(ctx, l, watchers(ctx, what, hub, log), requestTimeout)
-}
-
+// watchers answers what can be looked at.
 func watchers(ctx context.Context, what Watched, hub *event.Hub, log *slog.Logger) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) {
