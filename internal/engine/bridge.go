@@ -139,8 +139,14 @@ func (n *network) bridge() spec.Bridge {
 		b.Addresses = append(b.Addresses, linkLocal)
 	}
 	for _, s := range n.PresentSubnets() {
-		if n.HasGateway(s) {
-			b.Addresses = append(b.Addresses, netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))
+		if !n.HasGateway(s) {
+			continue
+		}
+		gateway := netip.PrefixFrom(s.Gateway, s.Prefix.Bits())
+		if s.Lent != nil && s.Lent.Prefixes[0].Former {
+			b.Former = append(b.Former, gateway)
+		} else {
+			b.Addresses = append(b.Addresses, gateway)
 		}
 	}
 	return b

@@ -418,6 +418,7 @@ type fakeLink struct {
 	MTU      int
 	MAC      string
 	Addrs    string // joined: links are compared
+	Former   string // of Addrs
 	Master   string
 	Isolated bool
 	Peer     string
@@ -545,7 +546,7 @@ func (k fakeLinks) EnsureBridge(ctx context.Context, want spec.Bridge) error {
 			l = k.links[want.Name]
 		}
 		l.MTU, l.Up = cmp.Or(want.MTU, l.MTU), true
-		l.Addrs = fmt.Sprint(want.Addresses)
+		l.Addrs, l.Former = fmt.Sprint(slices.Concat(want.Addresses, want.Former)), fmt.Sprint(want.Former)
 		k.links[want.Name] = l
 		return nil
 	})

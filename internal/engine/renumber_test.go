@@ -138,9 +138,10 @@ func TestRenumber(t *testing.T) {
 		h.lend(t, delegated("2001:db8:a000::/56", 0, 30*time.Minute), delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
 		wantSame(t, "in the container", []string{"2001:db8:a000::2/64 former until " + until, "2001:db8:b000::2/64"}, h.inSandbox(1))
 		wantSame(t, "unreachable", map[netip.Prefix]bool{pfx("2001:db8:a000::/56"): true, pfx("2001:db8:b000::/56"): true}, h.unreachable)
-		if got, want := h.links[bridge].Addrs, "["+nextHop+"/64 2001:db8:b000::1/64 2001:db8:a000::1/64 172.24.154.1/24]"; got != want {
+		if got, want := h.links[bridge].Addrs, "["+nextHop+"/64 2001:db8:b000::1/64 172.24.154.1/24 2001:db8:a000::1/64]"; got != want {
 			t.Errorf("bridge has %s, want %s", got, want)
 		}
+		wantSame(t, "addresses of the bridge that the host does not send from", "[2001:db8:a000::1/64]", h.links[bridge].Former)
 		for _, element := range []string{"2001:db8:a000::2,", "2001:db8:b000::2,", "2001:db8:a000::2 . tcp . 80", "2001:db8:b000::2 . tcp . 80", "2001:db8:a000::/64", "2001:db8:b000::/64"} {
 			if !strings.Contains(h.ruleset.String(), element) {
 				t.Errorf("the ruleset lacks %s:\n%s", element, h.ruleset)
@@ -443,6 +444,32 @@ func TestLentGlobalBeforeLocal(t *testing.T) {
 	inUse(1, "2001:db8:c000::/64")
 	inUse(2, "fd00:b000:0:1::/64")
 	h.consistent(t, "at the end")
+}
+
+// After a boot of the machine there are no connections for which a former prefix would be kept.
+func TestFormerPrefixesEndWithABoot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+		prefixes := func() (list []string) {
+			for _, p := range h.engine.Status(t.Context()).Networks[0].IPv6[0].Lent.Prefixes {
+				list = append(list, p.Prefix.String())
+			}
+			return list
+		}
+		h.restart(t)
+		wantSame(t, "prefixes after a restart of the daemon", []string{"2001:db8:b000::/64", "2001:db8:a000::/64"}, prefixes())
+		h.reboot("second")
+		h.restart(t)
+		wantSame(t, "prefixes after a boot", []string{"2001:db8:b000::/64"}, prefixes())
+		h.restart(t)
+		wantSame(t, "prefixes in the journal", []string{"2001:db8:b000::/64"}, prefixes())
+		if got := h.links[spec.BridgeName(n.ID)].Addrs; strings.Contains(got, "2001:db8:a000:") {
+			t.Errorf("bridge has %s", got)
+		}
+	})
 }
 
 // A prefix that only lasts longer is no matter of the kernel's.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/v6net/v6net/internal/spec"
@@ -21,6 +22,9 @@ func (e *Engine) Replay(ctx context.Context) error {
 		n.parent = e.findParent(ctx, n)
 	}
 	e.finishInterrupted(ctx)
+	if e.rebooted {
+		e.dropFormer()
+	}
 	present, err := e.matchLinks(ctx)
 	if err != nil {
 		return err
@@ -44,6 +48,39 @@ func (e *Engine) Replay(ctx context.Context) error {
 	e.avoidAllOthers(ctx)
 	e.followSources(ctx) // what has ended meanwhile
 	return nil
+}
+
+// dropFormer forgets prefixes that are not in use any more. After a boot of the machine
+// there are no connections that they could be kept for.
+func (e *Engine) dropFormer() {
+	var networks []*network
+	var records []spec.Network
+	for _, n := range e.allNetworks() {
+		to := n.Network
+		to.IPv6 = slices.Clone(n.IPv6)
+		changed := false
+		for i, s := range to.IPv6 {
+			if s.Lent == nil || !slices.ContainsFunc(s.Lent.Prefixes, spec.LentPrefix.IsFormer) {
+				continue
+			}
+			lent := *s.Lent
+			lent.Prefixes = slices.DeleteFunc(slices.Clone(lent.Prefixes), spec.LentPrefix.IsFormer)
+			to.IPv6[i].Lent, changed = &lent, true
+		}
+		if changed {
+			networks, records = append(networks, n), append(records, to)
+		}
+	}
+	if len(records) == 0 {
+		return
+	}
+	if err := e.Journal.PutAll(records, nil); err != nil {
+		e.Log.Error("forget former prefixes", "err", err)
+		return
+	}
+	for i, n := range networks {
+		n.Network = records[i]
+	}
 }
 
 // dropDeparted removes endpoints whose container ended while no daemon ran, and

@@ -44,6 +44,9 @@ type LentPrefix struct {
 	Valid     time.Time `json:"valid,omitzero"`
 }
 
+// IsFormer is Former.
+func (p LentPrefix) IsFormer() bool { return p.Former }
+
 // Current is the prefix that is in use, and whether there is one.
 func (l Lent) Current() (LentPrefix, bool) {
 	if len(l.Prefixes) == 0 || l.Prefixes[0].Former {

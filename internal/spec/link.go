@@ -55,6 +55,9 @@ type Bridge struct {
 	Alias     string
 	MTU       int
 	Addresses []netip.Prefix // the gateways, of which one is link-local
+	// Former are gateways, too, of prefixes that are not in use any more: the host itself is
+	// not to send from them (RFC 4862 §5.5.4).
+	Former []netip.Prefix
 }
 
 // Veth is the wanted state of an endpoint's veth pair. The container's end is

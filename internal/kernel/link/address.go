@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -13,13 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ensureAddresses gives a link the wanted addresses and takes every other from
-// it but the link-local one that the kernel made.
-func (h *Handle) ensureAddresses(ctx context.Context, l netlink.Link, want []netip.Prefix) error {
+// ensureAddresses gives a link the wanted addresses, of which the host itself sends from
+// no former one, and takes every other from it but the link-local one that the kernel made.
+func (h *Handle) ensureAddresses(ctx context.Context, l netlink.Link, current, former []netip.Prefix) error {
 	have, err := h.addresses(ctx, l)
 	if err != nil {
 		return err
 	}
+	want := slices.Concat(current, former)
 	// Deletions come first: to the kernel an IPv6 address is the same with any
 	// prefix length, and an IPv4 one takes its secondaries along.
 	stale := slices.DeleteFunc(slices.Clone(have), func(a netlink.Addr) bool {
@@ -35,18 +37,21 @@ func (h *Handle) ensureAddresses(ctx context.Context, l netlink.Link, want []net
 			return err
 		}
 	}
-	for _, p := range want {
-		if slices.ContainsFunc(have, func(a netlink.Addr) bool { return isWanted(a, []netip.Prefix{p}) }) {
+	for i, p := range want {
+		deprecated := i >= len(current)
+		if slices.ContainsFunc(have, func(a netlink.Addr) bool {
+			return isWanted(a, []netip.Prefix{p}) && isDeprecated(a) == deprecated
+		}) {
 			continue
 		}
-		if err := h.addAddress(l, p); err != nil {
+		if err := h.setAddress(l, p, deprecated); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// isWanted reports whether an address is one of the wanted and as addAddress
+// isWanted reports whether an address is one of the wanted and as setAddress
 // makes it: for ever, with its prefix route, and usable.
 func isWanted(a netlink.Addr, want []netip.Prefix) bool {
 	p, ok := netipx.FromStdIPNet(a.IPNet)
@@ -56,10 +61,12 @@ func isWanted(a netlink.Addr, want []netip.Prefix) bool {
 	set, clear := unix.IFA_F_PERMANENT, unix.IFA_F_NOPREFIXROUTE
 	if p.Addr().Is6() {
 		set |= unix.IFA_F_NODAD
-		clear |= unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED
+		clear |= unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
 	}
 	return a.Flags&(set|clear) == set
 }
+
+func isDeprecated(a netlink.Addr) bool { return a.Flags&unix.IFA_F_DEPRECATED != 0 }
 
 // isKernels reports whether an address is a link-local one that is not to be
 // replaced by a wanted one.
@@ -77,15 +84,19 @@ func (h *Handle) addresses(ctx context.Context, l netlink.Link) ([]netlink.Addr,
 	return have, nil
 }
 
-// addAddress adds an address without duplicate address detection: it is a
-// gateway's, and the first container may solicit it at once.
-func (h *Handle) addAddress(l netlink.Link, p netip.Prefix) error {
+// setAddress adds an address, or changes whether it is deprecated, which leaves its routes
+// alone. There is no duplicate address detection: it is a gateway's, and the first
+// container may solicit it at once.
+func (h *Handle) setAddress(l netlink.Link, p netip.Prefix, deprecated bool) error {
 	name := l.Attrs().Name
 	a := &netlink.Addr{IPNet: netipx.PrefixIPNet(p)}
 	if p.Addr().Is6() {
 		a.Flags = unix.IFA_F_NODAD
 	}
-	err := h.netlink.AddrAdd(l, a)
+	if deprecated {
+		a.ValidLft = math.MaxUint32 // INFINITY_LIFE_TIME, and preferred for none of it
+	}
+	err := h.netlink.AddrReplace(l, a)
 	if p.Addr().Is6() && errors.Is(err, unix.EACCES) { // inet6_addr_add in net/ipv6/addrconf.c
 		return fmt.Errorf("add address %s to %s: IPv6 is off there (sysctl net/ipv6/conf/%s/disable_ipv6): %w", p, name, name, err)
 	}

@@ -51,7 +51,7 @@ func (h *Handle) EnsureBridge(ctx context.Context, want spec.Bridge) (err error)
 	if err := h.setUp(l); err != nil { // before the addresses: going down loses IPv6 ones
 		return err
 	}
-	return h.ensureAddresses(ctx, l, want.Addresses)
+	return h.ensureAddresses(ctx, l, want.Addresses, want.Former)
 }
 
 func bridge(name string) *netlink.Bridge {

@@ -65,7 +65,7 @@ func (h *Handle) EnsureChild(ctx context.Context, want spec.Child) (err error) {
 	if err := h.setUp(l); err != nil { // before the addresses: going down loses IPv6 ones
 		return err
 	}
-	if err := h.ensureAddresses(ctx, l, want.Addresses); err != nil {
+	if err := h.ensureAddresses(ctx, l, want.Addresses, nil); err != nil {
 		return err
 	}
 	return h.ensureRoutes(ctx, l, want.Routes)

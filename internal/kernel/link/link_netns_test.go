@@ -238,6 +238,56 @@ func TestEnsureBridgeKeepsTheKernelsLinkLocal(t *testing.T) {
 	}
 }
 
+// What the host itself sends is from no former prefix, whether the bridge is made anew or
+// was there before the renumbering; and the former prefix is routed without a gap.
+func TestHostSendsFromNoFormerGateway(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		t.Run(fmt.Sprintf("bridge was there %t", before), func(t *testing.T) {
+			h, self := open(t)
+			self.Run(t, "sh", "-c", "ip link add up0 type veth peer name up1 && ip link set up0 up && ip link set up1 up && ip addr add fe80::1/64 dev up0 nodad && ip -6 route add default via fe80::99 dev up0")
+			defer self.Run(t, "ip", "link", "del", "up0")
+			want := wantedBridge()
+			if before {
+				want.Addresses = prefixes("fe80::1/64", "2001:db8:a000::1/64")
+				if err := h.EnsureBridge(t.Context(), want); err != nil {
+					t.Fatal(err)
+				}
+			}
+			source := func(want string) {
+				t.Helper()
+				if out := self.Run(t, "ip", "-6", "route", "get", "2606:4700::1"); !strings.Contains(out, "src "+want) {
+					t.Errorf("the host sends from another prefix than %s: %s", want, out)
+				}
+			}
+			want.Addresses, want.Former = prefixes("fe80::1/64", "2001:db8:b000::1/64"), prefixes("2001:db8:a000::1/64")
+			gaps, stop := context.WithCancel(t.Context())
+			watch := self.Command(gaps, "ip", "-6", "monitor", "route")
+			var seen strings.Builder
+			watch.Stdout = &seen
+			if err := watch.Start(); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if err := h.EnsureBridge(t.Context(), want); err != nil {
+					t.Fatal(err)
+				}
+				source("2001:db8:b000::1")
+			}
+			stop()
+			_ = watch.Wait()
+			if strings.Contains(seen.String(), "Deleted 2001:db8:a000::/64") {
+				t.Errorf("the former prefix had no route for a moment:\n%s", seen.String())
+			}
+			// The former one is lent again.
+			want.Addresses, want.Former = prefixes("fe80::1/64", "2001:db8:a000::1/64"), prefixes("2001:db8:b000::1/64")
+			if err := h.EnsureBridge(t.Context(), want); err != nil {
+				t.Fatal(err)
+			}
+			source("2001:db8:a000::1")
+		})
+	}
+}
+
 // Neither the MTU nor the hardware address follows the ports.
 func TestBridgeIsStableWhilePortsComeAndGo(t *testing.T) {
 	for _, mtu := range []int{1280, 1400, 1500, 9000} {
