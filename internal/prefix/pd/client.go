@@ -216,24 +216,27 @@ func (c *Client) renew(ctx context.Context, rebind time.Time) {
 	if !rebind.IsZero() {
 		t.total = max(rebind.Sub(c.config.Now()), time.Millisecond) // zero were no bound
 	}
-	c.prolong(ctx, dhcpv6.MessageTypeRenew, t)
+	_ = c.prolong(ctx, dhcpv6.MessageTypeRenew, t) // noted; hold sees what is due next
 }
 
 // rebind asks any server for more time, until there is none left (§18.2.5).
 func (c *Client) rebind(ctx context.Context) {
 	c.say(stateRebinding)
-	c.prolong(ctx, dhcpv6.MessageTypeRebind, timing{initial: renewTimeout, most: renewMost})
+	_ = c.prolong(ctx, dhcpv6.MessageTypeRebind, timing{initial: renewTimeout, most: renewMost})
 }
 
 // refresh asks any server whether what is lent holds on what may be another link
-// (§18.2.12). Without an answer it is believed to.
+// (§18.2.12). A server may be silent about what it does not know (§18.3.5): without an
+// answer it is believed to hold, and asked for anew meanwhile.
 func (c *Client) refresh(ctx context.Context) {
 	c.moved = false
 	c.say(stateRebinding)
 	if !c.pause(ctx, upTo(confirmMaxDelay)) {
 		return
 	}
-	c.prolong(ctx, dhcpv6.MessageTypeRebind, refreshTiming)
+	if err := c.prolong(ctx, dhcpv6.MessageTypeRebind, refreshTiming); errors.Is(err, errSilent) {
+		c.replace(ctx)
+	}
 }
 
 // pause waits, and takes the link's changes until then for one. It reports whether
@@ -261,7 +264,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // prolong is a Renew or Rebind (§18.2.4, §18.2.5, §18.2.10.1).
-func (c *Client) prolong(ctx context.Context, kind dhcpv6.MessageType, t timing) {
+func (c *Client) prolong(ctx context.Context, kind dhcpv6.MessageType, t timing) error {
 	q := question{kind: kind, associations: c.lease.Associations}
 	if kind == dhcpv6.MessageTypeRenew {
 		q.server = c.lease.Server
@@ -292,6 +295,7 @@ func (c *Client) prolong(ctx context.Context, kind dhcpv6.MessageType, t timing)
 		}
 	}
 	c.note(err)
+	return err
 }
 
 // note takes down how an exchange has ended.

@@ -646,17 +646,73 @@ func TestRestart(t *testing.T) {
 	t.Run("another boot and no server", func(t *testing.T) {
 		run(t, Config{Boot: "this"}, func(l *lab) {
 			l.config.Lease = lease(time.Now(), "other")
-			l.pass(12 * time.Second) // CNF_MAX_DELAY and CNF_MAX_RD
-			l.wantState(stateBound, "2001:db8:a::/56")
+			l.pass(14 * time.Second) // CNF_MAX_DELAY, CNF_MAX_RD and SOL_MAX_DELAY
+			l.wantState(stateSoliciting, "2001:db8:a::/56")
 			if l.now().Error == "" {
 				t.Error("nothing says that no server has answered")
 			}
-			for _, kind := range l.kinds() {
-				if kind != rebind {
-					t.Errorf("%s after a boot, want Rebind alone", kind)
+			if sent := slices.Compact(l.kinds()); !slices.Equal(sent, []dhcpv6.MessageType{rebind, solicit}) {
+				t.Errorf("%s after a boot, want Rebind and then Solicit", sent)
+			}
+			// Any server is asked for more time when it is time, and the prefix ends with its own.
+			l.pass(30 * time.Minute)
+			l.wantState(stateRebinding, "2001:db8:a::/56")
+			l.pass(30 * time.Minute)
+			l.wantState(stateSoliciting)
+		})
+	})
+}
+
+// Another link, whose server says nothing to a Rebind of what it does not know, as RFC
+// 8415 §18.3.5 lets it, and lends to whoever asks: its prefix is in use, and the other one
+// deprecated. The former link's server gives back what there was.
+func TestAnotherLinkWhoseServerIgnoresRebind(t *testing.T) {
+	run(t, Config{}, func(l *lab) {
+		l.answer = lender(serverA, pd(1, 43200, 69120, prefix("2001:db8:a::/56", 86400, 172800)))
+		l.pass(3 * time.Second)
+		l.wantState(stateBound, "2001:db8:a::/56")
+		for _, there := range []struct {
+			server []byte
+			prefix string
+		}{{serverB, "2001:db8:b::/56"}, {serverA, "2001:db8:a::/56"}} {
+			lend := lender(there.server, pd(1, 43200, 69120, prefix(there.prefix, 86400, 172800)))
+			l.answer = func(m *message) {
+				if m.MessageType != rebind {
+					lend(m)
 				}
 			}
-		})
+			l.client.LinkChanged()
+			l.pass(20 * time.Second)
+			var inUse []string
+			for _, d := range l.now().Lease.Delegations() {
+				if d.Preferred.After(time.Now()) {
+					inUse = append(inUse, d.Prefix.String())
+				}
+			}
+			if s := l.now(); s.State != stateBound || !slices.Equal(inUse, []string{there.prefix}) || s.Error != "" {
+				t.Errorf("%s, in use %q, error %q; want %s bound", s.State, inUse, s.Error, there.prefix)
+			}
+		}
+	})
+}
+
+// What is lent stays in use while another link has no server at all, and any is asked for
+// more time when that is due; the link that comes back is asked at once.
+func TestAnotherLinkWithoutAServer(t *testing.T) {
+	run(t, Config{}, func(l *lab) {
+		l.answer = lender(serverA, hour("2001:db8:a::/56"))
+		l.pass(3 * time.Second)
+		before := l.answer
+		l.answer = nil
+		l.client.LinkChanged()
+		l.pass(15 * time.Minute)
+		l.wantState(stateSoliciting, "2001:db8:a::/56")
+		l.kinds()
+		l.answer = before
+		l.client.LinkChanged()
+		l.pass(3 * time.Second)
+		l.wantState(stateBound, "2001:db8:a::/56")
+		l.wantKinds(rebind)
 	})
 }
 

@@ -24,18 +24,8 @@ func (c *Client) discover(ctx context.Context) {
 	rest := leastRest
 	for ctx.Err() == nil {
 		c.moved, c.said.Answered = false, false
-		c.say(stateSoliciting)
-		if hurried := c.hurried.Swap(false); c.calm && !hurried && !c.pause(ctx, upTo(solicitMaxDelay)) {
-			return
-		}
-		c.calm = true
-		best, bound, err := c.solicit(ctx)
-		if err == nil && !bound {
-			c.say(stateRequesting)
-			bound = c.request(ctx, best.server, c.offered(best))
-		}
+		bound, err := c.seek(ctx, 0)
 		if bound {
-			c.unhinted = false // for the next time
 			return
 		}
 		if errors.Is(err, errMoved) || errors.Is(err, errHint) || c.moved {
@@ -44,6 +34,49 @@ func (c *Client) discover(ctx context.Context) {
 		c.rest(ctx, rest)
 		rest = min(2*rest, mostRest)
 	}
+}
+
+// replace is discover while there is a lease that nobody has confirmed on this link. It is
+// in use until there is another, or until any server is to be asked for more time.
+func (c *Client) replace(ctx context.Context) {
+	rest := leastRest
+	for ctx.Err() == nil && !c.moved && !c.empty() {
+		var left time.Duration // zero: no end
+		_, rebind := c.due()
+		if now := c.config.Now(); isDue(rebind, now) {
+			return
+		} else if !rebind.IsZero() {
+			left = rebind.Sub(now)
+		}
+		bound, err := c.seek(ctx, left)
+		if bound {
+			return
+		}
+		if c.note(err); c.moved || errors.Is(err, errHint) {
+			continue
+		}
+		c.await(ctx, earliest(rebind, c.expiry(), c.config.Now().Add(rest)))
+		c.lapse()
+		rest = min(2*rest, mostRest)
+	}
+}
+
+// seek looks for a server for so long (zero: until there is one), and asks it for a lease.
+func (c *Client) seek(ctx context.Context, most time.Duration) (bound bool, err error) {
+	c.say(stateSoliciting)
+	if hurried := c.hurried.Swap(false); c.calm && !hurried && !c.pause(ctx, upTo(solicitMaxDelay)) {
+		return false, ctx.Err()
+	}
+	c.calm = true
+	best, bound, err := c.solicit(ctx, most)
+	if err == nil && !bound {
+		c.say(stateRequesting)
+		bound = c.request(ctx, best.server, c.offered(best))
+	}
+	if bound {
+		c.unhinted = false // for the next time
+	}
+	return bound, err
 }
 
 // errHint ends a discovery that is to go on without a hint.
@@ -61,12 +94,12 @@ func (c *Client) rest(ctx context.Context, d time.Duration) {
 }
 
 // solicit finds the server to be asked, or is bound by a rapid commit.
-func (c *Client) solicit(ctx context.Context) (best answer, bound bool, err error) {
+func (c *Client) solicit(ctx context.Context, most time.Duration) (best answer, bound bool, err error) {
 	var offers []answer
 	refused := false
 	first := true // the first wait is for the best of all offers (§18.2.1)
 	q := question{kind: dhcpv6.MessageTypeSolicit, associations: c.wanted()}
-	err = c.exchange(ctx, q, timing{initial: solicitTimeout}, func(a answer) bool {
+	err = c.exchange(ctx, q, timing{initial: solicitTimeout, total: most}, func(a answer) bool {
 		if a.solicitMost > 0 {
 			c.solicitMost = a.solicitMost // also of an offer that is of no use (§18.2.9)
 		}
