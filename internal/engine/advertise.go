@@ -215,9 +215,14 @@ func (n *network) announcedRoutes() []spec.AdvertisedRoute {
 }
 
 // withdrawing adds to an advertisement what was said before and is said no
-// more, with lifetimes of 0, for as long as somebody may still use it.
+// more, with lifetimes of 0, for as long as somebody may still use it: of prefixes those
+// that went last, since an advertisement is one packet.
 func withdrawing(before, a spec.Advertisement, now time.Time) spec.Advertisement {
+	most := len(a.Prefixes) + mostFormer
 	for _, p := range before.Prefixes {
+		if len(a.Prefixes) >= most {
+			break
+		}
 		if slices.ContainsFunc(a.Prefixes, func(q spec.AdvertisedPrefix) bool { return p.Prefix == q.Prefix }) {
 			continue
 		}

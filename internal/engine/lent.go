@@ -15,6 +15,10 @@ import (
 // of it by router advertisement (RFC 4862 §5.5.3 e).
 const withdrawnTime = 2 * time.Hour
 
+// mostFormer is how many prefixes that are not in use any more a subnet has, whoever lends
+// another each minute: each is an address of every container, a gateway, rules and routes.
+const mostFormer = 8
+
 // lentPrefixes are those that a subnet has now of what its source lends.
 func lentPrefixes(s spec.Subnet) []netip.Prefix {
 	if s.Lent == nil {
@@ -160,7 +164,7 @@ func delegation(lent []spec.Delegation, of netip.Prefix) (spec.Delegation, bool)
 
 // followed is what becomes of a follower's prefixes when its source lends this, and
 // it has got that part of it; nil: none. What it does not use any more is kept for
-// the connections that are there, and for no longer than it is lent. What was on the
+// the connections that are there, and for no longer than it is lent: the youngest ones. What was on the
 // link, and is not lent as the source has said, may be another host's at once: it is
 // not answered for any more (RFC 4861 §7.2.8), so that its connections are over.
 func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, said bool, now time.Time) spec.Lent {
@@ -173,6 +177,7 @@ func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, said bo
 	case l.Fallback == spec.FallbackULA && l.ULA.IsValid():
 		l.Prefixes = append(l.Prefixes, spec.LentPrefix{Prefix: l.ULA, Origin: "unique local prefix, made while nothing is lent"})
 	}
+	former := 0
 	for _, p := range before {
 		if len(l.Prefixes) > 0 && p.Prefix == l.Prefixes[0].Prefix {
 			continue
@@ -185,8 +190,9 @@ func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, said bo
 			p.Valid = limit
 		}
 		p.Former, p.Preferred = true, time.Time{}
-		if p.Valid.IsZero() || now.Before(p.Valid) {
+		if former < mostFormer && (p.Valid.IsZero() || now.Before(p.Valid)) {
 			l.Prefixes = append(l.Prefixes, p)
+			former++
 		}
 	}
 	return l

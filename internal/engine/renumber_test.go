@@ -329,6 +329,39 @@ func TestPoolChosenWhileRenumbered(t *testing.T) {
 	})
 }
 
+// A line that comes and goes, with another prefix each time, leaves the youngest former ones.
+func TestFormerPrefixesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		for i := range 30 {
+			h.pass(t, time.Minute)
+			h.lend(t, delegated(fmt.Sprintf("2001:db8:%x00::/56", 0x20+i), time.Hour, 2*time.Hour))
+		}
+		var prefixes []string
+		for _, p := range h.engine.Status(t.Context()).Networks[0].IPv6[0].Lent.Prefixes {
+			prefixes = append(prefixes, p.Prefix.String())
+		}
+		var want []string
+		for i := range 9 {
+			want = append(want, fmt.Sprintf("2001:db8:%x00::/64", 0x20+29-i))
+		}
+		wantSame(t, "prefixes", want, prefixes)
+		wantSame(t, "unreachable routes", 9, len(h.unreachable))
+		wantSame(t, "addresses in the container", 9, len(h.inSandbox(1)))
+		var said []string
+		for _, p := range h.advertised[spec.BridgeName(n.ID)].Prefixes {
+			said = append(said, p.Prefix.String())
+		}
+		for i := range 8 { // withdrawn
+			want = append(want, fmt.Sprintf("2001:db8:%x00::/64", 0x20+20-i))
+		}
+		wantSame(t, "prefixes advertised", want, said)
+		h.consistent(t, "after many prefixes")
+	})
+}
+
 // A part that is free again goes to the network that waits for one, however it became
 // free; until then status says that there is none left, though something is lent.
 func TestFreedPart(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -175,24 +177,52 @@ func prefixes(lent []spec.Delegation) []string {
 	return list
 }
 
+// Networks follow another prefix at most so often, but for the first few: each time all
+// their containers are entered, whatever a server or a line that comes and goes says.
+const (
+	gainEvery = time.Minute
+	mostGains = 4
+)
+
 // notify passes changes on until ctx ends.
 func (r *runner) notify(ctx context.Context) {
+	gains := rate.NewLimiter(rate.Every(gainEvery), mostGains)
+	var told []spec.Delegation
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.news:
-			r.tell(ctx)
 		}
+		if gained(told, r.current().Delegations) && !gains.Allow() {
+			r.supervisor.config.Log.Warn("other prefixes are lent too often: networks follow a while later", "source", r.at.Source, "link", r.at.Link)
+			if gains.Wait(ctx) != nil {
+				return
+			}
+			select {
+			case <-r.news: // of meanwhile, with the rest
+			default:
+			}
+		}
+		told = r.tell(ctx)
 	}
 }
 
-func (r *runner) tell(ctx context.Context) {
+// gained reports whether there are prefixes that were not there before.
+func gained(before, now []spec.Delegation) bool {
+	return slices.ContainsFunc(now, func(d spec.Delegation) bool {
+		return !slices.ContainsFunc(before, func(b spec.Delegation) bool { return b.Prefix == d.Prefix })
+	})
+}
+
+func (r *runner) tell(ctx context.Context) (told []spec.Delegation) {
 	r.turn.Lock()
 	defer r.turn.Unlock()
+	told = r.current().Delegations
 	if ctx.Err() == nil {
-		r.supervisor.config.Changed(ctx, r.at.Source, r.at.Link, r.current().Delegations)
+		r.supervisor.config.Changed(ctx, r.at.Source, r.at.Link, slices.Clone(told))
 	}
+	return told
 }
 
 func (r *runner) current() spec.DelegationStatus {

@@ -3,6 +3,7 @@ package sources
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -457,6 +458,38 @@ func TestSlowListener(t *testing.T) {
 			l.wantChanges("pd eth1 2001:db8:9::/56")
 			close(slow)
 			l.wantChanges("pd eth0 2001:db8:1::/56", "pd eth0 2001:db8:3::/56")
+		})
+	})
+}
+
+// Whoever lends another prefix each second is followed once a minute, after the first few;
+// what prolongs a prefix, and what takes one away, is told at once.
+func TestChangesArePaced(t *testing.T) {
+	run(t, func(l *lab) {
+		l.daemon(func() {
+			_, _ = l.delegated(0, spec.SourcePD, "eth0")
+			for i := range 605 {
+				l.source(0).tell <- lent(fmt.Sprintf("2001:db8:%x::/56", i+1))
+				time.Sleep(time.Second)
+			}
+			synctest.Wait()
+			l.mu.Lock()
+			n := len(l.changes)
+			l.changes = nil
+			l.mu.Unlock()
+			if n < mostGains || n > mostGains+10 {
+				t.Errorf("%d changes were told in ten minutes, want %d and one a minute", n, mostGains)
+			}
+			time.Sleep(time.Hour)
+			l.wantChanges("pd eth0 2001:db8:25d::/56") // the last one, in the end
+			for i := range 10 {
+				r := lent("2001:db8:25d::/56")
+				r.Lease.Associations[0].Delegations[0].Valid = time.Now().Add(time.Duration(i+1) * time.Hour)
+				l.source(0).tell <- r
+				l.wantChanges("pd eth0 2001:db8:25d::/56")
+			}
+			l.source(0).tell <- lent()
+			l.wantChanges("pd eth0")
 		})
 	})
 }
