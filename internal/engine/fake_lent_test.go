@@ -40,7 +40,7 @@ func (f fakeSources) Keep(keep []spec.SourceOnLink) {
 	f.kept = keep
 }
 
-func (f fakeSources) Status() []spec.DelegationStatus { return nil }
+func (f fakeSources) Status() []spec.DelegationStatus { return f.sources }
 
 type fakeRoutes struct{ *world }
 

@@ -78,6 +78,7 @@ type world struct {
 	asked       []string // of sources: "pd eth0 64"
 	kept        []spec.SourceOnLink
 	onAsked     func() // what happens before who asks a source has its answer
+	sources     []spec.DelegationStatus
 	unreachable map[netip.Prefix]bool
 	// sandboxes are the IPv6 addresses of containers' links, by alias, as "address",
 	// "address former" or "address former until …".

@@ -1084,6 +1084,25 @@ func TestAutoAsksASilentSourceOnce(t *testing.T) {
 	}
 }
 
+// Who asks for a source by name is told why it lends nothing, if the source knows.
+func TestWhyASourceIsSilent(t *testing.T) {
+	h := newHost(t)
+	h.lentTo[pdOnEth0] = []spec.Delegation{} // no answer
+	for _, why := range []string{"", "link eth0 has no link-local address that may be used yet"} {
+		h.sources = []spec.DelegationStatus{
+			{SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "eth1"}, Error: "another's"},
+			{SourceOnLink: pdOnEth0, State: "soliciting", Error: why},
+		}
+		want := "source=pd: no answer on eth0 within 15s"
+		if why != "" {
+			want += ": " + why
+		}
+		if _, err := h.engine.RequestPool(t.Context(), pd6("")); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
 // Links of containers come and go, and nothing is left of them; one that a silent
 // source is on may come back as that of another network.
 func TestLinksThatAreGone(t *testing.T) {

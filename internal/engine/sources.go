@@ -53,7 +53,7 @@ func (c chooser) Delegated(ctx context.Context, source spec.Source, link string,
 		err = fmt.Errorf("nothing is lent on %s", link)
 	}
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		err = fmt.Errorf("no answer on %s within %s", link, wait)
+		err = fmt.Errorf("no answer on %s within %s%s", link, wait, c.engine.lastWords(key))
 	}
 	if err != nil {
 		c.engine.noteSilent(key, err)
@@ -61,6 +61,16 @@ func (c chooser) Delegated(ctx context.Context, source spec.Source, link string,
 	}
 	c.engine.noteLent(key, lent)
 	return lent, nil
+}
+
+// lastWords are what a source that does not answer has said of why, for people.
+func (e *Engine) lastWords(key spec.SourceOnLink) string {
+	for _, s := range e.Sources.Status() {
+		if s.SourceOnLink == key && s.Error != "" {
+			return ": " + s.Error
+		}
+	}
+	return ""
 }
 
 // Now implements prefix.Host.
