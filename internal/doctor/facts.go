@@ -83,12 +83,11 @@ type Firewall struct {
 
 // ForwardChain is one that judges what the host forwards.
 type ForwardChain struct {
-	Family string // ip, ip6 or inet
-	Table  string
-	Name   string
-	Drops  bool // what no rule of it decides, by policy or by its last rules
-	Vouch  bool // it accepts what v6net has accepted
-	Jumps  bool // it has other chains decide before, which may accept some of that
+	Family  string // ip, ip6 or inet
+	Table   string
+	Name    string
+	Refuses bool // what v6net lets through
+	Jumps   bool // it has other chains decide before, which may accept some of that
 }
 
 // String names the chain as nft does.

@@ -27,7 +27,7 @@ func (forwardDrop) Judge(f Facts) []Finding {
 		if f.Status != nil && networks {
 			break // the daemon itself looks for those
 		}
-		if !c.Drops || c.Vouch {
+		if !c.Refuses {
 			continue
 		}
 		level := Problem
@@ -77,7 +77,7 @@ func obstacles(f Facts) []Finding {
 func refuses(f Facts, family string) bool {
 	if f.Status == nil {
 		return slices.ContainsFunc(f.Firewall.Forward, func(c ForwardChain) bool {
-			return c.Drops && !c.Vouch && (c.Family == family || c.Family == "inet")
+			return c.Refuses && (c.Family == family || c.Family == "inet")
 		})
 	}
 	return slices.ContainsFunc(f.Status.Obstacles, func(o spec.Obstacle) bool {

@@ -65,30 +65,37 @@ const placeAttempts = 3
 // accepts what we have vouched for, by one rule; and the input chain, where a name
 // server of a network's is asked. The administrator's own rules are judged before it:
 // see [place].
-func (f *Firewall) placeAccepts() error {
-	return f.changeAllAccepts(func(family nftables.TableFamily) map[string]bool {
+func (f *Firewall) placeAccepts() {
+	f.changeAllAccepts(func(family nftables.TableFamily) map[string]bool {
 		asking := f.applied.Set(askingSets[family])
 		return map[string]bool{forwardChain: true, inputChain: asking != nil && len(asking.Elements) > 0}
 	})
 }
 
-func (f *Firewall) removeAccepts() error {
-	return f.changeAllAccepts(func(nftables.TableFamily) map[string]bool { return nil })
+func (f *Firewall) removeAccepts() {
+	f.changeAllAccepts(func(nftables.TableFamily) map[string]bool { return nil })
 }
 
 // askingSets have an element for each name server that containers ask.
 var askingSets = map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "asking4", nftables.TableFamilyIPv6: "asking6"}
 
-func (f *Firewall) changeAllAccepts(wanted func(nftables.TableFamily) map[string]bool) error {
-	var errs error
+// changeAllAccepts does what it can. That a table of others cannot be changed is no error
+// of ours, and fails neither a container nor the removal of a network: it is logged when it
+// begins, and is an obstacle where that chain refuses our packets.
+func (f *Firewall) changeAllAccepts(wanted func(nftables.TableFamily) map[string]bool) {
 	for _, family := range iptablesFamilies {
 		err := f.changeAccepts(family, wanted(family))
 		for n := 1; n < placeAttempts && errors.Is(err, os.ErrNotExist); n++ {
 			err = errors.Join(drain(f.socket), f.changeAccepts(family, wanted(family)))
 		}
-		errs = errors.Join(errs, err)
+		if err != nil {
+			err = errors.Join(err, drain(f.socket))
+			if f.unplaced[family] == nil {
+				f.log.Warn("firewall: our rule in a foreign chain cannot be changed", "err", err)
+			}
+		}
+		f.unplaced[family] = err
 	}
-	return errs
 }
 
 // changeAccepts brings our rules in the chains of one family to one in each chain that
@@ -96,7 +103,7 @@ func (f *Firewall) changeAllAccepts(wanted func(nftables.TableFamily) map[string
 func (f *Firewall) changeAccepts(family nftables.TableFamily, wanted map[string]bool) error {
 	chains, err := f.foreignChains(family)
 	if err != nil {
-		return fmt.Errorf("read table %s %s: %w", familyName(family), foreignTable, err)
+		return err
 	}
 	if _, present := chains[forwardChain]; !present {
 		f.warnOfLegacy(family, wanted[forwardChain])
@@ -130,8 +137,7 @@ func (f *Firewall) changeAccepts(family nftables.TableFamily, wanted map[string]
 
 // rulesOf are those of a chain of the foreign table; none where they cannot be read.
 func (f *Firewall) rulesOf(family nftables.TableFamily, chain string) []*nftables.Rule {
-	t := &nftables.Table{Name: foreignTable, Family: family}
-	rules, err := f.conn.GetRules(t, &nftables.Chain{Name: chain, Table: t})
+	rules, err := rulesOf(f.socket, &nftables.Chain{Name: chain, Table: &nftables.Table{Name: foreignTable, Family: family}})
 	if err != nil {
 		return nil
 	}
@@ -206,14 +212,14 @@ type foreignChains map[string][]*nftables.Rule
 func (f *Firewall) foreignChains(family nftables.TableFamily) (foreignChains, error) {
 	chains, err := f.conn.ListChainsOfTableFamily(family)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list the chains of %s: %w", familyName(family), err)
 	}
 	found := foreignChains{}
 	for _, c := range chains {
 		if c.Table.Name != foreignTable || c.Name != forwardChain && c.Name != inputChain && c.Name != userChain {
 			continue
 		}
-		if found[c.Name], err = f.conn.GetRules(c.Table, c); err != nil {
+		if found[c.Name], err = rulesOf(f.socket, c); err != nil {
 			return nil, err
 		}
 	}
@@ -307,6 +313,16 @@ func matchesMark(exprs []expr.Any) bool {
 	default:
 		return false
 	}
+}
+
+// acceptsMark is both forms in which nft has the mark compared.
+func acceptsMark(mask *expr.Bitwise, compare *expr.Cmp) bool {
+	bit := binaryutil.NativeEndian.PutUint32(firewall.VouchMark)
+	if string(mask.Mask) != string(bit) || string(mask.Xor) != "\x00\x00\x00\x00" {
+		return false
+	}
+	return compare.Op == expr.CmpOpEq && string(compare.Data) == string(bit) ||
+		compare.Op == expr.CmpOpNeq && string(compare.Data) == "\x00\x00\x00\x00"
 }
 
 func familyName(family nftables.TableFamily) string {

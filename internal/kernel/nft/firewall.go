@@ -26,6 +26,8 @@ type Firewall struct {
 	socket  *netlink.Conn // conn's own
 	applied *firewall.Ruleset
 	warned  map[nftables.TableFamily]bool // of iptables-legacy
+	// unplaced is why our rule in the foreign chains of a family could not be changed.
+	unplaced map[nftables.TableFamily]error
 	// obstructed are the obstacles that have been logged.
 	obstructed map[spec.Obstacle]bool
 	certain    bool // the kernel's tables are what applied says, unless they have been removed
@@ -47,7 +49,7 @@ func New(log *slog.Logger) (*Firewall, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.CloseLasting())
 	}
-	return &Firewall{log: log, events: events, conn: conn, socket: socket, warned: map[nftables.TableFamily]bool{}, settleTime: settleTime, calmTime: calmTime}, nil
+	return &Firewall{log: log, events: events, conn: conn, socket: socket, warned: map[nftables.TableFamily]bool{}, unplaced: map[nftables.TableFamily]error{}, settleTime: settleTime, calmTime: calmTime}, nil
 }
 
 // Close closes the sockets. What is in the kernel stays there.
@@ -61,8 +63,7 @@ func (f *Firewall) Close() error {
 // a part of it. Where only elements differ from the last one, only they change,
 // and counters go on; else the table is replaced. Connections stay.
 //
-// When Apply returns an error the table is as it was, or it is as wanted and
-// the error is about the rule in a foreign chain; it can be called again.
+// When Apply returns an error the table is as it was; it can be called again.
 func (f *Firewall) Apply(ctx context.Context, want firewall.Ruleset) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -75,9 +76,9 @@ func (f *Firewall) Apply(ctx context.Context, want firewall.Ruleset) error {
 	if err := f.applyTable(want); err != nil {
 		return fmt.Errorf("apply the tables %s: %w", firewall.Name, err)
 	}
-	err := f.placeAccepts()
+	f.placeAccepts()
 	f.warnOfObstacles()
-	return err
+	return nil
 }
 
 func (f *Firewall) applyTable(want firewall.Ruleset) error {
@@ -199,7 +200,8 @@ func (f *Firewall) Remove(ctx context.Context) error {
 	if err := f.conn.Flush(); err != nil {
 		return fmt.Errorf("delete the tables %s: %w", firewall.Name, err)
 	}
-	return f.removeAccepts()
+	f.removeAccepts()
+	return nil
 }
 
 // Missing says why the ruleset that was applied last is not in the kernel now; nil: it
@@ -243,7 +245,7 @@ func (f *Firewall) restore(table bool) error {
 	if err := f.applyTable(*f.applied); err != nil {
 		return fmt.Errorf("restore the tables %s: %w", firewall.Name, err)
 	}
-	err := f.placeAccepts()
+	f.placeAccepts()
 	f.warnOfObstacles()
-	return err
+	return nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/v6net/v6net/internal/firewall"
 	keeper "github.com/v6net/v6net/internal/firewalld"
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
 
@@ -213,6 +214,20 @@ func TestFirewalld(t *testing.T) {
 			z.stop(t)
 			z.start(t)
 			check("restarted")
+			// An administrator's decision is left alone, and said where it cuts a bridge off.
+			z.cmd(t, "--zone=trusted", "--change-interface=web2nd")
+			s.config.Networks = append(s.config.Networks, firewall.Network{ID: "555555555555", Bridge: "web2nd", Inbound: spec.InboundPublished})
+			apply(t, f, s.config)
+			z.bridges(s, k)
+			found, err := f.Obstacles(t.Context())
+			if err != nil || len(found) != 1 || !strings.HasSuffix(found[0].Why, " of web2nd") {
+				t.Errorf("obstacles %v, %v, want firewalld's for bridge web2nd, which is in zone trusted", found, err)
+			} else {
+				z.cmd(t, strings.Fields(strings.Split(found[0].Fix, ";")[0])[1:]...)
+				if found, err := f.Obstacles(t.Context()); err != nil || len(found) != 0 {
+					t.Errorf("mended, and obstacles %v, %v", found, err)
+				}
+			}
 			mine := "mutual7"
 			s.config.Networks = slices.DeleteFunc(s.config.Networks, func(n firewall.Network) bool { return n.Bridge == mine })
 			z.bridges(s, k)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/firewall"
+	"github.com/v6net/v6net/internal/spec"
 )
 
 // Survey is what filters a host has, v6net's own left aside.
@@ -27,8 +28,7 @@ type Survey struct {
 // ForwardChain is another's base chain at the forward hook.
 type ForwardChain struct {
 	Family, Table, Name string
-	Drops               bool // what no rule decides, by policy or by its last rules
-	Vouch               bool // it, or a chain that it jumps to, accepts what we have vouched for
+	Refuses             bool // what we have vouched for
 	Jumps               bool // it has other chains decide before
 }
 
@@ -38,7 +38,7 @@ var surveyed = map[nftables.TableFamily]string{
 
 // Look reads the filters of the calling thread's network namespace.
 func Look(ctx context.Context) (Survey, error) {
-	conn, _, err := dial()
+	conn, socket, err := dial()
 	if err != nil {
 		return Survey{}, err
 	}
@@ -51,6 +51,7 @@ func Look(ctx context.Context) (Survey, error) {
 		return Survey{}, fmt.Errorf("list the chains of nftables: %w", err)
 	}
 	var s Survey
+	theirs := newOthers(conn, socket)
 	rules := map[*nftables.Chain][]*nftables.Rule{}
 	for _, c := range chains {
 		if err := ctx.Err(); err != nil {
@@ -63,10 +64,8 @@ func Look(ctx context.Context) (Survey, error) {
 		if !known || ours {
 			continue
 		}
-		if rules[c], err = conn.GetRules(c.Table, c); errors.Is(err, os.ErrNotExist) {
-			continue // gone since
-		} else if err != nil {
-			return Survey{}, fmt.Errorf("read chain %s: %w", chainName(c), err)
+		if rules[c], err = theirs.rulesOf(c); err != nil {
+			return Survey{}, err
 		}
 	}
 	for _, c := range chains {
@@ -81,49 +80,28 @@ func Look(ctx context.Context) (Survey, error) {
 		}
 		s.Forward = append(s.Forward, ForwardChain{
 			Family: surveyed[c.Table.Family], Table: c.Table.Name, Name: c.Name,
-			Drops: drops(c, rules[c]), Vouch: vouches(c, rules), Jumps: slices.ContainsFunc(rules[c], jumps),
+			Refuses: refuses(theirs, c), Jumps: slices.ContainsFunc(rules[c], jumps),
 		})
 	}
 	s.Legacy = legacyFamilies()
 	return s, nil
 }
 
-func chainName(c *nftables.Chain) string {
-	return surveyed[c.Table.Family] + " " + c.Table.Name + " " + c.Name
-}
+func tableName(t *nftables.Table) string { return surveyed[t.Family] + " " + t.Name }
 
-// drops reports whether a base chain lets nothing pass that none of its rules decides.
-func drops(c *nftables.Chain, rules []*nftables.Rule) bool {
-	return c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop || len(rules) > 0 && refusesAll(rules[len(rules)-1])
-}
+func chainName(c *nftables.Chain) string { return tableName(c.Table) + " " + c.Name }
 
-// vouches reports whether a chain accepts what carries our mark, by a rule of its
-// own or of a chain that it jumps to.
-func vouches(c *nftables.Chain, rules map[*nftables.Chain][]*nftables.Rule) bool {
-	if slices.ContainsFunc(rules[c], acceptsVouched) {
-		return true
-	}
-	for other, theirs := range rules {
-		if other.Table.Name == c.Table.Name && other.Table.Family == c.Table.Family && leadsTo(rules[c], other.Name) && slices.ContainsFunc(theirs, acceptsVouched) {
-			return true
-		}
-	}
-	return false
+// refuses reports whether a chain refuses what a bridge of ours forwards, whatever its
+// name may be: there may be none yet.
+func refuses(theirs *others, c *nftables.Chain) bool {
+	const bridge, parent = spec.LinkPrefix + "00000000", "outside"
+	return theirs.refuses(c, probe{in: bridge, out: parent}) != "" || theirs.refuses(c, probe{in: parent, out: bridge}) != ""
 }
 
 func jumps(r *nftables.Rule) bool {
 	return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
 		v, ok := e.(*expr.Verdict)
 		return ok && (v.Kind == expr.VerdictJump || v.Kind == expr.VerdictGoto)
-	})
-}
-
-func leadsTo(rules []*nftables.Rule, chain string) bool {
-	return slices.ContainsFunc(rules, func(r *nftables.Rule) bool {
-		return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
-			v, ok := e.(*expr.Verdict)
-			return ok && (v.Kind == expr.VerdictJump || v.Kind == expr.VerdictGoto) && v.Chain == chain
-		})
 	})
 }
 
