@@ -29,14 +29,10 @@ func accepting(r firewall.Ruleset, f family) map[string]bool {
 	return map[string]bool{forwardChain: true, inputChain: asking != nil && len(asking.Elements) > 0}
 }
 
-// accepts are the lines that bring our rules in the chains of the filter table to one
-// in each chain that is wanted, and none elsewhere. Where nobody has that table nobody
-// drops. The administrator's own rules are judged before ours: see [acceptPlace].
-func (s saved) accepts(wanted map[string]bool) (lines []string) {
-	t, ok := s[foreignTable]
-	if !ok {
-		return nil
-	}
+// accepts are the lines that bring our rules in the chains of a filter table to one
+// in each chain that is wanted, and none elsewhere. The administrator's own rules are
+// judged before ours: see [savedTable.acceptPlace].
+func (t *savedTable) accepts(wanted map[string]bool) (lines []string) {
 	for _, chain := range []string{forwardChain, inputChain, userChain} {
 		var others []string
 		for _, r := range t.rules[chain] {

@@ -54,7 +54,7 @@ type chain struct {
 func compile(r firewall.Ruleset, f family, bridges []string) (tables, error) {
 	out := tables{}
 	for _, name := range tableNames {
-		c := compiler{family: f, ruleset: r, bridges: bridges, verdicts: map[string]string{}, done: map[string]bool{}, marks: map[string]bool{}}
+		c := compiler{family: f, ruleset: r, bridges: bridges, chains: map[string]*chain{}, verdicts: map[string]string{}, done: map[string]bool{}, marks: map[string]bool{}}
 		for _, from := range c.mains() {
 			if from.Hook == nil {
 				continue
@@ -101,6 +101,7 @@ type compiler struct {
 	ruleset  firewall.Ruleset
 	bridges  []string
 	out      table
+	chains   map[string]*chain // out's, by name
 	verdicts map[string]string // of counting chains
 	done     map[string]bool   // main chains; true: only our networks' packets come there
 	marks    map[string]bool   // main chains that leave a mark for the time of a rule
@@ -113,10 +114,11 @@ func (c *compiler) mains() []firewall.Chain {
 
 // chain is one of the table's, made if it is not there.
 func (c *compiler) chain(name string) *chain {
-	if i := slices.IndexFunc(c.out.chains, func(ch *chain) bool { return ch.name == name }); i >= 0 {
-		return c.out.chains[i]
+	if ch := c.chains[name]; ch != nil {
+		return ch
 	}
 	ch := &chain{name: name}
+	c.chains[name] = ch
 	c.out.chains = append(c.out.chains, ch)
 	return ch
 }

@@ -135,7 +135,7 @@ func walk(t *table, name string, seen map[string][2]int) (depth, paths int) {
 	if was, ok := seen[name]; ok {
 		return was[0], was[1]
 	}
-	for _, rule := range t.find(name).rules {
+	for _, rule := range t.index()[name].rules {
 		if to := leadsTo(rule); strings.HasPrefix(to, prefix) {
 			d, p := walk(t, to, seen)
 			depth, paths = max(depth, d), paths+p

@@ -23,19 +23,32 @@ type Firewall struct {
 	space    space
 	programs programs
 	links    *netlink.Handle
+	kernel   *kernelTables
+	accepts  *Accepts
 	events   *events
 
 	mu      sync.Mutex // held over a whole operation
 	applied *firewall.Ruleset
 	bridges []string
-	sent    map[family]tables
-	listed  map[family]string // how the programs list what was sent; none: the kernel may hold something else
+	wanted  map[family]tables // made of both
+	held    map[family]map[string]held
+	// commits are the changes that were made, and repairs those among them that put back
+	// what others had changed. looked is the generation of nftables in which all was as
+	// wanted; 0: that is not known.
+	commits, repairs, looked uint32
+}
+
+// held is a table that is as it was wanted, unless others have changed it since.
+type held struct {
+	sent   *table
+	listed map[string]string // how the programs list our chains of it
 }
 
 // New chooses the programs, in the network namespace of the calling thread, where
 // they are run. The error matches [ErrUnavailable] where there are none that work.
 func New(ctx context.Context, log *slog.Logger) (f *Firewall, err error) {
-	f = &Firewall{log: log, sent: map[family]tables{}, listed: map[family]string{}}
+	f = &Firewall{log: log}
+	f.forget()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
@@ -50,9 +63,19 @@ func New(ctx context.Context, log *slog.Logger) (f *Firewall, err error) {
 	if f.programs, err = f.space.choose(ctx); err != nil {
 		return f, err
 	}
-	f.events, err = newEvents(f.programs.variant)
+	if f.kernel, err = openKernelTables(); err != nil {
+		return f, err
+	}
+	if f.accepts, err = newAccepts(log, variants); err != nil {
+		return f, err
+	}
+	f.events, err = newEvents(variants)
 	return f, err
 }
+
+// variants of iptables. iptables-nft keeps its rules in nftables' tables, iptables-legacy
+// in the kernel's older ones, and neither sees the other's.
+var variants = []string{"nft", "legacy"}
 
 // Variant is nft or legacy: in whose tables the rules are.
 func (f *Firewall) Variant() string { return f.programs.variant }
@@ -65,6 +88,12 @@ func (f *Firewall) Close() error {
 		f.links.Close()
 	}
 	err := f.space.close()
+	if f.kernel != nil {
+		err = errors.Join(err, f.kernel.close())
+	}
+	if f.accepts != nil {
+		err = errors.Join(err, f.accepts.Close())
+	}
 	if f.events != nil {
 		err = errors.Join(err, f.events.close())
 	}
@@ -79,11 +108,22 @@ func (f *Firewall) Close() error {
 func (f *Firewall) Apply(ctx context.Context, want firewall.Ruleset) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.apply(ctx, want, false)
+	if err := f.compile(ctx, want); err != nil {
+		return err
+	}
+	return f.look(ctx)
 }
 
-// apply looks at what is there first, but where that is certain.
-func (f *Firewall) apply(ctx context.Context, want firewall.Ruleset, certain bool) error {
+// forget is that nothing is known of what the kernel holds.
+func (f *Firewall) forget() {
+	f.applied, f.wanted, f.held = nil, nil, map[family]map[string]held{}
+	for _, fam := range families {
+		f.held[fam] = map[string]held{}
+	}
+}
+
+// compile makes what is wanted of a ruleset.
+func (f *Firewall) compile(ctx context.Context, want firewall.Ruleset) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -98,10 +138,43 @@ func (f *Firewall) apply(ctx context.Context, want firewall.Ruleset, certain boo
 		}
 	}
 	f.warn(want)
-	f.applied, f.bridges = &want, bridges
+	f.applied, f.bridges, f.wanted = &want, bridges, all
+	return nil
+}
+
+// look puts right whatever is not as wanted, and our rule in others' chains.
+func (f *Firewall) look(ctx context.Context) error {
+	before, commits := f.generation(), f.commits+f.accepts.commits.Load()
+	f.looked = 0
+	err := f.putAll(ctx, false)
+	f.accepts.Apply(ctx, *f.applied)
+	if err == nil {
+		f.mine(before, f.commits+f.accepts.commits.Load()-commits)
+	}
+	return err
+}
+
+// mine takes the generation for one in which all is as wanted, if nobody else has
+// changed anything since the one before.
+func (f *Firewall) mine(before, commits uint32) {
+	f.looked = 0
+	if now := f.generation(); before != 0 && now == before+commits {
+		f.looked = now
+	}
+}
+
+// generation of nftables; 0: the rules are not there, or it cannot be told.
+func (f *Firewall) generation() uint32 {
+	if f.programs.variant != "nft" {
+		return 0
+	}
+	n, _ := f.kernel.generation()
+	return n
+}
+
+func (f *Firewall) putAll(ctx context.Context, certain bool) error {
 	for _, fam := range families {
-		if err := f.put(ctx, fam, all[fam], certain); err != nil {
-			delete(f.listed, fam)
+		if err := f.put(ctx, fam, certain); err != nil {
 			return fmt.Errorf("change the rules of %s: %w", names[fam], err)
 		}
 	}
@@ -150,68 +223,86 @@ func (f *Firewall) Place(_, chain string, v6 bool) (string, string) {
 		fam = ip6
 	}
 	for _, name := range tableNames {
-		if t := f.sent[fam][name]; t != nil && t.find(prefix+chain) != nil {
+		if t := f.want(fam, name); t.index()[prefix+chain] != nil {
 			return names[fam] + " " + name, prefix + chain
 		}
 	}
 	return names[fam], prefix + chain
 }
 
-// put makes the kernel hold a family's tables.
-func (f *Firewall) put(ctx context.Context, fam family, want tables, certain bool) error {
-	var there saved
-	old, known := f.sent[fam], f.listed[fam] != ""
-	if !certain || !known {
-		var err error
-		if there, err = f.space.read(ctx, f.programs, fam); err != nil {
+// putAttempts bounds how often a change is begun anew because another program has
+// changed the same tables meanwhile.
+const putAttempts = 3
+
+// put makes the kernel hold a family's tables. Whatever is there later than it was
+// written counts: what is not found then is put there again.
+func (f *Firewall) put(ctx context.Context, fam family, certain bool) error {
+	err := f.try(ctx, fam, certain)
+	for n := 1; n < putAttempts && err != nil && ctx.Err() == nil; n++ {
+		f.log.Warn("firewall: our rules are not as they were written, looking at all of them", "program", names[fam], "err", err)
+		err = f.try(ctx, fam, false)
+	}
+	return err
+}
+
+// try writes what differs, and reads what has become of it. certain: what differs from
+// what we hold, and not from what is there.
+func (f *Firewall) try(ctx context.Context, fam family, certain bool) error {
+	var text strings.Builder
+	var changed []string
+	for _, name := range tableNames {
+		was, known := f.held[fam][name]
+		old, surplus := was.sent, []string(nil)
+		if !certain || !known {
+			there, err := f.space.read(ctx, f.programs, fam, name)
+			if err != nil {
+				return err
+			}
+			if known {
+				if err := there.asWas(was); err != nil {
+					f.repairs++
+					f.log.Warn("firewall: another program changed our rules, restoring them", "program", names[fam], "table", name, "because", err)
+				}
+			}
+			var right []jump
+			right, surplus = there.jumps(f.want(fam, name).jumps)
+			old = there.now(was, right)
+		}
+		if lines := slices.Concat(surplus, f.want(fam, name).since(old)); len(lines) > 0 {
+			changed = append(changed, name)
+			fmt.Fprintf(&text, "*%s\n%sCOMMIT\n", name, strings.Join(lines, ""))
+		} else if !known {
+			changed = append(changed, name)
+		}
+	}
+	if text.Len() > 0 {
+		if err := f.space.write(ctx, f.programs, fam, text.String()); err != nil {
+			for _, name := range changed { // which may have been changed, or not
+				delete(f.held[fam], name)
+			}
 			return err
 		}
-		if !known || there.ours() != f.listed[fam] {
-			if known {
-				f.log.Warn("firewall: another program changed our rules, restoring them", "program", names[fam])
-			}
-			old = there.tables()
+		f.commits += uint32(strings.Count(text.String(), "COMMIT\n"))
+	}
+	for _, name := range changed {
+		now, err := f.space.read(ctx, f.programs, fam, name)
+		if err == nil {
+			err = now.holds(f.want(fam, name), f.held[fam][name])
 		}
+		if err != nil {
+			delete(f.held[fam], name)
+			return fmt.Errorf("table %s: %w", name, err)
+		}
+		f.held[fam][name] = held{f.want(fam, name), now.listing()}
 	}
-	text := change(old, want, there, accepting(*f.applied, fam))
-	if text == "" {
-		return nil
-	}
-	if err := f.space.write(ctx, f.programs, fam, text); err != nil {
-		return err
-	}
-	now, err := f.space.read(ctx, f.programs, fam)
-	if err != nil {
-		return err
-	}
-	if err := now.holds(want); err != nil {
-		return err
-	}
-	f.sent[fam], f.listed[fam] = want, now.ours()
 	return nil
 }
 
-// change is what turns old into want. there: what else of ours is to be put right, if
-// that is known.
-func change(old, want tables, there saved, accept map[string]bool) string {
-	var b strings.Builder
-	add := func(name string, lines []string) {
-		if len(lines) > 0 {
-			fmt.Fprintf(&b, "*%s\n%sCOMMIT\n", name, strings.Join(lines, ""))
-		}
+func (f *Firewall) want(fam family, name string) *table {
+	if t := f.wanted[fam][name]; t != nil {
+		return t
 	}
-	for _, name := range tableNames {
-		was, is := old[name], want[name]
-		if was == nil {
-			was = &table{}
-		}
-		if is == nil {
-			is = &table{}
-		}
-		add(name, slices.Concat(there.surplus(name), is.since(was)))
-	}
-	add(foreignTable, there.accepts(accept))
-	return b.String()
+	return &table{}
 }
 
 // Missing says why the ruleset that was applied last is not in the kernel now; nil: it
@@ -223,23 +314,32 @@ func (f *Firewall) Missing(ctx context.Context) error {
 		return nil
 	}
 	for _, fam := range families {
-		there, err := f.space.read(ctx, f.programs, fam)
-		if err != nil {
-			return err
-		}
-		if there.ours() != f.listed[fam] {
-			return fmt.Errorf("another program has changed the rules of %s", names[fam])
+		for _, name := range tableNames {
+			was, known := f.held[fam][name]
+			if !known {
+				return fmt.Errorf("the rules of %s, table %s, could not be put in place", names[fam], name)
+			}
+			there, err := f.space.read(ctx, f.programs, fam, name)
+			if err != nil {
+				return err
+			}
+			if err := there.asWas(was); err != nil {
+				return fmt.Errorf("another program has changed the rules of %s, table %s: %w", names[fam], name, err)
+			}
 		}
 	}
 	return nil
 }
 
-// Obstacles are chains of nftables that refuse what ours accept, of which iptables
-// knows nothing.
-func (f *Firewall) Obstacles(context.Context) ([]spec.Obstacle, error) { return nil, nil }
+// Obstacles are the tables of iptables where packets of ours may be refused. Of chains
+// of nftables' own, which may do so, too, iptables knows nothing.
+func (f *Firewall) Obstacles(context.Context) ([]spec.Obstacle, error) {
+	return f.accepts.Obstacles(), nil
+}
 
 // Update makes changes of the elements of the ruleset that was applied last. Only the
-// chains that differ are sent; what others have done meanwhile is not looked at.
+// chains that differ are sent; that they and all others of the same tables are as they
+// should be is looked for afterwards.
 func (f *Firewall) Update(ctx context.Context, changes []firewall.Change) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -248,10 +348,17 @@ func (f *Firewall) Update(ctx context.Context, changes []firewall.Change) error 
 	}
 	want := f.applied.Clone()
 	want.Change(changes)
-	if err := f.apply(ctx, want, true); err != nil {
-		f.log.Warn("firewall: rules cannot be updated, looking at all of them", "err", err)
-		return f.apply(ctx, want, false)
+	if err := f.compile(ctx, want); err != nil {
+		return err
 	}
+	before, commits := f.generation(), f.commits
+	if before == 0 || before != f.looked { // others have changed something, and Watch will see what
+		before = 0
+	}
+	if err := f.putAll(ctx, true); err != nil {
+		return err
+	}
+	f.mine(before, f.commits-commits)
 	return nil
 }
 
@@ -260,30 +367,47 @@ func (f *Firewall) Update(ctx context.Context, changes []firewall.Change) error 
 func (f *Firewall) Remove(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.applied = nil
-	f.sent, f.listed = map[family]tables{}, map[family]string{}
+	held := f.held
+	f.forget()
+	f.accepts.Remove(ctx)
 	var errs error
 	for _, fam := range families {
-		errs = errors.Join(errs, f.space.remove(ctx, f.programs, fam))
+		errs = errors.Join(errs, f.space.remove(ctx, f.programs, fam, held[fam]))
 	}
 	return errs
 }
 
-func (s space) remove(ctx context.Context, p programs, fam family) error {
-	there, err := s.read(ctx, p, fam)
-	if err != nil {
-		return err
-	}
-	if text := change(there.tables(), tables{}, there, nil); text != "" {
-		if err := s.write(ctx, p, fam, text); err != nil {
-			return fmt.Errorf("remove the rules of %s: %w", names[fam], err)
+// remove deletes our chains, and the jumps to them. A table that cannot be read has what
+// was written last.
+func (s space) remove(ctx context.Context, p programs, fam family, last map[string]held) error {
+	var text strings.Builder
+	for _, name := range tableNames {
+		if p.variant == "legacy" && !s.legacyHas(fam, name) {
+			continue // and to look would make it
 		}
+		old, surplus := last[name].sent, []string(nil)
+		if there, err := s.read(ctx, p, fam, name); err == nil {
+			_, surplus = there.jumps(nil)
+			old = there.now(held{}, nil)
+		} else if old == nil {
+			return fmt.Errorf("read the rules of %s: %w", names[fam], err)
+		}
+		if lines := slices.Concat(surplus, (&table{}).since(old)); len(lines) > 0 {
+			fmt.Fprintf(&text, "*%s\n%sCOMMIT\n", name, strings.Join(lines, ""))
+		}
+	}
+	if text.Len() == 0 {
+		return nil
+	}
+	if err := s.write(ctx, p, fam, text.String()); err != nil {
+		return fmt.Errorf("remove the rules of %s: %w", names[fam], err)
 	}
 	return nil
 }
 
-// Sweep removes what an earlier daemon has left by a variant of the programs that
-// keep has not chosen; nil: by any. Where they are not, nothing is.
+// Sweep removes the chains that an earlier daemon has left by a variant of the programs
+// that keep has not chosen; nil: by any. The rule in others' chains stays: whoever keeps
+// the rules now keeps that one, too. Where the programs are not, nothing is.
 func Sweep(ctx context.Context, keep *Firewall) error {
 	s, err := newSpace()
 	if err != nil {
@@ -291,16 +415,19 @@ func Sweep(ctx context.Context, keep *Firewall) error {
 	}
 	defer func() { _ = s.close() }()
 	var errs error
-	for _, variant := range []string{"nft", "legacy"} {
+	for _, variant := range variants {
 		p, err := find(variant)
 		if err != nil || keep != nil && keep.programs.variant == variant {
 			continue
 		}
 		for _, fam := range families {
 			// One that the kernel has no tables for has none of ours.
-			if there, err := s.read(ctx, p, fam); err == nil && there.ours() != "" {
-				errs = errors.Join(errs, s.remove(ctx, p, fam))
+			if variant == "nft" {
+				if _, err := s.read(ctx, p, fam, tableNames[0]); err != nil {
+					continue
+				}
 			}
+			errs = errors.Join(errs, s.remove(ctx, p, fam, nil))
 		}
 	}
 	return errs
@@ -310,30 +437,31 @@ func Sweep(ctx context.Context, keep *Firewall) error {
 func (f *Firewall) Counters(ctx context.Context) (firewall.Counters, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	counted := firewall.Counters{}
+	counters := firewall.Counters{}
 	if f.applied == nil {
-		return counted, nil
+		return counters, nil
 	}
 	for _, fam := range families {
-		there, err := f.space.read(ctx, f.programs, fam, "-c")
-		if err != nil {
-			return nil, fmt.Errorf("read the counters: %w", err)
-		}
-		for name, t := range f.sent[fam] {
-			for _, ch := range t.chains {
-				if ch.counting == "" || there[name] == nil {
-					continue
+		for _, name := range tableNames {
+			counting := slices.DeleteFunc(slices.Clone(f.want(fam, name).chains), func(ch *chain) bool { return ch.counting == "" })
+			if len(counting) == 0 {
+				continue
+			}
+			there, err := f.space.read(ctx, f.programs, fam, name, "-v")
+			if err != nil {
+				return nil, fmt.Errorf("read the counters: %w", err)
+			}
+			for _, ch := range counting {
+				if counters[ch.counting] == nil {
+					counters[ch.counting] = map[string]uint64{}
 				}
-				if counted[ch.counting] == nil {
-					counted[ch.counting] = map[string]uint64{}
-				}
-				for _, r := range there[name].rules[ch.name] {
+				for _, r := range there.rules[ch.name] {
 					if link := strings.Fields(r.text); len(link) == 2 { // -i NAME
-						counted[ch.counting][`"`+link[1]+`"`] += r.packets
+						counters[ch.counting][`"`+link[1]+`"`] += r.packets
 					}
 				}
 			}
 		}
 	}
-	return counted, nil
+	return counters, nil
 }

@@ -26,6 +26,7 @@ type programs struct {
 	variant string // nft, legacy, or empty: whatever the plain names are
 	restore map[family]string
 	save    map[family]string
+	list    map[family]string // iptables itself; of iptables-legacy it is not needed
 }
 
 var families = []family{ip6, ip4}
@@ -49,7 +50,7 @@ func lookPath(name string) (string, error) {
 
 // find are the programs of a variant, if all are there.
 func find(variant string) (p programs, err error) {
-	p = programs{variant, map[family]string{}, map[family]string{}}
+	p = programs{variant, map[family]string{}, map[family]string{}, map[family]string{}}
 	for _, f := range families {
 		name := names[f]
 		if variant != "" {
@@ -59,6 +60,9 @@ func find(variant string) (p programs, err error) {
 			return p, err
 		}
 		if p.save[f], err = lookPath(name + "-save"); err != nil {
+			return p, err
+		}
+		if p.list[f], err = lookPath(name); err != nil && variant != "legacy" {
 			return p, err
 		}
 	}
@@ -121,7 +125,7 @@ func (s space) run(ctx context.Context, input, path string, args ...string) (str
 	})
 	if err != nil {
 		said, _, _ := strings.Cut(strings.TrimSpace(complaint.String()), "\nTry `")
-		return "", fmt.Errorf("%s: %w: %s", filepath.Base(path), err, said)
+		return out.String(), fmt.Errorf("%s: %w: %s", filepath.Base(path), err, said)
 	}
 	return out.String(), nil
 }
@@ -129,13 +133,37 @@ func (s space) run(ctx context.Context, input, path string, args ...string) (str
 // waits has iptables-legacy wait for another run of it; iptables-nft needs no lock.
 var waits = []string{"-w", "10"}
 
-// read is what is there.
-func (s space) read(ctx context.Context, p programs, f family, args ...string) (saved, error) {
-	text, err := s.run(ctx, "", p.save[f], args...)
+// read is what one table has, or one chain of it with its rules; "-v" counts. Of
+// iptables-nft iptables-save is not asked, which takes all tables in: the time for
+// thousands of others' rules, and one that it does not know is an error. And
+// iptables-legacy is asked for nothing else, since that takes its lock, by which
+// changes are known.
+func (s space) read(ctx context.Context, p programs, f family, table string, args ...string) (*savedTable, error) {
+	if p.variant != "legacy" {
+		text, err := s.run(ctx, "", p.list[f], slices.Concat(waits, []string{"-t", table, "-S"}, args)...)
+		if err != nil {
+			return nil, err
+		}
+		return readListed(text)
+	}
+	args = slices.Clone(args)
+	for i, a := range args {
+		if a == "-v" {
+			args[i] = "-c"
+		}
+	}
+	text, err := s.run(ctx, "", p.save[f], slices.Concat([]string{"-t", table}, args)...)
 	if err != nil {
 		return nil, err
 	}
-	return readSaved(text)
+	all, err := readSaved(text)
+	if err != nil {
+		return nil, err
+	}
+	if all[table] == nil {
+		return newSavedTable(), nil
+	}
+	return all[table], nil
 }
 
 // write changes tables, each in one atomic step.
@@ -166,7 +194,9 @@ func (s space) choose(ctx context.Context) (programs, error) {
 			continue
 		}
 		for _, f := range families {
-			if there, err := s.read(ctx, p, f); err == nil {
+			// What comes before a rule that it does not know will do.
+			text, _ := s.run(ctx, "", p.save[f])
+			if there, err := readSaved(text); err == nil {
 				used[variant] = used[variant] || there.others()
 				docker[variant] = docker[variant] || there.docker()
 			}
@@ -196,6 +226,22 @@ func (s space) choose(ctx context.Context) (programs, error) {
 		}
 	}
 	return programs{}, errors.Join(errs...)
+}
+
+// programsOf are those of a variant by name, or the plain ones if they are of it.
+func (s space) programsOf(ctx context.Context, variant string) (programs, error) {
+	p, err := find(variant)
+	if err == nil {
+		return p, nil
+	}
+	plain, plainErr := find("")
+	if plainErr != nil {
+		return p, err
+	}
+	if plain.variant, plainErr = s.variant(ctx, plain); plainErr != nil || plain.variant != variant {
+		return p, errors.Join(err, plainErr)
+	}
+	return plain, nil
 }
 
 // variant asks a program of a plain name what it is. Before 1.8 there was one.

@@ -47,13 +47,9 @@ func TestReadSaved(t *testing.T) {
 	if !slices.Equal(mangle.chains, []string{"v6net-forward", "v6net-old"}) || s["filter"].policies["FORWARD"] != "DROP" {
 		t.Errorf("chains %v, policies %v", mangle.chains, s["filter"].policies)
 	}
-	ts := s.tables()["mangle"]
-	if want := []jump{{"FORWARD", "v6net-forward"}, {"FORWARD", "v6net-forward"}}; !slices.Equal(ts.jumps, want) {
-		t.Errorf("jumps: %v", ts.jumps)
-	}
-	want := []string{"-D FORWARD -m comment --comment v6net -j v6net-forward\n", "-D FORWARD -p tcp -m comment --comment v6net -j v6net-old\n"}
-	if diff := cmp.Diff(want, s.surplus("mangle")); diff != "" {
-		t.Errorf("surplus (-want +got):\n%s", diff)
+	want := []string{"-D FORWARD -m comment --comment v6net -j v6net-forward\n", "-D FORWARD -m comment --comment v6net -j v6net-forward\n", "-D FORWARD -p tcp -m comment --comment v6net -j v6net-old\n"}
+	if right, surplus := mangle.jumps([]jump{{"FORWARD", "v6net-forward"}}); len(right) > 0 || !slices.Equal(surplus, want) {
+		t.Errorf("right %v, surplus (-want +got):\n%s", right, cmp.Diff(want, surplus))
 	}
 	if !s.others() || !s.docker() {
 		t.Error("Docker's rules are not seen")
@@ -69,14 +65,90 @@ func TestReadSaved(t *testing.T) {
 }
 
 func TestAccepts(t *testing.T) {
-	if got := readText(t, savedText).accepts(map[string]bool{forwardChain: true}); !slices.Equal(got, []string{"-D DOCKER-USER -m mark --mark 0x10000000/0x10000000 -m comment --comment v6net -j ACCEPT\n"}) {
+	if got := readText(t, savedText)["filter"].accepts(map[string]bool{forwardChain: true}); !slices.Equal(got, []string{"-D DOCKER-USER -m mark --mark 0x10000000/0x10000000 -m comment --comment v6net -j ACCEPT\n"}) {
 		t.Errorf("where it is already: %q", got)
 	}
-	if got := readText(t, savedText).accepts(nil); len(got) != 2 || !strings.HasPrefix(got[0], "-D FORWARD ") {
+	if got := readText(t, savedText)["filter"].accepts(nil); len(got) != 2 || !strings.HasPrefix(got[0], "-D FORWARD ") {
 		t.Errorf("to be removed: %q", got)
 	}
-	if got := readText(t, "*mangle\n:FORWARD ACCEPT [0:0]\nCOMMIT\n").accepts(map[string]bool{forwardChain: true}); got != nil {
-		t.Errorf("without a filter table: %q", got)
+	if got := newSavedTable().accepts(map[string]bool{forwardChain: true}); got != nil {
+		t.Errorf("without a chain: %q", got)
+	}
+}
+
+// iptables -S says the same as iptables-save.
+func TestReadListed(t *testing.T) {
+	got, err := readListed("# Warning: another variant has tables, too\n-P FORWARD DROP -c 1 2\n-N v6net-let_in\n-A FORWARD -m comment --comment \"a -c 3 4 b\" -c 5 6 -j ACCEPT\n-A v6net-let_in -o web -c 7 8\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := readText(t, "*filter\n:FORWARD DROP [1:2]\n:v6net-let_in - [0:0]\n[7:8] -A v6net-let_in -o web\nCOMMIT\n")["filter"]
+	if got.policies["FORWARD"] != "DROP" || !slices.Equal(got.chains, want.chains) || !slices.Equal(got.rules["v6net-let_in"], want.rules["v6net-let_in"]) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if _, err := readListed("hello\n"); err == nil {
+		t.Error("anything is read")
+	}
+}
+
+// A jump counts only where nothing that lets packets pass comes before it, once, and as
+// we have put it there.
+func TestJumpsComeFirst(t *testing.T) {
+	const ours = "-A FORWARD -m comment --comment v6net -j v6net-forward\n"
+	want := []jump{{"FORWARD", "v6net-forward"}}
+	for rules, right := range map[string]bool{
+		ours:                            true,
+		ours + "-A FORWARD -j ACCEPT\n": true,
+		"-A FORWARD -j DROP\n" + ours:   true,
+		"-A FORWARD -j LOG\n-A FORWARD -i eth0\n" + ours: true,
+		"":                                     false,
+		ours + ours:                            false,
+		"-A FORWARD -p tcp -j ACCEPT\n" + ours: false,
+		"-A FORWARD -j RETURN\n" + ours:        false,
+		"-A FORWARD -j KUBE-FORWARD\n" + ours:  false,
+		"-A FORWARD -m comment --comment \"-j DROP\" -j ACCEPT\n" + ours:                       false,
+		"-A FORWARD -p udp -m comment --comment v6net -j v6net-forward\n" + ours:               false,
+		"-A FORWARD -p udp -m comment --comment v6net -j v6net-forward\n":                      false,
+		ours + "-A INPUT -m comment --comment v6net -j v6net-forward\n":                        false,
+		"-A FORWARD -m comment --comment v6net -j DROP\n" + ours:                               false,
+		"-A FORWARD -m comment --comment \"v6net is not this\" -j MARK --set-xmark 1\n" + ours: true,
+	} {
+		table, err := readListed("-P FORWARD ACCEPT\n-P INPUT ACCEPT\n-N v6net-forward\n" + rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, surplus := table.jumps(want); (len(got) == 1 && len(surplus) == 0) != right {
+			t.Errorf("%q: in place %v, surplus %q", rules, got, surplus)
+		}
+	}
+}
+
+// What is not as written is found, whatever it is.
+func TestHolds(t *testing.T) {
+	before := &table{jumps: []jump{{"FORWARD", "v6net-a"}}, chains: []*chain{{name: "v6net-a", rules: []string{"-i a -j DROP", "-g v6net-b"}}, {name: "v6net-b", rules: []string{"-j RETURN"}}}}
+	after := &table{jumps: before.jumps, chains: []*chain{before.chains[0], {name: "v6net-b", rules: []string{"-i b -j DROP", "-j RETURN"}}}}
+	const jump = "-A FORWARD -m comment --comment v6net -j v6net-a\n"
+	listed := func(rules string) *savedTable {
+		got, err := readListed("-P FORWARD ACCEPT\n-N v6net-a\n-N v6net-b\n" + rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	const a, b = "-A v6net-a -i a -j DROP\n-A v6net-a -g v6net-b\n", "-A v6net-b -i b/32 -j DROP\n-A v6net-b -j RETURN\n"
+	was := held{before, listed(jump + a + "-A v6net-b -j RETURN\n").listing()}
+	for rules, right := range map[string]bool{
+		jump + a + b:                            true,
+		a + b:                                   false, // the jump is gone
+		"-A FORWARD -j ACCEPT\n" + jump + a + b: false,
+		jump + a + "-A v6net-b -j RETURN\n":     false,
+		jump + a + "-A v6net-b -i b -j ACCEPT\n-A v6net-b -j RETURN\n":       false,
+		jump + "-A v6net-a -i a -p tcp -j DROP\n-A v6net-a -g v6net-b\n" + b: false, // which we had not changed
+		jump + a + b + "-N v6net-c\n":                                        false,
+	} {
+		if err := listed(rules).holds(after, was); (err == nil) != right {
+			t.Errorf("%q: %v, want right %v", rules, err, right)
+		}
 	}
 }
 

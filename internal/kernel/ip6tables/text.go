@@ -26,8 +26,9 @@ func (ts tables) String() string {
 // since are the lines that turn a table with old in it into one with t.
 func (t *table) since(old *table) []string {
 	var declared, changed, emptied, removed []string
+	before, after := old.index(), t.index()
 	for _, ch := range t.chains {
-		was := old.find(ch.name)
+		was := before[ch.name]
 		switch {
 		case was != nil && slices.Equal(was.rules, ch.rules):
 		case was != nil && was.counting != "" && was.counting == ch.counting && len(was.rules) > 0 && len(ch.rules) > 0 &&
@@ -51,7 +52,7 @@ func (t *table) since(old *table) []string {
 		}
 	}
 	for _, was := range old.chains {
-		if t.find(was.name) == nil {
+		if after[was.name] == nil {
 			emptied = append(emptied, fmt.Sprintf("-F %s\n", was.name))
 			removed = append(removed, fmt.Sprintf("-X %s\n", was.name))
 		}
@@ -76,9 +77,14 @@ func (ch *chain) recount(was *chain) []string {
 	return lines
 }
 
-func (t *table) find(name string) *chain {
-	if i := slices.IndexFunc(t.chains, func(ch *chain) bool { return ch.name == name }); i >= 0 {
-		return t.chains[i]
+// index is the table's chains by their names; of no table there are none.
+func (t *table) index() map[string]*chain {
+	if t == nil {
+		return nil
 	}
-	return nil
+	out := make(map[string]*chain, len(t.chains))
+	for _, ch := range t.chains {
+		out[ch.name] = ch
+	}
+	return out
 }

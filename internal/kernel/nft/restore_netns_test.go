@@ -3,7 +3,6 @@
 package nft
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -22,15 +21,7 @@ func testRestored(t *testing.T, b backend) {
 	b.makeTables(t, host)
 	before := b.snapshot(t, host)
 	f := b.open(t, host)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f.Watch(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Watch: %v", err)
-		}
-	})
+	watching(t, f)
 	apply(t, f, small())
 	applied := b.snapshot(t, host)
 	harms := [][]string{{"-D FORWARD -m mark --mark 0x1000/0x1000 -m comment --comment v6net -j ACCEPT"}}
