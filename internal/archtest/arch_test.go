@@ -40,7 +40,7 @@ var ours = map[string][]string{
 	"internal/prefix":           {"internal/spec", "ipam"},
 	"internal/ra":               {"internal/spec"},
 	"internal/store":            {"internal/spec"},
-	"internal/kernel/nft":       {"internal/firewall", "internal/spec"},
+	"internal/kernel/nft":       {"internal/firewall", "internal/spec", "internal/kernel/ip6tables"},
 	"internal/kernel/ip6tables": {"internal/firewall", "internal/spec", "internal/kernel/dump", "internal/kernel/netns"},
 	"internal/kernel/conntrack": {"internal/firewall"},
 	"internal/kernel/nflog":     {"internal/firewall"},

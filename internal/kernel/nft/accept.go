@@ -26,9 +26,6 @@ const (
 // acceptTag is the comment of our rules in foreign chains.
 const acceptTag = "v6net"
 
-// acceptOptions are the conditions of our rule as people write them.
-var acceptOptions = fmt.Sprintf("-m mark --mark %#x/%#x", firewall.VouchMark, firewall.VouchMark)
-
 // iptablesFamilies are those that iptables and ip6tables have their tables in.
 var iptablesFamilies = []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6}
 
@@ -104,9 +101,6 @@ func (f *Firewall) changeAccepts(family nftables.TableFamily, wanted map[string]
 	chains, err := f.foreignChains(family)
 	if err != nil {
 		return err
-	}
-	if _, present := chains[forwardChain]; !present {
-		f.warnOfLegacy(family, wanted[forwardChain])
 	}
 	for _, name := range []string{forwardChain, inputChain, userChain} {
 		rules, present := chains[name]

@@ -3,11 +3,7 @@
 package nft
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -66,27 +62,5 @@ func TestNoForeignTable(t *testing.T) {
 	}
 	if out := host.Run(t, "nft", "list", "ruleset"); out != "" {
 		t.Errorf("left behind: %s", out)
-	}
-}
-
-// Docker keeps its rules in iptables-legacy, where ours cannot be: said once.
-func TestLegacyIsWarnedOf(t *testing.T) {
-	t.Parallel()
-	testnet.Self(t).Run(t, "iptables-legacy", "-t", "filter", "-S") // makes the table
-	var log bytes.Buffer
-	f, err := New(slog.New(slog.NewTextHandler(&log, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(f.Remove(context.Background()), f.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	for range 3 {
-		apply(t, f, everything())
-	}
-	if n := strings.Count(log.String(), "iptables-legacy"); n == 0 || n != strings.Count(log.String(), "level=WARN") {
-		t.Errorf("log: %s", &log)
 	}
 }

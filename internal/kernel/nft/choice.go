@@ -61,20 +61,27 @@ func (f *Firewall) CanLog(ctx context.Context) error {
 	return errors.Join(err, drain(f.socket))
 }
 
-// Sweep removes what an earlier daemon has left in nftables, if that is anything, our
-// rule in the chains of others with it.
-func Sweep(ctx context.Context, log *slog.Logger) error {
+// Sweep removes the tables that an earlier daemon has left in nftables, if there are
+// any. Our rule in the chains of others stays: whoever keeps the rules now keeps that one,
+// too, and established connections would not survive the moment without it.
+func Sweep(ctx context.Context, log *slog.Logger) (err error) {
 	f, err := New(log)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, family := range families {
 		// Where the kernel has no nftables there is nothing.
 		if _, missing := f.conn.ListTableOfFamily(firewall.Name, family); missing == nil {
-			return errors.Join(f.Remove(ctx), f.Close())
+			if err := errors.Join(ctx.Err(), f.probeFrames()); err != nil {
+				return err
+			}
+			return f.removeTables()
 		}
 	}
-	return f.Close()
+	return nil
 }
 
 // CanTranslate says why prefixes cannot be translated without state: they can.

@@ -12,6 +12,7 @@ import (
 	"github.com/mdlayher/netlink"
 
 	"github.com/v6net/v6net/internal/firewall"
+	"github.com/v6net/v6net/internal/kernel/ip6tables"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -20,12 +21,12 @@ import (
 type Firewall struct {
 	log    *slog.Logger
 	events *netlink.Conn
+	legacy *ip6tables.Accepts // for the filter tables of iptables-legacy, where nftables does not reach
 
 	mu      sync.Mutex // held over a whole operation: they share conn
 	conn    *nftables.Conn
 	socket  *netlink.Conn // conn's own
 	applied *firewall.Ruleset
-	warned  map[nftables.TableFamily]bool // of iptables-legacy
 	// unplaced is why our rule in the foreign chains of a family could not be changed.
 	unplaced map[nftables.TableFamily]error
 	// obstructed are the obstacles that have been logged.
@@ -49,14 +50,18 @@ func New(log *slog.Logger) (*Firewall, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.CloseLasting())
 	}
-	return &Firewall{log: log, events: events, conn: conn, socket: socket, warned: map[nftables.TableFamily]bool{}, unplaced: map[nftables.TableFamily]error{}, settleTime: settleTime, calmTime: calmTime}, nil
+	legacy, err := ip6tables.NewAccepts(log, "legacy")
+	if err != nil {
+		return nil, errors.Join(err, conn.CloseLasting(), events.Close())
+	}
+	return &Firewall{log: log, events: events, legacy: legacy, conn: conn, socket: socket, unplaced: map[nftables.TableFamily]error{}, settleTime: settleTime, calmTime: calmTime}, nil
 }
 
 // Close closes the sockets. What is in the kernel stays there.
 func (f *Firewall) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return errors.Join(f.conn.CloseLasting(), f.events.Close())
+	return errors.Join(f.conn.CloseLasting(), f.events.Close(), f.legacy.Close())
 }
 
 // Apply makes the kernel hold the ruleset, in one atomic step: no packet meets
@@ -77,6 +82,7 @@ func (f *Firewall) Apply(ctx context.Context, want firewall.Ruleset) error {
 		return fmt.Errorf("apply the tables %s: %w", firewall.Name, err)
 	}
 	f.placeAccepts()
+	f.legacy.Apply(ctx, want)
 	f.warnOfObstacles()
 	return nil
 }
@@ -188,6 +194,15 @@ func (f *Firewall) Remove(ctx context.Context) error {
 	if err := f.probeFrames(); err != nil {
 		return err
 	}
+	if err := f.removeTables(); err != nil {
+		return err
+	}
+	f.legacy.Remove(ctx)
+	f.removeAccepts()
+	return nil
+}
+
+func (f *Firewall) removeTables() error {
 	f.applied, f.certain = nil, false
 	for _, family := range []nftables.TableFamily{nftables.TableFamilyINet, nftables.TableFamilyBridge} {
 		if family == nftables.TableFamilyBridge && f.frameless {
@@ -200,7 +215,6 @@ func (f *Firewall) Remove(ctx context.Context) error {
 	if err := f.conn.Flush(); err != nil {
 		return fmt.Errorf("delete the tables %s: %w", firewall.Name, err)
 	}
-	f.removeAccepts()
 	return nil
 }
 

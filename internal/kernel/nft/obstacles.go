@@ -28,7 +28,8 @@ func (f *Firewall) Obstacles(ctx context.Context) ([]spec.Obstacle, error) {
 	if err := drain(f.socket); err != nil {
 		return nil, err
 	}
-	return f.obstacles()
+	found, err := f.obstacles()
+	return append(found, f.legacy.Obstacles()...), err
 }
 
 func (f *Firewall) obstacles() ([]spec.Obstacle, error) {

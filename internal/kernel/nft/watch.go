@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/netlink"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/firewall"
@@ -31,6 +32,13 @@ const (
 // there, and the rule when that program has finished. It listens and does not poll; of
 // changes by f itself it hears nothing. It returns nil when ctx ends.
 func (f *Firewall) Watch(ctx context.Context) error {
+	tasks, ctx := errgroup.WithContext(ctx)
+	tasks.Go(func() error { return f.legacy.Watch(ctx) })
+	tasks.Go(func() error { return f.watch(ctx) })
+	return tasks.Wait()
+}
+
+func (f *Firewall) watch(ctx context.Context) error {
 	// A read ends when ctx does.
 	stop := context.AfterFunc(ctx, func() { _ = f.events.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
