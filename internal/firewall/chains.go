@@ -87,6 +87,8 @@ func chains(l logging) []Chain {
 			// Never dropped (RFC 4890 §4.3.1), whoever sends them. They are for
 			// connections that conntrack has forgotten; others are "related".
 			"oifname @networks icmpv6 type @errors goto vouch",
+			// In IPv4 for containers that are known by their own address.
+			"oifname @networks icmp type @errors4 ip daddr != @masquerade4 goto vouch",
 			"iifname @networks oifname @networks goto between",
 			"oifname @networks goto inbound",
 			"goto outbound",
@@ -106,6 +108,7 @@ func chains(l logging) []Chain {
 			"meta nfproto ipv4 oifname @open4 oifname @let_in goto vouch",
 			"meta nfproto ipv6 oifname @open6 oifname @let_in goto vouch",
 			"oifname @accepting icmpv6 type echo-request oifname @let_in goto vouch",
+			"oifname @accepting icmp type echo-request ip daddr != @masquerade4 oifname @let_in goto vouch",
 		}, l.in(DeniedUnpublished)...)},
 		{Name: "outbound", Rules: []string{
 			"ip6 saddr != @masquerade6 goto leaving",
@@ -224,6 +227,7 @@ const (
 	typeLink     = "ifname"
 	typePair     = "ifname . ifname"
 	typeICMPv6   = "icmpv6_type"
+	typeICMP     = "icmp_type"
 	typePort     = "inet_proto . inet_service"
 	typeAddr4    = "ipv4_addr"
 	typeAddr6    = "ipv6_addr"
@@ -256,6 +260,7 @@ func sets() []Set {
 		{Name: "denied_out", Key: typeLink, Counter: true},
 		{Name: "errors", Key: typeICMPv6, Elements: elements(
 			"destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem")},
+		{Name: "errors4", Key: typeICMP, Elements: elements("destination-unreachable", "time-exceeded", "parameter-problem")},
 		// Neighbor discovery and its inverse, multicast listeners, SEND's
 		// certification paths (RFC 3971 §6.4), multicast routers (RFC 4286).
 		{Name: "link_only", Key: typeICMPv6, Elements: elements(

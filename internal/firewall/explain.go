@@ -196,7 +196,7 @@ func (e *explanation) packet() *packet {
 	case e.call.To.Is6():
 		p.fields["meta l4proto"], p.fields["icmpv6 type"] = "ipv6-icmp", "echo-request"
 	default:
-		p.fields["meta l4proto"] = "icmp"
+		p.fields["meta l4proto"], p.fields["icmp type"] = "icmp", "echo-request"
 	}
 	return p
 }
@@ -249,6 +249,7 @@ var reasons = map[string][]struct{ rule, words string }{
 		{"ct status dnat", "the port is published"},
 		{"@published6", "the port is published"},
 		{"@published4", "the port is published"},
+		{"@errors4", "errors are let through to who is not masqueraded"},
 		{"@errors", "ICMPv6 errors are let through (RFC 4890)"},
 		{"return", "it concerns no network of v6net's"},
 	},

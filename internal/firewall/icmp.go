@@ -10,4 +10,6 @@ var ICMPv6Types = map[string]byte{
 }
 
 // ICMPTypes are those of IPv4 (RFC 792, RFC 1256).
-var ICMPTypes = map[string]byte{"redirect": 5, "router-advertisement": 9}
+var ICMPTypes = map[string]byte{
+	"destination-unreachable": 3, "redirect": 5, "echo-request": 8, "router-advertisement": 9, "time-exceeded": 11, "parameter-problem": 12,
+}

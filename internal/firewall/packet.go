@@ -19,7 +19,7 @@ type packet struct {
 
 // fields are the names by which rules look at a packet, the longer ones first.
 var fields = []string{
-	"iifname", "oifname", "meta oifkind", "meta nfproto", "meta l4proto", "meta mark", "th dport", "icmpv6 type",
+	"iifname", "oifname", "meta oifkind", "meta nfproto", "meta l4proto", "meta mark", "th dport", "icmpv6 type", "icmp type",
 	"ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr", "ct state", "ct status", "fib daddr type", "@th,128,128", "@th,256,128",
 }
 

@@ -339,6 +339,8 @@ func parseOperand(k key, value string) ([]byte, error) {
 		return nil, fmt.Errorf("%q is no ARP operation", value)
 	case "icmpv6 type":
 		return datatypes["icmpv6_type"].parse(value)
+	case "icmp type":
+		return datatypes["icmp_type"].parse(value)
 	case "ip6 saddr", "ip6 daddr":
 		if a, err := netip.ParseAddr(value); err == nil && a.Is6() {
 			return a.AsSlice(), nil

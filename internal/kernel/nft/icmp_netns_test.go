@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
 
@@ -115,4 +116,31 @@ func nextICMPv6(t testing.TB, socket int, source netip.Addr) int {
 		return 0 // not scapy's
 	}
 	return int(packet[40])
+}
+
+// A container whose IPv4 address is its own to the world (gateway_mode_ipv4=routed) answers
+// to ping as by IPv6; one behind an address of the host's is not known by its own.
+func TestPingIPv4(t *testing.T) { eachKind(t, testPingIPv4) }
+
+func testPingIPv4(t *testing.T, b backend) {
+	s := b.site(t)
+	b.policyDrop(t, s.host)
+	routed, closed := &s.config.Networks[5], &s.config.Networks[6]
+	routed.Masquerade, closed.Masquerade, closed.Inbound = nil, nil, spec.InboundNone
+	apply(t, s.open(t), s.config)
+	for _, tc := range []struct {
+		to       string
+		answered bool
+	}{{"172.18.6.2", true}, {"172.18.7.2", false}, {"172.18.1.2", false}} {
+		ping := func() bool {
+			return s.outside.Command(t.Context(), "ping", "-c", "1", "-W", "1", tc.to).Run() == nil
+		}
+		if got := tc.answered && waits(ping) || !tc.answered && ping(); got != tc.answered {
+			t.Errorf("ping from outside to %s answered: %v, want %v", tc.to, got, tc.answered)
+		}
+		judged, err := s.config.Explain(spec.Call{From: netip.MustParseAddr(outside4), To: netip.MustParseAddr(tc.to), Protocol: "ping"}, nil)
+		if err != nil || (judged.Verdict == spec.Accepted) != tc.answered {
+			t.Errorf("explained as %v, %v, want accepted: %v", judged, err, tc.answered)
+		}
+	}
 }
