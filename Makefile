@@ -101,7 +101,7 @@ vm: plugin
 # Measurements beside named peers; docs/benchmarks. Slow is no failure.
 bench: need-root plugin
 	scripts/deps bench
-	$(GO) test -tags bench -count=1 -timeout 10m -v $(TESTFLAGS) ./test/bench
+	$(GO) test -tags bench -count=1 -timeout 25m -v $(TESTFLAGS) ./test/bench
 
 # The NDP proxy beside ndppd and the kernel's; docs/benchmarks/ndproxy.md.
 bench-ndproxy: need-root build

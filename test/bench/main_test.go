@@ -30,6 +30,7 @@ func TestBench(t *testing.T) {
 		{"daemon", measureDaemon},
 		{"docker run", measureDockerRun},
 		{"throughput", measureThroughput},
+		{"firewall", measureFirewall},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.measure(t, r) })
 	}

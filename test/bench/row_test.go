@@ -22,8 +22,9 @@ type row struct {
 
 // goal is what is hoped for of a row.
 type goal struct {
-	Below   float64 `json:"below"`    // in the row's unit, or a ratio
-	IsRatio bool    `json:"is_ratio"` // to the peer
+	Below   float64 `json:"below"`              // in the row's unit, or a ratio
+	AtLeast float64 `json:"at_least,omitempty"` // likewise, where more is better; Below is 0 then
+	IsRatio bool    `json:"is_ratio"`           // to the peer
 	Met     bool    `json:"met"`
 }
 
@@ -32,6 +33,9 @@ func below(limit float64) *goal { return &goal{Below: limit} }
 
 // ratioBelow is a goal for the ratio to the peer.
 func ratioBelow(limit float64) *goal { return &goal{Below: limit, IsRatio: true} }
+
+// ratioAtLeast is a goal for the ratio to the peer where more is better.
+func ratioAtLeast(limit float64) *goal { return &goal{AtLeast: limit, IsRatio: true} }
 
 // judged is the row with its ratio, and whether it is what was hoped for. What
 // took less than the clock's tick, or was not measured, is no peer.
@@ -46,7 +50,7 @@ func (m row) judged() row {
 		if wanted.IsRatio {
 			got = m.Ratio
 		}
-		wanted.Met = isFinite(got) && got <= wanted.Below
+		wanted.Met = isFinite(got) && (wanted.AtLeast == 0 && got <= wanted.Below || wanted.AtLeast > 0 && got >= wanted.AtLeast)
 		m.Wanted = &wanted
 	}
 	return m
@@ -94,6 +98,9 @@ func (g *goal) text(unit string) string {
 	if !g.Met {
 		verdict = "MISSED"
 	}
+	if g.AtLeast > 0 {
+		return fmt.Sprintf("≥ %s%s: %s", number(g.AtLeast), unit, verdict)
+	}
 	return fmt.Sprintf("≤ %s%s: %s", number(g.Below), unit, verdict)
 }
 
@@ -117,6 +124,9 @@ func TestRowWithoutNumbers(t *testing.T) {
 	}{
 		"measured":           {row{Value: 3, Beside: 2, Wanted: ratioBelow(2)}, "1.50", "≤ 2×: met", `"value":3,"peer_value":2,"ratio":1.5`},
 		"above":              {row{Value: 3, Beside: 2, Wanted: ratioBelow(1)}, "1.50", "≤ 1×: MISSED", `"ratio":1.5`},
+		"enough":             {row{Value: 3, Beside: 2, Wanted: ratioAtLeast(1.5)}, "1.50", "≥ 1.5×: met", `"at_least":1.5`},
+		"not enough":         {row{Value: 3, Beside: 2, Wanted: ratioAtLeast(3)}, "1.50", "≥ 3×: MISSED", `"ratio":1.5`},
+		"enough of nothing":  {row{Value: 3, Beside: 0, Wanted: ratioAtLeast(3)}, "none", "≥ 3×: MISSED", `"ratio":null`},
 		"a value alone":      {row{Value: 3, Beside: 0, Unit: "ms", Wanted: below(4)}, "none", "≤ 4 ms: met", `"value":3,"peer_value":0,"ratio":null`},
 		"no peer":            {row{Value: 3, Beside: 0, Wanted: ratioBelow(2)}, "none", "≤ 2×: MISSED", `"ratio":null`},
 		"nothing beside it":  {row{Value: 0, Beside: 0, Wanted: ratioBelow(2)}, "none", "≤ 2×: MISSED", `"ratio":null`},
