@@ -33,6 +33,11 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+// notFound is about something that was named and is not there.
+type notFound struct{ error }
+
+func (notFound) Is(target error) bool { return target == spec.ErrNotFound }
+
 func exitStatus(err error) int {
 	var code exitCode
 	var usage usageError

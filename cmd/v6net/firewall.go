@@ -25,7 +25,7 @@ type firewallExplainCommand struct {
 func (c firewallExplainCommand) Run(ctx context.Context) error {
 	call, err := spec.ParseCall(c.From, c.To, c.Port)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	client, err := c.client()
 	if err != nil {

@@ -70,7 +70,11 @@ func findNetwork(status spec.Status, beginning string) (spec.NetworkStatus, erro
 		}
 	}
 	if len(found) != 1 || beginning == "" {
-		return spec.NetworkStatus{}, fmt.Errorf("%d networks have an ID that begins with %q (see them with `v6net status`)", len(found), beginning)
+		err := fmt.Errorf("%d networks have an ID that begins with %q (see them with `v6net status`)", len(found), beginning)
+		if len(found) == 0 {
+			err = notFound{err}
+		}
+		return spec.NetworkStatus{}, err
 	}
 	return found[0], nil
 }

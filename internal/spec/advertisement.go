@@ -27,18 +27,18 @@ const (
 
 // Advertisement is what the host says on a link, as a router (RFC 4861 §6.2.1).
 type Advertisement struct {
-	Link string `json:"link"`
+	Link string `json:"link"` // the interface of this host
 	// Source is the link-local address that it comes from; zero: whichever the link has.
 	Source netip.Addr `json:"source,omitzero"`
 	// RouterLifetime is how long hosts use the source as a default router; 0: they do not.
 	RouterLifetime Seconds                 `json:"router_lifetime"`
-	Preference     Preference              `json:"preference,omitempty"` // as a default router
-	Managed        bool                    `json:"managed,omitempty"`    // M: DHCPv6 has addresses
-	Other          bool                    `json:"other,omitempty"`      // O: DHCPv6 has other settings
-	HopLimit       uint8                   `json:"hop_limit,omitempty"`  // 0: hosts keep theirs
-	MTU            int                     `json:"mtu,omitempty"`        // 0: hosts keep theirs
-	Prefixes       []AdvertisedPrefix      `json:"prefixes,omitempty"`
-	Routes         []AdvertisedRoute       `json:"routes,omitempty"`
+	Preference     Preference              `json:"preference,omitempty"`     // as a default router
+	Managed        bool                    `json:"managed,omitempty"`        // M: DHCPv6 has addresses
+	Other          bool                    `json:"other,omitempty"`          // O: DHCPv6 has other settings
+	HopLimit       uint8                   `json:"hop_limit,omitempty"`      // 0: hosts keep theirs
+	MTU            int                     `json:"mtu,omitempty"`            // 0: hosts keep theirs
+	Prefixes       []AdvertisedPrefix      `json:"prefixes,omitempty"`       // prefixes of the link (RFC 4861 §4.6.2)
+	Routes         []AdvertisedRoute       `json:"routes,omitempty"`         // routes by this router (RFC 4191 §2.3)
 	DNS            []Lasting[netip.Addr]   `json:"dns_servers,omitempty"`    // RFC 8106 §5.1
 	Search         []Lasting[string]       `json:"search_domains,omitempty"` // RFC 8106 §5.2
 	PREF64         []Lasting[netip.Prefix] `json:"nat64_prefixes,omitempty"` // RFC 8781
@@ -52,8 +52,8 @@ type Advertisement struct {
 
 // Lasting is something that is advertised with a lifetime of its own.
 type Lasting[T comparable] struct {
-	Value    T         `json:"value"`
-	Lifetime Seconds   `json:"lifetime"`
+	Value    T         `json:"value"`          // what is advertised
+	Lifetime Seconds   `json:"lifetime"`       // in seconds; 0: withdrawn
 	Until    time.Time `json:"until,omitzero"` // as a prefix's
 }
 
@@ -64,13 +64,13 @@ type AdvertisedPrefix struct {
 	Autonomous bool         `json:"autonomous"`           // A: hosts make addresses from it (SLAAC)
 	Router     bool         `json:"router,omitempty"`     // R: Prefix holds the router's address (RFC 6275 §7.2)
 	Delegating bool         `json:"delegating,omitempty"` // P: hosts ask for a prefix of their own first (RFC 9762 §4)
-	Valid      Seconds      `json:"valid"`
-	Preferred  Seconds      `json:"preferred"`
+	Valid      Seconds      `json:"valid"`                // how long it may be used; 4294967295: for ever
+	Preferred  Seconds      `json:"preferred"`            // how long new connections may have its addresses
 	// PreferredUntil and ValidUntil are when the lifetimes end, though they may be
 	// longer: in real time, as those of the delegation do that the prefix is part of
 	// (RFC 9096 §3.3). Zero: never.
 	PreferredUntil time.Time `json:"preferred_until,omitzero"`
-	ValidUntil     time.Time `json:"valid_until,omitzero"`
+	ValidUntil     time.Time `json:"valid_until,omitzero"` // as preferred_until, of valid
 	// Until is zero for a prefix in use. A withdrawn one goes out with lifetimes
 	// of 0 until then (RFC 9096 §3.5).
 	Until time.Time `json:"until,omitzero"`
@@ -81,10 +81,10 @@ type AdvertisedPrefix struct {
 
 // AdvertisedRoute is a prefix behind the host (RFC 4191 §2.3).
 type AdvertisedRoute struct {
-	Prefix     netip.Prefix `json:"prefix"`
-	Preference Preference   `json:"preference,omitempty"`
-	Lifetime   Seconds      `json:"lifetime"`
-	Until      time.Time    `json:"until,omitzero"` // as a prefix's
+	Prefix     netip.Prefix `json:"prefix"`               // where the route leads
+	Preference Preference   `json:"preference,omitempty"` // low or high; none: medium
+	Lifetime   Seconds      `json:"lifetime"`             // in seconds; 0: withdrawn
+	Until      time.Time    `json:"until,omitzero"`       // as a prefix's
 }
 
 // AdvertiserStatus is one advertiser's. Its Advertisement is the last one that
@@ -103,5 +103,5 @@ type AdvertiserStatus struct {
 // are what is left of them.
 type HeardRouter struct {
 	Advertisement           // Source is the router's
-	At            time.Time `json:"at"`
+	At            time.Time `json:"at"` // when it was heard last
 }

@@ -8,13 +8,13 @@ import (
 
 // Delegation is a prefix that a source (pd, cloud) has lent to this host.
 type Delegation struct {
-	Source Source       `json:"source"`
+	Source Source       `json:"source"` // pd or cloud
 	Parent string       `json:"parent"` // the link by which it came
-	Prefix netip.Prefix `json:"prefix"`
+	Prefix netip.Prefix `json:"prefix"` // what is lent
 	// Until when its addresses may begin connections, and be used at all (RFC 8415
 	// §21.22). Zero: for ever.
 	Preferred time.Time `json:"preferred,omitzero"`
-	Valid     time.Time `json:"valid,omitzero"`
+	Valid     time.Time `json:"valid,omitzero"` // as preferred, for the end of all use
 	// OnLink says that the parent's neighbours take its addresses for their own, so
 	// that somebody must answer for them; else they are routed to this host.
 	OnLink bool `json:"on_link,omitempty"`
@@ -27,17 +27,17 @@ type Delegation struct {
 
 // SourceOnLink names one source on one link: what runs to have prefixes lent.
 type SourceOnLink struct {
-	Source Source `json:"source"`
-	Link   string `json:"link"`
+	Source Source `json:"source"` // pd or cloud
+	Link   string `json:"link"`   // the interface that it asks on
 }
 
 // DelegationStatus is how a source fares on a link.
 type DelegationStatus struct {
 	SourceOnLink
-	State       string       `json:"state"` // in words: soliciting, bound, renewing, …
-	Since       time.Time    `json:"since"`
+	State       string       `json:"state"`           // in words: soliciting, bound, renewing, …
+	Since       time.Time    `json:"since"`           // when that state began
 	Error       string       `json:"error,omitempty"` // what went wrong last, for people
-	Delegations []Delegation `json:"delegations"`
+	Delegations []Delegation `json:"delegations"`     // what is lent now
 }
 
 // Limits of the length of a prefix that may be lent. A shorter one is a provider's

@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/v6net/v6net/internal/testdoc"
 )
 
 func TestOptionsAreDocumented(t *testing.T) {
@@ -16,4 +18,10 @@ func TestOptionsAreDocumented(t *testing.T) {
 			t.Errorf("docs/options.md does not name the option %s", key)
 		}
 	}
+}
+
+// What `v6net status --json` and `v6net watch --json` print is documented as it is in the code.
+func TestJSONIsDocumented(t *testing.T) {
+	testdoc.Generated(t, "../../docs/watch.md", "internal/spec", testdoc.JSON(t, ".", "Event"))
+	testdoc.Generated(t, "../../docs/status.md", "internal/spec", testdoc.JSON(t, ".", "Status"))
 }

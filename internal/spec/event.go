@@ -67,26 +67,26 @@ func (m *MAC) UnmarshalText(text []byte) error {
 // form is stable: fields are added, and none is taken away. What does not apply is left out.
 type Event struct {
 	Time time.Time `json:"time"` // of the wall clock
-	Type EventType `json:"type"`
+	Type EventType `json:"type"` // one of those above
 	What string    `json:"what"` // within the type: answered, sent, taken, gained, joined, …
 	// Reason says why, or how: a reason of the NDP proxy's counters, why a network is
 	// degraded, what denied a packet.
 	Reason      string `json:"reason,omitempty"`
-	Network     string `json:"network,omitempty"` // ID
-	NetworkName string `json:"network_name,omitempty"`
-	Endpoint    string `json:"endpoint,omitempty"`  // ID
-	Container   string `json:"container,omitempty"` // name, where its engine tells it
-	Link        string `json:"link,omitempty"`
+	Network     string `json:"network,omitempty"`      // ID
+	NetworkName string `json:"network_name,omitempty"` // its name, where its engine tells it
+	Endpoint    string `json:"endpoint,omitempty"`     // ID
+	Container   string `json:"container,omitempty"`    // name, where its engine tells it
+	Link        string `json:"link,omitempty"`         // the interface of this host
 	// Source and Destination are those of a packet, Address what it or the event is about.
 	Source      netip.Addr   `json:"source,omitzero"`
-	Destination netip.Addr   `json:"destination,omitzero"`
-	Address     netip.Addr   `json:"address,omitzero"`
-	MAC         MAC          `json:"mac,omitzero"` // of who sent
-	Prefix      netip.Prefix `json:"prefix,omitzero"`
-	Until       time.Time    `json:"until,omitzero"` // end of the prefix's life; zero: none is known
-	Protocol    string       `json:"protocol,omitempty"`
-	Port        uint16       `json:"port,omitempty"`
-	Detail      string       `json:"detail,omitempty"` // for people
+	Destination netip.Addr   `json:"destination,omitzero"` // whom it went to
+	Address     netip.Addr   `json:"address,omitzero"`     // whom or what it is about: the target of a solicitation, a leased address
+	MAC         MAC          `json:"mac,omitzero"`         // of who sent
+	Prefix      netip.Prefix `json:"prefix,omitzero"`      // the prefix or pool it is about
+	Until       time.Time    `json:"until,omitzero"`       // end of the prefix's life; zero: none is known
+	Protocol    string       `json:"protocol,omitempty"`   // of a denied packet
+	Port        uint16       `json:"port,omitempty"`       // its destination port
+	Detail      string       `json:"detail,omitempty"`     // for people
 	// Advertisement is what a router said, of type ra.
 	Advertisement *Advertisement `json:"advertisement,omitempty"`
 	Lost          uint64         `json:"lost,omitempty"` // of type lost: how many

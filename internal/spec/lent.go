@@ -23,7 +23,7 @@ type Lent struct {
 	// Index is which part of a delegation it is, counted in parts of its size: the
 	// same of the next delegation.
 	Index    uint64   `json:"index"`
-	Fallback Fallback `json:"fallback,omitempty"`
+	Fallback Fallback `json:"fallback,omitempty"` // none or ula: what the network has while nothing is lent
 	// ULA is the fallback's prefix, once there was need of one.
 	ULA netip.Prefix `json:"ula,omitzero"`
 	// Prefixes are those that it has now, the one in use first; none: it has lost all.
@@ -32,16 +32,16 @@ type Lent struct {
 
 // LentPrefix is a prefix of a subnet that follows a source.
 type LentPrefix struct {
-	Prefix netip.Prefix `json:"prefix"`
-	Of     netip.Prefix `json:"of,omitzero"` // the delegation; zero: the fallback, which nobody lends
-	Origin string       `json:"origin,omitempty"`
+	Prefix netip.Prefix `json:"prefix"`            // the network's part
+	Of     netip.Prefix `json:"of,omitzero"`       // the delegation; zero: the fallback, which nobody lends
+	Origin string       `json:"origin,omitempty"`  // who lent it, for people
 	OnLink bool         `json:"on_link,omitempty"` // as Delegation.OnLink
 	// Former says that it is not in use any more: addresses in it are deprecated
 	// (RFC 4862 §5.5.4) and go with its valid lifetime.
 	Former bool `json:"former,omitempty"`
 	// As Delegation's. Of a former one Preferred is of no use.
 	Preferred time.Time `json:"preferred,omitzero"`
-	Valid     time.Time `json:"valid,omitzero"`
+	Valid     time.Time `json:"valid,omitzero"` // until when it may be used
 }
 
 // IsFormer is Former.
@@ -201,7 +201,7 @@ type SandboxAddress struct {
 	Prefix netip.Prefix `json:"prefix"` // the address with its prefix's length
 	// Former says that it is deprecated, and Valid until when it is there; zero: for ever.
 	Former bool      `json:"former,omitempty"`
-	Valid  time.Time `json:"valid,omitzero"`
+	Valid  time.Time `json:"valid,omitzero"` // until when; none: for as long as its prefix is
 	// Pending says that it was about to be given, and is not known to have been.
 	Pending bool `json:"pending,omitempty"`
 }

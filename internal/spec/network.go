@@ -28,18 +28,18 @@ func ShortID(id string) string { return id[:min(minID, len(id))] }
 // Subnet is one pool as a network uses it. A front end fills Prefix and Gateway;
 // the engine adds where the prefix came from.
 type Subnet struct {
-	Prefix  netip.Prefix `json:"prefix"`
-	Gateway netip.Addr   `json:"gateway"`       // the bridge's own address; zero: none
-	Aux     []netip.Addr `json:"aux,omitempty"` // addresses that the user keeps for other things
-	Source  Source       `json:"source,omitempty"`
-	Reason  string       `json:"reason,omitempty"`
+	Prefix  netip.Prefix `json:"prefix"`            // what the container engine knows it by
+	Gateway netip.Addr   `json:"gateway"`           // the bridge's own address; zero: none
+	Aux     []netip.Addr `json:"aux,omitempty"`     // addresses that the user keeps for other things
+	Source  Source       `json:"source,omitempty"`  // where it came from
+	Reason  string       `json:"reason,omitempty"`  // why it was chosen, for people
 	OnLink  bool         `json:"on_link,omitempty"` // hosts on Parent take its addresses for neighbours
 	Parent  string       `json:"parent,omitempty"`  // the link it is on, where OnLink
 
 	// What the prefix is outside (RFC 6296), and whether hosts on the parent take
 	// that for their neighbours'.
 	Outside       netip.Prefix `json:"outside,omitzero"`
-	OutsideOnLink bool         `json:"outside_on_link,omitempty"`
+	OutsideOnLink bool         `json:"outside_on_link,omitempty"` // whether it is on-link at the parent
 
 	// Of networks on a parent, without a bridge.
 	Router netip.Addr `json:"router,omitzero"` // the upstream router that the user named; zero: found out
@@ -66,17 +66,17 @@ const (
 
 // Network is what a front end asked for.
 type Network struct {
-	ID       string   `json:"id"`
-	Phase    Phase    `json:"phase"`
-	Options  Options  `json:"options"`
-	Internal bool     `json:"internal"` // no way to or from outside the host
-	IPv4     []Subnet `json:"ipv4,omitempty"`
-	IPv6     []Subnet `json:"ipv6,omitempty"`
+	ID       string   `json:"id"`             // the container engine's
+	Phase    Phase    `json:"phase"`          // ready; creating and deleting are what a crash or a failure has left
+	Options  Options  `json:"options"`        // as they were asked for, defaults filled in
+	Internal bool     `json:"internal"`       // no way to or from outside the host
+	IPv4     []Subnet `json:"ipv4,omitempty"` // its IPv4 subnets
+	IPv6     []Subnet `json:"ipv6,omitempty"` // its IPv6 subnets
 
 	// Of a front end that asks by NetworkRequest.
 	Name     string `json:"name,omitempty"`
-	FrontEnd string `json:"front_end,omitempty"`
-	Names    bool   `json:"names,omitempty"` // a name server answers containers on the bridge
+	FrontEnd string `json:"front_end,omitempty"` // who asked for it: empty for Docker, netavark for Podman
+	Names    bool   `json:"names,omitempty"`     // a name server answers containers on the bridge
 }
 
 // Validate checks a network as it came from a front end.
@@ -256,36 +256,36 @@ func (f Family) Has(a netip.Addr) bool { return f == 0 || (f == IPv4) == a.Is4()
 
 // Endpoint is one container's attachment to a network.
 type Endpoint struct {
-	ID        string       `json:"id"`
-	Phase     Phase        `json:"phase"`
-	NetworkID string       `json:"network_id"`
-	MAC       string       `json:"mac"`  // colon-separated hex
-	IPv4      netip.Prefix `json:"ipv4"` // address with its pool's length; zero: none
-	IPv6      netip.Prefix `json:"ipv6"` // likewise
-	Sandbox   string       `json:"sandbox,omitempty"`
-	Joined    bool         `json:"joined"`
-	Ports     []Port       `json:"ports,omitempty"` // published while the endpoint is the container's gateway
+	ID        string       `json:"id"`                // the container engine's
+	Phase     Phase        `json:"phase"`             // as a network's
+	NetworkID string       `json:"network_id"`        // of its network
+	MAC       string       `json:"mac"`               // colon-separated hex
+	IPv4      netip.Prefix `json:"ipv4"`              // address with its pool's length; zero: none
+	IPv6      netip.Prefix `json:"ipv6"`              // likewise
+	Sandbox   string       `json:"sandbox,omitempty"` // the file of its container's network namespace
+	Joined    bool         `json:"joined"`            // whether a container has it
+	Ports     []Port       `json:"ports,omitempty"`   // published while the endpoint is the container's gateway
 	// Asked are the ports that Ports has come of, as they were asked for: which host
 	// ports there is need of changes with the network's prefix.
 	Asked []Port `json:"asked,omitempty"`
 
 	// Of a front end that asks by AttachRequest.
 	Container string `json:"container,omitempty"`
-	Name      string `json:"name,omitempty"`
-	Interface string `json:"interface,omitempty"`
-	Rank      int    `json:"rank,omitempty"`   // among the container's networks; the first has its default route
-	Wanted    []Port `json:"wanted,omitempty"` // to be published while this is the container's first network
+	Name      string `json:"name,omitempty"`      // the container's name, where its engine tells it
+	Interface string `json:"interface,omitempty"` // its name in the container, where the engine says it
+	Rank      int    `json:"rank,omitempty"`      // among the container's networks; the first has its default route
+	Wanted    []Port `json:"wanted,omitempty"`    // to be published while this is the container's first network
 
 	// Of networks on a parent: no advertisement gets to the container's link,
 	// since the engine sets its IPv6 default route, with this next hop.
 	Guarded  bool       `json:"guarded,omitempty"`
-	NextHop6 netip.Addr `json:"next_hop6,omitzero"`
+	NextHop6 netip.Addr `json:"next_hop6,omitzero"` // of its default route, where the parent's router is that
 
 	// Of subnets that follow a source. Home is IPv6 by the prefix that the pool is
 	// known by; zero: IPv6 is of that. Held are the addresses that the container's
 	// link has, or was about to be given; nil: IPv6.
 	Home netip.Addr       `json:"home,omitzero"`
-	Held []SandboxAddress `json:"held,omitzero"`
+	Held []SandboxAddress `json:"held,omitzero"` // addresses of its link while its network is renumbered
 }
 
 // Leases are the endpoint's addresses as their pools know them, with the pools'

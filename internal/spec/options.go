@@ -59,36 +59,36 @@ func (m GatewayMode) Translates() bool { return m == GatewayNAT || m == GatewayU
 
 // Options are a network's validated options, the same for every front end.
 type Options struct {
-	Mode       Mode      `json:"mode"`
-	Parent     string    `json:"parent,omitempty"` // empty: interface of the IPv6 default route
-	NDProxy    Switch    `json:"ndproxy"`
-	RA         Switch    `json:"ra"`
+	Mode       Mode      `json:"mode"`               // bridge, macvlan or ipvlan
+	Parent     string    `json:"parent,omitempty"`   // empty: interface of the IPv6 default route
+	NDProxy    Switch    `json:"ndproxy"`            // auto, on, off or prefix
+	RA         Switch    `json:"ra"`                 // auto, on or off
 	Advertise  RAOptions `json:"advertise,omitzero"` // refines RA
 	Masquerade Switch    `json:"masquerade"`         // IPv6
 
 	NPTv6 netip.Prefix `json:"nptv6,omitzero"` // what the pool is outside, with Masquerade nptv6
 	Host4 netip.Addr   `json:"host4,omitzero"` // the host's address under which containers leave; zero: by its routes
-	Host6 netip.Addr   `json:"host6,omitzero"`
+	Host6 netip.Addr   `json:"host6,omitzero"` // the host's address for masquerading IPv6
 
-	Inbound   Inbound `json:"inbound"`
-	Isolate   bool    `json:"isolate"`
+	Inbound   Inbound `json:"inbound"`              // published, open or none
+	Isolate   bool    `json:"isolate"`              // whether other networks are kept out
 	AnySource bool    `json:"any_source,omitempty"` // containers send from addresses that are not theirs, too
 	LogDenied bool    `json:"log_denied,omitempty"` // what the firewall drops
 
-	MacvlanMode MacvlanMode `json:"macvlan_mode,omitempty"`
-	IPvlanMode  IPvlanMode  `json:"ipvlan_mode,omitempty"`
-	IPvlanFlag  IPvlanFlag  `json:"ipvlan_flag,omitempty"`
-	HostAccess  bool        `json:"host_access,omitempty"` // host and containers reach each other (not for a bridge)
+	MacvlanMode MacvlanMode `json:"macvlan_mode,omitempty"` // of mode macvlan
+	IPvlanMode  IPvlanMode  `json:"ipvlan_mode,omitempty"`  // of mode ipvlan
+	IPvlanFlag  IPvlanFlag  `json:"ipvlan_flag,omitempty"`  // of mode ipvlan
+	HostAccess  bool        `json:"host_access,omitempty"`  // host and containers reach each other (not for a bridge)
 
-	BridgeName      string      `json:"bridge_name,omitempty"` // empty: made from the network's ID
-	ICC             bool        `json:"icc"`                   // containers of one bridge reach each other
-	Masquerade4     bool        `json:"masquerade4"`
-	GatewayMode4    GatewayMode `json:"gateway_mode4"`
+	BridgeName      string      `json:"bridge_name,omitempty"`   // empty: made from the network's ID
+	ICC             bool        `json:"icc"`                     // containers of one bridge reach each other
+	Masquerade4     bool        `json:"masquerade4"`             // whether IPv4 is masqueraded
+	GatewayMode4    GatewayMode `json:"gateway_mode4"`           // Docker's gateway mode of IPv4
 	GatewayMode6    GatewayMode `json:"gateway_mode6,omitempty"` // isolated or nat-unprotected; else empty, and Masquerade says it
 	HostBinding4    netip.Addr  `json:"host_binding4"`           // host address of ports published without one
 	Inhibit4        bool        `json:"inhibit4"`                // no IPv4 address on the bridge
 	MTU             int         `json:"mtu,omitempty"`           // 0: the parent's
-	InterfacePrefix string      `json:"interface_prefix"`
+	InterfacePrefix string      `json:"interface_prefix"`        // how interfaces are named in containers
 }
 
 // DefaultOptions are the options of a network created with none.

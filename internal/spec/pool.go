@@ -59,11 +59,11 @@ type PoolRequest struct {
 
 // Pool is the part of a prefix that one network uses.
 type Pool struct {
-	ID         string       `json:"id"`
-	Prefix     netip.Prefix `json:"prefix"`
-	Range      netip.Prefix `json:"range"` // zero: the whole prefix
-	Allocation Allocation   `json:"allocation"`
-	Source     Source       `json:"source"`
+	ID         string       `json:"id"`               // what the container engine knows it by
+	Prefix     netip.Prefix `json:"prefix"`           // all of its addresses
+	Range      netip.Prefix `json:"range"`            // zero: the whole prefix
+	Allocation Allocation   `json:"allocation"`       // sequential or random
+	Source     Source       `json:"source"`           // static, parent, pd, cloud or ula, or private for IPv4
 	Reason     string       `json:"reason"`           // why this source, for people
 	Parent     string       `json:"parent,omitempty"` // the link of which OnLink speaks
 	// OnLink says that hosts on the parent link take the pool's addresses for

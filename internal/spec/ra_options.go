@@ -11,14 +11,14 @@ import (
 
 // RAOptions refine Options.RA.
 type RAOptions struct {
-	DNS           []netip.Addr `json:"dns,omitempty"`
-	Search        []string     `json:"search,omitempty"`
-	PREF64        netip.Prefix `json:"pref64,omitzero"`
-	CaptivePortal string       `json:"captive_portal,omitempty"`
-	Autonomous    bool         `json:"autonomous,omitempty"`  // /64 pools are for SLAAC too
-	Lifetime      *Seconds     `json:"lifetime,omitempty"`    // as a default router; nil: what RA says
-	Announce      bool         `json:"announce,omitempty"`    // tell the parent link where the pools are
-	NoUpstream    bool         `json:"no_upstream,omitempty"` // nothing is taken from the parent's routers
+	DNS           []netip.Addr `json:"dns,omitempty"`            // DNS servers
+	Search        []string     `json:"search,omitempty"`         // search domains
+	PREF64        netip.Prefix `json:"pref64,omitzero"`          // NAT64 prefix
+	CaptivePortal string       `json:"captive_portal,omitempty"` // URI of a captive portal
+	Autonomous    bool         `json:"autonomous,omitempty"`     // /64 pools are for SLAAC too
+	Lifetime      *Seconds     `json:"lifetime,omitempty"`       // as a default router; nil: what RA says
+	Announce      bool         `json:"announce,omitempty"`       // tell the parent link where the pools are
+	NoUpstream    bool         `json:"no_upstream,omitempty"`    // nothing is taken from the parent's routers
 }
 
 // Bounds that keep each option in one packet of the smallest MTU: an advertisement
