@@ -26,6 +26,7 @@ type cli struct {
 	Status   statusCommand   `cmd:"" help:"Show networks, prefixes, endpoints and proxied addresses."`
 	Doctor   doctorCommand   `cmd:"" help:"Say what on this host keeps containers from being reached, why, and how to mend it."`
 	Watch    watchCommand    `cmd:"" help:"Show what happens, as it happens: solicitations, advertisements, leases, prefixes, containers, denied packets."`
+	Capture  captureCommand  `cmd:"" help:"Capture packets of a container or a network, by name: to a file, a pipe, or printed."`
 	Hosts    hostsCommand    `cmd:"" help:"Show which addresses containers have now, in the format of hosts(5)."`
 	Forget   forgetCommand   `cmd:"" help:"Remove a network that Docker no longer knows, with all it has on this host, or a pool that nothing uses."`
 	NDProxy  ndproxyCommand  `cmd:"" name:"ndproxy" help:"Answer neighbor solicitations for addresses behind this host, without containers."`

@@ -42,6 +42,7 @@ var ours = map[string][]string{
 	"internal/store":            {"internal/spec"},
 	"internal/kernel/nft":       {"internal/firewall", "internal/spec", "internal/kernel/ip6tables"},
 	"internal/kernel/ip6tables": {"internal/firewall", "internal/spec", "internal/kernel/dump", "internal/kernel/netns"},
+	"internal/kernel/capture":   {"internal/kernel/afpacket", "internal/kernel/dump", "internal/kernel/netns"},
 	"internal/kernel/conntrack": {"internal/firewall"},
 	"internal/kernel/nflog":     {"internal/firewall"},
 	"internal/kernel/link":      {"internal/spec", "internal/kernel/dump", "internal/kernel/rtnl"},
