@@ -155,14 +155,29 @@ func arrange(lower string, l layout, visible []string) error {
 	}
 	// Swap the roots in place: the old one ends up on top of the new one and
 	// is taken off.
+	old, err := os.Open("/")
+	if err != nil {
+		return fmt.Errorf("open the old root: %w", err)
+	}
+	defer func() { _ = old.Close() }()
 	if err := unix.Chdir(top); err != nil {
 		return fmt.Errorf("change to %s: %w", top, err)
 	}
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("pivot root to %s: %w", top, err)
 	}
+	if err := unix.Fchdir(int(old.Fd())); err != nil {
+		return fmt.Errorf("change to the old root: %w", err)
+	}
+	// What is mounted in the state of other engines stays there.
+	if err := mount("", ".", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return err
+	}
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("unmount the old root: %w", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return fmt.Errorf("change to the new root: %w", err)
 	}
 	return nil
 }

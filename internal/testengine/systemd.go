@@ -38,11 +38,12 @@ exec unshare --cgroup --mount --ipc --uts --propagation private sh -euc '
 	exec /usr/lib/systemd/systemd --system --unit=lab.target --log-target=console'`
 
 // StartSystemd starts systemd. It ends, with all that it runs, at the end of the test.
-func StartSystemd(t testing.TB, host *testnet.Host) *Systemd {
+// The folders in shared are the machine's, too, at their own paths.
+func StartSystemd(t testing.TB, host *testnet.Host, shared ...string) *Systemd {
 	t.Helper()
 	s := &Systemd{host: host}
 	t.Cleanup(func() { s.cleanUp(t) })
-	if err := s.start(); err != nil {
+	if err := s.start(shared); err != nil {
 		t.Fatalf("start systemd: %v", err)
 	}
 	for deadline := time.Now().Add(startTimeout); ; time.Sleep(50 * time.Millisecond) {
@@ -55,7 +56,7 @@ func StartSystemd(t testing.TB, host *testnet.Host) *Systemd {
 	}
 }
 
-func (s *Systemd) start() (err error) {
+func (s *Systemd) start(shared []string) (err error) {
 	if s.module, err = moduleDir(); err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func (s *Systemd) start() (err error) {
 	if err := os.WriteFile(filepath.Join(units, "lab.target"), []byte("[Unit]\nDefaultDependencies=no\n"), 0o644); err != nil {
 		return fmt.Errorf("write unit: %w", err)
 	}
-	if s.root, err = makeRoot("/", s.layout, []string{s.module}); err != nil {
+	if s.root, err = makeRoot("/", s.layout, append(shared, s.module)); err != nil {
 		return err
 	}
 	if s.cgroup, err = makeCgroup(); err != nil {

@@ -1,0 +1,103 @@
+//go:build engine
+
+package engine_test
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/v6net/v6net/internal/testengine"
+)
+
+// The package on a machine with systemd, beside a Docker engine whose container runs on
+// while it is upgraded, removed and installed again; a purge leaves nothing.
+func TestPackages(t *testing.T) {
+	l := newLab(t)
+	l.startEngine(t, testengine.Options{Release: testengine.Releases()[0]})
+	before := hostState(t, l.host)
+	t.Run("package", func(t *testing.T) { testPackage(t, l) })
+	mustEqual(t, "package purged", before, hostState(t, l.host))
+}
+
+func testPackage(t *testing.T, l *lab) {
+	packages, err := filepath.Glob(module + "/build/packages/*.deb")
+	if err != nil || len(packages) == 0 {
+		t.Fatalf("run make packages first: %v", err)
+	}
+	// The engine's folder of plugins, where the service is to make its socket, is the
+	// machine's, too.
+	plugins := filepath.Join(l.engine.RunDir(), "docker/plugins")
+	machine := testengine.StartSystemd(t, l.host, plugins)
+	run := func(script string) string {
+		t.Helper()
+		out, err := machine.Run(t.Context(), "bash", "-euo", "pipefail", "-c", script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	// The build before this one: the same but for its version, which is lower.
+	run(`
+		rm -f /var/lib/man-db/auto-update
+		mkdir /root/packages && cd /root/packages
+		cp "$OLDPWD"/build/packages/*_"$(dpkg --print-architecture)".deb new.deb
+		dpkg-deb -R new.deb tree
+		sed -i 's/^Version:.*/Version: 0.0.0~before/' tree/DEBIAN/control
+		dpkg-deb -Znone -b tree old.deb`)
+	installed := func() string { return run("find /etc /usr /var/lib /run -xdev -name '*v6net*' | sort") }
+	files := installed()
+	version := func() string { return run("dpkg-query -W -f '${Version}' v6net") }
+	service := func() string {
+		return run("systemctl is-active v6net.service; systemctl is-enabled v6net.service; systemctl show -P MainPID v6net.service")
+	}
+
+	run("apt-get install -y /root/packages/old.deb; echo V6NET_PLUGIN_SOCKET=" + plugins + "/v6net.sock >>/etc/default/v6net")
+	if out, err := machine.Run(t.Context(), "systemctl", "is-active", "v6net.service"); err == nil {
+		t.Errorf("an installation starts the service, which is for its user to enable: %s", out)
+	}
+	run("systemctl enable --now v6net.service")
+	first := service()
+	l.anyNetwork(t, "web", "-d", "v6net", "--ipam-driver", "v6net", "--ipv6")
+	l.containerWith(t, "web", echoCommand, "--network", "web", "-p", "7:7", "-p", "8080:80")
+	address := l.ipv6(t, "web", "web")
+	mustFetch(t, l.far, bracket(address))
+	talk := converse(t, l.far, bracket(address)+":7")
+
+	before := version()
+	// As an upgrade by apt: what the administrator has changed is asked for, and kept.
+	run("apt-get install -y -o Dpkg::Options::=--force-confold /root/packages/new.deb")
+	if after := version(); before != "0.0.0~before" || after == before {
+		t.Errorf("%s was upgraded to %s", before, after)
+	}
+	if second := service(); second == first || !strings.HasPrefix(second, "active\nenabled\n") {
+		t.Errorf("after the upgrade the service is %q, before it was %q: want it started again", second, first)
+	}
+	run("grep -q '^V6NET_PLUGIN_SOCKET=' /etc/default/v6net")
+	l.container(t, "other", "--network", "web")
+	mustFetch(t, l.host, bracket(l.ipv6(t, "other", "web")))
+	l.docker(t, "rm", "-f", "other")
+
+	out := run("apt-get remove -y v6net")
+	if !strings.Contains(out, "these networks stay as they are") || !strings.Contains(out, "NETWORK") {
+		t.Errorf("a removal says nothing of the networks that stay:\n%s", out)
+	}
+	run("apt-get install -y /root/packages/new.deb; systemctl enable --now v6net.service")
+	if out := run("v6net status"); !strings.Contains(out, address) {
+		t.Errorf("removed and installed again, it does not know %s:\n%s", address, out)
+	}
+	talk.mustHaveGoneOn(t, unnoticed)
+
+	l.docker(t, "rm", "-f", "web")
+	l.docker(t, "network", "rm", "web")
+	run("apt-get purge -y v6net")
+	if diff := cmp.Diff(files, installed()); diff != "" {
+		t.Errorf("a purge leaves other files than there were (-before +after):\n%s", diff)
+	}
+	if out, err := machine.Run(context.Background(), "systemctl", "cat", "v6net.service"); err == nil {
+		t.Errorf("a purge leaves systemd with the unit: %s", out)
+	}
+}
