@@ -33,10 +33,11 @@ plugin: build
 	install -m 644 config.json build/plugin/config.json
 	mkdir -p build/plugin/rootfs/{dev,etc,proc,run/docker/plugins,sandboxes,sys,sysctl/net,tmp,var/lib/v6net}
 
-# .deb and .rpm, in build/packages.
+# .deb and .rpm, in build/packages, and that two builds make the same bytes.
 packages:
 	scripts/deps packages
 	scripts/packages
+	scripts/packages-again
 
 # --- tests, one target a floor ------------------------------------------------
 
@@ -59,17 +60,21 @@ netns: need-root
 # engine of Docker is with the last one.
 ENGINES := $(or $(V6NET_ENGINES),20.10 26.1)
 
+# The documentation's commands and the packages are with the first one.
 engine: need-root plugin
-	scripts/deps engine
+	scripts/deps engine packages
+	scripts/packages "$$($(GO) env GOARCH)"
+	scripts/packages-again
 	run() { V6NET_ENGINES=$$1 $(GO) test -race -tags engine -count=1 -timeout 40m $(TESTFLAGS) "$${@:2}"; }
 	failed=
 	# By itself: it sees to it that an engine leaves nothing on the machine.
 	run '$(ENGINES)' ./internal/testengine/... || failed+=' testengine'
 	declare -A running
 	for engine in $(ENGINES); do
-		skip=()
-		[[ $$engine == $(lastword $(ENGINES)) ]] || skip=(-skip 'Podman|Systemd')
-		run $$engine "$${skip[@]}" ./test/engine & running[$$engine]=$$!
+		skip='^$$'
+		[[ $$engine == $(lastword $(ENGINES)) ]] || skip+='|Podman|Systemd'
+		[[ $$engine == $(firstword $(ENGINES)) ]] || skip+='|Docs|Packages'
+		run $$engine -skip "$$skip" ./test/engine & running[$$engine]=$$!
 	done
 	for engine in "$${!running[@]}"; do
 		wait $${running[$$engine]} || failed+=" $$engine"

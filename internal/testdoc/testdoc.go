@@ -1,5 +1,5 @@
 // Package testdoc holds pages of the documentation against the code that a part of
-// them is made of.
+// them is made of, and reads their blocks of commands, which test/engine runs.
 package testdoc
 
 import (

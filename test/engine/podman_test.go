@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +54,6 @@ func TestPodman(t *testing.T) {
 			{"daemon away", testPodmanDaemonAway},
 			{"container killed", testPodmanKilled},
 			{"socket activation", testPodmanActivation},
-			{"documentation", testPodmanDocs},
 		} {
 			l.traceless(t, part.name, func(t *testing.T) { part.test(t, l, d) })
 		}
@@ -440,38 +438,4 @@ func testPodmanActivation(t *testing.T, l *lab, d *podmanDaemon) {
 	d.handOver = nil
 	_ = socket.Close()
 	d.start(t)
-}
-
-// The page's commands work as they stand there, but for the images.
-func testPodmanDocs(t *testing.T, l *lab, _ *podmanDaemon) {
-	page, err := os.ReadFile("../../docs/podman.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		l.discard(t, "rm", "-fa", "-t", "0")
-		l.discard(t, "network", "prune", "-f")
-		eventually(t, "the removal of all networks", func() bool {
-			out, err := l.onEngine(context.Background(), t, program(t), "status").Output()
-			return err == nil && !strings.Contains(string(out), "NETWORK")
-		})
-	})
-	images := regexp.MustCompile(`docker\.io/library/[a-z]+(:[a-z]+)?`)
-	run := 0
-	for line := range strings.Lines(string(page)) {
-		if !strings.HasPrefix(line, "podman ") {
-			continue
-		}
-		run++
-		command := images.ReplaceAllString(strings.TrimSpace(line), l.image)
-		if out, err := l.podman.Run(t.Context(), "/", "sh", "-c", command); err != nil {
-			t.Errorf("%s: %v: %s", command, err, out)
-		}
-	}
-	if run < 10 {
-		t.Errorf("%d commands found in docs/podman.md", run)
-	}
-	if out := l.docker(t, "info", "--format", "{{.Plugins.Network}}"); !strings.Contains(out, "v6net") {
-		t.Errorf("podman info names the drivers %s", out)
-	}
 }
