@@ -11,6 +11,19 @@ import (
 func (e *Engine) InstallPlugin(t testing.TB, dir, name string) {
 	t.Helper()
 	e.CLI(t, "plugin", "create", name, dir)
+	e.enablePlugin(t, name)
+}
+
+// InstallPluginFrom installs a plugin from a registry and enables it. Settings are
+// KEY=VALUE.
+func (e *Engine) InstallPluginFrom(t testing.TB, name string, settings ...string) {
+	t.Helper()
+	e.CLI(t, append([]string{"plugin", "install", "--grant-all-permissions", "--disable", name}, settings...)...)
+	e.enablePlugin(t, name)
+}
+
+func (e *Engine) enablePlugin(t testing.TB, name string) {
+	t.Helper()
 	if err := e.cgroup.remember(e.pluginID(t, name)); err != nil {
 		t.Fatalf("install plugin %s: %v", name, err)
 	}

@@ -30,6 +30,10 @@ const (
 
 var places = []place{dockerAlone, docker, podman, machine}
 
+// machines is the engine whose files are the machine's own, with all programs that pages
+// name.
+const machines = "20.10"
+
 // Pages name images of a registry; here they are all the one image of the tests.
 var images = []string{"nginx", "nginx:alpine", "redis:alpine", "alpine"}
 
@@ -77,7 +81,7 @@ func runDocs(t *testing.T, where place, plan []step) {
 		runSteps(t, l, plan, l.machineStage)
 		return
 	}
-	l.startEngine(t, testengine.Options{Release: testengine.Releases()[0]})
+	l.startEngine(t, testengine.Options{Release: machines})
 	for _, image := range images {
 		l.docker(t, "tag", l.image, image)
 	}
@@ -173,7 +177,7 @@ func (l *lab) dockerStage(t *testing.T, where place) stage {
 	return stage{l, run, func(t *testing.T) {
 		script := "docker ps -aq | xargs -r docker rm -f; docker network ls -q --filter type=custom | xargs -r docker network rm\n"
 		if where == dockerAlone {
-			script += "docker plugin ls -q | xargs -rn1 docker plugin disable; docker plugin ls -q | xargs -rn1 docker plugin rm"
+			script += "docker plugin ls -q | xargs -r docker plugin rm -f"
 		}
 		if out, err := run(context.Background(), script); err != nil {
 			t.Errorf("clear: %v\n%s", err, out)

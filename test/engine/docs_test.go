@@ -46,7 +46,12 @@ var docs = []doc{
 	}},
 	{page: "docs/quickstart.md", in: machine, only: []string{"make build"}},
 	{page: "docs/quickstart.md", in: podman, only: []string{"podman network create -d v6net web", "podman rm -f -t 0 web"}},
-	{page: "docs/install.md", in: dockerAlone},
+	{page: "docs/install.md", in: dockerAlone, given: func(t *testing.T, s stage) {
+		startRegistry(t, s.lab) // on loopback, where an engine asks for no TLS
+		s.must(t, "echo 127.0.0.1 registry.example >>/etc/hosts")
+	}, blocks: map[string]how{
+		"docker plugin push registry.example:5000/v6net": {fresh: true},
+	}},
 	{page: "docs/install.md", in: machine, only: []string{"make build", "rm -rf /var/lib/v6net /run/v6net"}, then: gone},
 	{page: "docs/install.md", in: machine, only: []string{"make packages", "apt purge -y v6net"}, given: func(t *testing.T, s stage) {
 		s.must(t, "rm -f /var/lib/man-db/auto-update") // the machine's manual is not ours to index
@@ -74,7 +79,7 @@ var docs = []doc{
 
 	{page: "docs/firewall.md", in: docker, given: func(t *testing.T, s stage) {
 		routedHere(t, s)
-		s.must(t, create+"web")
+		s.must(t, create+"front") // the tables are there with the first network
 	}},
 	{page: "docs/firewall.md", in: machine, only: []string{"firewall-cmd --reload"}, given: func(t *testing.T, s stage) {
 		s.must(t, "systemctl start dbus.service firewalld.service")

@@ -17,7 +17,7 @@ import (
 // while it is upgraded, removed and installed again; a purge leaves nothing.
 func TestPackages(t *testing.T) {
 	l := newLab(t)
-	l.startEngine(t, testengine.Options{Release: testengine.Releases()[0]})
+	l.startEngine(t, testengine.Options{Release: machines})
 	before := hostState(t, l.host)
 	t.Run("package", func(t *testing.T) { testPackage(t, l) })
 	mustEqual(t, "package purged", before, hostState(t, l.host))

@@ -13,21 +13,31 @@ import (
 	"github.com/v6net/v6net/internal/testengine"
 )
 
-// The plugin is pushed to a registry, and replaced by a newer one of there,
-// while a container runs on.
+// The plugin is pushed to a registry, installed from there with settings, and replaced
+// by a newer one of there, which keeps them, while a container runs on.
 func TestUpgrade(t *testing.T) {
 	onEveryEngine(t, testengine.Options{}, func(t *testing.T, l *lab) {
 		const installed, newer = registry + "/v6net:1", registry + "/v6net:2"
 		startRegistry(t, l)
-		l.engine.InstallPlugin(t, pluginDir(t), installed)
-		l.docker(t, "plugin", "create", newer, changedPlugin(t))
-		l.docker(t, "plugin", "push", newer)
-		l.docker(t, "plugin", "rm", newer)
+		for name, dir := range map[string]string{installed: pluginDir(t), newer: changedPlugin(t)} {
+			l.docker(t, "plugin", "create", name, dir)
+			l.docker(t, "plugin", "push", name)
+			l.docker(t, "plugin", "rm", name)
+		}
+		l.engine.InstallPluginFrom(t, installed, "V6NET_LOG_LEVEL=debug", "V6NET_NDPROXY_PATH=packet")
 
 		l.anyNetwork(t, "web", "-d", installed, "--ipam-driver", installed, "--ipv6")
 		l.containerWith(t, "web", echoCommand, "--network", "web", "-p", "8080:80", "-p", "7:7")
 		address := l.ipv6(t, "web", "web")
 		mustFetch(t, l.far, bracket(address))
+		if proxies := l.status(t).Proxies; len(proxies) != 1 || proxies[0].Path != "packet" {
+			t.Errorf("with V6NET_NDPROXY_PATH=packet the proxies are %+v", proxies)
+		}
+		// Each call of the engine's is a line of level debug, in the engine's own log.
+		if !strings.Contains(l.engine.Logs(t), "msg=call") {
+			t.Error("with V6NET_LOG_LEVEL=debug no call is logged")
+		}
+		settings := l.docker(t, "plugin", "inspect", "-f", "{{json .Settings.Env}}", installed)
 		talk := converse(t, l.far, bracket(address)+":7")
 
 		l.docker(t, "plugin", "disable", "-f", installed)
@@ -35,6 +45,9 @@ func TestUpgrade(t *testing.T) {
 		l.docker(t, "plugin", "enable", installed)
 		if got := l.docker(t, "plugin", "inspect", "-f", "{{.Config.Description}}", installed); got != changedDescription {
 			t.Errorf("the plugin is %q, want the newer one", got)
+		}
+		if now := l.docker(t, "plugin", "inspect", "-f", "{{json .Settings.Env}}", installed); now != settings || !strings.Contains(now, "V6NET_LOG_LEVEL=debug") {
+			t.Errorf("after the upgrade the settings are %s, before it they were %s", now, settings)
 		}
 		talk.mustHaveGoneOn(t, unnoticed)
 		l.mustBeWell(t)
