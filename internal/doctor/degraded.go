@@ -11,7 +11,7 @@ type degraded struct{}
 func (degraded) About() About {
 	return About{
 		Name:    "degraded",
-		Symptom: "`v6net status` says DEGRADED, ERROR or CONFLICT",
+		Symptom: "`v6net status` says DEGRADED, ERROR, CONFLICT or NOTE",
 		Why:     "the daemon could not bring something to what it should be; it tries again by itself when a link or route changes, and once a minute",
 		Fix:     "what the words name; they are the daemon's own. If another check has found something, mend that first",
 	}
@@ -30,6 +30,9 @@ func (degraded) Judge(f Facts) []Finding {
 	add(Problem, "", f.Status.Error)
 	for _, n := range f.Networks() {
 		add(Problem, network(n), n.Error)
+		for _, note := range n.Notes {
+			add(Warning, network(n), note)
+		}
 		if n.RA != nil {
 			add(Warning, network(n), advertiserError(*n.RA))
 		}

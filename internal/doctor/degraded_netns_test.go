@@ -15,6 +15,9 @@ func TestDegraded(t *testing.T) {
 	s.status.Networks[0].Error = "parent eth0: no such link"
 	s.finds(t, "degraded", doctor.Problem, "network web", "no such link")
 	s.status.Networks[0].Error = ""
+	s.status.Networks[0].Notes = []string{"source pd lends no prefix on eth0 now"}
+	s.finds(t, "degraded", doctor.Warning, "network web", "lends no prefix")
+	s.status.Networks[0].Notes = nil
 	s.status.Proxies = []spec.ProxyStatus{{Parent: "eth0", Conflicts: []spec.ProxyConflict{{Address: netip.MustParseAddr("2001:db8::5"), HardwareAddr: "02:00:00:00:00:09"}}}}
 	s.finds(t, "degraded", doctor.Problem, "eth0", "2001:db8::5 is used by 02:00:00:00:00:09")
 	s.status.Proxies = nil

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +68,33 @@ func TestDefaultRouteMoves(t *testing.T) {
 			t.Errorf("default route on %q: network bound to eth0 has MTU %d", step.to, h.links[bound.Bridge()].MTU)
 		}
 		h.consistent(t, "default route on "+step.to)
+	}
+}
+
+// The parent's router advertises another prefix and the former one no more: a network on a
+// part of that stays where it is, and status says so for as long as it does.
+func TestParentHasAnotherPrefix(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(), auto6()}})
+	must(t, err)
+	if s := h.engine.Status(t.Context()).Networks[0].IPv6[0].Source; s != spec.SourceParent || h.notes(t) != "" {
+		t.Fatalf("source %s, notes %q", s, h.notes(t))
+	}
+	before := h.onLink["eth0"]
+	for _, onLink := range []string{"2001:db8:9::/64", ""} {
+		h.onLink["eth0"] = nil
+		want := n.IPv6[0].Prefix.String() + " is no part of a prefix of eth0 any more, which has none now"
+		if onLink != "" {
+			h.onLink["eth0"] = []netip.Prefix{pfx(onLink)}
+			want = strings.Replace(want, "none", onLink, 1)
+		}
+		if got := h.notes(t); !strings.Contains(got, want) {
+			t.Errorf("on-link %q: notes %q, want %q", onLink, got, want)
+		}
+	}
+	h.onLink["eth0"] = append(before, pfx("2001:db8:9::/64"))
+	if got := h.notes(t); got != "" {
+		t.Errorf("notes %q, when the prefix is there beside another one", got)
 	}
 }
 

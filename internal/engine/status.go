@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/spec"
@@ -31,6 +32,7 @@ func (e *Engine) Status(ctx context.Context) spec.Status {
 			e.Log.Warn("look for obstacles", "err", err)
 		}
 	}
+	onLink := map[string][]netip.Prefix{}
 	for _, id := range sortedIDs(e.networks) {
 		n := e.networks[id]
 		ns := spec.NetworkStatus{Network: n.Network, Bridge: n.Bridge(), Parent: n.parent, Endpoints: []spec.Endpoint{}}
@@ -44,6 +46,7 @@ func (e *Engine) Status(ctx context.Context) spec.Status {
 		if lost := n.lostWords(); lost != "" {
 			ns.Notes = append(ns.Notes, lost)
 		}
+		ns.Notes = append(ns.Notes, e.strandedWords(ctx, n, onLink)...)
 		if n.isRouted() && counted != nil {
 			counters := counted.Of(n.policy(e.members(e.endpointsOf(id))...))
 			ns.Firewall = &counters
