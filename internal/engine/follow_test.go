@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -68,6 +69,25 @@ func TestDefaultRouteMoves(t *testing.T) {
 			t.Errorf("default route on %q: network bound to eth0 has MTU %d", step.to, h.links[bound.Bridge()].MTU)
 		}
 		h.consistent(t, "default route on "+step.to)
+	}
+}
+
+// A router in a prefix that the network has been renumbered to is seen as one in its first.
+func TestRouterInProxiedPrefixOfNow(t *testing.T) {
+	h := newHost(t)
+	h.lentTo[cloudOnEth0] = []spec.Delegation{onLinkDelegation("2001:db8:a000::/64", 3*time.Hour)}
+	_, err := h.createNetwork(t.Context(), recipe{id: netID(1), options: func(o *spec.Options) { o.NDProxy = spec.SwitchPrefix },
+		pools: []spec.PoolRequest{{V6: true, Source: spec.SourceCloud, Allocation: spec.Sequential}}})
+	must(t, err)
+	h.routers["eth0"] = append(h.routers["eth0"], ip("2001:db8:b000::ffff"))
+	for _, lent := range []string{"2001:db8:b000::/64", "2001:db8:c000::/64"} {
+		h.assign(t, onLinkDelegation(lent, 3*time.Hour))
+		now := h.current(t, 1)
+		want := lent != "2001:db8:b000::/64"
+		e := h.engine.Status(t.Context()).Networks[0].Error
+		if h.proxied["eth0 "+now.String()] != want || (e == "") != want {
+			t.Errorf("renumbered to %s: answered for %v, error %q; want all of it answered for: %t", now, h.proxied, e, want)
+		}
 	}
 }
 

@@ -27,10 +27,11 @@ func (e *Engine) checkPrefixProxied(ctx context.Context, n spec.Network) error {
 	return nil
 }
 
-// routerWithin is a router of the parent that has its address in the network.
+// routerWithin is a router of the parent that has its address in the network, in whatever
+// prefix that has now.
 func (e *Engine) routerWithin(ctx context.Context, n spec.Network, parent string) (router netip.Addr, in netip.Prefix) {
 	routers := e.routers(ctx, parent)
-	for _, s := range n.IPv6 {
+	for _, s := range n.Present() {
 		if within := routers.AllIn(s.Prefix); len(within) > 0 {
 			return within[0], s.Prefix
 		}
