@@ -345,7 +345,7 @@ func (d *daemon) observe(ctx context.Context) func(watch.Event) {
 			}
 		case ev.Kind == watch.Route && ev.Prefix.Bits() == 0:
 			d.engine.RoutesChanged(ctx)
-		case ev.Kind == watch.Route && ev.Deleted:
+		case ev.Kind == watch.Route && ev.Deleted && ev.Protocol == route.Protocol: // of a router's there may be no end
 			d.engine.RouteGone(ev.Prefix)
 		}
 	}

@@ -256,7 +256,7 @@ func (e *Engine) planLapse(now time.Time) {
 	})
 }
 
-// RouteGone takes in that a route of the host is no more. One of ours that somebody else
+// RouteGone takes in that an unreachable route of ours is no more. One that somebody else
 // has removed is made again, after a moment: whoever does it again and again is not to
 // keep this host busy.
 func (e *Engine) RouteGone(prefix netip.Prefix) {

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// protocol marks our routes, as rtnetlink's rtm_protocol; iproute2 knows it as no
+// Protocol marks our routes, as rtnetlink's rtm_protocol; iproute2 knows it as no
 // other program's.
-const protocol = 118
+const Protocol = 118
 
 // unreachableMetric lets every other route to the same prefix win.
 const unreachableMetric = 1<<31 - 1
@@ -63,12 +63,12 @@ func unreachable(prefix netip.Prefix) *netlink.Route {
 		Dst:      netipx.PrefixIPNet(prefix.Masked()),
 		Type:     unix.RTN_UNREACHABLE,
 		Table:    unix.RT_TABLE_MAIN,
-		Protocol: protocol,
+		Protocol: Protocol,
 		Priority: unreachableMetric,
 	}
 }
 
 // isUnreachable reports whether a route is one of EnsureUnreachable's.
 func isUnreachable(r netlink.Route) bool {
-	return r.Type == unix.RTN_UNREACHABLE && r.Protocol == protocol
+	return r.Type == unix.RTN_UNREACHABLE && r.Protocol == Protocol
 }

@@ -92,7 +92,7 @@ func decodeRoute(b []byte) (Event, bool, error) {
 	if b[4] == unix.RT_TABLE_LOCAL || binary.NativeEndian.Uint32(b[8:])&unix.RTM_F_CLONED != 0 {
 		return Event{}, false, nil // the shadow of an address, and of a path MTU
 	}
-	e := Event{Kind: Route}
+	e := Event{Kind: Route, Protocol: b[5]}
 	err := eachAttribute(b[unix.SizeofRtMsg:], func(a *netlink.AttributeDecoder) {
 		switch a.Type() {
 		case unix.RTA_DST:

@@ -21,6 +21,7 @@ const (
 	route6     = "0a 40 00 00 fe 03 00 01 00000000" + "1400 0100 20010db8000000000000000000000000" + "0800 0400 07000000"
 	default6   = "0a 00 00 00 fe 09 00 01 00000000" + "1400 0500 fe800000000000000000000000000001" + "0800 0400 07000000"
 	default4   = "02 00 00 00 fe 03 00 01 00000000" + "0800 0500 c0000201" + "0800 0400 07000000"
+	ours6      = "0a 38 00 00 fe 76 00 07 00000000" + "1400 0100 20010db8000000000000000000000000" // unreachable
 	local6     = "0a 80 00 00 ff 02 00 02 00000000" + "1400 0100 20010db8000000000000000000000005" + "0800 0400 01000000"
 	cloned6    = "0a 80 00 00 fe 02 00 01 00020000" + "1400 0100 20010db8000000000000000000000005" + "0800 0400 07000000"
 	multicast6 = "81 80 00 00 fe 02 00 05 00000000"
@@ -50,9 +51,10 @@ func TestDecode(t *testing.T) {
 		"address":               {unix.RTM_NEWADDR, address6, Event{Kind: Address, Index: 7, Prefix: netip.MustParsePrefix("2001:db8::5/64")}},
 		"address deleted":       {unix.RTM_DELADDR, address6, Event{Kind: Address, Index: 7, Deleted: true, Prefix: netip.MustParsePrefix("2001:db8::5/64")}},
 		"address with peer":     {unix.RTM_NEWADDR, address4, Event{Kind: Address, Index: 7, Prefix: netip.MustParsePrefix("192.0.2.2/24")}},
-		"route":                 {unix.RTM_NEWROUTE, route6, Event{Kind: Route, Index: 7, Prefix: netip.MustParsePrefix("2001:db8::/64")}},
-		"default route deleted": {unix.RTM_DELROUTE, default6, Event{Kind: Route, Index: 7, Deleted: true, Prefix: netip.MustParsePrefix("::/0")}},
-		"IPv4 default route":    {unix.RTM_NEWROUTE, default4, Event{Kind: Route, Index: 7, Prefix: netip.MustParsePrefix("0.0.0.0/0")}},
+		"route":                 {unix.RTM_NEWROUTE, route6, Event{Kind: Route, Index: 7, Prefix: netip.MustParsePrefix("2001:db8::/64"), Protocol: 3}},
+		"default route deleted": {unix.RTM_DELROUTE, default6, Event{Kind: Route, Index: 7, Deleted: true, Prefix: netip.MustParsePrefix("::/0"), Protocol: 9}},
+		"our route deleted":     {unix.RTM_DELROUTE, ours6, Event{Kind: Route, Deleted: true, Prefix: netip.MustParsePrefix("2001:db8::/56"), Protocol: 118}},
+		"IPv4 default route":    {unix.RTM_NEWROUTE, default4, Event{Kind: Route, Index: 7, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Protocol: 3}},
 		"local route":           {unix.RTM_NEWROUTE, local6, Event{}},
 		"cloned route":          {unix.RTM_NEWROUTE, cloned6, Event{}},
 		"multicast route":       {unix.RTM_NEWROUTE, multicast6, Event{}},

@@ -45,4 +45,6 @@ type Event struct {
 	Up      bool         // of a Link: IFF_UP and IFF_LOWER_UP
 	Deleted bool         // the link has left the namespace, the address or route is no more
 	Prefix  netip.Prefix // of an Address: with its prefix length; of a Route: its destination
+	// Protocol is who has made a Route, as rtnetlink's rtm_protocol.
+	Protocol uint8
 }
