@@ -310,6 +310,7 @@ func TestSound(t *testing.T) {
 		n.Published = append(n.Published, Published{Protocol: "tcp", Container: netip.MustParseAddr("172.19.0.7"), Port: 80, HostPort: 8080})
 	})
 	badPort := with(ula(), func(n *Network) { n.Published = append(n.Published, Published{Protocol: "icmp"}) })
+	pattern := with(ula(), func(n *Network) { n.Bridge = "e+" }) // every link whose name begins with e, to iptables
 	last := len(samePort.Published) - 1
 	for _, tc := range []struct {
 		name  string
@@ -322,6 +323,7 @@ func TestSound(t *testing.T) {
 		{"a container", []Network{web(), badContainer}, []Network{web(), closed(badContainer)}, []string{"eth7"}},
 		{"a bridge", []Network{web(), sameBridge}, []Network{web()}, []string{"both have the bridge"}},
 		{"a port", []Network{badPort, web()}, []Network{without(badPort, last), web()}, []string{"icmp"}},
+		{"a bridge's name", []Network{web(), pattern}, []Network{web(), closed(pattern)}, []string{"iptables cannot say"}},
 		{"a host port", []Network{web(), samePort}, []Network{web(), without(samePort, last)}, []string{"8080/tcp is published twice"}},
 		{"several", []Network{badPort, web(), sameBridge}, []Network{without(badPort, last), web()}, []string{"icmp", "both have the bridge"}},
 	} {

@@ -49,6 +49,9 @@ func (c Config) Sound() (Config, []Fault) {
 		}
 		bridges[n.Bridge] = n
 		err := n.validate()
+		if err == nil && len(n.Pools) > 0 && !spec.PlainName(n.Bridge) { // closed it may have any
+			err = fmt.Errorf("network %s: its bridge %q has a name that iptables cannot say: make it anew with another one", spec.ShortID(n.ID), n.Bridge)
+		}
 		if err == nil {
 			err = n.besides(sound.Networks)
 		}

@@ -303,11 +303,18 @@ func boolean(dst *bool, key, value string) error {
 // maxInterfaceName is IFNAMSIZ without the final NUL (include/uapi/linux/if.h).
 const maxInterfaceName = 15
 
-// interfaceName accepts what the kernel's dev_valid_name does (net/core/dev.c).
+// interfaceName accepts what the kernel's dev_valid_name does (net/core/dev.c), and
+// other programs too.
 func interfaceName(dst *string, key, value string) error {
-	if value == "" || len(value) > maxInterfaceName || value == "." || value == ".." || strings.ContainsAny(value, "/: \t\n\v\f\r") {
-		return &OptionError{Key: key, Value: value, Allowed: fmt.Sprintf("the name of an interface, 1 to %d characters without '/', ':' or spaces", maxInterfaceName)}
+	if value == "" || len(value) > maxInterfaceName || value == "." || value == ".." || strings.ContainsAny(value, "/: \t\n\v\f\r") || !PlainName(value) {
+		return &OptionError{Key: key, Value: value, Allowed: fmt.Sprintf("the name of an interface, 1 to %d characters without '/', ':', quotes, backslashes or spaces, that does not begin with '-' or '!' nor end in '+'", maxInterfaceName)}
 	}
 	*dst = value
 	return nil
+}
+
+// PlainName reports whether iptables takes an interface's name for what it is. To it a
+// final '+' is any ending, and what begins with '-' or '!' an option.
+func PlainName(name string) bool {
+	return !strings.HasSuffix(name, "+") && !strings.ContainsAny(name, "\"'\\") && !strings.HasPrefix(name, "-") && !strings.HasPrefix(name, "!")
 }

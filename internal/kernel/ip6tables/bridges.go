@@ -9,9 +9,10 @@ import (
 
 	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/kernel/dump"
+	"github.com/v6net/v6net/internal/spec"
 )
 
-// otherBridges are those of the host that are not our networks'.
+// otherBridges are those of the host that are not our networks', and that iptables can name.
 func otherBridges(ctx context.Context, links *netlink.Handle, r firewall.Ruleset) ([]string, error) {
 	all, err := dump.Retry(ctx, links.LinkList)
 	if err != nil {
@@ -23,8 +24,8 @@ func otherBridges(ctx context.Context, links *netlink.Handle, r firewall.Ruleset
 	}
 	var names []string
 	for _, l := range all {
-		if l.Type() == "bridge" && !ours[l.Attrs().Name] {
-			names = append(names, l.Attrs().Name)
+		if name := l.Attrs().Name; l.Type() == "bridge" && !ours[name] && spec.PlainName(name) {
+			names = append(names, name)
 		}
 	}
 	slices.Sort(names)

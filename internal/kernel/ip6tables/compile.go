@@ -167,7 +167,9 @@ func (c *compiler) counting(set, key, verdict string) (string, error) {
 	ch := c.chain(name)
 	ch.counting = set
 	for _, e := range c.ruleset.Set(set).Elements {
-		ch.rules = append(ch.rules, flags[key]+" "+unquote(e.Key))
+		if sayable([]string{key}, []string{e.Key}) {
+			ch.rules = append(ch.rules, flags[key]+" "+unquote(e.Key))
+		}
 	}
 	ch.rules = append(ch.rules, verdict)
 	return name, nil

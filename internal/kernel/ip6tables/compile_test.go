@@ -231,6 +231,23 @@ func replay(t *table, lines []string) map[string][]string {
 	return out
 }
 
+// A bridge that iptables cannot name, of a network of an earlier version's, is in no rule:
+// "-i e+" would be every link whose name begins with e.
+func TestLinksThatCannotBeNamed(t *testing.T) {
+	c := everything()
+	for i, name := range []string{"e+", `a"b`, "-x", "!x", `a\b`} {
+		n := c.Networks[0]
+		n.ID, n.Bridge, n.Published = fmt.Sprintf("%012x", i), name, nil
+		c.Networks = append(c.Networks, n)
+	}
+	c, _ = c.Sound() // in which they are closed
+	for _, f := range families {
+		if diff := cmp.Diff(made(t, everything(), f).String(), made(t, c, f).String()); diff != "" {
+			t.Errorf("%s: bridges with such names make a difference (-without +with):\n%s", names[f], diff)
+		}
+	}
+}
+
 // A rule that cannot be had by iptables is an error, and not another rule.
 func TestCompileRefuses(t *testing.T) {
 	for _, text := range []string{"ip6 daddr @nothing drop", "tcp flags syn drop", "iifname . oifname == x drop", "icmpv6 type nothing drop", "dnat ip to 192.0.2.1"} {

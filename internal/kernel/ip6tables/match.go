@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/v6net/v6net/internal/firewall"
+	"github.com/v6net/v6net/internal/spec"
 )
 
 // family is IPv4 or IPv6, as the names of rules' keys begin.
@@ -183,4 +184,14 @@ func partial(keys []string, e entry, n int) (string, error) {
 	return strings.Join(out, " "), nil
 }
 
-func unquote(name string) string { return strings.Trim(name, `"`) }
+func unquote(name string) string { return strings.TrimSuffix(strings.TrimPrefix(name, `"`), `"`) }
+
+// sayable reports whether iptables takes the names of links for what they are.
+func sayable(keys, parts []string) bool {
+	for i, key := range keys {
+		if (key == "iifname" || key == "oifname") && !spec.PlainName(unquote(parts[i])) {
+			return false
+		}
+	}
+	return true
+}

@@ -153,11 +153,14 @@ func (s *step) take(t test) (possible bool, err error) {
 	return true, nil
 }
 
-// elements looks keys up in a set.
+// elements looks keys up in a set. Links whose names iptables cannot say are left out: it
+// would take them for others, and the firewall's configuration has none ([firewall.Config.Sound]).
 func elements(set *firewall.Set, keys []string) lookup {
 	l := lookup{name: set.Name, keys: keys}
 	for _, e := range set.Elements {
-		l.entries = append(l.entries, entry{parts: strings.Split(e.Key, " . ")})
+		if parts := strings.Split(e.Key, " . "); sayable(keys, parts) {
+			l.entries = append(l.entries, entry{parts: parts})
+		}
 	}
 	return l
 }
