@@ -14,54 +14,73 @@ const leafEntries = 16
 // leaf is the target there; tail, if any, is the last rule of each chain. A branch is
 // gone to, so that the end of each chain is the end of the first.
 func (c *compiler) tree(name string, keys []string, entries []entry, leaf func(entry) string, tail string) error {
+	split := make([]branch, len(entries))
+	for i, e := range entries {
+		split[i] = branch{e, units(keys, e)}
+	}
+	return c.grow(name, keys, split, leaf, tail)
+}
+
+// branch is an entry with the units that it is told by.
+type branch struct {
+	entry entry
+	units []string
+}
+
+func (c *compiler) grow(name string, keys []string, entries []branch, leaf func(entry) string, tail string) error {
 	out := c.chain(name)
 	if len(entries) <= leafEntries {
-		return c.leaves(out, keys, entries, leaf, tail)
+		return c.leaves(out, keys, unsplit(entries), leaf, tail)
 	}
-	split := make([][]string, len(entries))
-	for i, e := range entries {
-		split[i] = units(keys, e)
-	}
-	common := len(split[0])
-	for _, u := range split[1:] {
+	first := entries[0].units
+	common := len(first)
+	for _, e := range entries[1:] {
 		n := 0
-		for n < min(common, len(u)) && u[n] == split[0][n] {
+		for n < min(common, len(e.units)) && e.units[n] == first[n] {
 			n++
 		}
 		common = n
 	}
-	var here []entry
-	branches := map[string][]entry{}
-	for i, e := range entries {
-		if len(split[i]) == common { // a prefix that has the others' in it
+	var here []branch
+	branches := map[string][]branch{}
+	for _, e := range entries {
+		if len(e.units) == common { // a prefix that has the others' in it
 			here = append(here, e)
 			continue
 		}
-		branches[split[i][common]] = append(branches[split[i][common]], e)
+		branches[e.units[common]] = append(branches[e.units[common]], e)
 	}
 	if len(branches) < 2 {
-		return c.leaves(out, keys, entries, leaf, tail)
+		return c.leaves(out, keys, unsplit(entries), leaf, tail)
 	}
 	for place, unit := range sortedKeys(branches) {
-		branch := branches[unit]
-		if len(branch) == 1 {
-			here = append(here, branch...)
+		below := branches[unit]
+		if len(below) == 1 {
+			here = append(here, below...)
 			continue
 		}
-		match, err := partial(keys, branch[0], common+1)
+		match, err := partial(keys, below[0].entry, common+1)
 		if err != nil {
 			return err
 		}
-		below := name + branchName(unit, place)
+		to := name + branchName(unit, place)
 		if !strings.Contains(name, ".") {
-			below = name + "." + branchName(unit, place)
+			to = name + "." + branchName(unit, place)
 		}
-		out.rules = append(out.rules, match+" -g "+below)
-		if err := c.tree(below, keys, branch, leaf, tail); err != nil {
+		out.rules = append(out.rules, match+" -g "+to)
+		if err := c.grow(to, keys, below, leaf, tail); err != nil {
 			return err
 		}
 	}
-	return c.leaves(out, keys, here, leaf, tail)
+	return c.leaves(out, keys, unsplit(here), leaf, tail)
+}
+
+func unsplit(branches []branch) []entry {
+	out := make([]entry, len(branches))
+	for i, b := range branches {
+		out[i] = b.entry
+	}
+	return out
 }
 
 // branchName is one letter: that of the unit, or one for its place.
