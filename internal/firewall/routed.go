@@ -25,12 +25,17 @@ func routedTable(l logging) Table {
 			"meta nfproto ipv4 goto routed4",
 			"ip6 saddr :: goto routed_nobody6",
 			"iifname . ip6 saddr . ether saddr @ways6 goto routed_content6",
+			"iifname . ip6 saddr @shared6 goto routed_content6",
 			"ip6 saddr " + gateways6.String() + " goto routed_forged",
 			fmt.Sprintf("ip6 saddr & %s == %s goto routed_forged", eui64Mask, eui64),
-			"iifname . ether saddr != @stations goto routed_forged",
-			"ip6 saddr fe80::/64 goto routed_content6",
-			"iifname @autoconfigured ip6 saddr @slaac_pools6 ip6 saddr != @taken6 goto routed_content6",
+			// Backends may look for a MAC address one by one: not for what is forged in any case.
+			"ip6 saddr fe80::/64 goto routed_station6",
+			"iifname @autoconfigured ip6 saddr @slaac_pools6 ip6 saddr != @taken6 goto routed_station6",
 			"goto routed_forged",
+		}},
+		{Name: "routed_station6", Rules: []string{
+			"iifname . ether saddr != @stations goto routed_forged",
+			"goto routed_content6",
 		}},
 		{Name: "routed_nobody6", Rules: []string{
 			"icmpv6 type nd-neighbor-solicit return",
@@ -43,9 +48,10 @@ func routedTable(l logging) Table {
 		}},
 		{Name: "routed4", Rules: []string{
 			"iifname . ip saddr . ether saddr @ways4 goto routed_content4",
+			"iifname . ip saddr @shared4 goto routed_content4",
+			"ip saddr != 169.254.0.0/16 goto routed_forged",
 			"iifname . ether saddr != @stations goto routed_forged",
-			"ip saddr 169.254.0.0/16 goto routed_content4",
-			"goto routed_forged",
+			"goto routed_content4",
 		}},
 		{Name: "routed_content4", Rules: []string{
 			"icmp type @of_routers4 goto routed_forged",
@@ -62,6 +68,8 @@ func routedSets() []Set {
 		{Name: "stations", Key: "ifname . ether_addr"},   // with the MAC addresses there
 		{Name: "ways4", Key: typeWay4 + " . ether_addr"}, // and the addresses that each may have
 		{Name: "ways6", Key: typeWay6 + " . ether_addr"}, //
+		{Name: "shared4", Key: typeWay4},                 // addresses that all containers of a bridge may have
+		{Name: "shared6", Key: typeWay6},                 //
 		{Name: "autoconfigured", Key: typeLink},          // bridges of hosts that make addresses themselves
 	}
 }
@@ -77,9 +85,12 @@ func (b builder) routed(n Network) {
 	if len(n.Autonomous) > 0 {
 		b.add("autoconfigured", bridge)
 	}
+	for _, a := range n.Shared {
+		b.add("shared"+family(a), fmt.Sprintf("%s . %s", bridge, a))
+	}
 	for _, c := range n.Containers {
 		b.add("stations", bridge+" . "+c.MAC)
-		for _, a := range slices.Concat(c.Addresses, n.Shared, c.Elsewhere, []netip.Addr{linkLocal(c.MAC)}) {
+		for _, a := range slices.Concat(c.Addresses, c.Elsewhere, []netip.Addr{linkLocal(c.MAC)}) {
 			b.add("ways"+family(a), fmt.Sprintf("%s . %s . %s", bridge, a, c.MAC))
 		}
 	}

@@ -96,9 +96,11 @@ func TestCompileGolden(t *testing.T) {
 func crowd(n int) firewall.Config {
 	c := everything()
 	c.Networks = c.Networks[:1]
+	c.Networks[0].Shared = []netip.Addr{netip.MustParseAddr("2001:db8:1::ffff"), netip.MustParseAddr("172.18.255.254")}
 	for i := range n {
 		own := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 1, 13: byte(i * 7 >> 16), 14: byte(i * 7 >> 8), 15: byte(i * 7)})
 		c.Networks[0].Live = append(c.Networks[0].Live, own)
+		c.Networks[0].Containers = append(c.Networks[0].Containers, firewall.Container{Port: fmt.Sprintf("v6nv%x", i), MAC: fmt.Sprintf("02:42:00:00:%02x:%02x", i>>8, i&255), Addresses: []netip.Addr{own}})
 		c.Networks[0].Published = append(c.Networks[0].Published,
 			firewall.Published{Protocol: "tcp", Container: own, Port: 443},
 			firewall.Published{Protocol: "tcp", Container: netip.MustParseAddr("172.18.0.5"), Port: 80, HostPort: uint16(20000 + i)})
@@ -114,7 +116,9 @@ func TestChainsAreTrees(t *testing.T) {
 		for _, f := range families {
 			for name, table := range made(t, crowd(n), f) {
 				for _, ch := range table.chains {
-					if len(ch.rules) > 64 {
+					// iptables compares whole MAC addresses alone. That list is only for packets
+					// from link-local addresses that are not made of the sender's.
+					if len(ch.rules) > 64 && !strings.HasPrefix(ch.name, prefix+"stations") {
 						t.Errorf("%d containers: %s %s, chain %s has %d rules", n, names[f], name, ch.name, len(ch.rules))
 					}
 				}
@@ -177,7 +181,7 @@ func TestSince(t *testing.T) {
 		if got := replay(before[name], lines); !cmp.Equal(got, content(after[name])) {
 			t.Errorf("table %s (-want +got):\n%s", name, cmp.Diff(content(after[name]), got))
 		}
-		if n := len(lines); n > 100 {
+		if n := len(lines); n > 150 { // the list of MAC addresses is one of them all
 			t.Errorf("table %s: %d lines for one container more", name, n)
 		}
 		if lines := before[name].since(before[name]); len(lines) > 0 {
