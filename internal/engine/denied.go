@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
@@ -83,12 +85,10 @@ func (e *Engine) Denied(ctx context.Context, r firewall.Refusal) {
 	if n == nil {
 		return // it has gone meanwhile
 	}
-	d, who := e.whoseDenied(n, r)
-	if e.TellDenied != nil {
-		e.TellDenied(d)
-	}
+	who, peer := e.whoseDenied(n, r)
+	e.tellDenied(n, r, who)
 	if n.teller.limit.Allow() {
-		n.log(e, d, r, who)
+		e.logDenied(n, r, who, peer)
 		if !r.Inward || r.Reason != firewall.DeniedIsolated { // which counts for the sender's network
 			n.teller.lines++
 		}
@@ -118,17 +118,13 @@ func (e *Engine) teller(r firewall.Refusal) *network {
 	return nil
 }
 
-// whoseDenied says whom a packet is about; nil: no endpoint of the network's.
-func (e *Engine) whoseDenied(n *network, r firewall.Refusal) (spec.Denied, *endpoint) {
-	d := spec.Denied{
-		Time: time.Now(), Network: n.ID, Name: n.Name, Inward: r.Inward,
-		Reason: string(r.Reason), Why: r.Reason.Words(), Headers: r.Headers,
-	}
+// whoseDenied is the endpoint of the network's that a packet is about, nil: nobody has the
+// address; and the other side's, where that is one of ours, too.
+func (e *Engine) whoseDenied(n *network, r firewall.Refusal) (who, peer *endpoint) {
 	own, other := r.From, r.To
 	if r.Inward {
 		own, other = r.To, r.From
 	}
-	var who *endpoint
 	if r.Reason == firewall.DeniedForged && r.Port != "" {
 		who = e.byLink[r.Port]
 	}
@@ -137,16 +133,7 @@ func (e *Engine) whoseDenied(n *network, r firewall.Refusal) (spec.Denied, *endp
 			who = ep
 		}
 	}
-	if who != nil {
-		d.Endpoint, d.Container = who.ID, who.Name
-	}
-	if peer := e.byAddr[other]; peer != nil {
-		d.Peer = peer.ID
-		if peer.Name != "" {
-			d.Peer = peer.Name
-		}
-	}
-	return d, who
+	return who, e.byAddr[other]
 }
 
 // holds reports whether an endpoint has an address, or had it before its prefix changed.
@@ -159,41 +146,59 @@ func (n *network) holds(ep *endpoint, a netip.Addr) bool {
 	return false
 }
 
-// log writes the line of a denied packet.
-func (n *network) log(e *Engine, d spec.Denied, r firewall.Refusal, who *endpoint) {
-	direction := "out"
-	if d.Inward {
-		direction = "in"
+// tellDenied tells who watches.
+func (e *Engine) tellDenied(n *network, r firewall.Refusal, who *endpoint) {
+	if !e.Events.Wanted(spec.EventFirewall) {
+		return
 	}
+	ev := spec.Event{
+		Type: spec.EventFirewall, What: "denied", Reason: string(r.Reason), Network: n.ID, NetworkName: n.Name,
+		Source: r.From, Destination: r.To, Protocol: r.Protocol, Port: r.ToPort, Detail: r.Reason.Words(),
+	}
+	if who != nil {
+		ev.Endpoint, ev.Container = who.ID, who.Name
+	}
+	if hw, err := net.ParseMAC(r.MAC); err == nil {
+		copy(ev.MAC[:], hw)
+	}
+	e.Events.Publish(ev)
+}
+
+// logDenied writes the line of a denied packet.
+func (e *Engine) logDenied(n *network, r firewall.Refusal, who, peer *endpoint) {
 	about := []any{"network", n.ID}
 	if who != nil {
 		about = subject(who.Endpoint)
+	}
+	direction := "out"
+	if r.Inward {
+		direction = "in"
 	}
 	about = append(about, "direction", direction)
 	for _, end := range []struct {
 		name string
 		addr netip.Addr
 		port uint16
-	}{{"from", d.From, d.FromPort}, {"to", d.To, d.ToPort}} {
+	}{{"from", r.From, r.FromPort}, {"to", r.To, r.ToPort}} {
 		switch {
 		case !end.addr.IsValid(): // it cannot be read
-		case d.FromPort != 0 || d.ToPort != 0:
+		case r.FromPort != 0 || r.ToPort != 0:
 			about = append(about, end.name, netip.AddrPortFrom(end.addr, end.port))
 		default:
 			about = append(about, end.name, end.addr)
 		}
 	}
-	if d.Peer != "" {
-		about = append(about, "peer", d.Peer)
+	if peer != nil {
+		about = append(about, "peer", cmp.Or(peer.Name, peer.ID))
 	}
-	about = append(about, "protocol", d.Protocol)
-	if d.Type != nil {
-		about = append(about, "type", *d.Type)
+	about = append(about, "protocol", r.Protocol)
+	if r.Type != nil {
+		about = append(about, "type", *r.Type)
 	}
 	if r.Reason == firewall.DeniedForged && r.MAC != "" {
 		about = append(about, "mac", r.MAC)
 	}
-	e.Log.Info("firewall: denied", append(about, "reason", d.Reason, "why", d.Why)...)
+	e.Log.Info("firewall: denied", append(about, "reason", r.Reason, "why", r.Reason.Words())...)
 }
 
 // sumUp says how many more packets of a network have been denied than lines were written.

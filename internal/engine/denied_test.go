@@ -40,8 +40,7 @@ func refusal(in, out string, why firewall.Reason, from, to string) firewall.Refu
 // A denied packet is told with whom it is about, by whichever end is the network's.
 func TestDeniedIsToldOfWhom(t *testing.T) {
 	h, lines := tellingHost(t)
-	var told []spec.Denied
-	h.engine.TellDenied = func(d spec.Denied) { told = append(told, d) }
+	h.events.on, h.events.told = true, nil
 	web, db := spec.BridgeName(netID(1)), spec.BridgeName(netID(2))
 	forged := refusal(web, "", firewall.DeniedForged, "fd00:1::66", "2001:db8::9")
 	forged.Port, forged.MAC = spec.VethName(epID(1)), "02:00:00:00:00:05"
@@ -69,14 +68,17 @@ func TestDeniedIsToldOfWhom(t *testing.T) {
 			t.Errorf("%s: it is nobody's: %s", tc.what, lines)
 		}
 	}
-	if len(told) != 5 || told[0].Container != "web" || told[0].Endpoint != epID(1) || told[0].To != ip("fd00:1::5") || !told[0].Inward || told[0].Reason != "unpublished" {
-		t.Errorf("told: %+v", told)
+	told := h.events.told
+	want := spec.Event{Type: spec.EventFirewall, What: "denied", Reason: "unpublished", Network: netID(1), Endpoint: epID(1), Container: "web",
+		Source: ip("2001:db8::9"), Destination: ip("fd00:1::5"), Protocol: "tcp", Port: 443, Detail: firewall.DeniedUnpublished.Words()}
+	if len(told) != 5 || told[0] != want || told[3].MAC.String() != "02:00:00:00:00:05" || told[3].Endpoint != epID(1) {
+		t.Errorf("told: %+v, want five, the first %+v", told, want)
 	}
 	// What was told for a network that does not want it, or is gone, is late.
 	lines.Reset()
 	h.engine.Denied(t.Context(), refusal("eth0", db, firewall.DeniedUnpublished, "2001:db8::9", "fd00:2::6"))
 	h.engine.Denied(t.Context(), refusal("eth0", "gone0", firewall.DeniedUnpublished, "2001:db8::9", "fd00:2::6"))
-	if lines.Len() != 0 || len(told) != 5 {
+	if lines.Len() != 0 || len(h.events.told) != 5 {
 		t.Errorf("late ones are told: %s", lines)
 	}
 }

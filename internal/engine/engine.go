@@ -39,10 +39,8 @@ type Config struct {
 	Sources     Sources
 	Routes      Routes
 	Sandboxes   Sandboxes
-	Registry    Registry // nil: front ends say themselves what is gone
-	// TellDenied is told of denied packets, and does not wait; nil: nobody is.
-	TellDenied func(spec.Denied)
-	Events     spec.Events // nil: nobody watches
+	Registry    Registry    // nil: front ends say themselves what is gone
+	Events      spec.Events // nil: nobody watches
 }
 
 // Engine is the one owner of desired state. It is safe for concurrent use.
