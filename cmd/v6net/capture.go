@@ -88,7 +88,7 @@ func (c *captureCommand) Run(ctx context.Context) (err error) {
 		return errors.Join(err, closeSpots(spots))
 	}
 	for _, s := range spots {
-		fmt.Fprintf(os.Stderr, "v6net capture: on %s, %s\n", s.socket.Link, s.words) //nolint:errcheck // words of progress
+		fmt.Fprintf(os.Stderr, "v6net capture: on %s, %s\n", s.socket.Link, s.words)
 	}
 	return c.run(ctx, spots, sink)
 }
@@ -116,6 +116,7 @@ func findSpots(status spec.Status, what, only string) ([]spot, error) {
 	name, isContainer := strings.CutPrefix(name, "container:")
 	var networks, containers []spot
 	holders := map[string]bool{} // of the containers that are meant
+	var left error               // why one is not among them
 	for _, n := range status.Networks {
 		if !isContainer && named(name, n.Name, n.ID) {
 			networks = append(networks, networkSpot(n))
@@ -125,7 +126,8 @@ func findSpots(status spec.Status, what, only string) ([]spot, error) {
 				continue
 			}
 			if !ep.Joined || ep.Sandbox == "" {
-				return nil, notFound{fmt.Errorf("container %s has left network %s", called(ep.ID, ep.Name), called(n.ID, n.Name))}
+				left = fmt.Errorf("container %s has left network %s", called(ep.ID, ep.Name), called(n.ID, n.Name))
+				continue
 			}
 			holders[first(ep.Container, ep.Sandbox)] = true
 			containers = append(containers, spot{
@@ -135,6 +137,8 @@ func findSpots(status spec.Status, what, only string) ([]spot, error) {
 		}
 	}
 	switch {
+	case len(networks)+len(containers) == 0 && left != nil:
+		return nil, notFound{left}
 	case len(networks)+len(containers) == 0:
 		return nil, notFound{fmt.Errorf("no network and no container of v6net's is called %q, nor has an ID that begins so (see them with `v6net status`)", what)}
 	case len(networks) > 0 && len(containers) > 0:
@@ -281,7 +285,7 @@ func (c *captureCommand) run(ctx context.Context, spots []spot, out sink) error 
 		lost += dropped[i]
 	}
 	err = errors.Join(err, out.end(received, dropped), closeSpots(spots))
-	fmt.Fprintf(os.Stderr, "v6net capture: %s captured, %d dropped by the kernel for want of room\n", several(taken, "packet"), lost) //nolint:errcheck // nobody reads any more
+	fmt.Fprintf(os.Stderr, "v6net capture: %s captured, %d dropped by the kernel for want of room\n", several(taken, "packet"), lost)
 	return err
 }
 
