@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -258,8 +257,8 @@ func (a *aloneProxy) leaveRouters(ctx context.Context) {
 
 // print writes counters, and no addresses: there may be a million.
 func (a *aloneProxy) print(w io.Writer) error {
-	out := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	p := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) } //nolint:errcheck // Flush reports it
+	var out page
+	p := out.printf
 	all := a.proxy.Summary()
 	if len(all) == 0 {
 		p("nothing is answered for")
@@ -267,5 +266,5 @@ func (a *aloneProxy) print(w io.Writer) error {
 	for _, s := range all {
 		printProxy(p, s)
 	}
-	return out.Flush()
+	return out.print(w, screen{})
 }

@@ -14,9 +14,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sync/errgroup"
 
-	elsewhere "github.com/v6net/v6net/internal/doctor/outside"
 	"github.com/v6net/v6net/internal/kernel/capture"
-	"github.com/v6net/v6net/internal/names"
 	"github.com/v6net/v6net/internal/pcapfilter"
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -58,9 +56,7 @@ func (c *captureCommand) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if docker, err := names.OfDocker(ctx, elsewhere.Usual().Docker); err == nil {
-		docker.Status(&status)
-	}
+	nameContainers(ctx, &status)
 	spots, err := findSpots(status, c.What, c.Network)
 	if err != nil {
 		return err

@@ -68,7 +68,7 @@ func (c *doctorCommand) Run(ctx context.Context) error {
 		if err := printJSON(os.Stdout, r); err != nil {
 			return err
 		}
-	} else if err := printReport(os.Stdout, r, isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == ""); err != nil {
+	} else if err := printReport(os.Stdout, r, screenOf(os.Stdout)); err != nil {
 		return err
 	}
 	if r.Worst == doctor.Problem || c.Strict && (r.Worst == doctor.Warning || len(r.Unknown) > 0) {

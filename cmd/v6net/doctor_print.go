@@ -8,31 +8,29 @@ import (
 	"github.com/v6net/v6net/internal/doctor"
 )
 
-// reportWidth is where lines are broken.
+// reportWidth is where lines are broken, on a screen that is not narrower.
 const reportWidth = 100
 
 // levelWords are how levels are shown, and their colours (ECMA-48 SGR).
 var levelWords = map[doctor.Level]struct{ word, colour string }{
-	doctor.Problem: {"PROBLEM", "31"},
-	doctor.Warning: {"WARNING", "33"},
-	doctor.Note:    {"NOTE", "36"},
+	doctor.Problem: {"PROBLEM", red},
+	doctor.Warning: {"WARNING", yellow},
+	doctor.Note:    {"NOTE", cyan},
 }
 
 // printReport writes a report for people.
-func printReport(w io.Writer, r report, colour bool) error {
+func printReport(w io.Writer, r report, on screen) error {
 	var b strings.Builder
-	paint := func(text, code string) string {
-		if !colour {
-			return text
-		}
-		return "\x1b[" + code + "m" + text + "\x1b[0m"
+	paint, width := on.paint, reportWidth
+	if on.width > 0 {
+		width = min(width, max(on.width, narrowest+12))
 	}
 	for _, c := range r.Set {
 		if c.Error != "" {
-			fmt.Fprintf(&b, "%s  %s=%s: %s\n", paint("NOT SET", "31"), c.Key, c.Value, c.Error)
+			fmt.Fprintf(&b, "%s  %s=%s: %s\n", paint("NOT SET", red), c.Key, c.Value, c.Error)
 			continue
 		}
-		fmt.Fprintf(&b, "%s  %s=%s, was %s (undo: sysctl -w %s=%s)\n", paint("SET", "32"), c.Key, c.Value, c.Before, c.Key, c.Before)
+		fmt.Fprintf(&b, "%s  %s=%s, was %s (undo: sysctl -w %s=%s)\n", paint("SET", green), c.Key, c.Value, c.Before, c.Key, c.Before)
 	}
 	if len(r.Set) > 0 {
 		b.WriteString("These last until the machine starts again; to keep them write them into /etc/sysctl.d.\n\n")
@@ -45,7 +43,7 @@ func printReport(w io.Writer, r report, colour bool) error {
 		level := levelWords[f.Level]
 		fmt.Fprintf(&b, "%s  %s\n", paint(level.word, level.colour), printable(title))
 		for _, row := range [][2]string{{"found", f.Found}, {"expected", f.Expected}, {"why", f.Why}, {"fix", f.Fix}} {
-			for i, line := range wrap(printable(strings.ReplaceAll(row[1], "`", "")), reportWidth-12) {
+			for i, line := range wrap(printable(strings.ReplaceAll(row[1], "`", "")), width-12) {
 				label := row[0]
 				if i > 0 {
 					label = ""
@@ -56,7 +54,7 @@ func printReport(w io.Writer, r report, colour bool) error {
 		b.WriteString("\n")
 	}
 	for _, u := range r.Unknown {
-		fmt.Fprintf(&b, "%s  %s: %s\n", paint("UNKNOWN", "33"), u.What, printable(u.Why))
+		fmt.Fprintf(&b, "%s  %s: %s\n", paint("UNKNOWN", yellow), u.What, printable(u.Why))
 	}
 	if len(r.NotAsked) > 0 {
 		fmt.Fprintf(&b, "not asked: %s (--online does)\n", strings.Join(r.NotAsked, ", "))

@@ -48,17 +48,17 @@ not asked: dns, registry (--online does)
 1 problem, 0 warnings, 1 note; --fix mends 1
 `
 	var out strings.Builder
-	if err := printReport(&out, r, false); err != nil {
+	if err := printReport(&out, r, screen{}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
 	}
 	out.Reset()
-	if err := printReport(&out, r, true); err != nil || !strings.Contains(out.String(), "\x1b[31mPROBLEM\x1b[0m  upstream: eth [2J0\n") {
+	if err := printReport(&out, r, screen{colour: true}); err != nil || !strings.Contains(out.String(), "\x1b[31mPROBLEM\x1b[0m  upstream: eth [2J0\n") {
 		t.Errorf("in colour (%v):\n%q", err, out.String())
 	}
-	if err := printReport(full{}, r, false); !errors.Is(err, errFull) {
+	if err := printReport(full{}, r, screen{}); !errors.Is(err, errFull) {
 		t.Errorf("printReport = %v, want the writer's error", err)
 	}
 }

@@ -43,6 +43,7 @@ func (c hostsCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	nameContainers(ctx, &status)
 	entries := hostEntries(status)
 	if c.JSON {
 		return printJSON(os.Stdout, entries)

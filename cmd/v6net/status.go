@@ -9,9 +9,10 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
+	elsewhere "github.com/v6net/v6net/internal/doctor/outside"
+	"github.com/v6net/v6net/internal/names"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -30,16 +31,24 @@ func (c statusCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	nameContainers(ctx, &status)
 	if c.JSON {
 		return printJSON(os.Stdout, status)
 	}
-	return printStatus(os.Stdout, status)
+	return printStatus(os.Stdout, status, screenOf(os.Stdout))
+}
+
+// nameContainers adds the names that Docker knows, where it can be asked.
+func nameContainers(ctx context.Context, status *spec.Status) {
+	if docker, err := names.OfDocker(ctx, elsewhere.Usual().Docker); err == nil {
+		docker.Status(status)
+	}
 }
 
 // printStatus writes a status for people.
-func printStatus(w io.Writer, s spec.Status) error {
-	out := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	p := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) } //nolint:errcheck // Flush reports it
+func printStatus(w io.Writer, s spec.Status, on screen) error {
+	var out page
+	p := out.printf
 	p("v6net %s", s.Version)
 	if s.Error != "" {
 		p("DEGRADED\t%s", s.Error)
@@ -99,7 +108,7 @@ func printStatus(w io.Writer, s spec.Status) error {
 	for _, setting := range s.Sysctls {
 		p("\nSYSCTL %s\twas %s, put back with the last network", setting.Key, setting.Original)
 	}
-	return out.Flush()
+	return out.print(w, on)
 }
 
 // printDelegations writes what a source has lent.

@@ -144,7 +144,7 @@ func TestPrintStatus(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var out strings.Builder
-			if err := printStatus(&out, tc.status); err != nil {
+			if err := printStatus(&out, tc.status, screen{}); err != nil {
 				t.Fatal(err)
 			}
 			var got []string // without the columns' padding
@@ -168,7 +168,7 @@ var errFull = errors.New("broken pipe")
 func (full) Write([]byte) (int, error) { return 0, errFull }
 
 func TestPrintStatusReportsTheWriter(t *testing.T) {
-	if err := printStatus(full{}, spec.Status{}); !errors.Is(err, errFull) {
+	if err := printStatus(full{}, spec.Status{}, screen{}); !errors.Is(err, errFull) {
 		t.Errorf("printStatus = %v, want the writer's error", err)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -48,9 +49,6 @@ func (s screen) paint(text, colour string) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
-// cell is one of a table's. Its colour does not count as width.
-type cell struct{ text, colour string }
-
 // columns is how wide a text is. Ours are of one column a character.
 func columns(text string) int { return len([]rune(text)) }
 
@@ -59,55 +57,125 @@ func pad(text string, width int) string {
 	return text + strings.Repeat(" ", max(0, width-columns(text)))
 }
 
-// table lays rows out in columns, each as wide as its widest cell. The last cell of a
-// row gets what is left of the screen and is wrapped there, under itself; where too
-// little is left it comes on lines of its own, indented.
-func (s screen) table(w io.Writer, indent string, rows [][]cell) error {
-	var widths []int
-	for _, row := range rows {
-		for i, c := range row[:max(0, len(row)-1)] {
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[i] = max(widths[i], columns(c.text))
-		}
-	}
+// Between two columns, the least that text is wrapped into, and how far what belongs to
+// a line is set in below it.
+const (
+	gap       = 2
+	narrowest = 24
+	below     = 4
+)
+
+// page is text for people, line by line, whose cells are divided by tabs. A line that
+// begins with a new one begins a block, whose cells are aligned.
+type page struct{ lines []string }
+
+func (g *page) printf(format string, args ...any) {
+	g.lines = append(g.lines, fmt.Sprintf(format, args...))
+}
+
+// print lays the page out. In a block each column is as wide as its widest cell, and the
+// last cell of a line is wrapped under itself into what is left of the screen. Where that
+// is too little, each cell has a line of its own. Nothing is left out: who looks at this
+// looks for what is wrong.
+func (g *page) print(w io.Writer, s screen) error {
 	var b strings.Builder
-	for _, row := range rows {
-		b.WriteString(indent)
-		at := columns(indent)
-		for i, c := range row {
-			if i < len(row)-1 {
-				b.WriteString(s.paint(c.text, c.colour) + strings.Repeat(" ", widths[i]-columns(c.text)+gap))
-				at += widths[i] + gap
-				continue
-			}
-			under := at
-			lines := []string{c.text}
-			if s.width > 0 && at+columns(c.text) > s.width {
-				if s.width-at < narrowest { // on lines of its own
-					under = columns(indent) + 4
-					trimmed := strings.TrimRight(b.String(), " ")
-					b.Reset()
-					b.WriteString(trimmed + "\n" + strings.Repeat(" ", under))
-				}
-				lines = wrap(c.text, max(s.width-under, narrowest))
-			}
-			for j, line := range lines {
-				if j > 0 {
-					b.WriteString("\n" + strings.Repeat(" ", under))
-				}
-				b.WriteString(s.paint(line, c.colour))
-			}
+	var block [][]string
+	for _, line := range g.lines {
+		if rest, begins := strings.CutPrefix(line, "\n"); begins {
+			s.block(&b, block)
+			b.WriteString("\n")
+			block, line = nil, rest
 		}
-		b.WriteString("\n")
+		cells := strings.Split(line, "\t")
+		for i := range cells {
+			cells[i] = printable(cells[i])
+		}
+		for len(cells) > 1 && cells[len(cells)-1] == "" {
+			cells = cells[:len(cells)-1]
+		}
+		block = append(block, cells)
 	}
+	s.block(&b, block)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// Between two columns, and the least that text is wrapped into.
-const (
-	gap       = 2
-	narrowest = 24
-)
+func (s screen) block(b *strings.Builder, rows [][]string) {
+	var widths []int
+	for _, row := range rows {
+		for i, c := range row[:len(row)-1] {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], columns(c))
+		}
+	}
+	total := 0
+	for _, width := range widths {
+		total += width + gap
+	}
+	for _, row := range rows {
+		if s.width > 0 && len(row) > 1 && total+narrowest > s.width {
+			s.stack(b, row)
+			continue
+		}
+		at := 0
+		for i, c := range row[:len(row)-1] {
+			b.WriteString(s.paint(c, lineColour(i, c)) + strings.Repeat(" ", widths[i]-columns(c)+gap))
+			at += widths[i] + gap
+		}
+		last := row[len(row)-1]
+		if len(row) == 1 { // what it is set in by stays
+			at = columns(last) - columns(strings.TrimLeft(last, " "))
+			b.WriteString(last[:at])
+		}
+		s.wrapped(b, strings.TrimLeft(last, " "), at, lineColour(len(row)-1, last))
+	}
+}
+
+// stack writes each cell on a line of its own.
+func (s screen) stack(b *strings.Builder, row []string) {
+	at := columns(row[0]) - columns(strings.TrimLeft(row[0], " "))
+	for i, c := range row {
+		set := at
+		if i > 0 {
+			set += below
+		}
+		if c = strings.TrimLeft(c, " "); c != "" {
+			b.WriteString(strings.Repeat(" ", set))
+			s.wrapped(b, c, set, lineColour(i, c))
+		}
+	}
+}
+
+// wrapped ends a line with text that begins at a column.
+func (s screen) wrapped(b *strings.Builder, text string, at int, colour string) {
+	lines := []string{text}
+	if s.width > 0 && at+columns(text) > s.width {
+		lines = wrap(text, max(s.width-at, narrowest))
+	}
+	for i, line := range lines {
+		if i > 0 {
+			b.WriteString(strings.Repeat(" ", at))
+		}
+		b.WriteString(s.paint(line, colour) + "\n")
+	}
+}
+
+// lineColour is that of a cell: of the first one by what it begins with.
+func lineColour(i int, text string) string {
+	text = strings.TrimLeft(text, " ")
+	if i > 0 {
+		return ""
+	}
+	for _, c := range []struct{ colour, words string }{
+		{red, "DEGRADED OBSTACLE ERROR CONFLICT"}, {yellow, "NOTE"}, {bold, "NETWORK POOL NDP PARENT SOURCE SYSCTL"},
+	} {
+		for word := range strings.FieldsSeq(c.words) {
+			if strings.HasPrefix(text, word) {
+				return c.colour
+			}
+		}
+	}
+	return ""
+}
