@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -130,6 +131,9 @@ func runBlocks(t *testing.T, s stage, page doc, blocks []block) {
 		script := strings.NewReplacer(standIns...).Replace(b.Text)
 		if b.serves != "" {
 			script = served(script, b.serves)
+		}
+		if b.lasts {
+			script = regexp.MustCompile("(?m)^").ReplaceAllString(strings.TrimSpace(script), "timeout --signal=INT --preserve-status 3 ")
 		}
 		if strings.HasPrefix(b.Page, "examples/") { // whose commands are for its folder
 			script = "cd " + filepath.Dir(b.Page) + "\n" + script
