@@ -54,7 +54,7 @@ func (s *Store) PutClock(record spec.ClockRecord) error {
 // DUID returns this host's name to DHCPv6 servers (RFC 8415 §11), which make
 // provides the first time.
 func (s *Store) DUID(make func() ([]byte, error)) (duid []byte, err error) {
-	err = s.update("DUID", func(tx *bbolt.Tx) error {
+	err = s.update("DUID", func(tx *writing) error {
 		if duid = bytes.Clone(tx.Bucket(bucketMeta).Get(keyDUID)); duid != nil {
 			return nil
 		}
@@ -70,17 +70,19 @@ func (s *Store) DUID(make func() ([]byte, error)) (duid []byte, err error) {
 // IAID returns the number of a link's prefix delegation, which is the same for good
 // and no other link's (RFC 8415 §12): 1 for the first link that asks, and so on.
 func (s *Store) IAID(link string) (id uint32, err error) {
-	err = s.update("IAID of "+link, func(tx *bbolt.Tx) error {
+	err = s.update("IAID of "+link, func(tx *writing) error {
 		ids := tx.Bucket(bucketIAIDs)
 		if v := ids.Get([]byte(link)); len(v) == 4 {
 			id = binary.BigEndian.Uint32(v)
 			return nil
 		}
-		next, err := ids.NextSequence()
-		if err != nil {
+		if err := ids.ForEach(func(_, v []byte) error { // none is ever deleted
+			id = max(id, binary.BigEndian.Uint32(v))
+			return nil
+		}); err != nil {
 			return err
 		}
-		id = uint32(next)
+		id++
 		return ids.Put([]byte(link), binary.BigEndian.AppendUint32(nil, id))
 	})
 	return id, err

@@ -14,11 +14,15 @@ var (
 	keyBoot     = []byte("boot-id")
 	keyDUID     = []byte("duid")
 	keyClock    = []byte("clock")
+	keySum      = []byte("sum")
 )
 
 // migrations bring a journal from the version of their index to the next one.
 // They are never changed once released: a new schema appends a step.
-var migrations = []func(*bbolt.Tx) error{createBuckets, createAdvertised, settlePools, createDelegated}
+var migrations = []func(*bbolt.Tx) error{createBuckets, createAdvertised, settlePools, createDelegated, func(*bbolt.Tx) error { return nil }}
+
+// summed is the first version whose journals have a sum: migrate writes it.
+const summed = 5
 
 // migrate brings the journal to the newest schema in one transaction, so that
 // a crash leaves it at the old one.
@@ -34,12 +38,18 @@ func migrate(tx *bbolt.Tx) error {
 	if version > uint64(len(migrations)) {
 		return fmt.Errorf("schema version %d is newer than this v6net knows (%d): use the v6net that wrote it, or a newer one", version, len(migrations))
 	}
+	if version == uint64(len(migrations)) {
+		return nil
+	}
 	for ; version < uint64(len(migrations)); version++ {
 		if err := migrations[version](tx); err != nil {
 			return fmt.Errorf("migrate schema from version %d: %w", version, err)
 		}
 	}
-	return meta.Put(keyVersion, binary.BigEndian.AppendUint64(nil, version))
+	if err := meta.Put(keyVersion, binary.BigEndian.AppendUint64(nil, version)); err != nil {
+		return err
+	}
+	return sumAll(tx)
 }
 
 func createBuckets(tx *bbolt.Tx) error {

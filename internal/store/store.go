@@ -32,6 +32,9 @@ var (
 	bucketIAIDs      = []byte("iaids")
 )
 
+// buckets are all of them.
+var buckets = [][]byte{bucketMeta, bucketNetworks, bucketEndpoints, bucketPools, bucketLeases, bucketSysctls, bucketAdvertised, bucketDelegated, bucketIAIDs}
+
 // lockTimeout bounds the wait for another process that has the journal open.
 const lockTimeout = 5 * time.Second
 
@@ -45,7 +48,12 @@ func Open(path string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("journal %s: %w", path, err)
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
+	err := check(path)
+	var db *bbolt.DB
+	if err == nil {
+		// Which pages are free is found out at every start: no list of them can be damaged.
+		db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
+	}
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("journal %s: another v6net daemon has it open", path)
 	}
@@ -119,7 +127,7 @@ func (s *Store) PutEndpoint(e spec.Endpoint) error { return s.put(bucketEndpoint
 // PutAll writes networks and endpoints, all of them or none.
 func (s *Store) PutAll(networks []spec.Network, endpoints []spec.Endpoint) error {
 	what := fmt.Sprintf("put %d networks and %d endpoints", len(networks), len(endpoints))
-	return s.update(what, func(tx *bbolt.Tx) error {
+	return s.update(what, func(tx *writing) error {
 		for _, n := range networks {
 			if err := putIn(tx, bucketNetworks, n.ID, n); err != nil {
 				return err
@@ -134,7 +142,7 @@ func (s *Store) PutAll(networks []spec.Network, endpoints []spec.Endpoint) error
 	})
 }
 
-func putIn(tx *bbolt.Tx, bucket []byte, key string, record any) error {
+func putIn(tx *writing, bucket []byte, key string, record any) error {
 	value, err := json.Marshal(record)
 	if err != nil {
 		return fmt.Errorf("encode %s/%s: %w", bucket, key, err)
@@ -150,10 +158,12 @@ func (s *Store) PutPool(p spec.Pool) error { return s.put(bucketPools, p.ID, p) 
 
 // DeletePool forgets a pool and all of its leases; an unknown one is no error.
 func (s *Store) DeletePool(id string) error {
-	return s.update("delete pool "+id, func(tx *bbolt.Tx) error {
-		err := tx.Bucket(bucketLeases).DeleteBucket([]byte(id))
-		if err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
-			return err
+	return s.update("delete pool "+id, func(tx *writing) error {
+		all := tx.Bucket(bucketLeases)
+		if leases := all.inner([]byte(id)); leases != nil {
+			if err := errors.Join(leases.empty(), all.DeleteBucket([]byte(id))); err != nil {
+				return err
+			}
 		}
 		return tx.Bucket(bucketPools).Delete([]byte(id))
 	})
@@ -161,19 +171,19 @@ func (s *Store) DeletePool(id string) error {
 
 // PutLease writes a lease of a pool.
 func (s *Store) PutLease(poolID string, addr netip.Addr) error {
-	return s.update(fmt.Sprintf("put lease %s of pool %s", addr, poolID), func(tx *bbolt.Tx) error {
-		leases, err := tx.Bucket(bucketLeases).CreateBucketIfNotExists([]byte(poolID))
-		if err != nil {
+	return s.update(fmt.Sprintf("put lease %s of pool %s", addr, poolID), func(tx *writing) error {
+		all := tx.Bucket(bucketLeases)
+		if _, err := all.CreateBucketIfNotExists([]byte(poolID)); err != nil {
 			return err
 		}
-		return leases.Put(addr.AsSlice(), []byte{})
+		return all.inner([]byte(poolID)).Put(addr.AsSlice(), []byte{})
 	})
 }
 
 // DeleteLease forgets a lease; an unknown one is no error.
 func (s *Store) DeleteLease(poolID string, addr netip.Addr) error {
-	return s.update(fmt.Sprintf("delete lease %s of pool %s", addr, poolID), func(tx *bbolt.Tx) error {
-		leases := tx.Bucket(bucketLeases).Bucket([]byte(poolID))
+	return s.update(fmt.Sprintf("delete lease %s of pool %s", addr, poolID), func(tx *writing) error {
+		leases := tx.Bucket(bucketLeases).inner([]byte(poolID))
 		if leases == nil {
 			return nil
 		}
@@ -183,7 +193,7 @@ func (s *Store) DeleteLease(poolID string, addr netip.Addr) error {
 
 // PutAdvertised writes what links are told by router advertisement, all of it or none.
 func (s *Store) PutAdvertised(all ...spec.Advertisement) error {
-	return s.update(fmt.Sprintf("put what %d links are told", len(all)), func(tx *bbolt.Tx) error {
+	return s.update(fmt.Sprintf("put what %d links are told", len(all)), func(tx *writing) error {
 		for _, a := range all {
 			if err := putIn(tx, bucketAdvertised, a.Link, a); err != nil {
 				return err
@@ -198,7 +208,7 @@ func (s *Store) DeleteAdvertised(link string) error { return s.remove(bucketAdve
 
 // PutSysctl writes what a setting of the host held before v6net changed it.
 func (s *Store) PutSysctl(key, original string) error {
-	return s.update("put sysctl "+key, func(tx *bbolt.Tx) error {
+	return s.update("put sysctl "+key, func(tx *writing) error {
 		return tx.Bucket(bucketSysctls).Put([]byte(key), []byte(original))
 	})
 }
@@ -209,7 +219,7 @@ func (s *Store) DeleteSysctl(key string) error { return s.remove(bucketSysctls, 
 // GlobalID returns this host's RFC 4193 global ID, which make provides the first time.
 func (s *Store) GlobalID(make func() ([5]byte, error)) ([5]byte, error) {
 	var id [5]byte
-	err := s.update("global ID", func(tx *bbolt.Tx) error {
+	err := s.update("global ID", func(tx *writing) error {
 		if copy(id[:], tx.Bucket(bucketMeta).Get(keyGlobalID)) == len(id) {
 			return nil
 		}
@@ -226,15 +236,12 @@ func (s *Store) GlobalID(make func() ([5]byte, error)) ([5]byte, error) {
 // one than before. It then forgets the sysctls, which the kernel has started with
 // values of its own.
 func (s *Store) Boot(id string) (other bool, err error) {
-	err = s.update("boot", func(tx *bbolt.Tx) error {
+	err = s.update("boot", func(tx *writing) error {
 		meta := tx.Bucket(bucketMeta)
 		before := meta.Get(keyBoot)
 		other = before != nil && string(before) != id
 		if other {
-			if err := tx.DeleteBucket(bucketSysctls); err != nil {
-				return err
-			}
-			if _, err := tx.CreateBucket(bucketSysctls); err != nil {
+			if err := tx.Bucket(bucketSysctls).empty(); err != nil {
 				return err
 			}
 		}
@@ -244,19 +251,25 @@ func (s *Store) Boot(id string) (other bool, err error) {
 }
 
 func (s *Store) put(bucket []byte, key string, record any) error {
-	return s.update(fmt.Sprintf("put %s/%s", bucket, key), func(tx *bbolt.Tx) error {
+	return s.update(fmt.Sprintf("put %s/%s", bucket, key), func(tx *writing) error {
 		return putIn(tx, bucket, key, record)
 	})
 }
 
 func (s *Store) remove(bucket []byte, key string) error {
-	return s.update(fmt.Sprintf("delete %s/%s", bucket, key), func(tx *bbolt.Tx) error {
+	return s.update(fmt.Sprintf("delete %s/%s", bucket, key), func(tx *writing) error {
 		return tx.Bucket(bucket).Delete([]byte(key))
 	})
 }
 
-func (s *Store) update(what string, f func(*bbolt.Tx) error) error {
-	if err := s.db.Update(f); err != nil {
+func (s *Store) update(what string, f func(*writing) error) error {
+	if err := s.db.Update(func(tx *bbolt.Tx) error {
+		w := &writing{tx: tx}
+		if err := f(w); err != nil {
+			return err
+		}
+		return w.seal()
+	}); err != nil {
 		return fmt.Errorf("journal: %s: %w", what, err)
 	}
 	return nil
