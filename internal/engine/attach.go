@@ -39,8 +39,8 @@ func (e *Engine) makeNetwork(ctx context.Context, r spec.NetworkRequest, again b
 		{
 			what: "pools",
 			do: func(ctx context.Context) (err error) {
-				if n.IPv6, err = e.takeSubnets(ctx, r.IPv6, &taken); err == nil {
-					n.IPv4, err = e.takeSubnets(ctx, r.IPv4, &taken)
+				if n.IPv6, err = e.takeSubnets(ctx, r.FrontEnd, r.IPv6, &taken); err == nil {
+					n.IPv4, err = e.takeSubnets(ctx, r.FrontEnd, r.IPv4, &taken)
 				}
 				if err == nil && again {
 					e.judgedBefore(taken)
@@ -140,9 +140,10 @@ func (e *Engine) dropPredecessor(r spec.NetworkRequest) {
 
 // takeSubnets asks for pools and the addresses of their gateways; taken grows with
 // each pool.
-func (e *Engine) takeSubnets(ctx context.Context, asked []spec.SubnetRequest, taken *[]string) ([]spec.Subnet, error) {
+func (e *Engine) takeSubnets(ctx context.Context, frontEnd string, asked []spec.SubnetRequest, taken *[]string) ([]spec.Subnet, error) {
 	var subnets []spec.Subnet
 	for _, r := range asked {
+		r.Pool.FrontEnd = frontEnd
 		pool, err := e.RequestPool(ctx, r.Pool)
 		if err != nil {
 			return nil, err
@@ -187,8 +188,8 @@ func (e *Engine) Attach(ctx context.Context, r spec.AttachRequest) (spec.Attache
 	var attachment spec.Attachment
 	if old.ID == "" {
 		attachment, err = e.makeAttached(ctx, n, r)
-	} else {
-		attachment, err = e.Join(ctx, n.ID, r.ID, r.Sandbox)
+	} else if attachment, err = e.Join(ctx, n.ID, r.ID, r.Sandbox); err == nil {
+		err = e.republish(ctx, r.Container, "") // a daemon may have been killed between the two
 	}
 	if err != nil {
 		return fail(err)

@@ -163,6 +163,55 @@ func TestAttachFaults(t *testing.T) {
 	}
 }
 
+// A front end that keeps no state asks again at once when the daemon was killed in the
+// middle of its call, and has what it would have had: its prefix is not held by a pool that
+// nobody releases, nor a lease by nobody.
+func TestKilledInACall(t *testing.T) {
+	makeNetwork := func(h *host) error {
+		_, err := h.engine.MakeNetwork(t.Context(), request(1, "net", static("2001:db8:7::/64"), static("10.7.0.0/24")))
+		return err
+	}
+	attachFound := func(h *host) error {
+		_, err := h.engine.Attach(t.Context(), attach(1, 1, "eth0", web))
+		return err
+	}
+	for name, life := range map[string][]func(*host) error{"MakeNetwork": {makeNetwork}, "Attach": {makeNetwork, attachFound}} {
+		t.Run(name, func(t *testing.T) {
+			before, last := life[:len(life)-1], life[len(life)-1]
+			half := func() *host {
+				h := newHost(t)
+				for _, call := range before {
+					must(t, call(h))
+				}
+				h.disarm()
+				return h
+			}
+			done := half()
+			must(t, last(done))
+			n, after := len(done.calls), done.snapshot()
+			for k := range n {
+				for _, m := range []mode{crashBefore, crashAfter} {
+					h := half()
+					h.arm(fault{at: k + 1, mode: m})
+					if !dies(func() error { return last(h) }) {
+						t.Fatalf("call %d of %d: not killed", k+1, n)
+					}
+					what := "killed " + string(m) + " call " + h.calls[k]
+					h.disarm()
+					h.restart(t)
+					if err := last(h); err != nil {
+						t.Errorf("%s: the second try: %v", what, err)
+					}
+					sameWorld(t, what, after, h.snapshot())
+					if t.Failed() {
+						return
+					}
+				}
+			}
+		})
+	}
+}
+
 // A container's ports are published by its first network with a way out, and move on
 // when that is taken away.
 func TestPortsFollowTheFirstNetwork(t *testing.T) {

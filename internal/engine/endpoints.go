@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -320,7 +321,7 @@ func (e *Engine) join(ctx context.Context, ep *endpoint, sandbox string) error {
 	was := *ep
 	joined := was
 	joined.Sandbox, joined.Joined = sandbox, true
-	var steps []step
+	steps := []step{{what: "mark", do: func(ctx context.Context) error { return e.markHere(ctx, ep.ID) }}}
 	if beside := e.besides(ep.ID, &was, &joined); len(beside) > 0 {
 		steps = append(steps, step{
 			what: "rules",
@@ -340,6 +341,28 @@ func (e *Engine) join(ctx context.Context, ep *endpoint, sandbox string) error {
 			return nil
 		},
 	}))
+}
+
+// hereMark is a setting of a container's link that the kernel makes anew with every move
+// to another namespace, and that nobody heeds while the link is in the host's. So a link
+// that has it has not left since Join, and is not one that has come back from a container
+// that ended: the daemon may have been killed before the container engine had its answer.
+func hereMark(id string) setting {
+	return setting{"net/ipv6/conf/" + spec.SandboxName(id) + "/addr_gen_mode", "1"}
+}
+
+func (e *Engine) markHere(ctx context.Context, id string) error {
+	mark := hereMark(id)
+	if err := e.Sysctls.Set(ctx, mark.key, mark.value); !errors.Is(err, fs.ErrNotExist) { // it is in the container
+		return err
+	}
+	return nil
+}
+
+func (e *Engine) isMarkedHere(ctx context.Context, id string) bool {
+	mark := hereMark(id)
+	value, err := e.Sysctls.Get(ctx, mark.key)
+	return err == nil && value == mark.value
 }
 
 // Leave takes an endpoint out of its sandbox, with the ports it published. The

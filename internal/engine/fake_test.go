@@ -265,6 +265,7 @@ func (w *world) snapshot() snapshot {
 	defer w.mu.Unlock()
 	s := snapshot{Journal: maps.Clone(w.journal), Links: maps.Clone(w.links), Elsewhere: maps.Clone(w.elsewhere), Sysctls: maps.Clone(w.sysctls), Proxied: maps.Clone(w.proxied), Advertised: map[string]string{},
 		Unreachable: maps.Clone(w.unreachable), Sandboxes: maps.Clone(w.sandboxes)}
+	maps.DeleteFunc(s.Sysctls, func(key, _ string) bool { return strings.HasSuffix(key, "/addr_gen_mode") }) // means nothing on the host (hereMark)
 	for link, a := range w.advertised {
 		text, err := json.Marshal(a)
 		if err != nil {
@@ -445,6 +446,7 @@ func (w *world) defaults(link string) map[string]string {
 	return map[string]string{
 		"net/ipv6/conf/" + link + "/accept_ra":      "1",
 		"net/ipv6/conf/" + link + "/accept_dad":     "1",
+		"net/ipv6/conf/" + link + "/addr_gen_mode":  "0",
 		"net/ipv6/conf/" + link + "/forwarding":     w.sysctls["net/ipv6/conf/default/forwarding"],
 		"net/ipv4/conf/" + link + "/route_localnet": "0",
 		"net/ipv4/conf/" + link + "/arp_ignore":     "0",

@@ -152,6 +152,9 @@ func (e *Engine) dropNetwork(ctx context.Context, n *network) error {
 		switch {
 		case !ours:
 		case takenBack:
+			if err := e.returnHost(p, s); err != nil {
+				return err
+			}
 			e.later(settleTime, func() { e.dropUnused(p) })
 		default:
 			if err := e.dropPool(p.ID); err != nil {
@@ -167,6 +170,20 @@ func (e *Engine) dropNetwork(ctx context.Context, n *network) error {
 	if !takenBack {
 		e.tellNetwork("deleted", n.Network, "")
 	}
+	return nil
+}
+
+// returnHost gives back the address that was leased for the host itself in a subnet of a
+// network whose creation is taken back: no front end knows of it.
+func (e *Engine) returnHost(p *pool, s spec.Subnet) error {
+	if !s.Host.IsValid() || s.Host == s.Gateway || !p.addrs.Leased(s.Host) {
+		return nil
+	}
+	if err := e.Journal.DeleteLease(p.ID, s.Host); err != nil {
+		return err
+	}
+	p.addrs.Release(s.Host)
+	delete(p.loose, s.Host)
 	return nil
 }
 

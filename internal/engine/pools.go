@@ -64,6 +64,7 @@ func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool
 	for kept := false; !kept; {
 		var err error
 		if chosen, err = prefix.Choose(ctx, host, r, e.inUse(), e.globalID, e.seed); err == nil {
+			chosen.FrontEnd = r.FrontEnd
 			kept, err = e.keepPool(chosen)
 		}
 		if err != nil {

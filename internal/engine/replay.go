@@ -85,13 +85,14 @@ func (e *Engine) dropFormer() {
 
 // dropDeparted removes endpoints whose container ended while no daemon ran, and
 // about which the container engine has given up telling us: their link is gone,
-// or its other end is back in the host's namespace. A call for one of them that
+// or its other end is back in the host's namespace, where it is not because it has never
+// left it. A call for one of them that
 // does come finds nothing, which is no error.
 func (e *Engine) dropDeparted(ctx context.Context, present map[string]struct{}) {
 	for _, id := range sortedIDs(e.endpoints) {
 		ep := e.endpoints[id]
 		_, back := present[spec.SandboxName(id)]
-		if !ep.Joined || !ep.linkGone && !back {
+		if !ep.Joined || !ep.linkGone && (!back || e.isMarkedHere(ctx, id)) {
 			continue
 		}
 		if n, known := e.networks[ep.NetworkID]; known && !n.isRouted() && !back {
@@ -166,7 +167,9 @@ func (e *Engine) finishInterrupted(ctx context.Context) {
 // sweepPools drops what nobody accounts for, because the front end was cut off
 // between asking for it and using it: leases of our networks' pools that are no
 // endpoint's, gateway's or auxiliary address, and, if it does not go on to use
-// them, pools without leases. CreateEndpoint takes such a lease again.
+// them, pools without leases. CreateEndpoint takes such a lease again. A pool of MakeNetwork's
+// whose network was not made is no front end's, and would keep its prefix from the same
+// request, which comes again.
 func (e *Engine) sweepPools() {
 	for _, id := range sortedIDs(e.pools) {
 		p := e.pools[id]
@@ -174,7 +177,12 @@ func (e *Engine) sweepPools() {
 		switch n := e.networkUsing(p.Prefix); {
 		case n != nil:
 			err = e.sweepLeases(p, n)
+		case p.FrontEnd != "":
+			err = e.dropPool(id)
 		case !p.Settled:
+			for a := range p.addrs.All() { // a network of ours may come to be on it, and not use them
+				e.loosen(p, a)
+			}
 			e.later(settleTime, func() { e.settleOrDrop(p) })
 		}
 		if err != nil {
@@ -184,8 +192,8 @@ func (e *Engine) sweepPools() {
 }
 
 // sweepLeases takes back what an earlier daemon gave. After a boot of the machine
-// nobody is left who could release it, and the addresses need no rest: containers
-// are to have the same ones again.
+// nobody is left who could release it, nor ever where the front end knows of no leases,
+// and the addresses need no rest: containers are to have the same ones again.
 func (e *Engine) sweepLeases(p *pool, n *network) error {
 	for a := range p.addrs.All() {
 		if e.accountsFor(n, a) {
@@ -194,7 +202,7 @@ func (e *Engine) sweepLeases(p *pool, n *network) error {
 		if err := e.sweepLease(p, a); err != nil {
 			return err
 		}
-		if e.rebooted && p.takeResting(a) {
+		if (e.rebooted || n.FrontEnd != "") && p.takeResting(a) {
 			p.addrs.Release(a)
 		}
 	}

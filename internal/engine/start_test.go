@@ -175,6 +175,41 @@ func TestParentComesAfterContainers(t *testing.T) {
 	}
 }
 
+// A daemon is killed before its answer to Join is heard. The container engine asks again,
+// and its container starts.
+func TestKilledBeforeJoinIsAnswered(t *testing.T) {
+	for _, options := range [][]string{nil, {"mode", "macvlan", "parent", "eth0"}} {
+		h := newHost(t)
+		r := dual(1)
+		if options != nil {
+			r = child(t, 1, options...)
+		}
+		n, err := h.createNetwork(t.Context(), r)
+		must(t, err)
+		a := &attachment{id: epID(1)}
+		ep, err := h.lease(t.Context(), n, a)
+		must(t, err)
+		_, err = h.engine.CreateEndpoint(t.Context(), ep)
+		must(t, err)
+		_, err = h.engine.Join(t.Context(), n.ID, a.id, "/run/netns/a")
+		must(t, err)
+		h.restart(t)
+		if _, err := h.engine.Join(t.Context(), n.ID, a.id, "/run/netns/a"); err != nil {
+			t.Errorf("%v: Join once more: %v", options, err)
+		}
+		h.moveIn(a.id)
+		h.restart(t)
+		if _, err := h.engine.Endpoint(t.Context(), n.ID, a.id); err != nil {
+			t.Errorf("%v: the container runs: %v", options, err)
+		}
+		h.moveOut(a.id)
+		h.restart(t)
+		if _, err := h.engine.Endpoint(t.Context(), n.ID, a.id); !errors.Is(err, spec.ErrNotFound) {
+			t.Errorf("%v: the container has ended: %v, want not found", options, err)
+		}
+	}
+}
+
 // TestContainerEndsWhileNoDaemonRuns: the container engine gives up telling a
 // plugin that is disabled, and never does again.
 func TestContainerEndsWhileNoDaemonRuns(t *testing.T) {

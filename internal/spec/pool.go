@@ -55,6 +55,7 @@ type PoolRequest struct {
 	Bits       int          `json:"prefix_length,omitempty"` // 0: the source's own
 	Allocation Allocation   `json:"allocation"`
 	Fallback   Fallback     `json:"fallback,omitempty"` // empty: none
+	FrontEnd   string       `json:"-"`                  // as Pool.FrontEnd
 }
 
 // Pool is the part of a prefix that one network uses.
@@ -72,6 +73,9 @@ type Pool struct {
 	// Settled says that a network of another driver is on the pool, as far as can
 	// be known, so that it outlives a start with no network of ours on it.
 	Settled bool `json:"settled,omitempty"`
+	// FrontEnd is the one of NetworkRequest for whose network the pool is, empty for a
+	// pool that was asked for by itself. Nobody but that network has a use for it.
+	FrontEnd string `json:"front_end,omitempty"`
 	// Conflict says what of the host has the prefix, for people. Such a pool is
 	// for networks on a parent, whose packets are not the host's to route.
 	Conflict string `json:"conflict,omitempty"`
