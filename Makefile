@@ -14,7 +14,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # More flags for the tests of every floor, as in: make netns TESTFLAGS='-run Router -v'
 TESTFLAGS ?=
 
-.PHONY: all build plugin packages test unit netns engine vm bench bench-ndproxy generate lint rules vuln demo fmt clean
+.PHONY: all build plugin packages test unit netns crash soak engine vm bench bench-ndproxy generate lint rules vuln demo fmt clean
 
 all: build
 
@@ -54,6 +54,18 @@ netns: need-root
 	dirs="$$(grep -rlE --include='*_test.go' '^//go:build netns$$' . | xargs -r -n1 dirname | sort -u)"
 	[[ -n $$dirs ]] || { echo 'make netns: no package has tests with the build tag netns' >&2; exit 1; }
 	$(GO) test -race -tags netns -timeout 20m -parallel 6 $(TESTFLAGS) $$dirs
+
+# The daemon, killed before every change that it makes in every operation; one point
+# alone: V6NET_CRASH='bridge/join/7' make crash. `make netns` does some of them.
+crash: need-root
+	scripts/deps netns
+	V6NET_CRASH_EVERY="$${V6NET_CRASH_EVERY:-1}" $(GO) test -tags netns -count=1 -timeout 90m -run CrashMatrix -v $(TESTFLAGS) ./test/crash
+
+# Networks and containers come, go, are renumbered and killed at random for twenty
+# minutes; what a seed did once more: V6NET_SEED=17 make soak.
+soak: need-root
+	scripts/deps netns
+	V6NET_SOAK="$${V6NET_SOAK:-20m}" $(GO) test -tags netns -count=1 -timeout 60m -run Soak -v $(TESTFLAGS) ./test/crash
 
 # Real Docker engines, Podman and the managed plugin. The engines side by side, each
 # in namespaces of its own: a test waits for most of its time. What is not about an

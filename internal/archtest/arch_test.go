@@ -67,7 +67,7 @@ var fenced = []struct {
 	{"github.com/google/nftables", []string{"internal/kernel/nft"}},
 	{"github.com/mdlayher/netlink", []string{"internal/kernel"}},
 	{"github.com/cilium/ebpf", []string{"internal/kernel"}},
-	{"golang.org/x/sys", []string{"internal/kernel", "internal/testnet", "internal/testengine"}},
+	{"golang.org/x/sys", []string{"internal/kernel", "internal/testnet", "internal/testengine", "internal/testcrash"}},
 	{"github.com/insomniacslk/dhcp", []string{"internal/prefix/pd"}},
 	{"github.com/prometheus", []string{"internal/metrics"}},
 	{"go.etcd.io/bbolt", []string{"internal/store"}},

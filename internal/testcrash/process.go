@@ -1,0 +1,150 @@
+package testcrash
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is a program whose changes are counted.
+type Process struct {
+	Log string // the file that it writes its log to, which is no part of the world
+
+	cmd      *exec.Cmd
+	listener int
+	ended    chan struct{}
+	err      error // of the wait for its end
+
+	mu      sync.Mutex
+	points  []string // the changes since Count
+	kill    int      // before which of them it is killed; 0: before none
+	killed  bool
+	failure error
+}
+
+// Start starts cmd, whose outputs have to be files: log is the name of the one that
+// it writes its log to. It is killed before the kill'th change; 0: it is not.
+func Start(cmd *exec.Cmd, log string, kill int) (*Process, error) {
+	p := &Process{Log: log, cmd: cmd, ended: make(chan struct{}), kill: kill}
+	started := make(chan error)
+	go p.start(started)
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(p.ended)
+		p.err = cmd.Wait()
+	}()
+	return p, nil
+}
+
+// start starts the program by a thread that has the filter, and has no other work and ends.
+func (p *Process) start(started chan error) {
+	runtime.LockOSThread() // for good
+	if unix.Gettid() == unix.Getpid() {
+		// Go keeps this one, though idle. While it is held another one is taken.
+		again := make(chan error)
+		go p.start(again)
+		started <- <-again
+		runtime.UnlockOSThread()
+		return
+	}
+	var err error
+	if p.listener, err = install(); err == nil {
+		go p.serve()
+		err = p.cmd.Start()
+	}
+	started <- err
+}
+
+// serve counts calls and lets them be made, until nobody is left who makes any.
+func (p *Process) serve() {
+	defer func() { _ = unix.Close(p.listener) }()
+	for {
+		ready := []unix.PollFd{{Fd: int32(p.listener), Events: unix.POLLIN}}
+		if _, err := unix.Poll(ready, -1); err != nil && !errors.Is(err, unix.EINTR) {
+			p.fail(fmt.Errorf("wait for system calls: %w", err))
+			return
+		}
+		if ready[0].Revents&unix.POLLIN == 0 {
+			if ready[0].Revents != 0 {
+				return
+			}
+			continue
+		}
+		n, ok, err := receive(p.listener)
+		if err != nil {
+			p.fail(err)
+			return
+		}
+		if !ok || !p.count(n) {
+			continue
+		}
+		if err := proceed(p.listener, n); err != nil {
+			p.fail(err)
+			return
+		}
+	}
+}
+
+// count counts a call if it is a change, and reports whether it is to be made.
+func (p *Process) count(n notification) bool {
+	what := p.change(n)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if what == "" {
+		return true
+	}
+	if p.killed {
+		// Of a program that the killed one has run, and that lives on.
+		return threadGroup(int(n.tid)) != p.cmd.Process.Pid
+	}
+	p.points = append(p.points, what)
+	if len(p.points) != p.kill {
+		return true
+	}
+	p.killed = true
+	p.failure = errors.Join(p.failure, p.cmd.Process.Kill())
+	return false
+}
+
+func (p *Process) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failure = errors.Join(p.failure, err)
+}
+
+// Count begins to count anew: the process is killed before the kill'th change from now
+// on; 0: it is not.
+func (p *Process) Count(kill int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.points, p.kill = nil, kill
+}
+
+// Points are the changes since Count, or the start: the last one is that before which it
+// was killed, if it was.
+func (p *Process) Points() (points []string, killed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.points...), p.killed
+}
+
+// Kill kills the process, wherever it is, and waits for its end.
+func (p *Process) Kill() error {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.ended
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failure
+}
+
+// Ended is closed when the process has ended.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
+
+// PID is the process's.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
