@@ -57,7 +57,7 @@ func printStatus(w io.Writer, s spec.Status, on screen) error {
 		p("OBSTACLE\ttable %s, chain %s refuses what v6net lets through (%s). Mend it: %s", o.Table, o.Chain, o.Why, o.Fix)
 	}
 	if len(s.Networks) == 0 {
-		p("no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME, or podman network create -d v6net NAME)")
+		p("no networks (make one: docker network create -d DRIVER --ipam-driver DRIVER --ipv6 NAME, DRIVER being v6net:latest for the managed plugin, v6net for the service; or podman network create -d v6net NAME)")
 	}
 	for _, n := range s.Networks {
 		p("\nNETWORK %s\t%s%s", called(n.ID, n.Name), modeWord(n), networkFlags(n.Network))

@@ -22,12 +22,12 @@ func TestPrintStatus(t *testing.T) {
 	}{
 		{"nothing yet", spec.Status{Version: "1.2.3"}, []string{
 			"v6net 1.2.3",
-			"no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME, or podman network create -d v6net NAME)",
+			"no networks (make one: docker network create -d DRIVER --ipam-driver DRIVER --ipv6 NAME, DRIVER being v6net:latest for the managed plugin, v6net for the service; or podman network create -d v6net NAME)",
 		}},
 		{"another firewall in the way", spec.Status{Version: "1.2.3", Obstacles: []spec.Obstacle{{Table: "inet filter", Chain: "forward", Why: "policy drop", Fix: "nft insert rule inet filter forward …"}}}, []string{
 			"v6net 1.2.3",
 			"OBSTACLE table inet filter, chain forward refuses what v6net lets through (policy drop). Mend it: nft insert rule inet filter forward …",
-			"no networks (make one: docker network create -d v6net --ipam-driver v6net --ipv6 NAME, or podman network create -d v6net NAME)",
+			"no networks (make one: docker network create -d DRIVER --ipam-driver DRIVER --ipv6 NAME, DRIVER being v6net:latest for the managed plugin, v6net for the service; or podman network create -d v6net NAME)",
 		}},
 		{"networks on a parent", spec.Status{Version: "1.2.3", Networks: []spec.NetworkStatus{
 			{Network: spec.Network{ID: strings.Repeat("a", 64), Options: spec.Options{Mode: spec.ModeMacvlan, MacvlanMode: spec.MacvlanBridge, Inbound: spec.InboundOpen},
