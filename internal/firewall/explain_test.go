@@ -16,7 +16,7 @@ func explained() Config {
 		pool := "2001:db8:" + string(rune(id)) + "::/64"
 		n := Network{
 			ID: text, Bridge: "br-" + string(rune(id)), ICC: true, Isolate: true, Inbound: spec.InboundPublished,
-			Pools:      prefixes(pool, "172.18."+map[byte]string{'a': "1", 'b': "2", 'c': "3", 'd': "4", 'e': "5", 'f': "6"}[id]+".0/24"),
+			Pools:      prefixes(pool, "172.18."+map[byte]string{'a': "1", 'b': "2", 'c': "3", 'd': "4", 'e': "5", 'f': "6", '1': "7"}[id]+".0/24"),
 			Containers: []Container{{Port: "v6nv" + string(rune(id)), MAC: "02:00:00:00:00:02"}},
 		}
 		for _, p := range n.Pools {
@@ -45,6 +45,14 @@ func explained() Config {
 			n.Published = []Published{{Protocol: "udp", Container: address("fd00:f::2"), Port: 53}}
 			n.Isolate = false
 		}),
+		n('1', func(n *Network) { // masquerades both families: a host's port leads to the caller's
+			n.Masquerade, n.Pools[0], n.Live[0] = prefixes("fd00:1::/64", "172.18.7.0/24"), prefixes("fd00:1::/64")[0], address("fd00:1::2")
+			n.Containers[0].Addresses[0] = n.Live[0]
+			n.Published = []Published{
+				{Protocol: "tcp", Container: address("172.18.7.2"), Port: 80, HostPort: 8282},
+				{Protocol: "tcp", Container: address("fd00:1::2"), Port: 80, HostPort: 8282},
+			}
+		}),
 	}}
 }
 
@@ -67,6 +75,9 @@ func TestExplain(t *testing.T) {
 		{outside6, "2001:db8:a::2", "ping", spec.Accepted, []string{"echo"}, "inbound"},
 		{outside6, "2001:db8:a::77", "80", spec.Dropped, []string{"nobody"}, "forward"},
 		{outside4, "192.0.2.1", "8080", spec.Accepted, []string{"translated to port 80 of 172.18.1.2", "published"}, "forward"},
+		{outside4, "192.0.2.1", "8282", spec.Accepted, []string{"translated to port 80 of 172.18.7.2"}, "forward"},
+		{outside6, "2001:db8::1", "8282", spec.Accepted, []string{"translated to port 80 of fd00:1::2"}, "forward"},
+		{outside6, "2001:db8::1", "8080", spec.Unjudged, []string{"host itself"}, ""},
 		{outside4, "192.0.2.1", "22", spec.Unjudged, []string{"host itself"}, ""},
 		{outside4, "172.18.1.2", "80", spec.Dropped, []string{"not published"}, "inbound"},
 		{outside6, "2001:db8:b::2", "81", spec.Accepted, []string{"inbound=open"}, "inbound"},

@@ -111,7 +111,8 @@ func (t Table) rule(text string, p *packet) decision {
 			key, _, ok := load()
 			accept("map")
 			value, found := t.lookup(word(), key)
-			if !ok || !found {
+			// It is about packets of its family alone.
+			if six := strings.Contains(text, "nat ip6 to "); !ok || !found || six != p.to().Is6() {
 				return decision{}
 			}
 			if strings.HasPrefix(text, "dnat") {
