@@ -47,7 +47,9 @@ func (e *Engine) followSources(ctx context.Context) {
 	for _, source := range slices.SortedFunc(maps.Keys(all), compareSources) {
 		e.planSource(ctx, now, source, all[source], &plan)
 	}
-	if len(plan.networks) > 0 {
+	if plan.onlyProlongs() {
+		e.prolong(ctx, plan.networks)
+	} else {
 		e.renumber(ctx, plan.networks)
 	}
 	e.planLapse(now)
@@ -57,6 +59,59 @@ func (e *Engine) followSources(ctx context.Context) {
 type renumbering struct {
 	networks map[*network]spec.Network // as they are to be
 	taken    []netip.Prefix            // by pools and networks, these included
+}
+
+// onlyProlongs reports whether nothing is changed but for how long what is in use lasts.
+func (r renumbering) onlyProlongs() bool {
+	timeless := func(subnets []spec.Subnet) []spec.Subnet {
+		subnets = slices.Clone(subnets)
+		for i, s := range subnets {
+			if s.Lent == nil {
+				continue
+			}
+			lent := *s.Lent
+			lent.Prefixes = slices.Clone(lent.Prefixes)
+			for j, p := range lent.Prefixes {
+				if !p.Former { // whose time containers have, too
+					lent.Prefixes[j].Preferred, lent.Prefixes[j].Valid = time.Time{}, time.Time{}
+				}
+			}
+			subnets[i].Lent = &lent
+		}
+		return subnets
+	}
+	for n, to := range r.networks {
+		if !reflect.DeepEqual(timeless(n.IPv6), timeless(to.IPv6)) {
+			return false
+		}
+	}
+	return true
+}
+
+// prolong takes in that prefixes in use last longer, or shorter, which concerns those alone
+// who are told how long by router advertisement; and what is lent that nobody uses.
+func (e *Engine) prolong(ctx context.Context, changed map[*network]spec.Network) {
+	if len(changed) == 0 {
+		e.minded(e.applyRoutes(ctx))
+		return
+	}
+	if err := e.Journal.PutAll(slices.Collect(maps.Values(changed)), nil); err != nil {
+		e.Log.Error("note how long prefixes last", "err", err)
+		e.later(minHealWait, e.followAgain)
+		return
+	}
+	for n, to := range changed {
+		n.Network = to
+	}
+	e.minded(errors.Join(e.applyRoutes(ctx), e.applyAdvertisements(ctx)))
+}
+
+// minded has what failed of the host's settings said, and done again.
+func (e *Engine) minded(err error) {
+	if err != nil {
+		e.hostErr = errors.Join(e.hostErr, err)
+		e.planHeal()
+	}
 }
 
 func compareSources(a, b spec.SourceOnLink) int {
@@ -273,10 +328,7 @@ func (e *Engine) RouteGone(prefix netip.Prefix) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
 		defer cancel()
-		if err := e.applyRoutes(ctx); err != nil {
-			e.hostErr = err
-			e.planHeal()
-		}
+		e.minded(e.applyRoutes(ctx))
 	})
 }
 

@@ -185,6 +185,14 @@ func TestRenumber(t *testing.T) {
 		h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
 		wantSame(t, "unreachable", map[netip.Prefix]bool{pfx("2001:db8:b000::/56"): true}, h.unreachable)
 		h.consistent(t, "at the end of the former prefix")
+		for _, more := range [][]spec.Delegation{{delegated("2001:db8:c000::/56", time.Hour, 2*time.Hour)}, nil} { // which nobody uses
+			want := map[netip.Prefix]bool{pfx("2001:db8:b000::/56"): true}
+			for _, d := range more {
+				want[d.Prefix] = true
+			}
+			h.lend(t, append(more, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))...)
+			wantSame(t, "unreachable", want, h.unreachable)
+		}
 
 		// All by the old pool's ID.
 		must(t, h.stop(t.Context(), *b))
@@ -1013,6 +1021,38 @@ func TestAHundredNetworksAtOnce(t *testing.T) {
 			t.Fatalf("container %d has %q, want %s", i, got, want)
 		}
 	}
+}
+
+// That a delegation lasts longer costs two writes of the journal for all networks, and
+// nothing of the kernel; advertisements say it, and so does the journal.
+func TestRenewalOfManyNetworks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		for i := range 5 {
+			n := onDelegation(t, h, i+1, spec.FallbackNone)
+			must(t, h.run(t.Context(), n, &attachment{id: epID(i + 1)}))
+		}
+		h.disarm()
+		renewed := delegated("2001:db8:a000::/56", 2*time.Hour, 3*time.Hour)
+		h.lend(t, renewed)
+		if len(h.calls) != 2 || h.calls[0] != "journal: put all" || !strings.HasPrefix(h.calls[1], "journal: put advertised") {
+			t.Errorf("calls %q, want all networks and all advertisements put into the journal, and no more", h.calls)
+		}
+		for link, a := range h.advertised {
+			if !strings.HasPrefix(link, "v6n") {
+				continue
+			}
+			if p := a.Prefixes[0]; !p.ValidUntil.Equal(renewed.Valid) || !p.PreferredUntil.Equal(renewed.Preferred) {
+				t.Fatalf("%s is told of %s until %s, want %s", link, p.Prefix, p.ValidUntil, renewed.Valid)
+			}
+		}
+		h.restart(t)
+		for _, n := range h.engine.Status(t.Context()).Networks {
+			if now, _ := n.IPv6[0].Lent.Current(); !now.Valid.Equal(renewed.Valid) {
+				t.Fatalf("network %s lasts until %s in the journal, want %s", n.ID, now.Valid, renewed.Valid)
+			}
+		}
+	})
 }
 
 // What a source says while the daemon starts is newer than what it was asked for then.

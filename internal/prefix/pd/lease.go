@@ -137,8 +137,12 @@ func until(now time.Time, d time.Duration) time.Time {
 	return now.Add(d)
 }
 
-// leastRenew bounds how soon a server may ask to be asked again.
-const leastRenew = time.Second
+// A server may ask to be asked again after a hundredth of what it lends, as far as that is
+// between these.
+const (
+	leastRenew     = time.Second
+	mostLeastRenew = 30 * time.Second
+)
 
 // times are when to renew and to rebind: T1 and T2 as the server says, or, where it
 // leaves them to the client, the half and four fifths of the shortest preferred
@@ -165,7 +169,7 @@ func times(g granted, delegations []spec.Delegation, now time.Time) (renew, rebi
 		t2 = min(t2, scale(valid, 8))
 		t1 = min(t1, t2)
 	}
-	t1 = max(t1, leastRenew)
+	t1 = max(t1, leastRenew, min(shortest/100, mostLeastRenew))
 	return until(now, t1), until(now, max(t1, t2))
 }
 
