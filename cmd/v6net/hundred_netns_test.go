@@ -130,7 +130,7 @@ func TestAHundredNetworksAreRenumbered(t *testing.T) {
 		if got := globals(t, containers[n])["eth0"]; !slices.Equal(got, want) {
 			t.Errorf("container %d has %q, want %q", n, got, want)
 		}
-		want = []string{at("a000", n, "1") + "/64", at("b000", n, "1") + "/64", at("c000", n, "1") + "/64"}
+		want = []string{at("a000", n, "1") + "/64 former", at("b000", n, "1") + "/64 former", at("c000", n, "1") + "/64"}
 		if got := bridges[bridge(n)]; !slices.Equal(got, want) {
 			t.Errorf("bridge %d has %q, want %q", n, got, want)
 		}
