@@ -29,7 +29,7 @@ type lender struct {
 	lent []spec.Delegation
 }
 
-func (l *lender) Delegated(context.Context, spec.Source, string, int) ([]spec.Delegation, error) {
+func (l *lender) Delegated(context.Context, spec.Source, string) ([]spec.Delegation, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.lent) == 0 {

@@ -65,7 +65,7 @@ func newSources(journal *store.Store, flags pdFlags, boot string, c *clock.Clock
 	if err != nil {
 		return nil, err
 	}
-	startPD := func(link string, _ int, before spec.DelegationLease) (sources.Source, error) {
+	startPD := func(link string, before spec.DelegationLease) (sources.Source, error) {
 		iaids, err := flags.iaids(journal, link)
 		if err != nil {
 			return nil, err
@@ -75,7 +75,7 @@ func newSources(journal *store.Store, flags pdFlags, boot string, c *clock.Clock
 			Dial: func(ctx context.Context) (pd.Conn, error) { return dhcp6.Dial(ctx, link) },
 		}), nil
 	}
-	startCloud := func(link string, _ int, before spec.DelegationLease) (sources.Source, error) {
+	startCloud := func(link string, before spec.DelegationLease) (sources.Source, error) {
 		return cloud.New(cloud.Config{
 			Link: link, Lease: before, DMI: os.DirFS(dmiFolder),
 			MAC: func() (string, error) { return hardwareAddr(link) },

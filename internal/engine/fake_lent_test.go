@@ -13,7 +13,7 @@ import (
 type fakeSources struct{ *world }
 
 // Delegated is not counted: that nothing is lent is one of its answers.
-func (f fakeSources) Delegated(ctx context.Context, source spec.Source, link string, _ int) (lent []spec.Delegation, err error) {
+func (f fakeSources) Delegated(ctx context.Context, source spec.Source, link string) (lent []spec.Delegation, err error) {
 	if f.onAsked != nil {
 		defer func() {
 			f.onAsked()

@@ -164,9 +164,8 @@ type Proxy interface {
 type Sources interface {
 	// Delegated is what the source has lent on the link so far. It starts the source
 	// there if it does not run yet, and waits for its first answer until ctx ends.
-	// None, and why in the error, if it has none. bits is the longest prefix length
-	// that is of use, as a hint.
-	Delegated(ctx context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error)
+	// None, and why in the error, if it has none.
+	Delegated(ctx context.Context, source spec.Source, link string) ([]spec.Delegation, error)
 	// Keep ends every source that is not in the list, and gives back what it has lent.
 	Keep([]spec.SourceOnLink)
 	Status() []spec.DelegationStatus

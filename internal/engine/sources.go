@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -34,7 +35,7 @@ type chooser struct {
 }
 
 // Delegated implements prefix.Host.
-func (c chooser) Delegated(ctx context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error) {
+func (c chooser) Delegated(ctx context.Context, source spec.Source, link string) ([]spec.Delegation, error) {
 	key := spec.SourceOnLink{Source: source, Link: link}
 	wait := namedWait
 	if c.auto {
@@ -45,7 +46,7 @@ func (c chooser) Delegated(ctx context.Context, source spec.Source, link string,
 	}
 	asked, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	lent, err := c.engine.Sources.Delegated(asked, source, link, bits)
+	lent, err := c.engine.Sources.Delegated(asked, source, link)
 	if err != nil && ctx.Err() != nil {
 		return nil, err // whoever asked waits no longer: that says nothing of the source
 	}
@@ -156,18 +157,18 @@ func (e *Engine) runSources(ctx context.Context) error {
 		}
 		keep := e.keepSources()
 		for key := range started {
-			if _, kept := keep[key]; !kept {
+			if !slices.Contains(keep, key) {
 				delete(started, key)
 			}
 		}
-		for key, bits := range keep {
+		for _, key := range keep {
 			if started[key] {
 				continue
 			}
 			started[key] = true
 			asked, cancel := context.WithTimeout(ctx, resumeWait)
 			// What it lends comes by DelegationsChanged, in turn: this answer may be older.
-			_, err := e.Sources.Delegated(asked, key.Source, key.Link, bits)
+			_, err := e.Sources.Delegated(asked, key.Source, key.Link)
 			cancel()
 			if err != nil {
 				e.Log.Warn("source lends nothing yet", "source", key.Source, "link", key.Link, "err", err)
@@ -178,27 +179,17 @@ func (e *Engine) runSources(ctx context.Context) error {
 
 // keepSources ends the sources that nothing follows. No pool is chosen meanwhile,
 // which would have started one and not be known to follow it yet.
-func (e *Engine) keepSources() map[spec.SourceOnLink]int {
+func (e *Engine) keepSources() (keep []spec.SourceOnLink) {
 	e.choosing.Lock()
 	defer e.choosing.Unlock()
-	keep := map[spec.SourceOnLink]int{}
 	e.mu.Lock()
-	for key, followers := range e.followers() {
-		for _, f := range followers {
-			keep[key] = max(keep[key], f.prefix().Bits())
-		}
-	}
+	keep = slices.SortedFunc(maps.Keys(e.followers()), compareSources)
 	for key := range e.lent {
-		if _, kept := keep[key]; !kept {
+		if !slices.Contains(keep, key) {
 			delete(e.lent, key)
 		}
 	}
 	e.mu.Unlock()
-	var list []spec.SourceOnLink
-	for key := range keep {
-		list = append(list, key)
-	}
-	slices.SortFunc(list, compareSources)
-	e.Sources.Keep(list)
+	e.Sources.Keep(keep)
 	return keep
 }

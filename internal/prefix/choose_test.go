@@ -38,7 +38,6 @@ type fakeHost struct {
 
 	lent    map[spec.Source][]spec.Delegation
 	lentErr error // of those that lend nothing; nil: nobody can lend
-	hints   []int
 }
 
 func (h *fakeHost) DefaultParent(ctx context.Context) (string, error) {
@@ -88,10 +87,9 @@ func (h *fakeHost) Probe(_ context.Context, _ string, addrs []netip.Addr) ([]net
 
 func (h *fakeHost) Now() time.Time { return time.Now() }
 
-func (h *fakeHost) Delegated(_ context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error) {
+func (h *fakeHost) Delegated(_ context.Context, source spec.Source, link string) ([]spec.Delegation, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.hints = append(h.hints, bits)
 	if lent := h.lent[source]; len(lent) > 0 {
 		return lent, nil
 	}

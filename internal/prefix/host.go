@@ -14,7 +14,7 @@ type Host interface {
 	// Delegated is what a source has lent on a link. It may wait for the source's
 	// first answer. Where it has lent nothing the error says why; it is
 	// spec.ErrNotAvailable where there is nobody who could be asked.
-	Delegated(ctx context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error)
+	Delegated(ctx context.Context, source spec.Source, link string) ([]spec.Delegation, error)
 	// Now is the time that the lifetimes of what is lent are kept by.
 	Now() time.Time
 }

@@ -40,7 +40,7 @@ func (c *choice) askAhead(ctx context.Context) {
 	answers := make([]answer, len(sources))
 	var asking sync.WaitGroup
 	for i, s := range sources {
-		asking.Go(func() { answers[i].lent, answers[i].err = c.host.Delegated(ctx, s, link, c.hint()) })
+		asking.Go(func() { answers[i].lent, answers[i].err = c.host.Delegated(ctx, s, link) })
 	}
 	asking.Wait()
 	c.asked = map[spec.Source]answer{}
@@ -48,9 +48,6 @@ func (c *choice) askAhead(ctx context.Context) {
 		c.asked[s] = answers[i]
 	}
 }
-
-// hint is the longest delegation that is of use.
-func (c *choice) hint() int { return cmp.Or(c.req.Bits, lentBits) }
 
 // lent takes a free part of what a source has lent.
 func (c *choice) lent(source spec.Source) finder {
@@ -67,7 +64,7 @@ func (c *choice) lent(source spec.Source) finder {
 		}
 		got, known := c.asked[source]
 		if !known {
-			got.lent, got.err = c.host.Delegated(ctx, source, link, c.hint())
+			got.lent, got.err = c.host.Delegated(ctx, source, link)
 		}
 		if err := ctx.Err(); err != nil {
 			return spec.Pool{}, err

@@ -6,8 +6,7 @@ import "time"
 // on with it after a restart of the daemon or of the machine: the journal's record.
 type DelegationLease struct {
 	SourceOnLink
-	Bits int    `json:"prefix_length,omitempty"` // that was asked for
-	Boot string `json:"boot,omitempty"`          // in which boot of the machine it was confirmed last
+	Boot string `json:"boot,omitempty"` // in which boot of the machine it was confirmed last
 	// Server is the DHCPv6 server's identifier, its DUID (RFC 8415 §11).
 	Server       []byte        `json:"server,omitempty"`
 	Associations []Association `json:"associations"`

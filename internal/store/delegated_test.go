@@ -20,7 +20,7 @@ func TestDelegationsSurviveReopening(t *testing.T) {
 	s := open(t, path)
 	end := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 	want := spec.DelegationLease{
-		SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}, Bits: 56, Boot: "b", Server: []byte{0, 3, 0, 1},
+		SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}, Boot: "b", Server: []byte{0, 3, 0, 1},
 		Associations: []spec.Association{{ID: 7, Renew: end, Delegations: []spec.Delegation{{
 			Source: spec.SourcePD, Parent: "eth0", Prefix: netip.MustParsePrefix("2001:db8::/56"), Preferred: end, Valid: end, Origin: "a server",
 		}}}},

@@ -35,6 +35,7 @@ type lab struct {
 	self, up *testnet.Host
 	dir      string
 	journal  *store.Store
+	bits     int      // of the prefix to ask for
 	many     []uint32 // the numbers of prefixes to ask for; none: the link's one
 
 	supervisor *sources.Supervisor
@@ -83,7 +84,7 @@ func (l *lab) start(boot string) {
 			defer l.mu.Unlock()
 			l.told = append(l.told, strings.Join(list(lent), " "))
 		},
-		Starters: map[spec.Source]sources.Starter{spec.SourcePD: func(link string, bits int, before spec.DelegationLease) (sources.Source, error) {
+		Starters: map[spec.Source]sources.Starter{spec.SourcePD: func(link string, before spec.DelegationLease) (sources.Source, error) {
 			iaid, err := l.journal.IAID(link)
 			if err != nil {
 				return nil, err
@@ -92,7 +93,7 @@ func (l *lab) start(boot string) {
 			if l.many != nil {
 				ids = l.many
 			}
-			return pd.New(pd.Config{Link: link, DUID: duid, IAID: ids, Bits: bits, Boot: boot, Lease: before, Log: log,
+			return pd.New(pd.Config{Link: link, DUID: duid, IAID: ids, Bits: l.bits, Boot: boot, Lease: before, Log: log,
 				Dial: func(ctx context.Context) (pd.Conn, error) {
 					conn, err := Dial(ctx, link)
 					return &counter{conn, l}, err
@@ -156,7 +157,8 @@ func list(lent []spec.Delegation) []string {
 func (l *lab) delegated(bits int) ([]spec.Delegation, error) {
 	ctx, cancel := context.WithTimeout(l.t.Context(), 20*time.Second)
 	defer cancel()
-	return l.supervisor.Delegated(ctx, spec.SourcePD, "eth0", bits)
+	l.bits = bits
+	return l.supervisor.Delegated(ctx, spec.SourcePD, "eth0")
 }
 
 func (l *lab) lease(bits int) spec.Delegation {

@@ -27,7 +27,7 @@ func (machine) Probe(ctx context.Context, link string, addrs []netip.Addr) ([]ne
 }
 
 // Delegated: nobody could lend anything.
-func (machine) Delegated(context.Context, spec.Source, string, int) ([]spec.Delegation, error) {
+func (machine) Delegated(context.Context, spec.Source, string) ([]spec.Delegation, error) {
 	return nil, spec.ErrNotAvailable
 }
 

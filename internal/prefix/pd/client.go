@@ -69,7 +69,6 @@ func New(config Config) *Client {
 	c.calm = known
 	c.moved = known && c.lease.Boot != config.Boot
 	c.lease.SourceOnLink = spec.SourceOnLink{Source: spec.SourcePD, Link: config.Link}
-	c.lease.Bits = config.Bits
 	c.lease.Associations = nil
 	for _, id := range config.IAID {
 		a := spec.Association{ID: id}

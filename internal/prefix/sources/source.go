@@ -19,9 +19,9 @@ type Source interface {
 	Release(ctx context.Context) error
 }
 
-// A Starter makes a source for a link. bits is the longest prefix length that is of
-// use; before is what the source has lent there in an earlier life, or empty.
-type Starter func(link string, bits int, before spec.DelegationLease) (Source, error)
+// A Starter makes a source for a link. before is what the source has lent there in an
+// earlier life, or empty.
+type Starter func(link string, before spec.DelegationLease) (Source, error)
 
 // Journal keeps what is lent (internal/store).
 type Journal interface {

@@ -42,7 +42,7 @@ func New(config Config) *Supervisor {
 		turns:   make(map[spec.SourceOnLink]*sync.Mutex),
 	}
 	for _, lease := range config.Leases {
-		if _, err := s.start(lease.SourceOnLink, lease.Bits, lease); err != nil {
+		if _, err := s.start(lease.SourceOnLink, lease); err != nil {
 			config.Log.Warn("a source of prefixes cannot go on", "source", lease.Source, "link", lease.Link, "err", err)
 		}
 	}
@@ -79,7 +79,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 }
 
 // start has a source begin on a link, if none runs there.
-func (s *Supervisor) start(at spec.SourceOnLink, bits int, before spec.DelegationLease) (*runner, error) {
+func (s *Supervisor) start(at spec.SourceOnLink, before spec.DelegationLease) (*runner, error) {
 	if r, ok := s.runners[at]; ok {
 		return r, nil
 	}
@@ -87,7 +87,7 @@ func (s *Supervisor) start(at spec.SourceOnLink, bits int, before spec.Delegatio
 	if !ok {
 		return nil, fmt.Errorf("source=%s: %w", at.Source, spec.ErrNotAvailable)
 	}
-	source, err := starter(at.Link, bits, before)
+	source, err := starter(at.Link, before)
 	if err != nil {
 		return nil, err
 	}
@@ -101,10 +101,8 @@ func (s *Supervisor) start(at spec.SourceOnLink, bits int, before spec.Delegatio
 
 // Delegated is what the source has lent on the link so far. It starts the source
 // there if it does not run yet, and waits for its first answer until ctx ends.
-// None, and why in the error, if it has none; it is looked for on. bits is the longest
-// prefix length that is of use, as a hint to whoever lends; it counts when the source
-// starts.
-func (s *Supervisor) Delegated(ctx context.Context, source spec.Source, link string, bits int) ([]spec.Delegation, error) {
+// None, and why in the error, if it has none; it is looked for on.
+func (s *Supervisor) Delegated(ctx context.Context, source spec.Source, link string) ([]spec.Delegation, error) {
 	at := spec.SourceOnLink{Source: source, Link: link}
 	for {
 		s.mu.Lock()
@@ -116,7 +114,7 @@ func (s *Supervisor) Delegated(ctx context.Context, source spec.Source, link str
 			}
 			continue
 		}
-		r, err := s.start(at, bits, spec.DelegationLease{})
+		r, err := s.start(at, spec.DelegationLease{})
 		s.mu.Unlock()
 		if err != nil {
 			return nil, err

@@ -21,7 +21,6 @@ type fake struct {
 	lab    *lab
 	mute   bool // about before, as the cloud's is: it says what is there now
 	at     spec.SourceOnLink
-	bits   int
 	before spec.DelegationLease
 	tell   chan spec.DelegationReport
 	// release is what Release does; nil: it succeeds at once.
@@ -93,13 +92,13 @@ func run(t *testing.T, f func(l *lab)) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &lab{t: t, journal: map[spec.SourceOnLink]spec.DelegationLease{}}
 		starter := func(source spec.Source) Starter {
-			return func(link string, bits int, before spec.DelegationLease) (Source, error) {
+			return func(link string, before spec.DelegationLease) (Source, error) {
 				l.mu.Lock()
 				defer l.mu.Unlock()
 				if link == "bad0" {
 					return nil, errors.New("no such luck")
 				}
-				s := &fake{lab: l, mute: l.mute, at: spec.SourceOnLink{Source: source, Link: link}, bits: bits, before: before, tell: make(chan spec.DelegationReport)}
+				s := &fake{lab: l, mute: l.mute, at: spec.SourceOnLink{Source: source, Link: link}, before: before, tell: make(chan spec.DelegationReport)}
 				l.started = append(l.started, s)
 				return s, nil
 			}
@@ -177,7 +176,7 @@ func lent(prefixes ...string) spec.DelegationReport {
 func (l *lab) delegated(wait time.Duration, source spec.Source, link string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	got, err := l.supervisor.Delegated(ctx, source, link, 64)
+	got, err := l.supervisor.Delegated(ctx, source, link)
 	return strings.Join(prefixes(got), " "), err
 }
 
@@ -191,9 +190,6 @@ func TestDelegatedStartsAndWaits(t *testing.T) {
 			answered := make(chan struct{})
 			go func() { got, err = l.delegated(time.Minute, spec.SourcePD, "eth0"); close(answered) }()
 			s := l.source(0)
-			if s.bits != 64 {
-				t.Errorf("the source is asked for a /%d", s.bits)
-			}
 			s.tell <- spec.DelegationReport{State: "soliciting"}
 			time.Sleep(time.Second)
 			select {
