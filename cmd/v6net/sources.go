@@ -26,6 +26,7 @@ import (
 type pdFlags struct {
 	Length   int `help:"The length of prefix that DHCPv6 servers are asked for: 48 to 64." default:"56" env:"LENGTH"`
 	Prefixes int `help:"How many prefixes they are asked for on each link, where each is too small for several networks: 1 to 16." default:"1" env:"PREFIXES"`
+	DUID     string `help:"The name of this host to DHCPv6 servers, in hexadecimal, where the provider binds the prefix to one; empty: one that v6net has made once." placeholder:"HEX" env:"DUID"`
 }
 
 // Validate is kong's.
@@ -35,8 +36,19 @@ func (f *pdFlags) Validate() error {
 		return errors.New("length must be 48 to 64")
 	case f.Prefixes < 1 || f.Prefixes > 16:
 		return errors.New("prefixes must be 1 to 16")
+	case f.DUID != "":
+		_, err := pd.ParseDUID(f.DUID)
+		return err
 	}
 	return nil
+}
+
+// duid is the name of this host to DHCPv6 servers.
+func (f *pdFlags) duid(journal *store.Store) ([]byte, error) {
+	if f.DUID != "" {
+		return pd.ParseDUID(f.DUID)
+	}
+	return journal.DUID(pd.NewDUID)
 }
 
 // iaids are the numbers of a link's prefixes.
@@ -57,7 +69,7 @@ func (f *pdFlags) iaids(journal *store.Store, link string) ([]uint32, error) {
 
 // newSources joins what lends prefixes with the links and the journal.
 func newSources(journal *store.Store, flags pdFlags, boot string, c *clock.Clock, changed sources.Changed, log *slog.Logger) (*sources.Supervisor, error) {
-	duid, err := journal.DUID(pd.NewDUID)
+	duid, err := flags.duid(journal)
 	if err != nil {
 		return nil, err
 	}

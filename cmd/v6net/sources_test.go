@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -39,13 +40,36 @@ func TestNumbersOfPrefixes(t *testing.T) {
 }
 
 func TestFlagsOfPrefixDelegation(t *testing.T) {
-	for _, f := range []pdFlags{{Length: 47, Prefixes: 1}, {Length: 65, Prefixes: 1}, {Length: 56}, {Length: 56, Prefixes: 17}} {
+	for _, f := range []pdFlags{{Length: 47, Prefixes: 1}, {Length: 65, Prefixes: 1}, {Length: 56}, {Length: 56, Prefixes: 17}, {Length: 56, Prefixes: 1, DUID: "eth0"}} {
 		if f.Validate() == nil {
 			t.Errorf("%+v is taken", f)
 		}
 	}
-	if err := (&pdFlags{Length: 56, Prefixes: 1}).Validate(); err != nil {
-		t.Error(err)
+	for _, f := range []pdFlags{{Length: 56, Prefixes: 1}, {Length: 56, Prefixes: 1, DUID: "00:03:00:01:02:00:5e:10:00:01"}} {
+		if err := f.Validate(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The provider's name for this host goes before the one that was made, which stays for
+// whoever leaves the flag out again.
+func TestNameOfThisHost(t *testing.T) {
+	journal, err := store.Open(filepath.Join(t.TempDir(), "v6net.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = journal.Close() }()
+	var names []string
+	for _, f := range []pdFlags{{}, {DUID: "00:03:00:01:02:00:5e:10:00:01"}, {}} {
+		duid, err := f.duid(journal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, fmt.Sprintf("%x", duid))
+	}
+	if names[1] != "0003000102005e100001" || names[0] != names[2] || names[0] == names[1] {
+		t.Errorf("names %q", names)
 	}
 }
 
