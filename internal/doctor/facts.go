@@ -78,7 +78,7 @@ type Firewall struct {
 	Ours        bool // v6net's own rules are in place
 	Forward     []ForwardChain
 	ReversePath []string // chains that drop what comes by another link than answers would take
-	Legacy      []string // families of which iptables-legacy filters, which cannot be looked into
+	Legacy      []string // families of which iptables-legacy filters
 }
 
 // ForwardChain is one that judges what the host forwards.

@@ -14,8 +14,8 @@ func (forwardDrop) About() About {
 	return About{
 		Name:    "forward_drop",
 		Symptom: "containers reach nobody outside, and published ports are closed, though `v6net firewall explain` says that they are let in",
-		Why:     "every chain at the forward hook judges a packet, and what one accepts another can still drop. v6net has itself accepted by one rule in iptables' `FORWARD`, where it can; rules of others (firewalld, a ruleset of one's own, iptables-legacy) have to let its packets pass themselves",
-		Fix:     "in the chain that is named accept what carries v6net's mark: `meta mark and 0x1000 == 0x1000 accept`; in iptables-legacy `-I FORWARD -m mark --mark 0x1000/0x1000 -j ACCEPT`, switch the host and Docker to iptables-nft, or have v6net keep its rules there (`--firewall=ip6tables`)",
+		Why:     "every chain at the forward hook judges a packet, and what one accepts another can still drop. v6net has itself accepted by one rule in the `FORWARD` of iptables-nft and of iptables-legacy; other rules (firewalld, a ruleset of one's own) have to let its packets pass themselves",
+		Fix:     "in the chain that is named accept what carries v6net's mark: `meta mark and 0x1000 == 0x1000 accept`; in iptables `-I FORWARD -m mark --mark 0x1000/0x1000 -j ACCEPT`",
 	}
 }
 
@@ -45,16 +45,13 @@ func (forwardDrop) Judge(f Facts) []Finding {
 			Expected: "a rule that accepts the mark 0x1000", Fix: acceptCommand(c)})
 	}
 	for _, family := range f.Firewall.Legacy {
-		// A daemon that is well, and has no rules in nftables, has them there itself.
-		if networks && f.Status != nil && f.Status.Error == "" && !f.Firewall.Ours {
-			break
-		}
-		if !judges(family, v4, v6, f.Status == nil) {
+		// A daemon has its rule there, too, or says what keeps it from that.
+		if f.Status != nil {
 			continue
 		}
-		findings = append(findings, Finding{Level: Warning, On: "iptables-legacy (" + family + ")", Found: "it filters, by rules that v6net cannot see",
-			Expected: "a FORWARD chain that accepts the mark 0x1000, or no iptables-legacy",
-			Fix:      legacyProgram(family) + " -I FORWARD -m mark --mark 0x1000/0x1000 -j ACCEPT; or have v6net keep its rules there: --firewall=ip6tables"})
+		findings = append(findings, Finding{Level: Warning, On: "iptables-legacy (" + family + ")", Found: "it filters, and v6net's rule is not known to be there",
+			Expected: "a FORWARD chain that accepts the mark 0x1000",
+			Fix:      "start the daemon, which adds its rule there; by hand: " + legacyProgram(family) + " -I FORWARD -m mark --mark 0x1000/0x1000 -j ACCEPT"})
 	}
 	return findings
 }

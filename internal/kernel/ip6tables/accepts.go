@@ -31,6 +31,7 @@ type Accepts struct {
 	mu      sync.Mutex
 	applied *firewall.Ruleset
 	faults  map[filterTable]spec.Obstacle
+	legacy  []family      // whose filter table of iptables-legacy was there at the last look
 	commits atomic.Uint32 // changes of tables that were made
 }
 
@@ -103,7 +104,7 @@ func (a *Accepts) Obstacles() []spec.Obstacle {
 func (a *Accepts) Watch(ctx context.Context) error {
 	return a.events.watch(ctx, a.log, func(ctx context.Context) (bool, error) {
 		before := a.commits.Load()
-		if a.events.touched.Swap(false) {
+		if a.events.touched.Swap(false) || a.appeared() {
 			a.check(ctx, a.variants...)
 		}
 		return a.commits.Load() != before, nil
@@ -119,7 +120,25 @@ func (a *Accepts) check(ctx context.Context, variants ...string) {
 	}
 }
 
+// appeared reports whether iptables-legacy has made tables since the last look, of which
+// nobody tells where its lock is not seen; links come and go whenever Docker starts.
+func (a *Accepts) appeared() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.applied != nil && slices.Contains(a.variants, "legacy") && !slices.Equal(a.legacy, a.legacyTables())
+}
+
+func (a *Accepts) legacyTables() (made []family) {
+	for _, fam := range families {
+		if a.space.legacyHas(fam, foreignTable) {
+			made = append(made, fam)
+		}
+	}
+	return made
+}
+
 func (a *Accepts) put(ctx context.Context, variants []string) {
+	a.legacy = a.legacyTables()
 	for _, variant := range variants {
 		for _, fam := range families {
 			at := filterTable{variant, fam}

@@ -284,7 +284,7 @@ func (f *Firewall) check(ctx context.Context) (repaired bool, err error) {
 		if err = f.compile(ctx, *f.applied); err == nil {
 			err = f.look(ctx)
 		}
-	case !touched:
+	case !touched && !f.accepts.appeared():
 	case f.looked != 0 && f.looked == f.generation(): // the events were of what has been looked at
 		f.accepts.check(ctx, "legacy")
 	default:
