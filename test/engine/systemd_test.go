@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -17,6 +18,15 @@ import (
 // that it forbids: the daemon does there what it does elsewhere.
 func TestSystemdService(t *testing.T) {
 	l := newLab(t)
+	// Those that iptables makes for the second backend stay, empty.
+	for _, program := range []string{"iptables", "ip6tables"} {
+		for table, base := range map[string][]string{"raw": {"PREROUTING"}, "mangle": {"FORWARD", "INPUT"}, "nat": {"PREROUTING", "OUTPUT", "POSTROUTING"}} {
+			for _, chain := range base {
+				l.host.Run(t, program, "-t", table, "-A", chain, "-m", "comment", "--comment", "made", "-j", "ACCEPT")
+				l.host.Run(t, program, "-t", table, "-D", chain, "-m", "comment", "--comment", "made", "-j", "ACCEPT")
+			}
+		}
+	}
 	before := hostState(t, l.host)
 	t.Run("service", func(t *testing.T) { testSystemdService(t, l) })
 	mustEqual(t, "service", before, hostState(t, l.host))
@@ -39,6 +49,7 @@ func testSystemdService(t *testing.T, l *lab) {
 	}
 	_, section, _ := strings.Cut(string(page), "## As a plain service")
 	section, _, _ = strings.Cut(section, "\n## ")
+	section, _, _ = strings.Cut(section, "To remove it")
 	for line := range strings.Lines(section) {
 		if strings.HasPrefix(line, "install ") || strings.HasPrefix(line, "systemctl ") {
 			run("sh", "-c", line)
@@ -69,9 +80,9 @@ func testSystemdService(t *testing.T, l *lab) {
 	t.Run("networks", func(t *testing.T) {
 		create(t, 1, "lan", `{"mode": "macvlan", "ra": "off"}`) // for which it takes CAP_BPF
 		create(t, 2, "web", `{}`)
-		status := func() string { // but for what the daemon hears and asks for itself
+		status := func() string { // but for what the daemon hears, counts and asks for itself
 			text, _, _ := strings.Cut(run("v6net", "status"), "\nPARENT")
-			return text
+			return regexp.MustCompile(`(?m)^  advertises .*$`).ReplaceAllString(text, "")
 		}
 		networks := status()
 		pid := run("systemctl", "show", "-P", "MainPID", "v6net.service")
@@ -96,6 +107,27 @@ func testSystemdService(t *testing.T, l *lab) {
 		}
 		if _, err := machine.RunWith(t.Context(), call, plugin, "teardown", "/run/netns/web"); err != nil {
 			t.Error(err)
+		}
+	})
+	// The programs of either variant run in what the unit leaves them, and what they have
+	// put there goes with the setting.
+	t.Run("firewall by ip6tables", func(t *testing.T) {
+		create(t, 4, "rules", `{}`)
+		kept := func(program string) bool { return strings.Contains(run(program, "-t", "mangle"), "v6net-forward") }
+		for _, variant := range []string{"nft", "legacy"} {
+			if variant == "legacy" {
+				run("rm", "/usr/sbin/xtables-nft-multi") // of the layer alone
+			}
+			run("sh", "-c", "echo V6NET_FIREWALL=ip6tables >/etc/default/v6net")
+			run("systemctl", "restart", "v6net.service")
+			if out := run("v6net", "status"); !kept("ip6tables-"+variant+"-save") || strings.Contains(out, "ERROR") || strings.Contains(run("nft", "list", "tables"), "inet v6net") {
+				t.Errorf("by ip6tables-%s:\n%s\n%s", variant, run("ip6tables-"+variant+"-save", "-t", "mangle"), out)
+			}
+			run("rm", "/etc/default/v6net")
+			run("systemctl", "restart", "v6net.service")
+			if kept("ip6tables-"+variant+"-save") || !strings.Contains(run("nft", "list", "tables"), "inet v6net") {
+				t.Errorf("back by nftables:\n%s", run("ip6tables-"+variant+"-save", "-t", "mangle"))
+			}
 		}
 	})
 	t.Run("another daemon", func(t *testing.T) {
