@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -55,7 +56,11 @@ func (modules) Judge(f Facts) []Finding {
 		}
 	}
 	var findings []Finding
-	if slices.Contains(f.Missing, NFTables) {
+	if f.Status != nil && strings.HasPrefix(f.Status.Firewall, "iptables") {
+		for _, unused := range []string{NFTables, NFTConntrack, NFTNAT, NFTBridge} {
+			delete(needed, unused)
+		}
+	} else if slices.Contains(f.Missing, NFTables) {
 		delete(needed, NFTConntrack)
 		delete(needed, NFTNAT)
 		delete(needed, NFTBridge)

@@ -856,6 +856,8 @@ func (f fakeFirewall) Remove(ctx context.Context) error {
 	})
 }
 
+func (f fakeFirewall) Backend() string { return "nftables" }
+
 // CanLog is not counted: nothing is made of it.
 func (f fakeFirewall) CanLog(context.Context) error { return f.unlogged }
 

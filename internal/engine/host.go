@@ -83,6 +83,8 @@ type Firewall interface {
 	// Counters are those of the ruleset that is in place.
 	Counters(context.Context) (firewall.Counters, error)
 	Remove(context.Context) error
+	// Backend is what keeps the rules: nftables, iptables-nft or iptables-legacy.
+	Backend() string
 	// CanLog says why denied packets cannot be told; nil: they can.
 	CanLog(context.Context) error
 	// CanTranslate says why prefixes cannot be translated without state (RFC 6296).

@@ -11,7 +11,7 @@ import (
 
 // Status is everything that v6net does on this host, in a stable order.
 func (e *Engine) Status(ctx context.Context) spec.Status {
-	status := spec.Status{Version: e.Version, Proxies: e.Proxy.Status(), Delegations: e.Sources.Status()}
+	status := spec.Status{Version: e.Version, Firewall: e.Firewall.Backend(), Proxies: e.Proxy.Status(), Delegations: e.Sources.Status()}
 	advertisers := map[string]spec.AdvertiserStatus{}
 	for _, a := range e.Advertisers.Status() {
 		advertisers[a.Link] = a

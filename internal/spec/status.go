@@ -16,6 +16,9 @@ type Status struct {
 	Proxies  []ProxyStatus      `json:"proxies"`           // links on which the NDP proxy answers
 	Parents  []AdvertiserStatus `json:"parents,omitempty"` // routes told to parent links, and routers heard there
 	Sysctls  []SysctlStatus     `json:"sysctls"`           // settings of the host that were changed
+	// Firewall is what keeps the rules: nftables, iptables-nft or iptables-legacy; empty:
+	// nobody, since the NDP proxy alone runs.
+	Firewall string `json:"firewall,omitempty"`
 	// Obstacles are chains of others that refuse what v6net lets through.
 	Obstacles []Obstacle `json:"obstacles,omitempty"`
 	// Delegations are what sources have lent to this host, or try to.

@@ -80,6 +80,9 @@ var variants = []string{"nft", "legacy"}
 // Variant is nft or legacy: in whose tables the rules are.
 func (f *Firewall) Variant() string { return f.programs.variant }
 
+// Backend is iptables-nft or iptables-legacy.
+func (f *Firewall) Backend() string { return "iptables-" + f.Variant() }
+
 // Close closes the sockets. What is in the kernel stays there.
 func (f *Firewall) Close() error {
 	f.mu.Lock()

@@ -84,6 +84,9 @@ func Sweep(ctx context.Context, log *slog.Logger) (err error) {
 	return nil
 }
 
+// Backend is nftables.
+func (f *Firewall) Backend() string { return "nftables" }
+
 // CanTranslate says why prefixes cannot be translated without state: they can.
 func (f *Firewall) CanTranslate() error { return nil }
 
