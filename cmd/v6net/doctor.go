@@ -80,9 +80,7 @@ func (c *doctorCommand) Run(ctx context.Context) error {
 // examine gathers facts and judges them.
 func (c *doctorCommand) examine(ctx context.Context, say func(string)) report {
 	f := doctor.Facts{}
-	slow := time.AfterFunc(time.Second, func() { say("waiting for the daemon") })
 	c.askDaemon(ctx, &f)
-	slow.Stop()
 	facts.New(say).Gather(ctx, &f)
 	elsewhere.Usual().Gather(ctx, &f)
 	var notAsked []string

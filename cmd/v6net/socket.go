@@ -1,6 +1,11 @@
 package main
 
-import "github.com/v6net/v6net/internal/control"
+import (
+	"fmt"
+	"os"
+
+	"github.com/v6net/v6net/internal/control"
+)
 
 // daemonSocket is the flag of every command that speaks to the daemon.
 type daemonSocket struct {
@@ -8,12 +13,14 @@ type daemonSocket struct {
 }
 
 func (s daemonSocket) client() (*control.Client, error) {
-	if s.Socket != "" {
-		return control.NewClient(s.Socket), nil
+	path := s.Socket
+	if path == "" {
+		var err error
+		if path, err = control.FindSocket(); err != nil {
+			return nil, err
+		}
 	}
-	path, err := control.FindSocket()
-	if err != nil {
-		return nil, err
-	}
-	return control.NewClient(path), nil
+	client := control.NewClient(path)
+	client.Waiting = func() { fmt.Fprintln(os.Stderr, "v6net: waiting for the daemon …") }
+	return client, nil
 }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -52,11 +53,19 @@ func FindSocket() (string, error) {
 }
 
 // Client speaks to a daemon.
-type Client struct{ http http.Client }
+type Client struct {
+	// Waiting is called when an answer takes longer than two seconds; nil: nobody is told.
+	Waiting func()
+
+	http http.Client
+}
+
+// clientPatience is for how long a client waits without a word.
+const clientPatience = 2 * time.Second
 
 // NewClient makes a client for the socket at path; it connects when it is used.
 func NewClient(path string) *Client {
-	return &Client{http.Client{Transport: &http.Transport{
+	return &Client{http: http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			c, err := new(net.Dialer).DialContext(ctx, "unix", path)
 			if err != nil && ctx.Err() == nil && !errors.Is(err, fs.ErrPermission) {
@@ -133,6 +142,9 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, an
 	req, err := http.NewRequestWithContext(ctx, method, "http://v6net"+path, body)
 	if err != nil {
 		return err
+	}
+	if c.Waiting != nil {
+		defer time.AfterFunc(clientPatience, c.Waiting).Stop()
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

@@ -125,6 +125,21 @@ func serveFor(ctx context.Context, l net.Listener, mux *http.ServeMux, patience 
 	return nil
 }
 
+// subject is what a line of the log about a request says it is about.
+func subject(request any) []any {
+	var n spec.NetworkRequest
+	var about []any
+	switch r := request.(type) {
+	case spec.NetworkRequest:
+		n = r
+	case spec.AttachRequest:
+		n, about = r.Network, []any{"endpoint", r.ID, "container", r.Name}
+	default:
+		return nil
+	}
+	return append([]any{"network", n.ID, "name", n.Name}, about...)
+}
+
 // removal answers a request to remove what the path's ID names.
 func removal(remove func(ctx context.Context, id string) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -152,7 +167,7 @@ func task[Request, Answer any](do func(context.Context, Request) (Answer, error)
 		}
 		answer, err := do(r.Context(), request)
 		if err != nil {
-			log.Error("control: call failed", "path", r.URL.Path, "err", err)
+			log.Error("control: call failed", append(subject(request), "path", r.URL.Path, "err", err)...)
 			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 			return
 		}

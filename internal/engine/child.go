@@ -228,7 +228,7 @@ func (e *Engine) avoidAllOthers(ctx context.Context) {
 		for _, s := range n.Subnets() {
 			if p, ours := e.pools[s.Prefix.String()]; ours {
 				if err := e.avoidOthers(ctx, p, n.upstream(), s.Routers); err != nil {
-					e.Log.Error("addresses that containers must not have", "network", n.ID, "err", err)
+					e.Log.Error("addresses that containers must not have", aboutNetwork(n.Network, "err", err)...)
 				}
 			}
 		}
@@ -439,7 +439,7 @@ func (m onParent) tryGuard(ctx context.Context, n *network, link string) error {
 	}
 	err := m.Links.BlockRA(ctx, link)
 	if err != nil && n.Options.RA == spec.SwitchAuto && ctx.Err() == nil {
-		m.Log.Warn("containers take router advertisements", "network", n.ID, "err", err)
+		m.Log.Warn("containers take router advertisements", aboutNetwork(n.Network, "err", err)...)
 		return nil
 	}
 	return err

@@ -250,10 +250,10 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 	for _, n := range e.allNetworks() {
 		switch {
 		case n.Bridge() == name && deleted:
-			e.Log.Warn("bridge was removed by somebody else; making it again", "network", n.ID, "bridge", name)
+			e.Log.Warn("bridge was removed by somebody else; making it again", aboutNetwork(n.Network, "bridge", name)...)
 			changed = append(changed, n)
 		case deleted && name == spec.ShimName(n.ID) && e.needsShim(n):
-			e.Log.Warn("the host's own link was removed by somebody else; making it again", "network", n.ID, "link", name)
+			e.Log.Warn("the host's own link was removed by somebody else; making it again", aboutNetwork(n.Network, "link", name)...)
 			changed = append(changed, n)
 		case (n.parent == name || n.isBase(name)) && (deleted || n.err != nil || n.Options.MTU == 0 && n.mtu != mtu()):
 			changed = append(changed, n)

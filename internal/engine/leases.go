@@ -44,7 +44,11 @@ func (e *Engine) sweepLease(p *pool, addr netip.Addr) error {
 	if err := e.dropLease(p, addr); err != nil {
 		return err
 	}
-	e.Log.Info("lease without an endpoint released", "pool", p.ID, "address", addr)
+	about := []any{"pool", p.ID, "address", addr}
+	if n := e.networkUsing(p.Prefix); n != nil {
+		about = aboutNetwork(n.Network, about...)
+	}
+	e.Log.Info("lease without an endpoint released", about...)
 	delete(p.loose, addr)
 	p.resting = append(p.resting, addr)
 	e.later(restTime, func() {

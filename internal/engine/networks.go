@@ -67,7 +67,7 @@ func (e *Engine) createNetwork(ctx context.Context, m mode, n spec.Network) erro
 		return fmt.Errorf("network %s: %w", spec.ShortID(n.ID), err)
 	}
 	e.followSources(ctx)
-	e.Log.Info("network created", "network", n.ID, "mode", n.Options.Mode, "bridge", n.Bridge(), "parent", e.networks[n.ID].parent)
+	e.Log.Info("network created", aboutNetwork(n, "mode", n.Options.Mode, "bridge", n.Bridge(), "parent", e.networks[n.ID].parent)...)
 	e.tellNetwork("created", n, "")
 	for _, s := range n.IPv6 {
 		if _, ours := e.pools[s.Prefix.String()]; ours && s.OnLink && s.Lent == nil {
@@ -124,7 +124,7 @@ func (e *Engine) DeleteNetwork(ctx context.Context, id string) error {
 		e.planHeal()
 		return fmt.Errorf("network %s: %w", spec.ShortID(id), n.err)
 	}
-	e.Log.Info("network deleted", "network", id)
+	e.Log.Info("network deleted", aboutNetwork(n.Network)...)
 	return nil
 }
 

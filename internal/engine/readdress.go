@@ -70,6 +70,7 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 			ep.stale = err
 		default:
 			ep.unaddressed = fmt.Errorf("addresses in its container: %w", err)
+			e.Log.Error("addresses in its container", subject(ep.Endpoint, "err", err)...)
 		}
 		if ep.stale != nil && before == nil {
 			e.Log.Warn("a running container keeps its addresses until it is started again", subject(ep.Endpoint, "sandbox", ep.Sandbox, "err", err)...)
@@ -112,8 +113,8 @@ func (e *Engine) heldChanged(before, after *endpoint) []firewall.Change {
 func (e *Engine) failAll(endpoints []*endpoint, err error) {
 	for _, ep := range endpoints {
 		ep.unaddressed = fmt.Errorf("addresses in its container: %w", err)
+		e.Log.Error("addresses in its container", subject(ep.Endpoint, "err", err)...)
 	}
-	e.Log.Error("addresses in containers", "err", err)
 }
 
 // readdressArrived is readdress for a container whose link has just come up: the

@@ -59,7 +59,7 @@ func (e *Engine) isAbandoned(id string) bool {
 	}
 	known, err := e.Registry.Knows(n.Network)
 	if err != nil {
-		e.Log.Warn("whether a network is still wanted", "network", id, "name", n.Name, "err", err)
+		e.Log.Warn("whether a network is still wanted", aboutNetwork(n.Network, "err", err)...)
 		return false
 	}
 	n.registered = n.registered || known
@@ -74,11 +74,11 @@ func (e *Engine) dropAbandoned(id string) {
 		return
 	}
 	n := e.networks[id]
-	e.Log.Info("network removed: its container engine does not have it any more", "network", id, "name", n.Name)
+	e.Log.Info("network removed: its container engine does not have it any more", aboutNetwork(n.Network)...)
 	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
 	defer cancel()
 	if n.err = e.dropNetwork(ctx, n); n.err != nil {
-		e.Log.Error("remove network", "network", id, "err", n.err)
+		e.Log.Error("remove network", aboutNetwork(n.Network, "err", n.err)...)
 		e.planHeal()
 	}
 }

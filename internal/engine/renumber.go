@@ -150,7 +150,7 @@ func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.Sour
 			continue
 		}
 		if err := failed[f.prefix().String()]; err != nil {
-			e.Log.Warn("network has lost its prefix", "network", f.network.ID, "source", source.Source, "link", source.Link, "err", err)
+			e.Log.Warn("network has lost its prefix", aboutNetwork(f.network.Network, "source", source.Source, "link", source.Link, "err", err)...)
 		}
 		n, begun := plan.networks[f.network]
 		if !begun {
@@ -270,7 +270,7 @@ func (e *Engine) logRenumbered(from, to spec.Network) {
 		return words
 	}
 	if was, is := list(from), list(to); !slices.Equal(was, is) {
-		e.Log.Info("network renumbered", "network", to.ID, "from", was, "to", is)
+		e.Log.Info("network renumbered", aboutNetwork(to, "from", was, "to", is)...)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 func (e *Engine) Replay(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	defer e.whileWaiting("bringing the kernel in step with the journal", "networks", len(e.networks), "endpoints", len(e.endpoints))()
 	// Before the first ruleset is built: it must not cut running containers off.
 	e.defaultLinks, e.uplinks = e.findDefaultLinks(ctx), e.findUplinks(ctx)
 	for _, n := range e.networks {
@@ -158,7 +159,7 @@ func (e *Engine) finishInterrupted(ctx context.Context) {
 	for _, id := range sortedIDs(e.networks) {
 		if n := e.networks[id]; n.Phase != spec.PhaseReady {
 			if n.err = e.dropNetwork(ctx, n); n.err != nil {
-				e.Log.Error("finish what was interrupted", "network", n.ID, "err", n.err)
+				e.Log.Error("finish what was interrupted", aboutNetwork(n.Network, "err", n.err)...)
 			}
 		}
 	}

@@ -46,6 +46,7 @@ func (c chooser) Delegated(ctx context.Context, source spec.Source, link string)
 	}
 	asked, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	defer c.engine.whileWaiting("waiting for a prefix to be lent", "source", source, "link", link, "at_most", wait)()
 	lent, err := c.engine.Sources.Delegated(asked, source, link)
 	if err != nil && ctx.Err() != nil {
 		return nil, err // whoever asked waits no longer: that says nothing of the source
