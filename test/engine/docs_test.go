@@ -106,6 +106,13 @@ var docs = []doc{
 	}, blocks: map[string]how{
 		"v6net watch --json --count 10": {lasts: true},
 	}},
+	{page: "docs/capture.md", in: docker, given: func(t *testing.T, s stage) {
+		s.must(t, create+"front; for name in web db; do docker run -d --name $name --network front nginx; done")
+	}, blocks: map[string]how{
+		"v6net capture web -c 100 -w /tmp/web.pcapng": {lasts: true},
+		"v6net capture web -w - | tshark -r -":        {not: "there is no tshark on this machine"},
+	}, then: func(t *testing.T, s stage) { s.must(t, "rm /tmp/web.pcapng") }},
+	{page: "docs/status.md", in: docker},
 	{page: "docs/benchmarks/firewall.md", in: docker, blocks: map[string]how{
 		"make bench TESTFLAGS='-run TestBench/firewall'": {not: "it is a measurement"},
 	}},
