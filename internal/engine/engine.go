@@ -178,6 +178,7 @@ func New(c Config) (*Engine, error) {
 		if e.pools[p.ID], err = newPool(p, state.Leases[p.ID]); err != nil {
 			return nil, fmt.Errorf("journal: pool %s: %w", p.ID, err)
 		}
+		e.pools[p.ID].inherited = true
 	}
 	return e, nil
 }

@@ -17,6 +17,8 @@ import (
 type pool struct {
 	spec.Pool
 	addrs *ipam.Pool
+	// inherited says that an earlier daemon took it, and that nobody may have heard of it.
+	inherited bool
 	// judged says that this was found good when its network was first made, before
 	// the journal was lost; guarded by Engine.mu.
 	judged bool
@@ -55,6 +57,9 @@ func (p *pool) leases() int {
 func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool, error) {
 	e.choosing.Lock()
 	defer e.choosing.Unlock()
+	if err := e.dropUnheard(r); err != nil {
+		return spec.Pool{}, err
+	}
 	found := r.V6 && !r.Prefix.IsValid()
 	if found {
 		defer e.reviewSources() // some may have been asked in vain
@@ -94,6 +99,19 @@ func (e *Engine) keepPool(chosen spec.Pool) (kept bool, err error) {
 	e.Log.Info("pool taken", "pool", chosen.ID, "source", chosen.Source, "reason", chosen.Reason)
 	e.tellPool("taken", chosen)
 	return true, nil
+}
+
+// dropUnheard drops the very pool that is asked for by name, if a daemon took it that was
+// killed then: the container engine had no answer, or it would ask for an address or for a
+// network now, and repeats its request.
+func (e *Engine) dropUnheard(r spec.PoolRequest) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p, ours := e.pools[r.Prefix.String()]
+	if !r.Prefix.IsValid() || !ours || !p.inherited || p.Settled || p.leases() > 0 || e.networkUsing(p.Prefix) != nil {
+		return nil
+	}
+	return e.dropPool(p.ID)
 }
 
 // settle notes that a network of another driver is on a pool: it has been kept for

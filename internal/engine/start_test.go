@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -172,6 +173,29 @@ func TestParentComesAfterContainers(t *testing.T) {
 			must(t, h.stop(t.Context(), *a))
 			sameWorld(t, "when the parent is there", before, h.snapshot())
 		})
+	}
+}
+
+// A daemon is killed before its answer to RequestPool is heard. The subnet that its user
+// has named is had by the same request, while another daemon's pool is kept from others.
+func TestKilledBeforeRequestPoolIsAnswered(t *testing.T) {
+	h := newHost(t)
+	for range 2 {
+		p, err := h.engine.RequestPool(t.Context(), static("2001:db8:ff::/64"))
+		must(t, err)
+		h.restart(t)
+		if _, err := h.engine.RequestPool(t.Context(), static("2001:db8:ff::/60")); err == nil {
+			t.Error("a subnet that overlaps it was had, too")
+		}
+		if p.ID != "2001:db8:ff::/64" {
+			t.Errorf("pool %s", p.ID)
+		}
+	}
+	_, err := h.engine.RequestAddress(t.Context(), "2001:db8:ff::/64", netip.Addr{}, true)
+	must(t, err)
+	h.restart(t)
+	if _, err := h.engine.RequestPool(t.Context(), static("2001:db8:ff::/64")); err == nil {
+		t.Error("a pool with a lease, whose network is being made, was had by another")
 	}
 }
 
