@@ -106,6 +106,25 @@ func (r *reference) index(name string) int {
 	return slices.IndexFunc(r.scene.operations, func(o operation) bool { return o.name == name }) + 1
 }
 
+// isBetween reports whether the journal says what it never says between two operations: a
+// call of Podman's makes an endpoint, has it join, and publishes its ports, and a container
+// engine that has had no answer to Join has not moved the link yet.
+func (r *reference) isBetween(m *machine) bool {
+	status, err := m.status()
+	if err != nil {
+		return false
+	}
+	journal := m.text(journalOf(status))
+	for _, n := range status.Networks {
+		for _, ep := range n.Endpoints {
+			if ep.Joined && m.isHere(ep.ID) {
+				return true
+			}
+		}
+	}
+	return !slices.ContainsFunc(r.worlds, func(w world) bool { return w.journal == journal })
+}
+
 // hit kills a daemon at a point, the world being that before its operation, and leaves
 // it at that after it.
 func (r *reference) hit(m *machine, p point) error {
@@ -114,8 +133,16 @@ func (r *reference) hit(m *machine, p point) error {
 	restarted := func() error {
 		m.kill()
 		m.start(0)
-		_, err := m.await("restarted", r.worlds...)
-		return err
+		if !r.isBetween(m) {
+			_, err := m.await("restarted", r.worlds...)
+			return err
+		}
+		var err error
+		for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+			if err = m.agrees(); err == nil || time.Now().After(deadline) {
+				return err
+			}
+		}
 	}
 	var errs []error
 	if op.name == restart {
@@ -183,7 +210,9 @@ func matrix(t *testing.T, s scene, choose func(all []point) []point) {
 	var all []point
 	for i, points := range r.points {
 		for n := range points {
-			all = append(all, point{i, n + 1, false})
+			if !s.operations[i].chooses {
+				all = append(all, point{i, n + 1, false})
+			}
 			if s.operations[i].undo != nil {
 				all = append(all, point{i, n + 1, true})
 			}

@@ -28,6 +28,9 @@ type operation struct {
 	// name back.
 	undo func(*machine) error
 	back string
+	// chooses says that what is done again is not the same, but as good: what was had at
+	// first stays for a minute. So it is given up.
+	chooses bool
 }
 
 // scene is a life of networks and containers. Nothing is left in the end.
@@ -256,6 +259,7 @@ func inCloud() scene {
 	at := slices.IndexFunc(s.operations, func(o operation) bool { return o.name == restart })
 	s.operations = slices.Insert(s.operations, at, another("renumber", "2001:db8:b000::/56", "2001:db8:b000::7"), another("renumber once more", "2001:db8:c000::/56", "2001:db8:c000::7"))
 	first := &s.operations[0]
+	first.chooses = true
 	request := first.do
 	first.do = func(m *machine) error { // of the next life
 		m.metadata.assign("2001:db8:a000::/56")

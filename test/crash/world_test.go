@@ -166,6 +166,68 @@ func (m *machine) await(what string, among ...world) (int, error) {
 	return 0, fmt.Errorf("%s: the world is none of %d; to the nearest one it differs by (- wanted, + is):\n%s", what, len(among), best)
 }
 
+// isHere reports whether an endpoint's link is on the host, for its container to take.
+func (m *machine) isHere(endpoint string) bool {
+	return m.host.Command(m.t.Context(), "ip", "link", "show", spec.SandboxName(endpoint)).Run() == nil
+}
+
+// agrees compares the host with what the journal says, where no reference does: links, the
+// addresses in the rules, forwarding.
+func (m *machine) agrees() error {
+	status, err := m.status()
+	if err != nil {
+		return err
+	}
+	var links, live []string
+	for _, n := range status.Networks {
+		if n.Phase != spec.PhaseReady || n.Error != "" {
+			return fmt.Errorf("network %s: phase %s, error %q", n.ID, n.Phase, n.Error)
+		}
+		if n.Bridge != "" {
+			links = append(links, n.Bridge)
+		} else if len(n.Endpoints) > 0 && n.Options.HostAccess {
+			links = append(links, spec.ShimName(n.ID))
+		}
+		for _, ep := range n.Endpoints {
+			if ep.Phase != spec.PhaseReady {
+				return fmt.Errorf("endpoint %s: phase %s", ep.ID, ep.Phase)
+			}
+			if n.Bridge != "" {
+				links = append(links, spec.VethName(ep.ID))
+				for _, a := range n.AddressesOf(ep) {
+					live = append(live, a.String())
+				}
+			}
+			if m.isHere(ep.ID) {
+				links = append(links, spec.SandboxName(ep.ID))
+			} else if !ep.Joined {
+				return fmt.Errorf("endpoint %s has no link", ep.ID)
+			}
+		}
+	}
+	slices.Sort(links)
+	var are []string
+	for _, l := range strings.Fields(m.host.Run(m.t, "ls", "/proc/sys/net/ipv6/conf")) {
+		if strings.HasPrefix(l, spec.LinkPrefix) {
+			are = append(are, l)
+		}
+	}
+	if !slices.Equal(links, are) {
+		return fmt.Errorf("links of ours: %q, want %q", are, links)
+	}
+	rules, err := m.rules()
+	if err != nil {
+		return err
+	}
+	text := strings.Join(rules, "\n")
+	for _, a := range live {
+		if !strings.Contains(text, `"`+a+`"`) {
+			return fmt.Errorf("%s is not in the rules", a)
+		}
+	}
+	return nil
+}
+
 // difference is by lines.
 func difference(want, got world) string {
 	var b strings.Builder
