@@ -15,7 +15,7 @@ import (
 
 type hostsCommand struct {
 	daemonSocket
-	JSON bool `help:"Print JSON, with former addresses and how long they are valid."`
+	JSON bool `help:"Print JSON, with former addresses and how long they are valid, and those that translated ones are elsewhere."`
 }
 
 // hostEntry is one attachment of a container, as `v6net hosts --json` shows it.
@@ -24,8 +24,9 @@ type hostEntry struct {
 	Container string          `json:"container,omitempty"`
 	Endpoint  string          `json:"endpoint"`
 	Network   string          `json:"network"`
-	Addresses []netip.Addr    `json:"addresses"`        // in use now, IPv6 first
-	Former    []formerAddress `json:"former,omitempty"` // for connections that have them
+	Addresses []netip.Addr    `json:"addresses"`         // in use now, IPv6 first
+	Outside   []netip.Addr    `json:"outside,omitempty"` // what those of a translated prefix are elsewhere (nptv6)
+	Former    []formerAddress `json:"former,omitempty"`  // for connections that have them
 }
 
 type formerAddress struct {
@@ -61,6 +62,9 @@ func hostEntries(status spec.Status) []hostEntry {
 					e.Former = append(e.Former, formerAddress{a, valid})
 				} else {
 					e.Addresses = append(e.Addresses, a)
+				}
+				if outside, ok := n.Translation().Out(a); ok {
+					e.Outside = append(e.Outside, outside)
 				}
 			}
 			entries = append(entries, e)

@@ -70,3 +70,23 @@ func TestHosts(t *testing.T) {
 		t.Error("no containers are null in JSON")
 	}
 }
+
+// What others know a translated container by is what its user has to put in the DNS.
+func TestTranslatedAreShown(t *testing.T) {
+	prefix := netip.MustParsePrefix
+	n := spec.NetworkStatus{Network: spec.Network{ID: strings.Repeat("a", 64), Options: spec.DefaultOptions(),
+		IPv6: []spec.Subnet{{Prefix: prefix("fd00:10::/64"), Outside: prefix("2001:db8:2::/64")}}}}
+	n.Endpoints = []spec.Endpoint{{ID: strings.Repeat("e", 64), Name: "web", IPv6: prefix("fd00:10::2/64"), IPv4: prefix("172.16.0.2/24")}}
+	outside, _ := n.Translation().Out(netip.MustParseAddr("fd00:10::2"))
+	status := spec.Status{Networks: []spec.NetworkStatus{n}}
+	if got := hostEntries(status)[0].Outside; len(got) != 1 || got[0] != outside {
+		t.Errorf("hosts: outside %v, want %s", got, outside)
+	}
+	var out strings.Builder
+	if err := printStatus(&out, status, screen{}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "fd00:10::2 (" + outside.String() + " outside), 172.16.0.2"; !strings.Contains(out.String(), want) {
+		t.Errorf("status does not say %q:\n%s", want, out.String())
+	}
+}

@@ -24,8 +24,8 @@ import (
 // pdFlags are those of DHCPv6 prefix delegation. The length does not depend on what
 // one network needs, since the next ones are to have room in it.
 type pdFlags struct {
-	Length   int `help:"The length of prefix that DHCPv6 servers are asked for: 48 to 64." default:"56" env:"LENGTH"`
-	Prefixes int `help:"How many prefixes they are asked for on each link, where each is too small for several networks: 1 to 16." default:"1" env:"PREFIXES"`
+	Length   int    `help:"The length of prefix that DHCPv6 servers are asked for: 48 to 64." default:"56" env:"LENGTH"`
+	Prefixes int    `help:"How many prefixes they are asked for on each link, where each is too small for several networks: 1 to 16." default:"1" env:"PREFIXES"`
 	DUID     string `help:"The name of this host to DHCPv6 servers, in hexadecimal, where the provider binds the prefix to one; empty: one that v6net has made once." placeholder:"HEX" env:"DUID"`
 }
 

@@ -263,6 +263,9 @@ func addressList(n spec.Network, ep spec.Endpoint) string {
 		if former, _ := isFormer(n, a); former {
 			text += " (former)"
 		}
+		if outside, ok := n.Translation().Out(a); ok {
+			text += " (" + outside.String() + " outside)"
+		}
 		s = append(s, text)
 	}
 	return strings.Join(s, ", ")
