@@ -36,6 +36,21 @@ func (b backend) otherVariant() backend {
 	return backend{name: "iptables-" + variant, programs: [2]string{"iptables-" + variant, "ip6tables-" + variant}, tables: []string{"filter"}}
 }
 
+// listed are the filter tables of a host.
+func (b backend) listed(t testing.TB, host *testnet.Host) (out string) {
+	t.Helper()
+	for _, program := range b.programs {
+		out += host.Run(t, program, "-w", "-S") + "\n"
+	}
+	return out
+}
+
+// acceptsAfterDockerUser reports whether our rule is where Docker's chains want it.
+func (b backend) acceptsAfterDockerUser(t testing.TB, host *testnet.Host) bool {
+	t.Helper()
+	return strings.Count(b.listed(t, host), "-A FORWARD -j DOCKER-USER\n-A FORWARD "+acceptRule+"\n-A FORWARD -j DOCKER-FORWARD\n") == 2
+}
+
 // Whatever keeps our rules, others' filter tables of both variants accept what we have
 // vouched for, and they may come after us. Where there are none, none are made.
 func TestAcceptInEveryVariant(t *testing.T) { eachBackend(t, testAcceptInEveryVariant) }
@@ -53,15 +68,7 @@ func testAcceptInEveryVariant(t *testing.T, b backend) {
 	}
 	watching(t, f)
 	other.rules(t, host, docker...)
-	listed := func() (out string) {
-		for _, program := range other.programs {
-			out += host.Run(t, program, "-w", "-S") + "\n"
-		}
-		return out
-	}
-	placed := func() bool {
-		return strings.Count(listed(), "-A FORWARD -j DOCKER-USER\n-A FORWARD "+acceptRule+"\n-A FORWARD -j DOCKER-FORWARD\n") == 2
-	}
+	placed := func() bool { return other.acceptsAfterDockerUser(t, host) }
 	testnet.Eventually(t, 20*time.Second, "the rule is in a table that came later", placed)
 	other.rules(t, host, "-w -F FORWARD", "-w -A FORWARD -j DOCKER-USER", "-w -A FORWARD -j DOCKER-FORWARD")
 	testnet.Eventually(t, 20*time.Second, "the rule is back", placed)
@@ -71,7 +78,7 @@ func testAcceptInEveryVariant(t *testing.T, b backend) {
 	if err := f.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if left := listed(); strings.Contains(left, "v6net") {
+	if left := other.listed(t, host); strings.Contains(left, "v6net") {
 		t.Errorf("left behind:\n%s", left)
 	}
 }
@@ -93,6 +100,7 @@ func testNetworksBesideDockerOnLegacy(t *testing.T, b backend) {
 	watching(t, f)
 	legacy := b.otherVariant()
 	legacy.rules(t, s.host, docker...)
+	testnet.Eventually(t, 30*time.Second, "our rule is after DOCKER-USER", func() bool { return legacy.acceptsAfterDockerUser(t, s.host) })
 	s.wantReached(t, s.outside, "tcp", "[2001:db8:1::2]:80", true)
 	s.wantReached(t, s.outside, "tcp", host4+":8080", true)
 	s.wantReached(t, s.c["web2"], "tcp", outside4+":80", true)
