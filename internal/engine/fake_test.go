@@ -1046,6 +1046,8 @@ func (h fakeHost) Announce(ctx context.Context, ports []string, addr netip.Addr,
 }
 
 // Addresses is not counted: nothing is made of it.
+func (h fakeHost) Way(context.Context, netip.Addr) (spec.Way, error) { return spec.Way{}, nil }
+
 func (h fakeHost) Addresses(context.Context) (all []netip.Addr, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

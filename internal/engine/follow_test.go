@@ -519,6 +519,25 @@ func TestBridgeBecomesAWayOut(t *testing.T) {
 	wants(`"eth0"`)
 }
 
+// A network whose prefix cannot be translated here is cut off, and explained as that.
+func TestExplainWithoutTranslation(t *testing.T) {
+	h := newHost(t)
+	options := func(o *spec.Options) { o.Masquerade, o.NPTv6 = spec.SwitchNPTv6, pfx("2001:db8:77::/64") }
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{static("fd00:1::/64")}, options: options})
+	must(t, err)
+	must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+	call, err := spec.ParseCall("fd00:1::2", "2001:db8::9", "80")
+	must(t, err)
+	for _, untranslated := range []error{nil, errors.New("needs nftables")} {
+		h.untranslated = untranslated
+		j, err := h.engine.Explain(t.Context(), call)
+		must(t, err)
+		if cut := j.Verdict == spec.Dropped && strings.Contains(j.Why, "needs nftables"); cut != (untranslated != nil) {
+			t.Errorf("translation: %v, explained as %s: %s", untranslated, j.Verdict, j.Why)
+		}
+	}
+}
+
 // What is explained holds only where the rules are in place, which comes first.
 func TestExplainWithoutRules(t *testing.T) {
 	h := newHost(t)

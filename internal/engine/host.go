@@ -127,6 +127,8 @@ type Conntrack interface {
 // Host is what can be learned about the machine and the links it is on.
 type Host interface {
 	prefix.Machine
+	// Way is by which link an address is reached now; none: there is no route.
+	Way(context.Context, netip.Addr) (spec.Way, error)
 	// RALinks are the links whose default route came by router advertisement.
 	RALinks(context.Context) ([]string, error)
 	// RouterLinks are the links on which a router may yet advertise itself.

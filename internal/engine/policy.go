@@ -317,7 +317,23 @@ func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, e
 	}
 	missing := e.missingRules(ctx)
 	e.mu.Unlock()
-	j, err := policy.Explain(call, local)
+	if err := e.Firewall.CanTranslate(); err != nil {
+		if n := policy.Translated(call); n != nil {
+			return spec.Judgement{Verdict: spec.Dropped, Steps: []string{},
+				Why: fmt.Sprintf("network %s (%s) is cut off from outside: %v", spec.ShortID(n.ID), n.Bridge, err)}, nil
+		}
+	}
+	around := firewall.Host{Addresses: local, Ways: map[netip.Addr]spec.Way{}}
+	for _, end := range []netip.Addr{call.From, call.To} {
+		way, err := e.Host.Way(ctx, end)
+		if err != nil {
+			return spec.Judgement{}, err
+		}
+		if way.Link != "" {
+			around.Ways[end] = way
+		}
+	}
+	j, err := policy.Explain(call, around)
 	if j.Rule != "" {
 		j.Table, j.Chain = e.Firewall.Place(j.Table, j.Chain, call.To.Is6())
 	}

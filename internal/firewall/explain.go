@@ -11,8 +11,8 @@ import (
 
 // Explain says what the ruleset does with a call, and which rule decides. It sends
 // a packet through the ruleset as it is given to the kernel, so that the two cannot
-// differ; local are the host's own addresses.
-func (c Config) Explain(call spec.Call, local []netip.Addr) (spec.Judgement, error) {
+// differ.
+func (c Config) Explain(call spec.Call, host Host) (spec.Judgement, error) {
 	if err := call.Validate(); err != nil {
 		return spec.Judgement{}, err
 	}
@@ -20,9 +20,16 @@ func (c Config) Explain(call spec.Call, local []netip.Addr) (spec.Judgement, err
 	if err != nil {
 		return spec.Judgement{}, err
 	}
-	e := explanation{config: c, table: r.Tables[0], call: call, local: local}
+	e := explanation{config: c, table: r.Tables[0], call: call, host: host}
 	e.judge()
 	return e.out, nil
+}
+
+// Host is what has to be known of it to follow a call.
+type Host struct {
+	Addresses []netip.Addr // its own
+	// Ways are by which links it reaches the ends of the call that are on no network.
+	Ways map[netip.Addr]spec.Way
 }
 
 // explanation is one call on its way.
@@ -30,7 +37,7 @@ type explanation struct {
 	config Config
 	table  Table
 	call   spec.Call
-	local  []netip.Addr
+	host   Host
 	out    spec.Judgement
 }
 
@@ -68,6 +75,17 @@ func (c Config) inside(a netip.Addr) netip.Addr {
 	return a
 }
 
+// Translated is the network with a translated prefix that a call enters or leaves; nil: none.
+func (c Config) Translated(call spec.Call) *Network {
+	from, to := c.at(c.inside(call.From)), c.at(c.inside(call.To))
+	for _, n := range []*Network{from, to} {
+		if n != nil && len(n.Translations) > 0 && (from != to || c.inside(call.To) != call.To) {
+			return n
+		}
+	}
+	return nil
+}
+
 func (e *explanation) judge() {
 	if in := e.config.inside(e.call.From); in != e.call.From {
 		e.step("%s is %s inside (nptv6)", e.call.From, in)
@@ -76,7 +94,7 @@ func (e *explanation) judge() {
 	from, to := e.config.at(e.call.From), e.call.To
 	p := e.packet()
 	switch {
-	case slices.Contains(e.local, e.call.From):
+	case slices.Contains(e.host.Addresses, e.call.From):
 		e.end(spec.Unjudged, "the host itself is the caller: what it sends to its containers is not judged", decision{})
 		return
 	case from != nil:
@@ -87,11 +105,7 @@ func (e *explanation) judge() {
 		}
 		p.fields["iifname"] = quote(from.Bridge)
 	default:
-		e.step("%s is outside", e.call.From)
-		p.fields["iifname"] = quote("outside")
-		if len(e.config.Parents) > 0 {
-			p.fields["iifname"] = quote(e.config.Parents[0])
-		}
+		p.fields["iifname"] = quote(e.outside(e.call.From).Link)
 	}
 	if d := e.table.run("inside", p); d.verdict == "drop" {
 		e.end(spec.Dropped, e.reason(d), d)
@@ -106,7 +120,7 @@ func (e *explanation) judge() {
 	}
 	before := p.to()
 	p.fields["fib daddr type"] = "unicast"
-	if slices.Contains(e.local, before) {
+	if slices.Contains(e.host.Addresses, before) {
 		p.fields["fib daddr type"] = "local"
 	}
 	if e.table.run("prerouting", p).verdict == "dnat" {
@@ -115,10 +129,36 @@ func (e *explanation) judge() {
 	e.route(p, from)
 }
 
+// outside says that an address is on no network of ours, and by which link it is reached.
+// Where that is not known, it is a parent.
+func (e *explanation) outside(a netip.Addr) spec.Way {
+	if oneLink(a) {
+		e.step("%s is an address of one link", a)
+		return spec.Way{Link: "outside"}
+	}
+	way, known := e.host.Ways[a]
+	switch {
+	case !known && len(e.config.Parents) > 0:
+		way.Link = e.config.Parents[0]
+	case !known:
+		way.Link = "outside"
+	}
+	if !known || slices.Contains(e.config.Parents, way.Link) {
+		e.step("%s is outside", a)
+	} else {
+		e.step("%s is outside, behind %s", a, way.Link)
+	}
+	return way
+}
+
+// oneLink reports whether the kernel leaves packets from and to an address on their link; in
+// IPv4 our rules do.
+func oneLink(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
+
 // route is what follows the routing decision.
 func (e *explanation) route(p *packet, from *Network) {
 	to := p.to()
-	if slices.Contains(e.local, to) {
+	if slices.Contains(e.host.Addresses, to) {
 		switch d := e.table.run("input", p); d.verdict {
 		case "drop":
 			e.end(spec.Dropped, e.reason(d), d)
@@ -130,16 +170,20 @@ func (e *explanation) route(p *packet, from *Network) {
 		e.end(spec.Unjudged, "it is for the host itself, where no port of a container is published like that: the host's own services and rules decide", decision{})
 		return
 	}
+	if a := e.call.From; oneLink(a) || oneLink(to) {
+		e.end(spec.Dropped, "an address of one link is forwarded neither from nor to (RFC 4291 §2.5.6)", decision{})
+		return
+	}
 	there := e.config.at(to)
 	switch {
 	case there == nil && from == nil:
 		e.end(spec.Unjudged, "neither address is on a network of v6net's", decision{})
 		return
 	case there == nil:
-		e.step("%s is outside", to)
-		p.fields["oifname"] = quote("outside")
-		if len(e.config.Parents) > 0 {
-			p.fields["oifname"] = quote(e.config.Parents[0])
+		way := e.outside(to)
+		p.fields["oifname"] = quote(way.Link)
+		if way.Bridge {
+			p.fields["meta oifkind"] = quote("bridge")
 		}
 	default:
 		e.step("%s is %s", to, there.whose(to))

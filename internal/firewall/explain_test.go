@@ -58,6 +58,7 @@ func explained() Config {
 
 func TestExplain(t *testing.T) {
 	local := []netip.Addr{address("192.0.2.1"), address("2001:db8::1"), address("2001:db8:c::1")}
+	ways := map[netip.Addr]spec.Way{address("172.17.0.2"): {Link: "docker0", Bridge: true}, address("192.0.2.9"): {Link: "eth0"}, address("2001:db8:77::1"): {Link: "wg0"}}
 	c := explained()
 	c.Networks[0].Log = true // which decides nothing
 	out, _ := c.Networks[5].Translations[0].Out(address("fd00:f::2"))
@@ -90,6 +91,10 @@ func TestExplain(t *testing.T) {
 		{"2001:db8:a::2", outside6, "443", spec.Accepted, []string{"outside"}, "leaving"},
 		{"172.18.1.2", outside4, "443", spec.Accepted, []string{"masquerade"}, "leaving"},
 		{"172.18.2.2", outside4, "443", spec.Accepted, []string{"192.0.2.7"}, "leaving"},
+		{"172.18.1.2", "172.17.0.2", "80", spec.Unjudged, []string{"behind docker0", "another engine's bridge"}, "leaving"},
+		{"2001:db8:a::2", "2001:db8:77::1", "80", spec.Accepted, []string{"behind wg0", "outside"}, "leaving"},
+		{"fe80::9", "2001:db8:a::2", "80", spec.Dropped, []string{"one link", "RFC 4291"}, ""},
+		{"2001:db8:a::2", "fe80::9", "80", spec.Dropped, []string{"one link"}, ""},
 		{"fd00:f::2", outside6, "443", spec.Accepted, []string{public}, "leaving"},
 		{public, outside6, "443", spec.Accepted, []string{public + " is fd00:f::2 inside", "is on network ffffffffffff", "goes on under " + public}, "leaving"},
 		{public, "2001:db8:a::2", "80", spec.Accepted, []string{"published", public}, "forward"},
@@ -109,7 +114,7 @@ func TestExplain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := c.Explain(call, local)
+		got, err := c.Explain(call, Host{Addresses: local, Ways: ways})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,6 +126,25 @@ func TestExplain(t *testing.T) {
 			if !strings.Contains(text, s) {
 				t.Errorf("%s to %s %s: %q is not said:\n%s", tc.from, tc.to, tc.port, s, text)
 			}
+		}
+	}
+}
+
+// A call enters or leaves a network whose prefix is translated, or stays on its bridge.
+func TestTranslated(t *testing.T) {
+	c := explained()
+	out, _ := c.Networks[5].Translations[0].Out(address("fd00:f::2"))
+	const outside6 = "2001:db8::9"
+	for _, tc := range []struct {
+		from, to string
+		want     bool
+	}{
+		{"fd00:f::2", outside6, true}, {outside6, out.String(), true}, {"fd00:f::2", out.String(), true}, {"fd00:f::2", "2001:db8:a::2", true},
+		{"fd00:f::2", "fd00:f::3", false}, {"2001:db8:a::2", outside6, false}, {outside6, "2001:db8:a::2", false},
+	} {
+		n := c.Translated(spec.Call{From: address(tc.from), To: address(tc.to)})
+		if (n != nil) != tc.want || n != nil && n.Bridge != "br-f" {
+			t.Errorf("from %s to %s: %v, want a translated network: %v", tc.from, tc.to, n, tc.want)
 		}
 	}
 }

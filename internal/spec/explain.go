@@ -8,6 +8,12 @@ import (
 	"strings"
 )
 
+// Way is by which link the host reaches an address.
+type Way struct {
+	Link   string
+	Bridge bool // the link is one
+}
+
 // Call is a connection that somebody would open, or an echo request.
 type Call struct {
 	From     netip.Addr `json:"from"`

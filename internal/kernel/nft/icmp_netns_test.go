@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
@@ -138,7 +139,7 @@ func testPingIPv4(t *testing.T, b backend) {
 		if got := tc.answered && waits(ping) || !tc.answered && ping(); got != tc.answered {
 			t.Errorf("ping from outside to %s answered: %v, want %v", tc.to, got, tc.answered)
 		}
-		judged, err := s.config.Explain(spec.Call{From: netip.MustParseAddr(outside4), To: netip.MustParseAddr(tc.to), Protocol: "ping"}, nil)
+		judged, err := s.config.Explain(spec.Call{From: netip.MustParseAddr(outside4), To: netip.MustParseAddr(tc.to), Protocol: "ping"}, firewall.Host{})
 		if err != nil || (judged.Verdict == spec.Accepted) != tc.answered {
 			t.Errorf("explained as %v, %v, want accepted: %v", judged, err, tc.answered)
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
@@ -71,7 +72,7 @@ func (s *site) checkExplained(t *testing.T, from *testnet.Host, network, to stri
 			local = append(local, p.Addr())
 		}
 	}
-	j, err := s.config.Explain(spec.Call{From: src, To: dst.Addr(), Protocol: network, Port: dst.Port()}, local)
+	j, err := s.config.Explain(spec.Call{From: src, To: dst.Addr(), Protocol: network, Port: dst.Port()}, firewall.Host{Addresses: local})
 	if err != nil {
 		t.Fatal(err)
 	}
