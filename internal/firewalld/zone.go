@@ -30,6 +30,11 @@ const (
 	policyOut = "v6net-out"
 )
 
+// nobodies are links that are never there, one in each zone for good: when a zone has lost
+// its last link firewalld 1.3 takes out what a policy does for all of its zones, or fails
+// to, and then leaves the links of others in its rules.
+var nobodies = map[string]string{plainZone: "v6net-none", namesZone: "v6net-no-names"}
+
 // firewalld's names on the bus.
 const (
 	name       = "org.fedoraproject.FirewallD1"
@@ -47,13 +52,17 @@ type Keeper struct {
 	connect func(context.Context) (*dbus.Conn, error)
 
 	changed chan struct{}
-	mu      sync.Mutex
-	wanted  map[string][]string // bridges, by their zone; nil: that is not known yet
+	// told is what has been logged, and need not be again: by bridge in whose zone it is, and
+	// by the empty name what a reload would lose.
+	told map[string]string
+
+	mu     sync.Mutex
+	wanted map[string][]string // bridges, by their zone; nil: that is not known yet
 }
 
 // NewKeeper uses the bus at an address, as D-Bus writes it; empty: the system's.
 func NewKeeper(bus string, log *slog.Logger) *Keeper {
-	return &Keeper{log: log, changed: make(chan struct{}, 1), connect: func(ctx context.Context) (*dbus.Conn, error) {
+	return &Keeper{log: log, changed: make(chan struct{}, 1), told: map[string]string{}, connect: func(ctx context.Context) (*dbus.Conn, error) {
 		if bus == "" {
 			return dbus.ConnectSystemBus(dbus.WithContext(ctx))
 		}
@@ -107,6 +116,7 @@ func (k *Keeper) serve(ctx context.Context, conn *dbus.Conn) error {
 	for _, match := range [][]dbus.MatchOption{
 		{dbus.WithMatchInterface(busName), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, name)},
 		{dbus.WithMatchInterface(name), dbus.WithMatchMember("Reloaded")},
+		{dbus.WithMatchInterface(name + ".zone")}, // an administrator moves a bridge
 	} {
 		if err := conn.AddMatchSignalContext(ctx, match...); err != nil {
 			return fmt.Errorf("listen for firewalld: %w", err)
@@ -124,6 +134,9 @@ func (k *Keeper) serve(ctx context.Context, conn *dbus.Conn) error {
 			}
 		case <-k.changed:
 		case <-again.C:
+		}
+		for len(signals) > 0 { // our own changes are among them
+			<-signals
 		}
 		if err := k.apply(ctx, conn); err != nil {
 			k.log.Warn("firewalld: the bridges' zone", "err", err, "retry_in", retryTime)
@@ -156,24 +169,50 @@ func (k *Keeper) apply(ctx context.Context, conn *dbus.Conn) error {
 	wanted := k.wanted // never changed in place
 	k.mu.Unlock()
 	f := daemon{ctx, conn}
-	switch {
-	case wanted == nil:
+	if wanted == nil {
 		return nil
-	case len(wanted[plainZone])+len(wanted[namesZone]) == 0:
-		return f.removeZones()
 	}
-	made, err := f.makeZones()
+	known, err := f.knowsZones()
 	if err != nil {
 		return err
 	}
-	if made {
-		k.log.Info("firewalld: made zones and policies for containers' networks", "zones", []string{plainZone, namesZone}, "policies", []string{policyIn, policyOut})
+	if !known {
+		if len(wanted[plainZone])+len(wanted[namesZone]) == 0 {
+			return nil
+		}
+		if known, err = k.introduce(f); err != nil || !known {
+			return err
+		}
 	}
 	var errs []error
 	for _, zone := range []string{plainZone, namesZone} {
-		errs = append(errs, f.fill(zone, wanted[zone]))
+		errs = append(errs, k.fill(f, zone, slices.Concat([]string{nobodies[zone]}, wanted[zone])))
 	}
 	return errors.Join(errs...)
+}
+
+// introduce makes firewalld know the zones, by a reload. That forgets what was set at run
+// time alone, a ban of fail2ban's say: where there is such a thing it is left to an
+// administrator when to do it.
+func (k *Keeper) introduce(f daemon) (known bool, err error) {
+	if err := f.makeZones(); err != nil {
+		return false, err
+	}
+	passing, err := f.passing()
+	if err != nil {
+		return false, err
+	}
+	if len(passing) > 0 {
+		if would := strings.Join(passing, ", "); k.told[""] != would {
+			k.told[""] = would
+			k.log.Warn("firewalld: it has to be reloaded to know v6net's zones, and cuts containers off until then; v6net does not do it, since what was set at run time alone would be lost",
+				"would_lose", would, "fix", "firewall-cmd --reload; or, to keep that for good, firewall-cmd --runtime-to-permanent before it")
+		}
+		return false, nil
+	}
+	delete(k.told, "")
+	k.log.Info("firewalld: reloading it, so that it knows the zones and policies for containers' networks; nothing was set at run time alone", "zones", []string{plainZone, namesZone}, "policies", []string{policyIn, policyOut})
+	return true, f.reload()
 }
 
 // daemon is firewalld on the bus.
@@ -211,41 +250,50 @@ func settings() (zones, policies map[string]map[string]dbus.Variant) {
 	return zones, policies
 }
 
-// makeZones makes those that are missing, and reports whether any was. Zones can only
-// be made in what firewalld keeps, which it then reads again; those that are there stay
-// as they are, with what an administrator has added.
-func (d daemon) makeZones() (made bool, err error) {
-	zones, policies := settings()
-	var haveZones, havePolicies []string
-	if err := errors.Join(
-		d.call(configPath, ".config.getZoneNames", &haveZones),
-		d.call(configPath, ".config.getPolicyNames", &havePolicies)); err != nil {
-		return false, err
-	}
-	for _, zone := range []string{plainZone, namesZone} {
-		if !slices.Contains(haveZones, zone) {
-			made = true
-			if err := d.call(configPath, ".config.addZone2", nil, zone, zones[zone]); err != nil {
-				return false, err
-			}
-		}
-	}
-	for _, policy := range []string{policyIn, policyOut} {
-		if !slices.Contains(havePolicies, policy) {
-			made = true
-			if err := d.call(configPath, ".config.addPolicy", nil, policy, policies[policy]); err != nil {
-				return false, err
-			}
-		}
-	}
-	running, err := d.zones()
+// knowsZones reports whether firewalld runs with the zones and policies.
+func (d daemon) knowsZones() (bool, error) {
+	zones, err := d.zones()
 	if err != nil {
 		return false, err
 	}
-	if made || !slices.Contains(running, plainZone) || !slices.Contains(running, namesZone) {
-		return made, d.call(path, ".reload", nil)
+	var policies []string
+	if err := d.call(path, ".policy.getPolicies", &policies); err != nil {
+		return false, err
 	}
-	return false, nil
+	for _, name := range []string{plainZone, namesZone} {
+		if !slices.Contains(zones, name) {
+			return false, nil
+		}
+	}
+	return slices.Contains(policies, policyIn) && slices.Contains(policies, policyOut), nil
+}
+
+// makeZones makes those that are missing in what firewalld keeps: at run time none can be
+// made. They stay there, since they do nothing while no bridge is in them, and those that
+// are there stay as they are, with what an administrator has added.
+func (d daemon) makeZones() error {
+	zones, policies := settings()
+	for _, kind := range []struct {
+		list, add string
+		settings  map[string]map[string]dbus.Variant
+	}{
+		{".config.getZoneNames", ".config.addZone2", zones},
+		{".config.getPolicyNames", ".config.addPolicy", policies}, // after the zones that they are about
+	} {
+		var have []string
+		if err := d.call(configPath, kind.list, &have); err != nil {
+			return err
+		}
+		for _, name := range slices.Sorted(maps.Keys(kind.settings)) {
+			if slices.Contains(have, name) {
+				continue
+			}
+			if err := d.call(configPath, kind.add, nil, name, kind.settings[name]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // zones are those that firewalld runs with.
@@ -255,8 +303,8 @@ func (d daemon) zones() (zones []string, err error) {
 }
 
 // fill has exactly these bridges in a zone. One that an administrator has put into
-// another zone stays there.
-func (d daemon) fill(zone string, bridges []string) error {
+// another zone stays there, which is said once; status says whether that cuts it off.
+func (k *Keeper) fill(d daemon, zone string, bridges []string) error {
 	var has []string
 	if err := d.call(path, ".zone.getInterfaces", &has, zone); err != nil {
 		return err
@@ -282,42 +330,14 @@ func (d daemon) fill(zone string, bridges []string) error {
 		case plainZone, namesZone: // of a network that was there before
 			errs = append(errs, d.call(path, ".zone.changeZoneOfInterface", nil, zone, b))
 		default:
-			errs = append(errs, fmt.Errorf("bridge %s is in zone %s, where it was put by somebody else: containers behind it are cut off unless that zone lets them through (firewall-cmd --zone=%s --remove-interface=%s)", b, in, in, b))
+			if k.told[b] != in {
+				k.log.Warn("firewalld: a bridge is in a zone where somebody else has put it, and stays there: containers behind it are cut off unless that zone lets them through", "bridge", b, "zone", in,
+					"fix", fmt.Sprintf("firewall-cmd --zone=%s --change-interface=%s", zone, b))
+			}
+			k.told[b] = in
+			continue
 		}
+		delete(k.told, b)
 	}
 	return errors.Join(errs...)
-}
-
-// removeZones takes back what was made.
-func (d daemon) removeZones() error {
-	removed := false
-	for _, kind := range []struct {
-		list, get, remove string
-		names             []string
-	}{
-		{".config.getPolicyNames", ".config.getPolicyByName", ".config.policy.remove", []string{policyIn, policyOut}},
-		{".config.getZoneNames", ".config.getZoneByName", ".config.zone.remove", []string{plainZone, namesZone}},
-	} {
-		var have []string
-		if err := d.call(configPath, kind.list, &have); err != nil {
-			return err
-		}
-		for _, n := range kind.names {
-			if !slices.Contains(have, n) {
-				continue
-			}
-			var at dbus.ObjectPath
-			if err := d.call(configPath, kind.get, &at, n); err != nil {
-				return err
-			}
-			if err := d.call(at, kind.remove, nil); err != nil {
-				return err
-			}
-			removed = true
-		}
-	}
-	if !removed {
-		return nil
-	}
-	return d.call(path, ".reload", nil)
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/kernel/ip6tables"
-	"github.com/v6net/v6net/internal/spec"
 )
 
 // Firewall is the kernel's side of the firewall in one network namespace. Its
@@ -29,8 +28,8 @@ type Firewall struct {
 	applied *firewall.Ruleset
 	// unplaced is why our rule in the foreign chains of a family could not be changed.
 	unplaced map[nftables.TableFamily]error
-	// obstructed are the obstacles that have been logged.
-	obstructed map[spec.Obstacle]bool
+	// obstructed are the chains that have been logged as obstacles.
+	obstructed map[string]bool
 	certain    bool // the kernel's tables are what applied says, unless they have been removed
 	// frameless: this kernel has no tables for bridges, so that nobody judges what
 	// containers send. probed: that is known.

@@ -11,10 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
-	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/v6net/v6net/internal/firewall"
 	keeper "github.com/v6net/v6net/internal/firewalld"
@@ -35,6 +33,16 @@ type zoned struct {
 	host        *testnet.Host
 	folder, bus string
 	running     *exec.Cmd
+
+	mu   sync.Mutex
+	says strings.Builder // of the Keeper's warnings
+}
+
+// said are the Keeper's warnings up to now.
+func (z *zoned) said() string {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.says.String()
 }
 
 func newZoned(t *testing.T, host *testnet.Host) *zoned {
@@ -110,7 +118,13 @@ func (z *zoned) stop(t *testing.T) {
 // keep runs a Keeper of the bridges until the end of the test.
 func (z *zoned) keep(t *testing.T, s *site) *keeper.Keeper {
 	t.Helper()
-	k := keeper.NewKeeper("unix:path="+z.bus, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	k := keeper.NewKeeper("unix:path="+z.bus, slog.New(slog.NewTextHandler(lines(func(line string) {
+		z.mu.Lock()
+		defer z.mu.Unlock()
+		if strings.Contains(line, "level=WARN") {
+			z.says.WriteString(line)
+		}
+	}), nil)))
 	z.bridges(s, k)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -141,7 +155,7 @@ func (z *zoned) zone(t *testing.T, zone string) []string {
 	if !slices.Contains(strings.Fields(z.cmd(t, "--get-zones")), zone) {
 		return nil
 	}
-	its := strings.Fields(z.cmd(t, "--zone="+zone, "--list-interfaces"))
+	its := slices.DeleteFunc(strings.Fields(z.cmd(t, "--zone="+zone, "--list-interfaces")), func(link string) bool { return strings.HasPrefix(link, "v6net-no") })
 	slices.Sort(its)
 	return its
 }
@@ -170,10 +184,8 @@ func TestFirewalld(t *testing.T) {
 			f := open(t, s.host)
 			watch(t, f)
 			apply(t, f, s.config)
-			var clean string
 			if first {
 				z.start(t)
-				clean = s.host.Run(t, "nft", "--stateless", "list", "table", "inet", firewalld)
 				if s.passes(t, s.outside, "tcp", "[2001:db8:1::2]:80", 1) {
 					t.Error("firewalld lets everything through: the test proves nothing")
 				}
@@ -181,8 +193,26 @@ func TestFirewalld(t *testing.T) {
 					t.Errorf("obstacles %v, %v, want firewalld's two chains", found, err)
 				}
 			}
+			if first {
+				z.cmd(t, "--zone=public", "--add-port=8443/tcp")
+				z.cmd(t, "--zone=dmz", "--add-interface=theirs")
+			}
 			k := z.keep(t, s)
-			if !first {
+			if first {
+				// What was set at run time alone is not reloaded away; links are put back.
+				if !waits(func() bool { return strings.Contains(z.cmd(t, "--permanent", "--get-policies"), "v6net-out") }) {
+					t.Fatal("no policies are made")
+				}
+				if !waits(func() bool { return strings.Contains(z.said(), "zone public (ports)") }) {
+					t.Errorf("it is not said what a reload would lose: %s", z.said())
+				}
+				if got := z.cmd(t, "--zone=public", "--list-ports"); got != "8443/tcp" || strings.Contains(z.cmd(t, "--get-zones"), "v6net") {
+					t.Errorf("firewalld was reloaded: its run-time ports are %q", got)
+				}
+				z.cmd(t, "--zone=public", "--remove-port=8443/tcp")
+				k.Keep(nil, nil)
+				z.bridges(s, k)
+			} else {
 				z.start(t)
 			}
 			check := func(when string) {
@@ -209,6 +239,9 @@ func TestFirewalld(t *testing.T) {
 			if !first {
 				return
 			}
+			if got := z.zone(t, "dmz"); !slices.Equal(got, []string{"theirs"}) {
+				t.Errorf("zone dmz has %q after v6net's reload, want what was put there at run time", got)
+			}
 			z.cmd(t, "--reload")
 			check("reloaded")
 			z.stop(t)
@@ -219,6 +252,9 @@ func TestFirewalld(t *testing.T) {
 			s.config.Networks = append(s.config.Networks, firewall.Network{ID: "555555555555", Bridge: "web2nd", Inbound: spec.InboundPublished})
 			apply(t, f, s.config)
 			z.bridges(s, k)
+			if !waits(func() bool { return strings.Contains(z.said(), "bridge=web2nd zone=trusted") }) {
+				t.Errorf("it is not said that a bridge is in another's zone: %s", z.said())
+			}
 			found, err := f.Obstacles(t.Context())
 			if err != nil || len(found) != 1 || !strings.HasSuffix(found[0].Why, " of web2nd") {
 				t.Errorf("obstacles %v, %v, want firewalld's for bridge web2nd, which is in zone trusted", found, err)
@@ -234,15 +270,25 @@ func TestFirewalld(t *testing.T) {
 			if !waits(func() bool { return !slices.Contains(z.zone(t, "v6net"), mine) }) {
 				t.Error("a bridge that is gone stays in the zone")
 			}
-			k.Keep(nil, nil)
-			if !waits(func() bool {
-				return !strings.Contains(z.cmd(t, "--permanent", "--get-zones")+z.cmd(t, "--permanent", "--get-policies"), "v6net")
-			}) {
-				t.Fatal("zones and policies are left behind")
+			// The last network with a name server goes: the others' stay what they are.
+			s.config.Networks[0].Asked = false
+			z.bridges(s, k)
+			if !waits(func() bool { return len(z.zone(t, "v6net-names")) == 0 && slices.Contains(z.zone(t, "v6net"), "web") }) {
+				t.Error("a bridge without a name server stays in the zone of those that have one")
 			}
-			time.Sleep(100 * time.Millisecond)
-			if diff := cmp.Diff(clean, s.host.Run(t, "nft", "--stateless", "list", "table", "inet", firewalld)); diff != "" {
-				t.Errorf("left behind (-before +after):\n%s", diff)
+			if !s.passes(t, s.outside, "tcp", "[2001:db8:1::2]:80", 10) || !s.passes(t, s.c["mutual2"], "tcp", outside4+":80", 10) {
+				t.Error("with the last name server the networks are cut off")
+			}
+			if n := strings.Count(z.said(), "bridge=web2nd"); n != 1 {
+				t.Errorf("it is said %d times that a bridge is in another's zone: %s", n, z.said())
+			}
+			z.cmd(t, "--zone=public", "--add-port=8443/tcp")
+			k.Keep(nil, nil)
+			if !waits(func() bool { return len(z.zone(t, "v6net"))+len(z.zone(t, "v6net-names")) == 0 }) {
+				t.Fatal("bridges are left behind")
+			}
+			if got := z.cmd(t, "--zone=public", "--list-ports"); got != "8443/tcp" {
+				t.Errorf("the last network has taken run-time settings along: ports %q", got)
 			}
 		})
 	}

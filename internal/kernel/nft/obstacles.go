@@ -155,9 +155,10 @@ func (f *Firewall) warnOfObstacles() {
 	if err != nil {
 		f.log.Debug("firewall: chains of others that cannot be read", "err", err)
 	}
-	seen := map[spec.Obstacle]bool{}
+	seen := map[string]bool{}
 	for _, o := range found {
-		if seen[o] = true; !f.obstructed[o] {
+		chain := o.Table + " " + o.Chain // of which more and more bridges may get through
+		if seen[chain] = true; !f.obstructed[chain] {
 			f.log.Warn("firewall: packets that v6net accepts are refused by another's chain", "table", o.Table, "chain", o.Chain, "because", o.Why, "fix", o.Fix)
 		}
 	}
