@@ -54,6 +54,66 @@ func TestScan(t *testing.T) {
 	}
 }
 
+// The same by UDP: the published port answers, and of the rest nobody hears that it is closed.
+func TestScanUDP(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	apply(t, open(t, s.host), s.config)
+	for to, want := range map[string]string{"2001:db8:1::2": "53", "2001:db8:1::3": "", "172.18.1.2": "", host4: "5353"} {
+		args := []string{"nmap", "-n", "-Pn", "-sU", "-p", "1-2000,5353", "-T5", "--min-rate", "1000", "--max-retries", "2", "-oG", "-"}
+		if strings.Contains(to, ":") {
+			args = append(args, "-6")
+		}
+		out := s.outside.Run(t, append(args, to)...)
+		_, ports, _ := strings.Cut(out, "Ports: ")
+		var found []string
+		for port := range strings.SplitSeq(ports, ", ") {
+			number, rest, _ := strings.Cut(port, "/")
+			if strings.HasPrefix(rest, "open/") {
+				found = append(found, number)
+			}
+			if strings.HasPrefix(rest, "closed/") && to != host4 { // whose own ports are its own to refuse
+				t.Errorf("%s answers for its closed port %s", to, number)
+			}
+		}
+		if got := strings.Join(found, " "); got != want {
+			t.Errorf("%s: open UDP ports %q, want %q\n%s", to, got, want, out)
+		}
+		if strings.Contains(out, "Ignored State: closed") && to != host4 {
+			t.Errorf("%s answers for closed ports\n%s", to, out)
+		}
+	}
+}
+
+// A range of ports is open from its first to its last, by the container's own address and
+// by the host's, and the ports beside it are not.
+func TestRangeOfPorts(t *testing.T) { eachKind(t, testRangeOfPorts) }
+
+func testRangeOfPorts(t *testing.T, b backend) {
+	s := b.site(t)
+	b.policyDrop(t, s.host)
+	web := &s.config.Networks[0]
+	for n := range uint16(10) {
+		web.Published = append(web.Published,
+			firewall.Published{Protocol: "tcp", Container: netip.MustParseAddr("2001:db8:1::2"), Port: 3000 + n},
+			firewall.Published{Protocol: "tcp", Container: netip.MustParseAddr("172.18.1.2"), Port: 3000 + n, HostPort: 4000 + n})
+	}
+	apply(t, s.open(t), s.config)
+	for _, n := range []int{-1, 0, 5, 9, 10} {
+		port := strconv.Itoa(3000 + n)
+		listen(t, s.c["web2"], "tcp", ":"+port)
+		s.wantReached(t, s.outside, "tcp", "[2001:db8:1::2]:"+port, 0 <= n && n < 10)
+		want := ""
+		if 0 <= n && n < 10 {
+			want = outside4
+		}
+		// Beside the range it is the host itself that refuses.
+		if got, _ := insist(t.Context(), s.outside, "tcp", host4+":"+strconv.Itoa(4000+n)); got != want {
+			t.Errorf("port %d of the host's: answered to %q, want %q", 4000+n, got, want)
+		}
+	}
+}
+
 // sendSCTP has scapy ask for an SCTP association.
 const sendSCTP = `
 from scapy.all import *
