@@ -83,12 +83,6 @@ func refuses(f Facts, family string) bool {
 	})
 }
 
-// judges reports whether chains of a family see packets of networks. All may,
-// where it is not known which families those have.
-func judges(family string, v4, v6, unknown bool) bool {
-	return unknown || family == "inet" || family == "ip" && v4 || family == "ip6" && v6
-}
-
 func isIPTables(c ForwardChain) bool {
 	return c.Table == "filter" && c.Name == "FORWARD" && slices.Contains([]string{"ip", "ip6"}, c.Family)
 }
