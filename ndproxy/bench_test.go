@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// firstLease is the number of the first lease, none of which is the solicitor's own address.
+const firstLease = 1 << 16
+
 var leaseCounts = []int{1, 1000, 100_000, 1_000_000}
 
 // BenchmarkDecide is decision and answer for one frame, of many in random order,
@@ -15,9 +18,9 @@ func BenchmarkDecide(b *testing.B) {
 	for _, n := range leaseCounts {
 		var table Table
 		for i := range uint64(n) {
-			table.Add(numbered(i))
+			table.Add(numbered(firstLease + i))
 		}
-		for name, first := range map[string]uint64{"answer": 0, "unknown": 1 << 40} {
+		for name, first := range map[string]uint64{"answer": firstLease, "unknown": 1 << 40} {
 			frames := make([][]byte, 4096)
 			for i := range frames {
 				frames[i] = multicast(numbered(first + rand.Uint64N(uint64(n)))).marshal(b)
@@ -29,7 +32,7 @@ func BenchmarkDecide(b *testing.B) {
 					v := Decide(frames[i%len(frames)], here, &table)
 					if v.Action() == Answer {
 						out = v.Advertisement.AppendFrame(out[:0])
-					} else if first == 0 {
+					} else if first == firstLease {
 						b.Fatal(v.Reason)
 					}
 				}
