@@ -99,6 +99,7 @@ func TestJournalOfBeforeDelegations(t *testing.T) {
 	must(t, s.db.Update(func(tx *bbolt.Tx) error {
 		must(t, tx.DeleteBucket(bucketDelegated))
 		must(t, tx.DeleteBucket(bucketIAIDs))
+		must(t, tx.Bucket(bucketMeta).Delete(keySum)) // which it had not
 		return tx.Bucket(bucketMeta).Put(keyVersion, binary.BigEndian.AppendUint64(nil, 3))
 	}))
 	must(t, s.Close())

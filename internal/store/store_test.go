@@ -138,6 +138,7 @@ func TestPoolsOfBeforeAreSettled(t *testing.T) {
 	pool := spec.Pool{ID: "2001:db8::/64", Prefix: netip.MustParsePrefix("2001:db8::/64"), Source: spec.SourceStatic, Reason: "named"}
 	must(t, s.PutPool(pool))
 	must(t, s.db.Update(func(tx *bbolt.Tx) error {
+		must(t, tx.Bucket(bucketMeta).Delete(keySum)) // which it had not
 		return tx.Bucket(bucketMeta).Put(keyVersion, binary.BigEndian.AppendUint64(nil, 2))
 	}))
 	must(t, s.Close())
