@@ -46,7 +46,7 @@ var ours = map[string][]string{
 	"internal/kernel/conntrack": {"internal/firewall"},
 	"internal/kernel/nflog":     {"internal/firewall"},
 	"internal/kernel/link":      {"internal/spec", "internal/kernel/dump", "internal/kernel/rtnl"},
-	"internal/kernel/route":     {"internal/kernel/dump", "internal/kernel/rtnl"},
+	"internal/kernel/route":     {"internal/spec", "internal/kernel/dump", "internal/kernel/rtnl"},
 	"internal/kernel/dhcp6":     {"internal/kernel/afpacket", "internal/kernel/dump", "internal/kernel/rtnl"},
 	"internal/kernel/facts":     {"internal/spec", "internal/doctor", "internal/kernel/icmp6", "internal/kernel/link", "internal/kernel/netns", "internal/kernel/nft", "internal/kernel/route", "internal/kernel/rtnl", "internal/kernel/sysctl"},
 	"internal/kernel/icmp6":     {"ndproxy", "internal/kernel/afpacket", "internal/kernel/dump", "internal/kernel/rtnl", "internal/ra"},
