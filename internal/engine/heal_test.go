@@ -255,6 +255,8 @@ func TestSweptAddressesRest(t *testing.T) {
 	if _, err := h.engine.Join(t.Context(), n.ID, b.id, "/run/sandbox"); err != nil {
 		t.Errorf("a late release hit the next container: %v", err)
 	}
+	h.moveIn(b.id)
+	h.moveOut(b.id) // it ends, too, while no daemon runs
 	// Whoever names an address gets it, and an endpoint that had it takes it again.
 	c := &attachment{id: epID(3)}
 	must(t, h.run(t.Context(), n, c))
