@@ -89,7 +89,7 @@ func netlinkChange(tid, fd int, message []byte) string {
 			return "nftables batch"
 		case unix.NFNL_SUBSYS_CTNETLINK<<8 | 2: // IPCTNL_MSG_CT_DELETE
 			return "conntrack delete"
-		case unix.NFNL_SUBSYS_CTNETLINK<<8 | 0:
+		case unix.NFNL_SUBSYS_CTNETLINK << 8: // IPCTNL_MSG_CT_NEW
 			return "conntrack new"
 		}
 		return ""

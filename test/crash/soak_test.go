@@ -62,7 +62,6 @@ type soakContainer struct {
 	sandbox      *testnet.Host
 	link         string
 	addr4, addr6 string
-	ended        bool // its engine has given it up
 }
 
 // usage is what a process holds.
