@@ -549,7 +549,10 @@ func (k fakeLinks) EnsureBridge(ctx context.Context, want spec.Bridge) error {
 			l = k.links[want.Name]
 		}
 		l.MTU, l.Up = cmp.Or(want.MTU, l.MTU), true
-		l.Addrs, l.Former = fmt.Sprint(slices.Concat(want.Addresses, want.Former)), fmt.Sprint(want.Former)
+		l.Addrs, l.Former = fmt.Sprint(slices.Concat(want.Addresses, want.Former)), ""
+		if len(want.Former) > 0 {
+			l.Former = fmt.Sprint(want.Former)
+		}
 		k.links[want.Name] = l
 		return nil
 	})
