@@ -74,6 +74,7 @@ func (p *Proxy) answer(ctx context.Context, conn Conn) error {
 		if err != nil {
 			return err
 		}
+		watched := p.watched.Load() // now: who comes while it is answered has not seen it come
 		v := Decide(in[:n], p.station(conn), p)
 		switch {
 		case v.Reason == Conflict && p.Rival != nil:
@@ -91,7 +92,7 @@ func (p *Proxy) answer(ctx context.Context, conn Conn) error {
 			}
 		}
 		p.Counters.count(v.Reason)
-		if p.watched.Load() && v.Reason != NotSolicitation {
+		if watched && v.Reason != NotSolicitation {
 			p.See(saw(in[:n], v.Reason))
 		}
 	}
