@@ -226,20 +226,28 @@ const maxJumps = 16
 
 // fate is the verdict that the rules of a chain, and of those that it leads to, come to;
 // nil: none. What may or may not be so does not count: a rule that lets some packets
-// through is no way for ours.
+// through is no way for ours. But a chain that some return from, those to the host's
+// own addresses in ufw's, say, does not refuse ours for certain.
 func (o *others) fate(c *nftables.Chain, p probe, depth int) *expr.Verdict {
 	rules, err := o.rulesOf(c)
 	if err != nil || depth > maxJumps {
 		return nil
 	}
+	perhapsLeft := false
 	for _, r := range rules {
 		v, is := o.verdict(r, p)
 		if is != yes {
+			perhapsLeft = perhapsLeft || is == unknown && v.Kind == expr.VerdictReturn
 			continue
 		}
 		to := &nftables.Chain{Name: v.Chain, Table: c.Table}
 		switch v.Kind {
-		case expr.VerdictAccept, expr.VerdictDrop:
+		case expr.VerdictDrop:
+			if perhapsLeft {
+				return nil
+			}
+			return &v
+		case expr.VerdictAccept:
 			return &v
 		case expr.VerdictReturn:
 			return nil
