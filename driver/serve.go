@@ -31,6 +31,9 @@ func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("directory of the plugin socket: %w", err)
 	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket == 0 {
+		return nil, fmt.Errorf("plugin socket %s: there is a file that is no socket", path)
+	}
 	l, err := sockets.NewUnixSocketWithOpts(path, sockets.WithChmod(0o600))
 	if err != nil {
 		return nil, fmt.Errorf("listen on plugin socket %s: %w", path, err)

@@ -63,6 +63,20 @@ func TestListen(t *testing.T) {
 	if err := os.WriteFile(socket, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := Listen(socket); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("Listen in place of somebody's file: %v", err)
+	}
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	if err := stale.Close(); err != nil {
+		t.Fatal(err)
+	}
 	l, err := Listen(socket)
 	if err != nil {
 		t.Fatalf("Listen where a killed process left its socket: %v", err)

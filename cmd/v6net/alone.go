@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -70,17 +69,11 @@ func (a *aloneProxy) run(ctx context.Context, again, count <-chan os.Signal) err
 	if err != nil {
 		return err
 	}
-	var scraped net.Listener
-	if a.command.Metrics != "" {
-		if scraped, err = metrics.Listen(a.command.Metrics); err != nil {
-			return errors.Join(err, events.Close())
-		}
-	}
 	changed, routed := make(chan struct{}, 1), make(chan struct{}, 1)
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return a.proxy.Run(ctx) })
-	if scraped != nil {
-		tasks.Go(func() error { return metrics.Serve(ctx, scraped, a.status, a.log, a.lines) })
+	if a.command.Metrics != "" {
+		tasks.Go(func() error { return metrics.Keep(ctx, a.command.Metrics, a.status, a.log, a.lines) })
 	}
 	tasks.Go(func() error { return events.Run(ctx, func(ev watch.Event) { a.observe(ev, routed) }) })
 	for _, file := range a.files {

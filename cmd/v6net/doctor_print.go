@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/v6net/v6net/internal/doctor"
 )
@@ -74,8 +75,11 @@ func summary(r report) string {
 			fixable++
 		}
 	}
+	if len(r.Findings) == 0 && len(r.Unknown) > 0 {
+		return fmt.Sprintf("nothing was found, but %s could not be looked at\n", several(len(r.Unknown), "thing"))
+	}
 	if len(r.Findings) == 0 {
-		return fmt.Sprintf("nothing is wrong, by %d checks\n", len(doctor.Checks()))
+		return fmt.Sprintf("nothing is wrong, by %d checks\n", len(doctor.Checks())-len(r.NotAsked))
 	}
 	text := fmt.Sprintf("%s, %s, %s", several(count[doctor.Problem], "problem"), several(count[doctor.Warning], "warning"), several(count[doctor.Note], "note"))
 	if fixable > 0 {
@@ -94,7 +98,7 @@ func several(n int, what string) string {
 // printable keeps a text that came from elsewhere from steering the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r

@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/v6net/v6net/internal/event"
@@ -61,21 +59,9 @@ type Engine interface {
 // Listen opens the socket at path with its folder, for root alone. A socket
 // that nobody answers on any more is replaced.
 func Listen(path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("control socket %s: %w", path, err)
-	}
-	if c, err := net.Dial("unix", path); err == nil {
-		return nil, errors.Join(fmt.Errorf("control socket %s: another v6net daemon answers on it", path), c.Close())
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("control socket %s: %w", path, err)
-	}
-	l, err := net.Listen("unix", path)
+	l, err := serve.Unix(path, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("control socket %s: %w", path, err), l.Close())
 	}
 	return l, nil
 }

@@ -167,6 +167,9 @@ func (c *Client) Watch(ctx context.Context, filter Filter, began func(), f func(
 	for lines.Scan() {
 		var e spec.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			if !lines.Scan() && lines.Err() != nil { // it died in the middle of a line
+				return fmt.Errorf("%w: %w", ErrEnded, lines.Err())
+			}
 			return fmt.Errorf("read an event: %w", err)
 		}
 		if e.Type == ended {

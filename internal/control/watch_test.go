@@ -1,12 +1,14 @@
 package control
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -206,4 +208,32 @@ func TestWatchRefuses(t *testing.T) {
 	if err := NewClient(path).Watch(t.Context(), Filter{}, func() { t.Error("it begins") }, nil); err == nil || !strings.Contains(err.Error(), "32 readers") {
 		t.Errorf("error %v, want one that says why", err)
 	}
+}
+
+// A daemon that is killed in the middle of a line has ended, like any other.
+func TestWatchHalfALine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = http.ReadRequest(bufio.NewReader(conn)) //nolint:bodyclose // there is none
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"type\":\r\n")
+		_ = conn.Close()
+	}()
+	err = NewClient(path).Watch(t.Context(), Filter{}, func() {}, func(spec.Event) error { return nil })
+	if !errors.Is(err, ErrEnded) {
+		t.Errorf("%v, want ErrEnded", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	<-done
 }

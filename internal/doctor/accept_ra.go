@@ -14,13 +14,11 @@ func (acceptRA) About() About {
 }
 
 func (acceptRA) Judge(f Facts) []Finding {
-	if f.Sysctls[forwarding6] != "1" {
-		return nil
-	}
 	var findings []Finding
 	for _, name := range f.Parents() {
 		s := Setting{confKey(name, "accept_ra"), "2"}
-		if f.Sysctls[s.Key] != "1" || !needsAdvertisements(f, name) {
+		// It is the link's own forwarding that counts (the kernel's ipv6_accept_ra).
+		if f.Sysctls[confKey(name, "forwarding")] != "1" || f.Sysctls[s.Key] != "1" || !needsAdvertisements(f, name) {
 			continue
 		}
 		findings = append(findings, Finding{Level: Problem, On: name, Found: "accept_ra=1 while the host forwards", Expected: "accept_ra=2",

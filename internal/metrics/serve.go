@@ -2,14 +2,12 @@ package metrics
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -59,26 +57,38 @@ func Listen(address string) (net.Listener, error) {
 		}
 		return l, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("metrics on %s: %w", address, err)
-	}
-	if c, err := net.Dial("unix", path); err == nil {
-		return nil, errors.Join(fmt.Errorf("metrics on %s: another process answers on it", address), c.Close())
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket == 0 {
-		return nil, fmt.Errorf("metrics on %s: there is a file that is no socket", address)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("metrics on %s: %w", address, err)
-	}
-	l, err := net.Listen("unix", path)
+	l, err := serve.Unix(path, 0o660)
 	if err != nil {
 		return nil, fmt.Errorf("metrics on %s: %w", address, err)
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		return nil, errors.Join(fmt.Errorf("metrics on %s: %w", address, err), l.Close())
-	}
 	return l, nil
+}
+
+// retryTime is how long an address that cannot be had is let alone.
+const retryTime = 5 * time.Second
+
+// Keep listens and serves until ctx ends. Another process may have the address:
+// nobody loses his network because of that, and it is tried again.
+func Keep(ctx context.Context, address string, status Status, log *slog.Logger, more ...prometheus.Collector) error {
+	return keep(ctx, address, retryTime, status, log, more...)
+}
+
+func keep(ctx context.Context, address string, retry time.Duration, status Status, log *slog.Logger, more ...prometheus.Collector) error {
+	for {
+		l, err := Listen(address)
+		if err == nil {
+			err = Serve(ctx, l, status, log, more...)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		log.Error("metrics are not served", "err", err, "again_in", retry)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(retry):
+		}
+	}
 }
 
 // Serve answers /metrics and /healthz on l until ctx ends, and closes it. Beside the

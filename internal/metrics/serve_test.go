@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -148,4 +150,34 @@ func health(t *testing.T, h http.Handler) (status int, body string) {
 	recorder := httptest.NewRecorder()
 	h.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/healthz", nil))
 	return recorder.Code, recorder.Body.String()
+}
+
+// An address that another process has is no end of the daemon: it is had later.
+func TestAddressIsTaken(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := other.Addr().String()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	var log bytes.Buffer
+	go func() {
+		ended <- keep(ctx, address, time.Millisecond, always(spec.Status{}), slog.New(slog.NewTextHandler(&log, nil)))
+	}()
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		resp, err := http.Get("http://" + address + "/healthz") //nolint:noctx // a test's
+		if err == nil {
+			_ = resp.Body.Close()
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("it ends with %v", err)
+	}
 }
