@@ -68,6 +68,7 @@ func TestWatched(t *testing.T) {
 		if diff := cmp.Diff(want, w.all(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Errorf("told of (-want +got):\n%s", diff)
 		}
+		l.drain(t) // of the answer that was watched
 		l.proxy.Watch(false)
 		l.send(t, multicastTo(target).frame(t))
 		l.advertisement(t, target)
