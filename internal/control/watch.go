@@ -24,7 +24,7 @@ const eventsPath = "/v1/events"
 // Bounds of that stream: how long a reader may take to take what waits for it, and how
 // long a line can be.
 const (
-	streamPatience = 10 * time.Second
+	streamPatience = 10 * time.Minute // a pager, ^S: what it misses meanwhile is counted
 	maxEvent       = 1 << 20
 )
 
