@@ -108,3 +108,17 @@ func TestExitStatus(t *testing.T) {
 		}
 	}
 }
+
+// What could not be looked at is not said to be well, and what comes from elsewhere does
+// not steer the terminal, by C1 controls or by marks of direction either.
+func TestReportOfTheUnknown(t *testing.T) {
+	var b strings.Builder
+	if err := printReport(&b, report{Unknown: []doctor.Unknown{{What: "links", Why: "x"}, {What: "firewall", Why: "a\u009b31mb\u202ec"}}}, screen{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"a 31mb c", "nothing was found, but 2 things could not be looked at\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not said:\n%s", want, b.String())
+		}
+	}
+}

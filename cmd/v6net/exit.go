@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/kernel/netns"
@@ -44,7 +45,7 @@ func exitStatus(err error) int {
 	switch {
 	case errors.As(err, &code):
 		return int(code)
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.Is(err, fs.ErrPermission):
 		return exitUsage
 	case errors.Is(err, netns.ErrClaimed):
 		return exitClaimed

@@ -26,6 +26,7 @@ func TestExitStatuses(t *testing.T) {
 		{exitCode(exitSick), 1},
 		{usageError{errors.New("not so")}, 2},
 		{firewallExplainCommand{From: "web", To: "::1", Port: "80"}.Run(t.Context()), 2},
+		{fmt.Errorf("socket: %w", os.ErrPermission), 2}, // who is not root
 		{away, 3},
 		{control.ErrEnded, 3},
 		{unknown, 4},

@@ -46,7 +46,7 @@ func FindSocket() (string, error) {
 		if c, err := net.Dial("unix", path); err == nil {
 			return path, c.Close()
 		} else if errors.Is(err, fs.ErrPermission) {
-			return "", fmt.Errorf("%s: permission denied: run this as root", path)
+			return "", fmt.Errorf("%s: %w: run this as root", path, fs.ErrPermission)
 		}
 	}
 	return "", fmt.Errorf("%w on %s or %s (start one with `docker plugin enable v6net`, `systemctl start v6net` or `v6net daemon`)", ErrNoDaemon, SocketPath, pluginSockets)
