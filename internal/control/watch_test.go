@@ -224,7 +224,7 @@ func TestWatchHalfALine(t *testing.T) {
 		if err != nil {
 			return
 		}
-		_, _ = http.ReadRequest(bufio.NewReader(conn)) //nolint:bodyclose // there is none
+		_, _ = http.ReadRequest(bufio.NewReader(conn))
 		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"type\":\r\n")
 		_ = conn.Close()
 	}()
