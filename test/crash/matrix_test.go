@@ -307,13 +307,14 @@ func (r *reference) word(p point) string {
 	return word
 }
 
-// share is one point of so many, others every day: of `make crash` all.
+// share is one point of so many: of `make crash` all. The same ones each time, until the
+// whole matrix has passed once; another V6NET_SEED chooses others.
 func share(t *testing.T, all []point) []point {
 	every, err := strconv.Atoi(cmp.Or(os.Getenv("V6NET_CRASH_EVERY"), "60"))
 	if err != nil || every < 1 {
 		t.Fatalf("V6NET_CRASH_EVERY=%s: one point of how many?", os.Getenv("V6NET_CRASH_EVERY"))
 	}
-	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("V6NET_SEED"), fmt.Sprint(time.Now().Unix()/(24*60*60))), 10, 64)
+	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("V6NET_SEED"), "20784"), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}

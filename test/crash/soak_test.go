@@ -108,7 +108,7 @@ func (m *machine) usage() usage {
 
 // TestSoak does this and that for a while. V6NET_SEED repeats it, V6NET_SOAK says how long.
 func TestSoak(t *testing.T) {
-	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("V6NET_SEED"), fmt.Sprint(time.Now().UnixNano())), 10, 64)
+	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("V6NET_SEED"), "2"), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
