@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,15 +49,10 @@ func (c *captureCommand) Run(ctx context.Context) (err error) {
 	if os.Geteuid() != 0 {
 		return usageError{errors.New("capture opens packet sockets, in containers' network namespaces too: run this as root")}
 	}
-	client, err := c.client()
+	status, err := c.status(ctx)
 	if err != nil {
 		return err
 	}
-	status, err := client.Status(ctx)
-	if err != nil {
-		return err
-	}
-	nameContainers(ctx, &status)
 	spots, err := findSpots(status, c.What, c.Network)
 	if err != nil {
 		return err
@@ -125,10 +121,10 @@ func findSpots(status spec.Status, what, only string) ([]spot, error) {
 				left = fmt.Errorf("container %s has left network %s", called(ep.ID, ep.Name), called(n.ID, n.Name))
 				continue
 			}
-			holders[first(ep.Container, ep.Sandbox)] = true
+			holders[cmp.Or(ep.Container, ep.Sandbox)] = true
 			containers = append(containers, spot{
 				source: capture.Source{Sandbox: ep.Sandbox, Alias: spec.EndpointAlias(ep.ID)},
-				words:  fmt.Sprintf("container %s on network %s", first(ep.Name, spec.ShortID(ep.ID)), first(n.Name, spec.ShortID(n.ID))),
+				words:  fmt.Sprintf("container %s on network %s", cmp.Or(ep.Name, spec.ShortID(ep.ID)), cmp.Or(n.Name, spec.ShortID(n.ID))),
 			})
 		}
 	}
@@ -153,9 +149,9 @@ func findSpots(status spec.Status, what, only string) ([]spot, error) {
 
 // networkSpot is a network's bridge, or its parent where there is none.
 func networkSpot(n spec.NetworkStatus) spot {
-	s := spot{source: capture.Source{Link: n.Bridge, Promiscuous: true}, words: "bridge of network " + first(n.Name, spec.ShortID(n.ID))}
+	s := spot{source: capture.Source{Link: n.Bridge, Promiscuous: true}, words: "bridge of network " + cmp.Or(n.Name, spec.ShortID(n.ID))}
 	if n.Bridge == "" {
-		s.source.Link, s.words = n.Parent, "parent of network "+first(n.Name, spec.ShortID(n.ID))
+		s.source.Link, s.words = n.Parent, "parent of network "+cmp.Or(n.Name, spec.ShortID(n.ID))
 	}
 	return s
 }
@@ -190,11 +186,11 @@ func addressNames(status spec.Status) nameTable {
 	for _, n := range status.Networks {
 		for _, ep := range n.Endpoints {
 			for _, a := range n.HasOf(ep) {
-				add(a, first(ep.Name, spec.ShortID(ep.ID)))
+				add(a, cmp.Or(ep.Name, spec.ShortID(ep.ID)))
 			}
 		}
 		for _, s := range n.Subnets() {
-			add(s.Gateway, first(n.Name, spec.ShortID(n.ID))+".gateway")
+			add(s.Gateway, cmp.Or(n.Name, spec.ShortID(n.ID))+".gateway")
 		}
 	}
 	return t
@@ -211,7 +207,7 @@ func (t nameTable) of(name string) (addrs []netip.Addr) {
 }
 
 // name is what an address is called, or itself.
-func (t nameTable) name(a netip.Addr) string { return first(t.names[a], a.String()) }
+func (t nameTable) name(a netip.Addr) string { return cmp.Or(t.names[a], a.String()) }
 
 // sink takes what is captured.
 type sink interface {

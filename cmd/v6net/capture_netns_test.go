@@ -21,11 +21,7 @@ import (
 // capturing is a `v6net capture` that has begun.
 func (s *site) capturing(t *testing.T, args string) *program {
 	t.Helper()
-	p := startProgram(t, testnet.Self(t), "capture --socket "+s.socket+" "+args)
-	t.Cleanup(func() {
-		p.signal(syscall.SIGKILL)
-		_ = p.wait() // it may have ended before
-	})
+	p := s.operating(t, "capture", args)
 	within(t, "it captures", func() bool { return p.said("v6net capture: on ") > 0 })
 	return p
 }

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/v6net/v6net/internal/control"
-	"github.com/v6net/v6net/internal/kernel/sandbox"
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
@@ -144,20 +143,7 @@ func (c *inCloud) run(t *testing.T, n int) (container *testnet.Host, addr netip.
 	if _, err := c.client.MakeNetwork(t.Context(), network); err != nil {
 		t.Fatal(err)
 	}
-	container = testnet.New(t, fmt.Sprintf("c%d", n))
-	attached, err := c.client.Attach(t.Context(), spec.AttachRequest{Network: network, ID: number("e", n), Container: number("c", n), Name: fmt.Sprint("web", n),
-		Interface: "eth0", Sandbox: container.Path(), Ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 80}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ep := attached.Endpoint
-	if _, err := sandbox.Furnish(t.Context(), container.Path(), sandbox.Link{
-		Name: attached.Attachment.Interface, Alias: spec.EndpointAlias(ep.ID), Rename: "eth0", Addresses: []netip.Prefix{ep.IPv6},
-		Routes: []sandbox.Route{{Destination: netip.MustParsePrefix("::/0"), Gateway: attached.Attachment.Gateway6}},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	echo(t, container)
+	container, ep := attach(t, c.client, network, n)
 	return container, ep.IPv6.Addr()
 }
 

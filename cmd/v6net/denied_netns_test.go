@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/v6net/v6net/internal/control"
-	"github.com/v6net/v6net/internal/kernel/sandbox"
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
@@ -57,20 +56,7 @@ func testDeniedConnectionsAreLogged(t *testing.T, firewall string) {
 			t.Errorf("left after the network:\n%s", rules)
 		}
 	}()
-	container := testnet.New(t, "c1")
-	attached, err := client.Attach(t.Context(), spec.AttachRequest{Network: network, ID: number("e", 1), Container: number("c", 1), Name: "web1",
-		Interface: "eth0", Sandbox: container.Path(), Ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 80}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ep := attached.Endpoint
-	if _, err := sandbox.Furnish(t.Context(), container.Path(), sandbox.Link{
-		Name: attached.Attachment.Interface, Alias: spec.EndpointAlias(ep.ID), Rename: "eth0", Addresses: []netip.Prefix{ep.IPv6},
-		Routes: []sandbox.Route{{Destination: netip.MustParsePrefix("::/0"), Gateway: attached.Attachment.Gateway6}},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	echo(t, container)
+	_, ep := attach(t, client, network, 1)
 	defer func() {
 		if err := client.Detach(context.Background(), network.ID, ep.ID); err != nil {
 			t.Error(err)

@@ -36,15 +36,10 @@ type formerAddress struct {
 
 // Run asks the daemon which addresses containers have now.
 func (c hostsCommand) Run(ctx context.Context) error {
-	client, err := c.client()
+	status, err := c.status(ctx)
 	if err != nil {
 		return err
 	}
-	status, err := client.Status(ctx)
-	if err != nil {
-		return err
-	}
-	nameContainers(ctx, &status)
 	entries := hostEntries(status)
 	if c.JSON {
 		return printJSON(os.Stdout, entries)

@@ -8,9 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/v6net/v6net/internal/control"
+	"github.com/v6net/v6net/internal/kernel/sandbox"
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
 
@@ -32,6 +36,32 @@ func newOutside(t *testing.T) outside {
 	up.Run(t, "ip", "addr", "add", "2001:db8:ffff::1/128", "dev", "lo")
 	self.Run(t, "ip", "route", "add", "default", "via", up.LinkLocal(t, "lan0"), "dev", "eth0")
 	return outside{up}
+}
+
+// furnish gives a container its link, as an engine does.
+func furnish(t *testing.T, container *testnet.Host, a spec.Attachment, ep spec.Endpoint) {
+	t.Helper()
+	if _, err := sandbox.Furnish(t.Context(), container.Path(), sandbox.Link{
+		Name: a.Interface, Alias: spec.EndpointAlias(ep.ID), Rename: "eth0", Addresses: []netip.Prefix{ep.IPv6},
+		Routes: []sandbox.Route{{Destination: netip.MustParsePrefix("::/0"), Gateway: a.Gateway6}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// attach runs container n of a network by the control API, as Podman does. It publishes
+// port 80, where it sends back what it gets.
+func attach(t *testing.T, client *control.Client, network spec.NetworkRequest, n int) (*testnet.Host, spec.Endpoint) {
+	t.Helper()
+	container := testnet.New(t, fmt.Sprintf("c%d", n))
+	attached, err := client.Attach(t.Context(), spec.AttachRequest{Network: network, ID: number("e", n), Container: number("c", n), Name: fmt.Sprint("web", n),
+		Interface: "eth0", Sandbox: container.Path(), Ports: []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 80}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	furnish(t, container, attached.Attachment, attached.Endpoint)
+	echo(t, container)
+	return container, attached.Endpoint
 }
 
 // echo has a container send back what it gets on port 80.

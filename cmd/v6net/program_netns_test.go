@@ -36,6 +36,18 @@ type program struct {
 	log []string
 }
 
+// operating is a command of an operator's that asks the site's daemon, and is killed in
+// the end if it has not ended before.
+func (s *site) operating(t *testing.T, command, args string) *program {
+	t.Helper()
+	p := startProgram(t, testnet.Self(t), command+" --socket "+s.socket+" "+args)
+	t.Cleanup(func() {
+		p.signal(syscall.SIGKILL)
+		_ = p.wait() // it may have ended before
+	})
+	return p
+}
+
 // startProgram starts v6net with arguments that have no spaces in them. Whoever starts
 // it ends it.
 func startProgram(t *testing.T, host *testnet.Host, args string) *program {

@@ -17,7 +17,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/v6net/v6net/internal/kernel/sandbox"
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/store"
 	"github.com/v6net/v6net/internal/testnet"
@@ -156,11 +155,7 @@ func (s *site) run(t *testing.T, n int) (container *testnet.Host, addr netip.Add
 	container = testnet.New(t, fmt.Sprintf("c%d", n))
 	attachment, err := s.engine.Join(ctx, network.ID, ep.ID, container.Path())
 	must(err)
-	_, err = sandbox.Furnish(ctx, container.Path(), sandbox.Link{
-		Name: attachment.Interface, Alias: spec.EndpointAlias(ep.ID), Rename: "eth0", Addresses: []netip.Prefix{ep.IPv6},
-		Routes: []sandbox.Route{{Destination: netip.MustParsePrefix("::/0"), Gateway: attachment.Gateway6}},
-	})
-	must(err)
+	furnish(t, container, attachment, ep)
 	must(s.engine.Publish(ctx, network.ID, ep.ID, []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 80}}))
 	echo(t, container)
 	return container, ep.IPv6.Addr()

@@ -23,15 +23,10 @@ type statusCommand struct {
 
 // Run asks the daemon and prints its answer.
 func (c statusCommand) Run(ctx context.Context) error {
-	client, err := c.client()
+	status, err := c.status(ctx)
 	if err != nil {
 		return err
 	}
-	status, err := client.Status(ctx)
-	if err != nil {
-		return err
-	}
-	nameContainers(ctx, &status)
 	if c.JSON {
 		return printJSON(os.Stdout, status)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -179,17 +180,7 @@ func (v *viewer) wanted(e spec.Event) bool {
 	if e.Type == spec.EventLost {
 		return true
 	}
-	is := func(wanted string, name string, ids ...string) bool {
-		if wanted == "" || wanted == name {
-			return true
-		}
-		for _, id := range ids {
-			if id != "" && len(wanted) >= shortestID && strings.HasPrefix(id, wanted) {
-				return true
-			}
-		}
-		return false
-	}
+	is := func(wanted, name string, ids ...string) bool { return wanted == "" || named(wanted, name, ids...) }
 	return is(v.command.Network, e.NetworkName, e.Network) &&
 		is(v.command.Container, e.Container, e.Endpoint, v.names.Containers[e.Endpoint].ID)
 }
@@ -227,22 +218,13 @@ func eventColour(e spec.Event) string {
 // eventOwner is whose an event is: a container, on a network.
 func eventOwner(e spec.Event) string {
 	var words []string
-	if w := first(e.Container, spec.ShortID(e.Endpoint)); w != "" {
+	if w := cmp.Or(e.Container, spec.ShortID(e.Endpoint)); w != "" {
 		words = append(words, w)
 	}
-	if w := first(e.NetworkName, spec.ShortID(e.Network)); w != "" {
+	if w := cmp.Or(e.NetworkName, spec.ShortID(e.Network)); w != "" {
 		words = append(words, w)
 	}
-	return first(strings.Join(words, "/"), "-")
-}
-
-func first(words ...string) string {
-	for _, w := range words {
-		if w != "" {
-			return w
-		}
-	}
-	return ""
+	return cmp.Or(strings.Join(words, "/"), "-")
 }
 
 // eventWords are the rest.

@@ -13,26 +13,14 @@ import (
 	"time"
 
 	"github.com/v6net/v6net/internal/spec"
-	"github.com/v6net/v6net/internal/testnet"
 )
-
-// watching is a `v6net watch` that has begun.
-func (s *site) watching(t *testing.T, args string) *program {
-	t.Helper()
-	p := startProgram(t, testnet.Self(t), "watch --socket "+s.socket+" "+args)
-	t.Cleanup(func() {
-		p.signal(syscall.SIGKILL)
-		_ = p.wait() // it may have ended before
-	})
-	return p
-}
 
 // All that happens on a host is seen while it happens, whoever is asked for.
 func TestWatch(t *testing.T) {
 	s := newSite(t)
 	s.up.AddAddress(t, "2001:db8:1::2/64", "lan0")
-	all := s.watching(t, "--json")
-	ndp := s.watching(t, "--type ndp --source 2001:db8:1::2")
+	all := s.operating(t, "watch", "--json")
+	ndp := s.operating(t, "watch", "--type ndp --source 2001:db8:1::2")
 	within(t, "both watch", func() bool { return s.events.Wanted(spec.EventNDP) && s.events.Wanted(spec.EventLease) })
 	s.lend(t, lentUntil("2001:db8:a000::/56", time.Hour, 2*time.Hour))
 	_, addr := s.run(t, 1)
@@ -78,7 +66,7 @@ func TestWatch(t *testing.T) {
 	if err := ndp.wait(); err != nil || ndp.said("interrupted after ") != 1 {
 		t.Errorf("interrupted: %v, says %q", err, ndp.log)
 	}
-	again := s.watching(t, "--retry --type lease")
+	again := s.operating(t, "watch", "--retry --type lease")
 	within(t, "another one watches", func() bool {
 		s.events.Publish(spec.Event{Type: spec.EventLease, What: "tried"})
 		return again.said("lease", "tried") > 0

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -37,7 +38,7 @@ type teller struct {
 func (e *Engine) hearDenied(ctx context.Context) (began []*network) {
 	wanted := false
 	for _, n := range e.networks {
-		wanted = wanted || n.isRouted() && n.Options.LogDenied && n.Phase != spec.PhaseDeleting
+		wanted = wanted || n.wantsDenied()
 	}
 	e.unheard = nil
 	switch {
@@ -57,9 +58,8 @@ func (e *Engine) hearDenied(ctx context.Context) (began []*network) {
 		e.hearing = e.unheard == nil
 	}
 	for _, n := range e.networks {
-		tells := e.hearing && n.isRouted() && n.Options.LogDenied && n.Phase != spec.PhaseDeleting
 		switch {
-		case !tells:
+		case !e.hearing || !n.wantsDenied():
 			n.teller = nil
 		case n.teller == nil:
 			n.teller = &teller{limit: rate.NewLimiter(deniedRate, deniedBurst)}
@@ -67,6 +67,11 @@ func (e *Engine) hearDenied(ctx context.Context) (began []*network) {
 		}
 	}
 	return began
+}
+
+// wantsDenied reports whether what is denied of a network is to be told.
+func (n *network) wantsDenied() bool {
+	return n.isRouted() && n.Options.LogDenied && n.Phase != spec.PhaseDeleting
 }
 
 // unheardOf is why nothing of what a network wants told is, or nil.
@@ -138,12 +143,7 @@ func (e *Engine) whoseDenied(n *network, r firewall.Refusal) (who, peer *endpoin
 
 // holds reports whether an endpoint has an address, or had it before its prefix changed.
 func (n *network) holds(ep *endpoint, a netip.Addr) bool {
-	for _, own := range n.sendsFrom(ep) {
-		if own == a {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(n.sendsFrom(ep), a)
 }
 
 // tellDenied tells who watches.
@@ -217,7 +217,7 @@ func (e *Engine) sumUp(ctx context.Context, id string) {
 		return
 	}
 	before := t.counted
-	t.counted = counted.Denied(n.policy(e.members(e.endpointsOf(id))...))
+	t.counted = e.deniedOf(counted, n)
 	if t.counted < before { // they have begun anew
 		before = 0
 	}
@@ -240,6 +240,11 @@ func (e *Engine) countDenied(ctx context.Context, began []*network) {
 		return
 	}
 	for _, n := range began {
-		n.teller.counted = counted.Denied(n.policy(e.members(e.endpointsOf(n.ID))...))
+		n.teller.counted = e.deniedOf(counted, n)
 	}
+}
+
+// deniedOf is how many packets of a network have been denied so far.
+func (e *Engine) deniedOf(counted firewall.Counters, n *network) uint64 {
+	return counted.Denied(n.policy(e.members(e.endpointsOf(n.ID))...))
 }

@@ -206,11 +206,12 @@ func (a *Accepts) putIn(ctx context.Context, at filterTable) (string, error) {
 	return "", nil
 }
 
-// legacyTables list the tables that iptables-legacy has made in the network namespace,
-// one a line. The files are there once its modules are.
-var legacyTables = map[family]string{
-	ip4: "/proc/thread-self/net/ip_tables_names",
-	ip6: "/proc/thread-self/net/ip6_tables_names",
+// LegacyHas reports whether iptables-legacy has made a table of a family, ip or ip6, in the
+// network namespace of the calling thread. It makes none.
+func LegacyHas(family, table string) bool {
+	// One a line; the file is there once its modules are.
+	made, err := os.ReadFile("/proc/thread-self/net/" + family + "_tables_names")
+	return err == nil && slices.Contains(strings.Fields(string(made)), table)
 }
 
 // present are the chains of a filter table that may have our rule. It makes none.
@@ -231,8 +232,7 @@ func (a *Accepts) present(at filterTable) (chains []string) {
 
 func (s space) legacyHas(f family, table string) (has bool) {
 	_ = s.do(func() error {
-		made, err := os.ReadFile(legacyTables[f])
-		has = err == nil && slices.Contains(strings.Fields(string(made)), table)
+		has = LegacyHas(string(f), table)
 		return nil
 	})
 	return has

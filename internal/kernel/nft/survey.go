@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/firewall"
+	"github.com/v6net/v6net/internal/kernel/ip6tables"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -125,9 +125,8 @@ func filtersReversePath(r *nftables.Rule) bool {
 func legacyFamilies() []string {
 	var families []string
 	for _, family := range iptablesFamilies {
-		names, err := os.ReadFile(legacyTables[family])
-		if err == nil && slices.Contains(strings.Fields(string(names)), foreignTable) {
-			families = append(families, familyName(family))
+		if name := familyName(family); ip6tables.LegacyHas(name, foreignTable) {
+			families = append(families, name)
 		}
 	}
 	return families
