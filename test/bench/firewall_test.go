@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	firewallTurns = 6                      // of each firewall, one after the other
+	firewallTurns = 16                     // of each firewall, one after the other
 	publishTurns  = 2                      // the first of them, in which one port more is published
 	connectTime   = 500 * time.Millisecond // of each turn
 	sendSeconds   = 1                      // likewise
