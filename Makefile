@@ -53,7 +53,7 @@ netns: need-root
 	scripts/deps netns
 	dirs="$$(grep -rlE --include='*_test.go' '^//go:build netns$$' . | xargs -r -n1 dirname | sort -u)"
 	[[ -n $$dirs ]] || { echo 'make netns: no package has tests with the build tag netns' >&2; exit 1; }
-	$(GO) test -race -tags netns -timeout 20m -parallel 6 $(TESTFLAGS) $$dirs
+	$(GO) test -race -tags netns -timeout 20m -p 3 -parallel 6 $(TESTFLAGS) $$dirs
 
 # The daemon, killed before every change that it makes in every operation; one point
 # alone: V6NET_CRASH='bridge/join/7' make crash. `make netns` does some of them.
@@ -67,29 +67,30 @@ soak: need-root
 	scripts/deps netns
 	V6NET_SOAK="$${V6NET_SOAK:-20m}" $(GO) test -tags netns -count=1 -timeout 60m -run Soak -v $(TESTFLAGS) ./test/crash
 
-# Real Docker engines, Podman and the managed plugin. The engines side by side, each
-# in namespaces of its own: a test waits for most of its time. What is not about an
-# engine of Docker is with the last one.
+# Real Docker engines, Podman and the managed plugin, side by side, each in namespaces
+# of its own: a test waits for most of its time. What is not about an engine of Docker
+# runs beside them: Podman and systemd, the documentation's commands and the packages.
 ENGINES := $(or $(V6NET_ENGINES),20.10 26.1)
 
-# The documentation's commands and the packages are with the first one.
 engine: need-root plugin
 	scripts/deps engine packages
 	scripts/packages "$$($(GO) env GOARCH)"
 	scripts/packages-again
 	run() { V6NET_ENGINES=$$1 $(GO) test -race -tags engine -count=1 -timeout 40m $(TESTFLAGS) "$${@:2}"; }
+	tests="$$($(GO) test -race -tags engine -list . ./test/engine | grep ^Test)"
+	# but PATTERN are the tests that have not this in their names, for -skip.
+	but() { grep -vE "$$1" <<<"$$tests" | paste -sd'|' | sed 's/.*/^(&)$$/'; }
 	failed=
 	# By itself: it sees to it that an engine leaves nothing on the machine.
 	run '$(ENGINES)' ./internal/testengine/... || failed+=' testengine'
 	declare -A running
 	for engine in $(ENGINES); do
-		skip='^$$'
-		[[ $$engine == $(lastword $(ENGINES)) ]] || skip+='|Podman|Systemd'
-		[[ $$engine == $(firstword $(ENGINES)) ]] || skip+='|Docs|Packages'
-		run $$engine -skip "$$skip" ./test/engine & running[$$engine]=$$!
+		run $$engine -skip 'Podman|Systemd|Docs|Packages' ./test/engine & running[$$engine]=$$!
 	done
-	for engine in "$${!running[@]}"; do
-		wait $${running[$$engine]} || failed+=" $$engine"
+	run $(lastword $(ENGINES)) -skip "$$(but 'Podman|Systemd')" ./test/engine & running[podman]=$$!
+	run $(firstword $(ENGINES)) -skip "$$(but 'Docs|Packages')" ./test/engine & running[docs]=$$!
+	for part in "$${!running[@]}"; do
+		wait $${running[$$part]} || failed+=" $$part"
 	done
 	[[ ! $$failed ]] || { echo "make engine: failed:$$failed" >&2; exit 1; }
 
@@ -118,7 +119,7 @@ vm: plugin
 # Measurements beside named peers; docs/benchmarks. Slow is no failure.
 bench: need-root plugin
 	scripts/deps bench
-	$(GO) test -tags bench -count=1 -timeout 25m -v $(TESTFLAGS) ./test/bench
+	$(GO) test -tags bench -count=1 -timeout 45m -v $(TESTFLAGS) ./test/bench
 
 # The NDP proxy beside ndppd and the kernel's; docs/benchmarks/ndproxy.md.
 bench-ndproxy: need-root build
