@@ -53,20 +53,16 @@ func tables(l logging) []Table {
 }
 
 // deciding are chains that do what the rule that leads there has decided.
-var deciding = []string{"known", "vouch", "stray_out", "stray_in", "nobody", "confined_out", "confined_in", "invalid"}
+var deciding = []string{"vouch", "stray_out", "stray_in", "nobody", "confined_out", "confined_in", "invalid"}
 
 // chains are those of what the host forwards.
 func chains(l logging) []Chain {
-	// What leaves its bridge is known by its address outside.
-	toOutside := fmt.Sprintf("ip6 saddr @inside_pools6 meta mark set meta mark | %#x", outsideMark)
 	return []Chain{
 		{Name: "forward", Hook: &Hook{"filter", "forward", PriorityForward}, Rules: []string{
 			"iifname != @networks oifname != @networks return",
-			// First, since nearly all packets are such: each rule before it costs all of
-			// them. Whose address is gone has no connections: they are forgotten with it.
-			"ct state established,related goto known",
 			"iifname . oifname @same goto within",
-			toOutside,
+			// What leaves its bridge is known by its address outside.
+			fmt.Sprintf("ip6 saddr @inside_pools6 meta mark set meta mark | %#x", outsideMark),
 			// What is for one link alone (RFC 4890 §4.3.3): nobody believes it with
 			// a hop limit below 255, and nobody has to see it.
 			"icmpv6 type @link_only counter drop",
@@ -74,10 +70,12 @@ func chains(l logging) []Chain {
 			// leaves under no address of the host's. In IPv6 the kernel sees to that.
 			"ip saddr 169.254.0.0/16 iifname @networks goto stray_out",
 			"ip saddr 169.254.0.0/16 goto stray_in",
-			// Whoever scans a prefix must not fill the host's neighbour cache (RFC
-			// 6583). The forward hook precedes the neighbour's resolution.
+			// Before all else, what conntrack knows included: whoever scans a
+			// prefix must not fill the host's neighbour cache (RFC 6583). The
+			// forward hook precedes the neighbour's resolution.
 			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 goto nobody",
 			"oifname @networks ip daddr @pools4 ip daddr != @live4 goto nobody",
+			"ct state established,related goto vouch",
 			"iifname @internal goto confined_out",
 			"oifname @internal goto confined_in",
 			// Published means reachable by anyone, from other networks too. A
@@ -95,15 +93,12 @@ func chains(l logging) []Chain {
 			"oifname @networks goto inbound",
 			"goto outbound",
 		}},
-		{Name: "known", Rules: []string{
-			toOutside,
-			"goto vouch",
-		}},
 		// Inside one bridge: frames that br_netfilter shows us, and connections
 		// that come back from the host's address. Neighbor discovery is
 		// untracked, so that conntrack does not know it.
 		{Name: "within", Rules: append([]string{
 			"oifname @icc goto vouch",
+			"ct state established,related goto vouch",
 			"ct status dnat goto vouch",
 		}, l.out(DeniedNeighbour)...)},
 		{Name: "between", Rules: append([]string{

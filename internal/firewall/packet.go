@@ -44,9 +44,7 @@ func (t Table) run(name string, p *packet) decision {
 				return decision{chain: name, rule: rule}
 			case strings.HasPrefix(done.verdict, "goto "):
 				next = strings.TrimPrefix(done.verdict, "goto ")
-				if !slices.Contains(deciding, name) {
-					d = decision{chain: name, rule: rule}
-				}
+				d = decision{chain: name, rule: rule}
 			case done.verdict != "":
 				if !slices.Contains(deciding, name) {
 					d = decision{chain: name, rule: rule}
