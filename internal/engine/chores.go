@@ -18,6 +18,8 @@ const (
 	// container engine may release it yet: a release that was cut off is repeated,
 	// and would hit the next one who has the address.
 	restTime = 2 * time.Minute
+	// uplinksWait is for a burst of links that change to be over.
+	uplinksWait = 100 * time.Millisecond
 
 	// What failed is done again after a while, twice as long each time.
 	minHealWait = time.Second

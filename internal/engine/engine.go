@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,14 +75,15 @@ type Engine struct {
 	healWait      time.Duration
 	hostErr       error // what of the host's settings failed
 
-	parentUp     map[string]bool // whether the parents of macvlan and ipvlan networks are
-	defaultLinks []string        // of the default routes: traffic to them leaves the host
-	uplinks      []string        // bridges with a network card: likewise
-	ruled        bool            // the ruleset of all networks is in place
-	unapplied    error           // why it is not, if it could not be put there
-	hearing      bool            // of denied packets
-	unheard      error           // why not, where a network wants it
-	looking      bool            // for links that went with the namespaces of containers
+	parentUp      map[string]bool // whether the parents of macvlan and ipvlan networks are
+	defaultLinks  []string        // of the default routes: traffic to them leaves the host
+	uplinks       []string        // bridges with a network card: likewise
+	uplinksUnsure bool            // a link has changed since
+	ruled         bool            // the ruleset of all networks is in place
+	unapplied     error           // why it is not, if it could not be put there
+	hearing       bool            // of denied packets
+	unheard       error           // why not, where a network wants it
+	looking       bool            // for links that went with the namespaces of containers
 
 	lent        map[spec.SourceOnLink][]spec.Delegation // as their sources have said last
 	silent      map[spec.SourceOnLink]silence           // sources that have lent nothing when they were asked
@@ -260,8 +262,10 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 			changed = append(changed, n)
 		}
 	}
-	if len(changed) > 0 || e.hasRouted() && !slices.Equal(e.findUplinks(ctx), e.uplinks) {
+	if len(changed) > 0 {
 		e.reapply(ctx, changed...)
+	} else if !strings.HasPrefix(name, spec.LinkPrefix) {
+		e.uplinksMayDiffer(ctx)
 	}
 	if up {
 		e.keepAcceptRA(ctx, name)
@@ -305,6 +309,21 @@ func (e *Engine) findUplinks(ctx context.Context) []string {
 		e.Log.Warn("bridges with a network card", "err", err)
 	}
 	return bridges
+}
+
+// uplinksMayDiffer has uplinks looked for in a moment, once for all links that change until
+// then: it reads every link of the host.
+func (e *Engine) uplinksMayDiffer(ctx context.Context) {
+	if e.uplinksUnsure || !e.hasRouted() {
+		return
+	}
+	e.uplinksUnsure = true
+	e.later(uplinksWait, func() {
+		e.uplinksUnsure = false
+		if !slices.Equal(e.findUplinks(ctx), e.uplinks) {
+			e.reapply(ctx)
+		}
+	})
 }
 
 // Resync makes the kernel match once more: events were lost.

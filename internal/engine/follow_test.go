@@ -510,12 +510,16 @@ func TestBridgeBecomesAWayOut(t *testing.T) {
 		}
 		h.consistent(t, want)
 	}
+	changes := func() {
+		h.engine.LinkChanged(t.Context(), "eth1", true, false)
+		h.engine.DoChores(t.Context(), time.Now().Add(time.Second))
+	}
 	wants(`"eth0"`)
 	h.uplinks = []string{"br1"}
-	h.engine.LinkChanged(t.Context(), "eth1", true, false)
+	changes()
 	wants(`"br1" "eth0"`)
 	h.uplinks = nil
-	h.engine.LinkChanged(t.Context(), "eth1", true, false)
+	changes()
 	wants(`"eth0"`)
 }
 
