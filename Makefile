@@ -48,11 +48,14 @@ unit:
 	scripts/deps unit
 	$(GO) test -race $(TESTFLAGS) ./...
 
-# Real kernel, namespaces as hosts and routers: every package with such tests.
+# Real kernel, namespaces as hosts and routers: every package with such tests, those
+# first that take longest.
 netns: need-root
 	scripts/deps netns
 	dirs="$$(grep -rlE --include='*_test.go' '^//go:build netns$$' . | xargs -r -n1 dirname | sort -u)"
 	[[ -n $$dirs ]] || { echo 'make netns: no package has tests with the build tag netns' >&2; exit 1; }
+	first='^./(internal/kernel/nft|test/crash)$$'
+	dirs="$$(grep -E "$$first" <<<"$$dirs"; grep -vE "$$first" <<<"$$dirs")"
 	$(GO) test -race -tags netns -timeout 20m -p 3 -parallel 6 $(TESTFLAGS) $$dirs
 
 # The daemon, killed before every change that it makes in every operation; one point
