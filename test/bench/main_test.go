@@ -31,6 +31,7 @@ func TestBench(t *testing.T) {
 		{"docker run", measureDockerRun},
 		{"throughput", measureThroughput},
 		{"firewall", measureFirewall},
+		{"scale", measureScale},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.measure(t, r) })
 	}

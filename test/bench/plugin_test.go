@@ -118,3 +118,20 @@ func (p *plugin) publish(t *testing.T, networkID, endpointID string) {
 		Options: map[string]any{"com.docker.network.portmap": []map[string]any{{"Proto": 6, "Port": 80}}},
 	})
 }
+
+// remove takes an endpoint away as `docker rm -f` does, but for its leases.
+func (p *plugin) remove(t *testing.T, networkID, endpointID string) {
+	t.Helper()
+	call[done](t, p, "NetworkDriver.RevokeExternalConnectivity", network.RevokeExternalConnectivityRequest{NetworkID: networkID, EndpointID: endpointID})
+	call[done](t, p, "NetworkDriver.Leave", network.LeaveRequest{NetworkID: networkID, EndpointID: endpointID})
+	call[done](t, p, "NetworkDriver.DeleteEndpoint", network.DeleteEndpointRequest{NetworkID: networkID, EndpointID: endpointID})
+}
+
+// removeNetwork is `docker network rm`.
+func (p *plugin) removeNetwork(t *testing.T, id string, pools pair) {
+	t.Helper()
+	call[done](t, p, "NetworkDriver.DeleteNetwork", network.DeleteNetworkRequest{NetworkID: id})
+	for _, pool := range []string{pools.v4, pools.v6} {
+		call[done](t, p, "IpamDriver.ReleasePool", ipam.ReleasePoolRequest{PoolID: pool})
+	}
+}

@@ -42,7 +42,7 @@ func measureDaemon(t *testing.T, r *report) {
 		began := d.cpu(t)
 		var times sample
 		for i := from; i < to; i++ {
-			times = append(times, connect(t, d.plugin, i, pools[i%networks], host, containers))
+			times = append(times, connect(t, d.plugin, id("network", i%networks), id("endpoint", i), pools[i%networks], host, containers))
 		}
 		return cost{wall: times.median(), cpu: milliseconds(d.cpu(t)-began) / float64(to-from)}
 	}
@@ -87,9 +87,8 @@ func measureDaemon(t *testing.T, r *report) {
 
 // connect brings one endpoint up and answers how long the plugin took. What a
 // container engine does in between is not counted.
-func connect(t *testing.T, p *plugin, i int, pools pair, host, containers *testnet.Host) time.Duration {
+func connect(t *testing.T, p *plugin, networkID, endpointID string, pools pair, host, containers *testnet.Host) time.Duration {
 	t.Helper()
-	networkID, endpointID := id("network", i%networks), id("endpoint", i)
 	began := time.Now()
 	link := p.attach(t, networkID, endpointID, pools)
 	took := time.Since(began)

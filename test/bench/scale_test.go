@@ -1,0 +1,79 @@
+//go:build bench
+
+package bench_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+const (
+	manyNetworks  = 1000
+	manyEndpoints = 10 * manyNetworks
+)
+
+// measureScale makes a thousand networks and ten endpoints on each, restarts the daemon,
+// and removes them all. What is flat costs the last hundred no more than the first.
+func measureScale(t *testing.T, r *report) {
+	host, containers := testnet.New(t, "host"), testnet.New(t, "containers")
+	up := testnet.New(t, "up")
+	testnet.Connect(t, host, "eth0", up, "lan0")
+	host.AddAddress(t, "2001:db8:1::2/64", "eth0")
+	host.Run(t, "ip", "route", "add", "default", "via", "2001:db8:1::1")
+
+	d := newDaemon(t, host)
+	empty := d.start(t)
+	pools := make([]pair, manyNetworks)
+	networkID := func(i int) string { return id("one of many networks", i%manyNetworks) }
+	endpointID := func(i int) string { return id("one of many endpoints", i) }
+	for _, step := range []struct {
+		what, unit string
+		count      int
+		one        func(i int) time.Duration
+	}{
+		{"create a network", "networks", manyNetworks, timed(func(i int) {
+			subnets := pair{v4: fmt.Sprintf("10.%d.%d.0/24", 64+i/256, i%256), v6: fmt.Sprintf("2001:db8:a:%x::/64", i)}
+			pools[i] = d.plugin.makeNetwork(t, networkID(i), subnets, map[string]any{"parent": "eth0"})
+		})},
+		{"bring up an endpoint", "endpoints", manyEndpoints, func(i int) time.Duration {
+			return connect(t, d.plugin, networkID(i), endpointID(i), pools[i%manyNetworks], host, containers)
+		}},
+		{"restart", "", 1, func(int) time.Duration {
+			d.stop(t)
+			took := d.start(t)
+			r.add(row{What: fmt.Sprintf("start with %d networks and %d endpoints to replay", manyNetworks, manyEndpoints), Value: milliseconds(took), Unit: "ms",
+				Peer: "itself without any", Beside: milliseconds(empty)})
+			r.add(row{What: "the daemon's memory after that", Value: d.memory(t, "VmRSS"), Unit: "MiB", Peer: "a KiB for each endpoint", Beside: manyEndpoints / 1024.})
+			return took
+		}},
+		{"remove an endpoint", "endpoints", manyEndpoints, timed(func(i int) { d.plugin.remove(t, networkID(i), endpointID(i)) })},
+		{"remove a network", "networks", manyNetworks, timed(func(i int) { d.plugin.removeNetwork(t, networkID(i), pools[i]) })},
+	} {
+		var times sample
+		for i := range step.count {
+			times = append(times, step.one(i))
+		}
+		if step.count < 2*edge {
+			continue
+		}
+		first, last := times[:edge].median(), times[len(times)-edge:].median()
+		r.add(row{What: fmt.Sprintf("%s, median of the last %d of %d", step.what, edge, step.count), Value: last, Unit: "ms",
+			Peer: fmt.Sprintf("the first %d %s", edge, step.unit), Beside: first})
+	}
+	if left := host.Run(t, "ip", "-o", "link", "show", "type", "bridge"); left != "" {
+		t.Errorf("left behind:\n%s", left)
+	}
+	d.stop(t)
+}
+
+// timed is how long each call of do takes.
+func timed(do func(i int)) func(i int) time.Duration {
+	return func(i int) time.Duration {
+		began := time.Now()
+		do(i)
+		return time.Since(began)
+	}
+}
