@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -58,7 +59,15 @@ func daemon() (netavark.Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	return control.NewClient(path), nil
+	return client(path, os.Stderr), nil
+}
+
+// client says on w, which Podman shows, that it waits for the daemon: to make a network
+// may take some seconds.
+func client(path string, w io.Writer) *control.Client {
+	c := control.NewClient(path)
+	c.Waiting = func() { fmt.Fprintln(w, "v6net: waiting for the daemon …") } //nolint:errcheck // who would be told?
+	return c
 }
 
 // reach makes a client for a socket on which somebody answers.
@@ -67,7 +76,7 @@ func reach(path string) (netavark.Daemon, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no v6net daemon answers on V6NET_CONTROL_SOCKET=%s: start one with `v6net daemon --control-socket %s` (%w)", path, path, err)
 	}
-	return control.NewClient(path), c.Close()
+	return client(path, os.Stderr), c.Close()
 }
 
 // rootless reports whether Podman runs for a user: without root's rights, or in a

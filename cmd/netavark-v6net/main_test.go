@@ -27,6 +27,14 @@ func TestDaemonByEnvironment(t *testing.T) {
 	}
 }
 
+func TestWaitingIsSaid(t *testing.T) {
+	var said strings.Builder
+	client("unused", &said).Waiting()
+	if said.String() != "v6net: waiting for the daemon …\n" {
+		t.Errorf("while the daemon takes its time Podman shows %q", said.String())
+	}
+}
+
 func TestRootlessByPodmansMark(t *testing.T) {
 	t.Setenv("_CONTAINERS_ROOTLESS_UID", "1000")
 	if !rootless() {

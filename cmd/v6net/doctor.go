@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/v6net/v6net/internal/doctor"
@@ -53,14 +55,12 @@ func (c *doctorCommand) Run(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return usageError{errors.New("doctor reads the kernel's firewall and asks on its links: run this as root")}
 	}
-	say := func(string) {}
-	if isTerminal(os.Stderr) {
-		say = func(what string) { _, _ = os.Stderr.WriteString("v6net doctor: " + what + " …\n") }
-	}
-	r := c.examine(ctx, say)
+	said := newProgress(func(text string) { fmt.Fprintf(os.Stderr, "v6net doctor: %s …\n", text) })
+	defer said.end()
+	r := c.examine(ctx, said)
 	if c.Fix {
 		if set := applySettings(ctx, sysctl.New(""), r.Findings); len(set) > 0 {
-			r = c.examine(ctx, say)
+			r = c.examine(ctx, said)
 			r.Set = set
 		}
 	}
@@ -77,12 +77,21 @@ func (c *doctorCommand) Run(ctx context.Context) error {
 	return nil
 }
 
-// examine gathers facts and judges them.
-func (c *doctorCommand) examine(ctx context.Context, say func(string)) report {
-	f := doctor.Facts{}
-	c.askDaemon(ctx, &f)
-	facts.New(say).Gather(ctx, &f)
-	elsewhere.Usual().Gather(ctx, &f)
+// examine gathers facts, engines' beside the daemon's and the kernel's, and judges them.
+func (c *doctorCommand) examine(ctx context.Context, said *progress) report {
+	var f, engines doctor.Facts
+	var asked sync.WaitGroup
+	asked.Go(func() {
+		e := elsewhere.Usual()
+		e.On = said.on
+		e.Gather(ctx, &engines)
+	})
+	c.askDaemon(ctx, &f, said)
+	host := facts.New()
+	host.On = said.on
+	host.Gather(ctx, &f)
+	asked.Wait()
+	f.Engines, f.Unknown = engines.Engines, append(f.Unknown, engines.Unknown...)
 	var notAsked []string
 	switch name := c.registry(f); {
 	case !c.Online:
@@ -90,8 +99,9 @@ func (c *doctorCommand) examine(ctx context.Context, say func(string)) report {
 	case name == "":
 		f.Unknown = append(f.Unknown, doctor.Unknown{What: "registry", Why: "no Docker engine names one: give --registry HOST"})
 	default:
-		say("asking DNS and " + name)
+		done := said.on("DNS and " + name)
 		elsewhere.Online{Registry: name}.Gather(ctx, &f)
+		done()
 	}
 	r := report{Findings: doctor.Examine(f), Unknown: f.Unknown, NotAsked: notAsked}
 	if r.Unknown == nil {
@@ -101,7 +111,8 @@ func (c *doctorCommand) examine(ctx context.Context, say func(string)) report {
 	return r
 }
 
-func (c *doctorCommand) askDaemon(ctx context.Context, f *doctor.Facts) {
+func (c *doctorCommand) askDaemon(ctx context.Context, f *doctor.Facts, said *progress) {
+	defer said.on("the daemon")()
 	ctx, cancel := context.WithTimeout(ctx, daemonPatience)
 	defer cancel()
 	client, err := c.client()
@@ -109,6 +120,7 @@ func (c *doctorCommand) askDaemon(ctx context.Context, f *doctor.Facts) {
 		f.NoDaemon = err.Error()
 		return
 	}
+	client.Waiting = nil // said does
 	status, err := client.Status(ctx)
 	if err != nil {
 		f.NoDaemon = err.Error()

@@ -139,26 +139,37 @@ func (c *Client) call(ctx context.Context, method, path string, answer any) erro
 
 // do makes a request and decodes its answer, if one is wanted.
 func (c *Client) do(ctx context.Context, method, path string, body io.Reader, answer any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://v6net"+path, body)
+	resp, err := c.open(ctx, method, path, body)
 	if err != nil {
 		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end, or the answer is an error anyway
+	if answer == nil {
+		return nil
+	}
+	return json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer)
+}
+
+// open makes a request and waits for its answer to begin, which is no failure and is the
+// caller's to read and to close.
+func (c *Client) open(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://v6net"+path, body)
+	if err != nil {
+		return nil, err
 	}
 	if c.Waiting != nil {
 		defer time.AfterFunc(clientPatience, c.Waiting).Stop()
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end, or the answer is an error anyway
 	if resp.StatusCode >= http.StatusBadRequest {
+		defer resp.Body.Close()                                    //nolint:errcheck // an error anyway
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxError)) // what there is of it
-		return failure(resp.StatusCode, strings.TrimSpace(string(text)))
+		return nil, failure(resp.StatusCode, strings.TrimSpace(string(text)))
 	}
-	if answer == nil {
-		return nil
-	}
-	return json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer)
+	return resp, nil
 }
 
 // failure is an error that the daemon answered.

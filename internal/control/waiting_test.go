@@ -19,22 +19,28 @@ func (s slow) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, errors.New("no answer")
 }
 
-// Who waits for the daemon for longer than two seconds is told so, once.
+// Who waits for the daemon for longer than two seconds is told so, once, whatever is asked.
 func TestWaitingIsSaid(t *testing.T) {
-	for took, want := range map[time.Duration]int{time.Second: 0, 9 * time.Second: 1} {
-		synctest.Test(t, func(t *testing.T) {
-			c := NewClient("unused")
-			c.http.Transport = slow(took)
-			said := 0
-			c.Waiting = func() { said++ }
-			if _, err := c.Status(t.Context()); err == nil {
-				t.Error("there is an answer")
-			}
-			synctest.Wait()
-			if said != want {
-				t.Errorf("after %v it is said %d times, want %d", took, said, want)
-			}
-		})
+	for name, ask := range map[string]func(*Client) error{
+		"status": func(c *Client) error { _, err := c.Status(t.Context()); return err },
+		"make":   func(c *Client) error { _, err := c.MakeNetwork(t.Context(), spec.NetworkRequest{}); return err },
+		"watch":  func(c *Client) error { return c.Watch(t.Context(), Filter{}, func() {}, nil) },
+	} {
+		for took, want := range map[time.Duration]int{time.Second: 0, 9 * time.Second: 1} {
+			synctest.Test(t, func(t *testing.T) {
+				c := NewClient("unused")
+				c.http.Transport = slow(took)
+				said := 0
+				c.Waiting = func() { said++ }
+				if ask(c) == nil {
+					t.Error("there is an answer")
+				}
+				synctest.Wait()
+				if said != want {
+					t.Errorf("%s: after %v it is said %d times, want %d", name, took, said, want)
+				}
+			})
+		}
 	}
 }
 

@@ -6,12 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/v6net/v6net/internal/event"
@@ -148,19 +146,11 @@ func (c *Client) Watch(ctx context.Context, filter Filter, began func(), f func(
 	if q := filter.query(); q != "" {
 		path += "?" + q
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://v6net"+path, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := c.http.Do(req)
+	resp, err := c.open(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it is read to its end, or nobody wants the rest
-	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxError))
-		return failure(resp.StatusCode, strings.TrimSpace(string(text)))
-	}
 	began()
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, maxEvent)

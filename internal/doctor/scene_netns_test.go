@@ -36,7 +36,7 @@ const routerAddress = "2001:db8::1"
 func newScene(t *testing.T) *scene {
 	t.Helper()
 	id := strings.Repeat("d0", 32)
-	s := &scene{self: testnet.Self(t), up: testnet.New(t, "up"), bridge: spec.BridgeName(id), look: facts.New(nil)}
+	s := &scene{self: testnet.Self(t), up: testnet.New(t, "up"), bridge: spec.BridgeName(id), look: facts.New()}
 	s.up.Sysctl(t, "net/ipv6/conf/all/forwarding", "1")
 	for _, key := range []string{"net/ipv6/conf/all/forwarding", "net/ipv4/ip_forward"} {
 		s.self.Sysctl(t, key, "1")
@@ -214,7 +214,7 @@ func TestAHostWithoutNetworksHasNoFindings(t *testing.T) {
 	testnet.Connect(t, self, "eth0", up, "lan0")
 	self.AddAddress(t, "2001:db8::2/64", "eth0")
 	self.Run(t, "ip", "-6", "route", "add", "default", "via", up.LinkLocal(t, "lan0"), "dev", "eth0")
-	s := &scene{self: self, up: up, look: facts.New(nil), status: &spec.Status{}}
+	s := &scene{self: self, up: up, look: facts.New(), status: &spec.Status{}}
 	found := slices.DeleteFunc(doctor.Examine(s.facts(t)), func(f doctor.Finding) bool { return f.Check == "clock" && f.Level == doctor.Note })
 	if len(found) != 0 {
 		t.Errorf("a sound host has %+v", found)

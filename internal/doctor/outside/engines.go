@@ -1,6 +1,6 @@
 // Package outside asks for what doctor judges beyond the kernel: the container
 // engines of the host and, if that is wanted, DNS and the registry. Whatever is
-// asked has two seconds to answer.
+// asked has two seconds to answer, and engines are asked at the same time.
 package outside
 
 import (
@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/v6net/v6net/internal/doctor"
@@ -31,6 +32,8 @@ const maxAnswer = 16 << 20
 type Engines struct {
 	Docker string // its API's socket
 	Podman string // its program
+	// On is told who is asked, and calls done when that is over; nil: nobody is told.
+	On func(who string) (done func())
 }
 
 // Usual is where they are unless $DOCKER_HOST names another socket of Docker's.
@@ -44,30 +47,42 @@ func Usual() Engines {
 
 // Gather adds the engines that are there to f.
 func (e Engines) Gather(ctx context.Context, f *doctor.Facts) {
-	unknown := func(what string, err error) {
-		f.Unknown = append(f.Unknown, doctor.Unknown{What: what, Why: err.Error()})
-	}
-	if _, err := os.Stat(e.Docker); err == nil {
-		if engine, err := e.docker(ctx); err != nil {
-			unknown("Docker", err)
-		} else {
+	var asked sync.WaitGroup
+	ask := func(name string, ask func(context.Context) (doctor.Engine, error)) (add func()) {
+		var engine doctor.Engine
+		var err error
+		asked.Go(func() {
+			if e.On != nil {
+				defer e.On(name)()
+			}
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			engine, err = ask(ctx)
+		})
+		return func() {
+			if err != nil {
+				f.Unknown = append(f.Unknown, doctor.Unknown{What: name, Why: err.Error()})
+				return
+			}
 			f.Engines = append(f.Engines, engine)
 		}
+	}
+	var adds []func()
+	if _, err := os.Stat(e.Docker); err == nil {
+		adds = append(adds, ask("Docker", e.docker))
 	}
 	if path, err := exec.LookPath(e.Podman); err == nil {
-		if engine, err := podman(ctx, path); err != nil {
-			unknown("Podman", err)
-		} else {
-			f.Engines = append(f.Engines, engine)
-		}
+		adds = append(adds, ask("Podman", func(ctx context.Context) (doctor.Engine, error) { return podman(ctx, path) }))
+	}
+	asked.Wait()
+	for _, add := range adds {
+		add()
 	}
 }
 
 // docker asks the engine by its API, of which the few fields that matter have been
 // the same in all versions.
 func (e Engines) docker(ctx context.Context) (doctor.Engine, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -132,10 +147,8 @@ func get(ctx context.Context, client *http.Client, path string, answer any) erro
 
 // podman has no daemon that could be asked; its program says `podman version 5.4.2`.
 func podman(ctx context.Context, path string) (doctor.Engine, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	command := exec.CommandContext(ctx, path, "--version")
-	command.WaitDelay = patience // of children that keep its output open
+	command.WaitDelay = 100 * time.Millisecond // of children that keep its output open
 	out, err := command.Output()
 	if err != nil {
 		return doctor.Engine{}, fmt.Errorf("run %s --version: %w", path, errors.Join(err, ctx.Err()))

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -106,6 +107,32 @@ func TestNoEngines(t *testing.T) {
 	outside.Engines{Docker: stale, Podman: podman(t, "exit 3")}.Gather(t.Context(), &f)
 	if len(f.Unknown) != 2 || f.Engines != nil {
 		t.Errorf("engines %+v, unknown %v, want both unknown", f.Engines, f.Unknown)
+	}
+}
+
+// Engines that hang have two seconds, and those at the same time: each is asked before
+// the other one's time is over. What it leaves running keeps nobody.
+func TestEnginesThatHang(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "docker.sock")
+	l, err := net.Listen("unix", path) // and nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // nothing was sent
+	asked := make(chan string, 4)
+	e := outside.Engines{Docker: path, Podman: podman(t, "sleep 20 & sleep 20"), On: func(who string) func() {
+		asked <- "asking " + who
+		return func() { asked <- "asked " + who }
+	}}
+	var f doctor.Facts
+	e.Gather(t.Context(), &f)
+	for i, want := range []string{"asking", "asking", "asked", "asked"} {
+		if got := <-asked; !strings.HasPrefix(got, want+" ") {
+			t.Errorf("%d: %s, want %s", i, got, want)
+		}
+	}
+	if len(f.Unknown) != 2 || f.Engines != nil {
+		t.Errorf("of engines that hang: %+v, unknown %+v", f.Engines, f.Unknown)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,20 +31,27 @@ import (
 // Host is the host that is looked at: the network namespace of the calling thread.
 type Host struct {
 	Sysctls  *sysctl.Parameters
-	Proc     string       // where the kernel shows processes
-	Firmware string       // where it shows the firmware's fields
-	Tried    []string     // what the kernel is tried for
-	Say      func(string) // told before something that takes time
+	Proc     string   // where the kernel shows processes
+	Firmware string   // where it shows the firmware's fields
+	Tried    []string // what the kernel is tried for
+	// On is told what is looked at, and calls done when that is over; nil: nobody is told.
+	On func(what string) (done func())
 }
 
 // New is the host of this process.
-func New(say func(string)) Host {
-	return Host{Sysctls: sysctl.New(""), Proc: "/proc", Firmware: "/sys/class/dmi/id", Tried: doctor.Tried(), Say: say}
+func New() Host {
+	return Host{Sysctls: sysctl.New(""), Proc: "/proc", Firmware: "/sys/class/dmi/id", Tried: doctor.Tried()}
 }
 
+// patience is how long all of it may take. Routers have a second of that; what else
+// takes time is a kernel with very many rules, links or processes.
+const patience = 5 * time.Second
+
 // Gather adds what can be found out to f, in which the daemon's status is already,
-// if there is any. What cannot be is in f.Unknown. It takes two seconds at most.
+// if there is any. What cannot be, or takes too long, is in f.Unknown.
 func (h Host) Gather(ctx context.Context, f *doctor.Facts) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for _, part := range []struct {
 		what string
 		look func(context.Context, *doctor.Facts) error
@@ -59,7 +67,16 @@ func (h Host) Gather(ctx context.Context, f *doctor.Facts) {
 		{"clock", synced},
 		{"routers", h.ask},
 	} {
-		if err := part.look(ctx, f); err != nil {
+		done := func() {}
+		if h.On != nil {
+			done = h.On(part.what)
+		}
+		err := ctx.Err()
+		if err == nil {
+			err = part.look(ctx, f)
+		}
+		done()
+		if err != nil {
 			f.Unknown = append(f.Unknown, doctor.Unknown{What: part.what, Why: err.Error()})
 		}
 	}
@@ -176,17 +193,12 @@ func (h Host) ask(ctx context.Context, f *doctor.Facts) error {
 		asked sync.WaitGroup
 		mu    sync.Mutex
 		errs  []error
-		said  bool
 		tries = returns(*f) // before anything is added
 		known = *f
 	)
 	for _, d := range f.Defaults {
 		if !d.Usable || !d.Router.IsValid() || !hasNeighbors(known, d.Link) {
 			continue
-		}
-		if !said && h.Say != nil {
-			h.Say("asking the routers of this host, for a second")
-			said = true
 		}
 		asked.Go(func() {
 			answers, err := icmp6.Ask(ctx, d.Link, d.Router)
