@@ -60,7 +60,7 @@ type Setting struct {
 func Checks() []Check {
 	return []Check{
 		daemonRuns{}, ipv6Off{}, modules{},
-		carrier{}, defaultRoute{}, globalAddress{}, acceptRA{}, forwarding{}, upstream{}, prefixRouted{}, mtu{},
+		carrier{}, defaultRoute{}, globalAddress{}, acceptRA{}, forwarding{}, upstream{}, prefixRouted{}, onLink{}, mtu{},
 		forwardDrop{}, bridgeNetfilter{}, reversePath{},
 		otherProxy{}, proxyEntries{}, mldSnooping{}, macFilter{},
 		engineVersion{}, dnsAAAA{}, registry{}, clock{},

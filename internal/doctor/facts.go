@@ -25,6 +25,7 @@ type Facts struct {
 	Firmware     map[string]string // fields of /sys/class/dmi/id
 	Routers      []Router          // that were asked whether they are there
 	Returns      []Return          // prefixes of ours that were tried
+	OnLinks      []OnLink          // those on a parent's own link
 	Engines      []Engine
 	Unsynced     bool // the kernel says that nobody keeps the clock right
 
@@ -104,6 +105,19 @@ type Router struct {
 type Return struct {
 	Network string // its ID
 	Address netip.Addr
+	Router  netip.Addr
+	Link    string
+	Comes   bool
+	Control bool // an answer to the host's own address comes back from there
+}
+
+// OnLink is whether an answer to a container's address in a prefix on the parent's own
+// link comes back from a router, which has to find it there.
+type OnLink struct {
+	Network string // its ID
+	Prefix  netip.Prefix
+	Address netip.Addr // zero: no container has one there, and nothing was tried
+	OwnMAC  bool       // containers have MAC addresses of their own
 	Router  netip.Addr
 	Link    string
 	Comes   bool

@@ -187,14 +187,15 @@ func synced(_ context.Context, f *doctor.Facts) error {
 }
 
 // ask finds out whether routers are there, and whether they send back to the
-// networks' prefixes: all at the same time, a second at most.
+// networks' prefixes: all at the same time, two seconds at most.
 func (h Host) ask(ctx context.Context, f *doctor.Facts) error {
 	var (
 		asked sync.WaitGroup
 		mu    sync.Mutex
 		errs  []error
-		tries = returns(*f) // before anything is added
-		known = *f
+		// Before anything is added.
+		tries, here = returns(*f), onLinkTries(*f)
+		known       = *f
 	)
 	for _, d := range f.Defaults {
 		if !d.Usable || !d.Router.IsValid() || !hasNeighbors(known, d.Link) {
@@ -213,11 +214,7 @@ func (h Host) ask(ctx context.Context, f *doctor.Facts) error {
 	}
 	for _, want := range tries {
 		asked.Go(func() {
-			control := make(chan bool, 1)
-			go func() {
-				comes, err := icmp6.Echo(ctx, want.Link, netip.Addr{}, want.Router)
-				control <- err == nil && comes
-			}()
+			control := hostEcho(ctx, want.Link, want.Router)
 			comes, err := icmp6.Echo(ctx, want.Link, want.Address, want.Router)
 			want.Comes, want.Control = comes, <-control
 			mu.Lock()
@@ -229,7 +226,34 @@ func (h Host) ask(ctx context.Context, f *doctor.Facts) error {
 			f.Returns = append(f.Returns, want)
 		})
 	}
+	for _, try := range here {
+		asked.Go(func() {
+			var err error
+			if try.Address.IsValid() {
+				control := hostEcho(ctx, try.Link, try.Router)
+				// Twice: the first answer waits for what a router may have forgotten.
+				for range 2 {
+					if try.Comes, err = try.do(ctx); err != nil || try.Comes {
+						break
+					}
+				}
+				if try.Control = <-control; errors.Is(err, fs.ErrNotExist) { // the container has ended meanwhile
+					try.Address, err = netip.Addr{}, nil
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, err)
+				return
+			}
+			f.OnLinks = append(f.OnLinks, try.OnLink)
+		})
+	}
 	asked.Wait()
+	slices.SortFunc(f.OnLinks, func(a, b doctor.OnLink) int {
+		return cmp.Or(strings.Compare(a.Network, b.Network), a.Prefix.Addr().Compare(b.Prefix.Addr()))
+	})
 	slices.SortFunc(f.Routers, func(a, b doctor.Router) int { return cmp.Or(strings.Compare(a.Link, b.Link), a.Addr.Compare(b.Addr)) })
 	slices.SortFunc(f.Returns, func(a, b doctor.Return) int {
 		return cmp.Or(strings.Compare(a.Network, b.Network), a.Address.Compare(b.Address))
@@ -237,10 +261,19 @@ func (h Host) ask(ctx context.Context, f *doctor.Facts) error {
 	return errors.Join(errs...)
 }
 
+// hostEcho asks a router under the host's own address, beside what else is asked.
+func hostEcho(ctx context.Context, link string, router netip.Addr) <-chan bool {
+	answers := make(chan bool, 1)
+	go func() {
+		comes, err := icmp6.Echo(ctx, link, netip.Addr{}, router)
+		answers <- err == nil && comes
+	}()
+	return answers
+}
+
 // returns are the prefixes that can be tried: those of networks that leave under
-// their own addresses, of which the bridge has one. Prefixes on the parent's link
-// are asked for by neighbor discovery, and their bridge's address is not answered
-// for.
+// their own addresses, of which the bridge has one. Those on the parent's link are
+// tried otherwise (onLinkTries).
 func returns(f doctor.Facts) []doctor.Return {
 	var tries []doctor.Return
 	for _, n := range f.Networks() {

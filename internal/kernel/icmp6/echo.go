@@ -7,10 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"time"
 
-	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv6"
 )
 
@@ -44,17 +42,8 @@ func Echo(ctx context.Context, link string, from, to netip.Addr) (comes bool, er
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 
-	id, seq := os.Getpid()&0xffff, time.Now().Nanosecond()&0xffff
-	request, err := (&icmp.Message{Type: ipv6.ICMPTypeEchoRequest, Body: &icmp.Echo{ID: id, Seq: seq, Data: []byte("v6net doctor")}}).Marshal(nil)
+	asked, err := sendEcho(conn, device.Index, to)
 	if err != nil {
-		return false, fmt.Errorf("echo request: %w", err)
-	}
-	// The zone as a number: names are remembered by package net for a minute.
-	target := &net.IPAddr{IP: to.AsSlice()}
-	if to.IsLinkLocalUnicast() {
-		target.Zone = strconv.Itoa(device.Index)
-	}
-	if _, err := conn.WriteTo(request, &ipv6.ControlMessage{IfIndex: device.Index}, target); err != nil {
 		return false, fmt.Errorf("echo request from %s to %s on %s: %w", local, to, link, err)
 	}
 	buf := make([]byte, 1500)
@@ -66,11 +55,7 @@ func Echo(ctx context.Context, link string, from, to netip.Addr) (comes bool, er
 		if err != nil {
 			return false, fmt.Errorf("wait for the reply of %s on %s: %w", to, link, err)
 		}
-		m, err := icmp.ParseMessage(58, buf[:n]) // IPPROTO_ICMPV6
-		if err != nil {
-			continue
-		}
-		if echo, ok := m.Body.(*icmp.Echo); ok && echo.ID == id && echo.Seq == seq {
+		if asked.answeredBy(buf[:n]) {
 			return true, nil
 		}
 	}
