@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -106,45 +107,62 @@ func closeSpots(spots []spot) error {
 func findSpots(status spec.Status, what, only string) ([]spot, error) {
 	name, isNetwork := strings.CutPrefix(what, "network:")
 	name, isContainer := strings.CutPrefix(name, "container:")
-	var networks, containers []spot
-	holders := map[string]bool{} // of the containers that are meant
-	var left error               // why one is not among them
-	for _, n := range status.Networks {
-		if !isContainer && named(name, n.Name, n.ID) {
-			networks = append(networks, networkSpot(n))
-		}
-		for _, ep := range n.Endpoints {
-			if isNetwork || !named(name, ep.Name, ep.ID, ep.Container) || only != "" && !named(only, n.Name, n.ID) {
-				continue
-			}
-			if !ep.Joined || ep.Sandbox == "" {
-				left = fmt.Errorf("container %s has left network %s", called(ep.ID, ep.Name), called(n.ID, n.Name))
-				continue
-			}
-			holders[cmp.Or(ep.Container, ep.Sandbox)] = true
-			containers = append(containers, spot{
-				source: capture.Source{Sandbox: ep.Sandbox, Alias: spec.EndpointAlias(ep.ID)},
-				words:  fmt.Sprintf("container %s on network %s", cmp.Or(ep.Name, spec.ShortID(ep.ID)), cmp.Or(n.Name, spec.ShortID(n.ID))),
-			})
-		}
+	howNetwork, networks := find(name, status.Networks, networkNames)
+	howContainer, containers := find(name, attachments(status), attachmentNames)
+	switch { // what is called so goes before what has an ID that begins so
+	case isContainer || !isNetwork && howContainer > howNetwork:
+		networks = nil
+	case isNetwork || howNetwork > howContainer:
+		containers = nil
 	}
 	switch {
-	case len(networks)+len(containers) == 0 && left != nil:
-		return nil, notFound{left}
 	case len(networks)+len(containers) == 0:
 		return nil, notFound{fmt.Errorf("no network and no container of v6net's is called %q, nor has an ID that begins so (see them with `v6net status`)", what)}
 	case len(networks) > 0 && len(containers) > 0:
 		return nil, usageError{fmt.Errorf("a network and a container are called %q: say network:%s or container:%s", what, name, name)}
-	case len(networks) > 1 || len(holders) > 1:
-		return nil, usageError{fmt.Errorf("%q is the beginning of more than one ID, or the name of more than one: say more of the ID", what)}
-	case len(networks) > 0:
-		if only != "" {
-			return nil, usageError{errors.New("--network is for a container on several networks")}
-		}
-		return networks, nil
+	case len(networks) > 1:
+		return nil, ambiguous("network", name)
+	case len(networks) == 1 && only != "":
+		return nil, usageError{errors.New("--network is for a container on several networks")}
+	case len(networks) == 1:
+		return []spot{networkSpot(networks[0])}, nil
 	default:
-		return containers, nil
+		return containerSpots(status, name, containers, only)
 	}
+}
+
+// containerSpots are the links of a container: all of them, or that on one network alone.
+func containerSpots(status spec.Status, name string, of []attachment, only string) ([]spot, error) {
+	var on []string // of the networks
+	for _, a := range of {
+		on = append(on, cmp.Or(a.network.Name, spec.ShortID(a.network.ID)))
+	}
+	if only != "" {
+		network, err := findNetwork(status, only)
+		if err != nil {
+			return nil, fmt.Errorf("--network: %w; container %s is on %s", err, name, strings.Join(on, ", "))
+		}
+		of = slices.DeleteFunc(of, func(a attachment) bool { return a.network.ID != network.ID })
+		if len(of) == 0 {
+			return nil, notFound{fmt.Errorf("container %s is not on network %s, but on %s", name, cmp.Or(network.Name, spec.ShortID(network.ID)), strings.Join(on, ", "))}
+		}
+	}
+	here := slices.DeleteFunc(slices.Clone(of), func(a attachment) bool { return !a.Joined || a.Sandbox == "" })
+	if len(here) == 0 {
+		a := of[0]
+		return nil, notFound{fmt.Errorf("container %s has left network %s", called(a.ID, a.Name), called(a.network.ID, a.network.Name))}
+	}
+	if !sameHolder(here) {
+		return nil, ambiguous("container", name)
+	}
+	var spots []spot
+	for _, a := range here {
+		spots = append(spots, spot{
+			source: capture.Source{Sandbox: a.Sandbox, Alias: spec.EndpointAlias(a.ID)},
+			words:  fmt.Sprintf("container %s on network %s", cmp.Or(a.Name, spec.ShortID(a.ID)), cmp.Or(a.network.Name, spec.ShortID(a.network.ID))),
+		})
+	}
+	return spots, nil
 }
 
 // networkSpot is a network's bridge, or its parent where there is none.
@@ -154,19 +172,6 @@ func networkSpot(n spec.NetworkStatus) spot {
 		s.source.Link, s.words = n.Parent, "parent of network "+cmp.Or(n.Name, spec.ShortID(n.ID))
 	}
 	return s
-}
-
-// named reports whether something is called so, or has an ID that begins so.
-func named(wanted, name string, ids ...string) bool {
-	if wanted != "" && wanted == name {
-		return true
-	}
-	for _, id := range ids {
-		if len(wanted) >= shortestID && strings.HasPrefix(id, wanted) {
-			return true
-		}
-	}
-	return false
 }
 
 // nameTable is what addresses are called.

@@ -31,6 +31,8 @@ func captured() spec.Status {
 		{Network: spec.Network{ID: "bbbb2222", Name: "back", Options: spec.Options{Mode: spec.ModeMacvlan}, IPv6: []spec.Subnet{{Prefix: addr("2001:db8:2::/64")}}},
 			Parent: "eth0", Endpoints: []spec.Endpoint{ep("eeee3333", "web", "cccc1111", "2001:db8:2::5/64"), {ID: "eeee4444", Name: "gone", IPv6: addr("2001:db8:2::9/64")}}},
 		{Network: spec.Network{ID: "dddd3333", Name: "db"}, Bridge: "v6ndddd"},
+		{Network: spec.Network{ID: "dddd4444", Name: "ffff"}, Bridge: "v6nffff", Endpoints: []spec.Endpoint{
+			ep("ffff1111", "cafe", "cccc3333", "2001:db8:3::5/64"), ep("ffff2222", "other", "cafe0000", "2001:db8:3::6/64")}},
 	}}
 }
 
@@ -48,7 +50,12 @@ func TestFindSpots(t *testing.T) {
 		{"network:db", "", "bridge of network db", 0},
 		{"container:db", "", "container db on network front", 0},
 		{"db", "", `a network and a container are called "db": say network:db or container:db`, exitUsage},
-		{"eeee", "", `"eeee" is the beginning of more than one ID`, exitUsage},
+		{"eeee", "", `"eeee" is the name of more than one container, or the beginning of more than one's ID`, exitUsage},
+		{"cafe", "", "container cafe on network ffff", 0}, // and not that with such an ID
+		{"cafe0", "", "container other on network ffff", 0},
+		{"ffff", "", "bridge of network ffff", 0}, // and no container with such an ID
+		{"web", "typo", `no network of v6net's is called "typo", nor has an ID that begins so (see them with ` + "`v6net status`)" + `; container web is on front, back`, exitNotFound},
+		{"web", "db", "container web is not on network db, but on front, back", exitNotFound},
 		{"front", "back", "--network is for a container", exitUsage},
 		{"gone", "", "container eeee4444 gone has left network bbbb2222 back", exitNotFound},
 		{"eee", "", "no network and no container", exitNotFound},

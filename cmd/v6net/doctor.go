@@ -115,7 +115,7 @@ func (c *doctorCommand) askDaemon(ctx context.Context, f *doctor.Facts, said *pr
 	defer said.on("the daemon")()
 	ctx, cancel := context.WithTimeout(ctx, daemonPatience)
 	defer cancel()
-	client, err := c.client()
+	client, err := c.living()
 	if err != nil {
 		f.NoDaemon = err.Error()
 		return

@@ -15,7 +15,7 @@ import (
 // Every status is what docs/commands.md says, whatever is wrapped around the error.
 func TestExitStatuses(t *testing.T) {
 	_, unknown := findNetwork(spec.Status{}, "abcd")
-	_, ambiguous := findNetwork(spec.Status{Networks: []spec.NetworkStatus{{Network: spec.Network{ID: "abcd1"}}, {Network: spec.Network{ID: "abcd2"}}}}, "abcd")
+	_, several := findNetwork(spec.Status{Networks: []spec.NetworkStatus{{Network: spec.Network{ID: "abcd1"}}, {Network: spec.Network{ID: "abcd2"}}}}, "abcd")
 	_, away := control.NewClient(t.TempDir() + "/none").Status(t.Context())
 	page := read(t, "docs/commands.md")
 	for _, c := range []struct {
@@ -30,7 +30,7 @@ func TestExitStatuses(t *testing.T) {
 		{away, 3},
 		{control.ErrEnded, 3},
 		{unknown, 4},
-		{ambiguous, 1},
+		{several, 2},
 		{fmt.Errorf("network: %w", spec.ErrNotFound), 4},
 		{netns.ErrClaimed, 69},
 		{os.ErrNotExist, 1},

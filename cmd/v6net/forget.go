@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"github.com/v6net/v6net/internal/spec"
 )
 
 type forgetCommand struct {
 	daemonSocket
-	What  string `arg:"" help:"ID of a network, or the beginning of it; or the prefix of a pool that nothing uses."`
+	What  string `arg:"" help:"A network: its name, or the beginning of its ID; or the prefix of a pool that nothing uses."`
 	Force bool   `help:"Also a network that has containers, which lose it."`
 }
 
@@ -29,7 +28,7 @@ func (c forgetCommand) Run(ctx context.Context) error {
 		fmt.Println("forgotten: pool", pool.Masked())
 		return nil
 	}
-	status, err := client.Status(ctx)
+	status, err := c.status(ctx)
 	if err != nil {
 		return err
 	}
@@ -59,22 +58,4 @@ func (c forgetCommand) spare(n spec.NetworkStatus) error {
 		return nil
 	}
 	return fmt.Errorf("network %s has %d containers, which would lose it: remove it by its container engine (docker network rm, podman network rm), or, if that no longer knows it, with --force", called(n.ID, n.Name), joined)
-}
-
-// findNetwork is the one network whose ID begins so.
-func findNetwork(status spec.Status, beginning string) (spec.NetworkStatus, error) {
-	var found []spec.NetworkStatus
-	for _, n := range status.Networks {
-		if strings.HasPrefix(n.ID, beginning) {
-			found = append(found, n)
-		}
-	}
-	if len(found) != 1 || beginning == "" {
-		err := fmt.Errorf("%d networks have an ID that begins with %q (see them with `v6net status`)", len(found), beginning)
-		if len(found) == 0 {
-			err = notFound{err}
-		}
-		return spec.NetworkStatus{}, err
-	}
-	return found[0], nil
 }

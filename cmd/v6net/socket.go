@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/v6net/v6net/internal/control"
+	"github.com/v6net/v6net/internal/kernel/netns"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -25,6 +26,21 @@ func (s daemonSocket) client() (*control.Client, error) {
 	client := control.NewClient(path)
 	client.Waiting = func() { fmt.Fprintln(os.Stderr, "v6net: waiting for the daemon …") }
 	return client, nil
+}
+
+// living is the client of a daemon that runs already: calling at a plain service's socket
+// would have systemd start one that its administrator has stopped.
+func (s daemonSocket) living() (*control.Client, error) {
+	if s.Socket == "" || s.Socket == control.SocketPath {
+		holder, err := netns.Claimant(claimName)
+		if err != nil {
+			return nil, err
+		}
+		if holder == "" {
+			return nil, control.NotFound()
+		}
+	}
+	return s.client()
 }
 
 // status is the daemon's, with the names that Docker knows.

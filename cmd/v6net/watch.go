@@ -12,6 +12,7 @@ import (
 
 	"github.com/v6net/v6net/internal/control"
 	elsewhere "github.com/v6net/v6net/internal/doctor/outside"
+	"github.com/v6net/v6net/internal/kernel/netns"
 	"github.com/v6net/v6net/internal/names"
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -27,11 +28,12 @@ type watchCommand struct {
 	JSON      bool     `help:"Print JSON, one event a line."`
 }
 
-// retryWait is how long watch waits between two looks for a daemon.
-const retryWait = time.Second
-
-// namesWait is the least between two questions about names.
-const namesWait = time.Second
+const (
+	// retryWait is how long watch waits between two looks for a daemon.
+	retryWait = time.Second
+	// endTime is how long a daemon may take to end that has said that it does.
+	endTime = 10 * time.Second
+)
 
 // Validate is kong's.
 func (c *watchCommand) Validate() error {
@@ -80,9 +82,21 @@ func (c *watchCommand) Run(ctx context.Context) error {
 		return err
 	}
 	say := func(format string, args ...any) { fmt.Fprintf(os.Stderr, "v6net watch: "+format+"\n", args...) }
-	v := &viewer{command: c, out: os.Stdout, screen: screenOf(os.Stdout), docker: elsewhere.Usual().Docker}
+	docker := elsewhere.Usual().Docker
+	v := &viewer{command: c, out: os.Stdout, screen: screenOf(os.Stdout), names: func(ctx context.Context) (names.Directory, error) { return names.OfDocker(ctx, docker) }}
+	var met bool        // one was watched,
+	var last string     // with this claim, unless it has it in another network namespace,
+	var ended time.Time // until then
 	for again := false; ; again = true {
-		err := c.once(ctx, filter, v, again, say)
+		var err error
+		if !again || met && last == "" || c.another(last, ended) {
+			err = c.once(ctx, filter, v, again, func() {
+				met = true
+				last, _ = netns.Claimant(claimName)
+			}, say)
+		} else {
+			err = control.NotFound()
+		}
 		switch {
 		case errors.Is(err, errEnough):
 			return nil
@@ -97,6 +111,9 @@ func (c *watchCommand) Run(ctx context.Context) error {
 			}
 			return err
 		}
+		if errors.Is(err, control.ErrEnded) {
+			ended = time.Now()
+		}
 		if errors.Is(err, control.ErrEnded) || !again {
 			say("%v; waiting for the next one", err)
 		}
@@ -107,86 +124,41 @@ func (c *watchCommand) Run(ctx context.Context) error {
 	}
 }
 
+// another reports whether there is another daemon to call at than the last one. Systemd
+// would start one for a call, and also for one that came while the last one is stopped.
+func (c *watchCommand) another(last string, ended time.Time) bool {
+	if c.Socket != "" && c.Socket != control.SocketPath {
+		return true // which systemd knows nothing of
+	}
+	now, err := netns.Claimant(claimName)
+	return err != nil || now != "" && (now != last || time.Since(ended) > endTime)
+}
+
 // once watches one daemon.
-func (c *watchCommand) once(ctx context.Context, filter control.Filter, v *viewer, again bool, say func(string, ...any)) error {
+func (c *watchCommand) once(ctx context.Context, filter control.Filter, v *viewer, again bool, met func(), say func(string, ...any)) error {
 	client, err := c.client()
 	if err != nil {
 		return err
 	}
+	if err := v.choose(ctx, client); err != nil {
+		return err
+	}
 	began := func() {
+		met()
 		if again {
 			say("the daemon is there again; what happened meanwhile is not shown")
 		}
 	}
-	return client.Watch(ctx, filter, began, func(e spec.Event) error { return v.show(ctx, e) })
+	// What waits for a name is shown by another goroutine, whose error ends this one.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer v.forget()
+	err = client.Watch(ctx, filter, began, func(e spec.Event) error { return v.show(ctx, cancel, e) })
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
 }
-
-// viewer prints events.
-type viewer struct {
-	command     *watchCommand
-	out         *os.File
-	screen      screen
-	docker      string // its API's socket
-	names       names.Directory
-	asked       time.Time // when they were
-	shown, lost uint64
-}
-
-func (v *viewer) summary() string {
-	text := several(int(v.shown), "event")
-	if v.lost > 0 {
-		text += fmt.Sprintf(", and %d lost", v.lost)
-	}
-	return text
-}
-
-// show prints an event if it is wanted.
-func (v *viewer) show(ctx context.Context, e spec.Event) error {
-	v.lost += e.Lost
-	v.name(ctx, &e)
-	if !v.wanted(e) {
-		return nil
-	}
-	var err error
-	if v.command.JSON {
-		err = printLine(v.out, e)
-	} else {
-		_, err = v.out.WriteString(eventLine(v.screen, e))
-	}
-	if err != nil {
-		return err
-	}
-	if v.shown++; v.shown == uint64(v.command.Count) {
-		return errEnough
-	}
-	return nil
-}
-
-// name adds what Docker knows and the daemon does not. It is asked again when there is
-// something new, but not for each event of a flood.
-func (v *viewer) name(ctx context.Context, e *spec.Event) {
-	if v.names.Event(e); !v.names.Lacks(*e) || time.Since(v.asked) < namesWait {
-		return
-	}
-	if asked, err := names.OfDocker(ctx, v.docker); err == nil {
-		v.names = asked
-	}
-	v.asked = time.Now()
-	v.names.Event(e)
-}
-
-// wanted reports whether an event is of the network and container that were asked for.
-func (v *viewer) wanted(e spec.Event) bool {
-	if e.Type == spec.EventLost {
-		return true
-	}
-	is := func(wanted, name string, ids ...string) bool { return wanted == "" || named(wanted, name, ids...) }
-	return is(v.command.Network, e.NetworkName, e.Network) &&
-		is(v.command.Container, e.Container, e.Endpoint, v.names.Containers[e.Endpoint].ID)
-}
-
-// shortestID is how much of an ID says which one is meant.
-const shortestID = 4
 
 // eventLine is an event for people: when, what, whose, and the rest.
 func eventLine(s screen, e spec.Event) string {

@@ -1,14 +1,25 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/names"
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -75,11 +86,125 @@ func TestWatchChooses(t *testing.T) {
 		{watchCommand{Container: "cafe9012"}, true, false},
 		{watchCommand{Container: "db"}, false, false},
 		{watchCommand{Network: "front", Container: "db"}, false, false},
+		{watchCommand{Network: "fron"}, false, false},
 	} {
-		v := viewer{command: &tc.command, names: known}
+		v := viewer{command: &tc.command, known: known}
 		if v.wanted(web) != tc.web || v.wanted(none) != tc.none || !v.wanted(lost) {
 			t.Errorf("%+v: of web %v, of nobody %v, lost %v", tc.command, v.wanted(web), v.wanted(none), v.wanted(lost))
 		}
+	}
+}
+
+// What is called so is meant, and nothing whose ID begins so.
+func TestWatchChoosesByNameFirst(t *testing.T) {
+	begins := spec.Event{Type: spec.EventEndpoint, Endpoint: "cafe5678", Container: "other"}
+	called := spec.Event{Type: spec.EventEndpoint, Endpoint: "beef5678", Container: "cafe"}
+	v := viewer{command: &watchCommand{Container: "cafe"}}
+	if !v.wanted(begins) || !v.wanted(called) || v.wanted(begins) {
+		t.Error("the beginning of an ID is still one where something is called so, or none where nothing is")
+	}
+}
+
+// watched is a viewer whose lines can be read, and what Docker knows.
+func watched(t *testing.T, c watchCommand) (v *viewer, docker *atomic.Pointer[names.Directory], lines func() string) {
+	t.Helper()
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = out.Close() })
+	docker = &atomic.Pointer[names.Directory]{}
+	docker.Store(&names.Directory{})
+	v = &viewer{command: &c, out: out, names: func(context.Context) (names.Directory, error) { return *docker.Load(), nil }}
+	return v, docker, func() string {
+		text, err := os.ReadFile(out.Name())
+		if err != nil {
+			t.Error(err)
+		}
+		return string(text)
+	}
+}
+
+// Docker says what a container is called some time after its first events: those wait,
+// are shown in order, and end the command if they are enough.
+func TestWatchWaitsForNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, docker, lines := watched(t, watchCommand{Container: "web", Count: 3})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		show := func(endpoint, what string) {
+			t.Helper()
+			if err := v.show(ctx, cancel, spec.Event{Type: spec.EventEndpoint, Endpoint: endpoint, What: what}); err != nil {
+				t.Error(err)
+			}
+		}
+		show("eeee1", "created")
+		show("eeee2", "created")
+		show("", "of nobody")
+		time.Sleep(1500 * time.Millisecond)
+		show("eeee1", "joined")
+		if got := lines(); got != "" {
+			t.Errorf("without names it shows %q", got)
+		}
+		docker.Store(&names.Directory{Containers: map[string]names.Container{"eeee1": {ID: "c1", Name: "web"}, "eeee2": {ID: "c2", Name: "db"}}})
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		got := lines()
+		if created, joined := strings.Index(got, "created"), strings.Index(got, "joined"); created < 0 || joined < created || strings.Count(got, "\n") != 2 || strings.Contains(got, "db") {
+			t.Errorf("with names it shows\n%s", got)
+		}
+		if err := v.show(ctx, cancel, spec.Event{Type: spec.EventLost, Lost: 7}); err != nil {
+			t.Errorf("what is lost counts as shown: %v", err)
+		}
+		// One that stays without a name is let go; the next one is the third.
+		show("eeee3", "created")
+		time.Sleep(heldTime + 2*time.Second)
+		synctest.Wait()
+		if len(v.held) != 0 || v.timer != nil || ctx.Err() != nil {
+			t.Errorf("%d events are held for ever", len(v.held))
+		}
+		show("eeee4", "created")
+		docker.Store(&names.Directory{Containers: map[string]names.Container{"eeee4": {ID: "c1", Name: "web"}}})
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if !errors.Is(context.Cause(ctx), errEnough) {
+			t.Errorf("after the third one: %v", context.Cause(ctx))
+		}
+		if got := v.summary(); got != "3 events, and 7 others lost" {
+			t.Errorf("there were %s", got)
+		}
+	})
+}
+
+// A name that is ambiguous, or the beginning of more than one's ID, is refused; one that
+// nobody has yet is waited for.
+func TestWatchLooksWhoIsMeant(t *testing.T) {
+	for _, tc := range []struct {
+		command watchCommand
+		status  int
+	}{
+		{watchCommand{Container: "eeee"}, exitUsage},
+		{watchCommand{Container: "cafe"}, 0},
+		{watchCommand{Container: "web"}, 0}, // on two networks
+		{watchCommand{Container: "later"}, 0},
+		{watchCommand{Network: "dddd"}, exitUsage},
+		{watchCommand{Network: "front"}, 0},
+	} {
+		l, err := net.Listen("unix", filepath.Join(t.TempDir(), "sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if err := json.NewEncoder(w).Encode(captured()); err != nil {
+				t.Error(err)
+			}
+		})}}
+		server.Start()
+		v, _, _ := watched(t, tc.command)
+		if err := v.choose(t.Context(), control.NewClient(l.Addr().String())); (err != nil) != (tc.status != 0) || err != nil && exitStatus(err) != tc.status {
+			t.Errorf("%+v: %v, want status %d", tc.command, err, tc.status)
+		}
+		server.Close()
 	}
 }
 

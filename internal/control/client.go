@@ -49,7 +49,12 @@ func FindSocket() (string, error) {
 			return "", fmt.Errorf("%s: %w: run this as root", path, fs.ErrPermission)
 		}
 	}
-	return "", fmt.Errorf("%w on %s or %s (start one with `docker plugin enable v6net`, `systemctl start v6net` or `v6net daemon`)", ErrNoDaemon, SocketPath, pluginSockets)
+	return "", NotFound()
+}
+
+// NotFound is FindSocket's error where there is no daemon: it says how to start one.
+func NotFound() error {
+	return fmt.Errorf("%w on %s or %s (start one with `docker plugin enable v6net`, `systemctl start v6net` or `v6net daemon`)", ErrNoDaemon, SocketPath, pluginSockets)
 }
 
 // Client speaks to a daemon.

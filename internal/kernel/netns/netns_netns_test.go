@@ -124,6 +124,56 @@ func TestDoOfVanishedNamespace(t *testing.T) {
 	}
 }
 
+// Holders are told apart without a call at their socket, and in each namespace by itself.
+func TestClaimant(t *testing.T) {
+	look := func() string {
+		t.Helper()
+		who, err := netns.Claimant("v6net-test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return who
+	}
+	if who := look(); who != "" {
+		t.Errorf("before anybody claims, %q does", who)
+	}
+	first, err := netns.Claim("v6net-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = netns.Claim("v6net-test") // whose call waits at the first one's socket, and is no claim
+	one := look()
+	if one == "" || look() != one {
+		t.Errorf("the holder is %q, and then %q", one, look())
+	}
+	err = netns.Do(testnet.New(t, "other").Path(), func() error {
+		who, err := netns.Claimant("v6net-test")
+		if who != "" {
+			t.Errorf("in another network namespace the holder is %q", who)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if err := first(); err != nil {
+		t.Fatal(err)
+	}
+	if who := look(); who != "" {
+		t.Errorf("released, %q holds it", who)
+	}
+	second, err := netns.Claim("v6net-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if two := look(); two == "" || two == one {
+		t.Errorf("the next holder is %q, as the first one", two)
+	}
+	if err := second(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestClaimIsExclusive(t *testing.T) {
 	release, err := netns.Claim("v6net-test")
 	if err != nil {

@@ -1,0 +1,141 @@
+//go:build netns
+
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/v6net/v6net/internal/control"
+	"github.com/v6net/v6net/internal/event"
+	"github.com/v6net/v6net/internal/kernel/netns"
+	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/testnet"
+)
+
+// systemdSocket is a plain service's socket that systemd holds: calls are counted, each
+// of which would start the daemon, unless they are for one that runs.
+type systemdSocket struct {
+	net.Listener
+	calls atomic.Int32
+	given chan net.Conn
+}
+
+func newSystemdSocket(t *testing.T) *systemdSocket {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(control.SocketPath), 0o755); err != nil { // of the test's own /run
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", control.SocketPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &systemdSocket{Listener: l, given: make(chan net.Conn, 16)}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				close(s.given)
+				return
+			}
+			s.calls.Add(1)
+			s.given <- c
+		}
+	}()
+	return s
+}
+
+// daemon is one that is started for the socket.
+type activated struct {
+	*systemdSocket
+	ended chan struct{}
+}
+
+func (a activated) Accept() (net.Conn, error) {
+	select {
+	case c, ok := <-a.given:
+		if !ok {
+			return nil, net.ErrClosed
+		}
+		return c, nil
+	case <-a.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+func (a activated) Close() error { return nil } // it is systemd's
+
+// looked is a daemon without an engine.
+type looked struct{ control.Engine }
+
+func (looked) Describe([]spec.Event) {}
+
+// A daemon that its administrator has stopped is not started by who looks whether it is
+// there: neither by doctor, nor by watch --retry while it is stopped and afterwards.
+func TestStoppedDaemonsStayStopped(t *testing.T) {
+	socket := newSystemdSocket(t)
+	if r, _ := doctorReport(t); checksOf(r) != "daemon default_route" {
+		t.Errorf("without a daemon doctor finds %q", checksOf(r))
+	}
+	if n := socket.calls.Load(); n != 0 {
+		t.Fatalf("doctor calls %d times at the socket of a daemon that is stopped", n)
+	}
+
+	events := &event.Hub{}
+	start := func() (end func(), release func() error) {
+		release, err := netns.Claim(claimName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := activated{socket, make(chan struct{})}
+		done := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { done <- control.Serve(ctx, a, looked{}, events, slog.New(slog.DiscardHandler)) }()
+		return func() {
+			cancel()
+			close(a.ended)
+			if err := <-done; err != nil && !errors.Is(err, net.ErrClosed) {
+				t.Error(err)
+			}
+		}, release
+	}
+	end, release := start()
+	watch := startProgram(t, testnet.Self(t), "watch --retry")
+	t.Cleanup(func() {
+		watch.signal(syscall.SIGKILL)
+		_ = watch.wait() // it may have ended before
+	})
+	seen := func(what string) func() bool {
+		return func() bool {
+			events.Publish(spec.Event{Type: spec.EventLease, What: what})
+			return watch.said("lease", what) > 0
+		}
+	}
+	within(t, "it is watched", seen("first"))
+	calls := socket.calls.Load()
+	end()
+	within(t, "the end is said", func() bool { return watch.said("waiting for the next one") == 1 })
+	time.Sleep(retryWait * 3 / 2) // which is how often it looks: the daemon is still ending
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(retryWait * 3 / 2)
+	if n := socket.calls.Load(); n != calls {
+		t.Errorf("watch calls %d times at the socket of a daemon that ends, or has ended", n-calls)
+	}
+	end, release = start()
+	within(t, "the next one is watched", seen("second"))
+	end()
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+}
