@@ -23,12 +23,13 @@ import (
 // scene is a host with one network of v6net's, on which nothing is wrong until the
 // test breaks it. Its eth0 leads to a router, to which the network's prefix is known.
 type scene struct {
-	self, up *testnet.Host
-	bridge   string
-	look     facts.Host
-	status   *spec.Status
-	rules    func() // puts v6net's own in place
-	firewall *nft.Firewall
+	self, up  *testnet.Host
+	container *testnet.Host // behind the bridge, without addresses
+	bridge    string
+	look      facts.Host
+	status    *spec.Status
+	rules     func() // puts v6net's own in place
+	firewall  *nft.Firewall
 }
 
 const routerAddress = "2001:db8::1"
@@ -64,7 +65,8 @@ func newScene(t *testing.T) *scene {
 			t.Error(err)
 		}
 	})
-	testnet.Connect(t, s.self, "v6nvd0", testnet.New(t, "container"), "eth0")
+	s.container = testnet.New(t, "container")
+	testnet.Connect(t, s.self, "v6nvd0", s.container, "eth0")
 	s.self.Run(t, "ip", "link", "set", "dev", "v6nvd0", "master", s.bridge)
 	s.useFirewall(t, id, prefix)
 	s.status = &spec.Status{Networks: []spec.NetworkStatus{{

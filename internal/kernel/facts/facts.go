@@ -109,7 +109,7 @@ func (h Host) sysctls(ctx context.Context, f *doctor.Facts) error {
 		for _, key := range []string{"accept_ra", "disable_ipv6", "forwarding", "mtu", "proxy_ndp"} {
 			keys = append(keys, "net/ipv6/conf/"+name+"/"+key)
 		}
-		keys = append(keys, "net/ipv4/conf/"+name+"/rp_filter")
+		keys = append(keys, "net/ipv4/conf/"+name+"/rp_filter", "net/ipv4/conf/"+name+"/forwarding")
 	}
 	for _, key := range keys {
 		value, err := h.Sysctls.Get(ctx, key)
