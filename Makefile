@@ -37,6 +37,7 @@ plugin: build
 packages:
 	scripts/deps packages
 	scripts/packages
+	scripts/packages-content
 	scripts/packages-again
 
 # --- tests, one target a floor ------------------------------------------------
@@ -78,7 +79,9 @@ ENGINES := $(or $(V6NET_ENGINES),20.10 26.1)
 engine: need-root plugin
 	scripts/deps engine packages
 	scripts/packages "$$($(GO) env GOARCH)"
+	scripts/packages-content
 	scripts/packages-again
+	scripts/previous
 	run() { V6NET_ENGINES=$$1 $(GO) test -race -tags engine -count=1 -timeout 40m $(TESTFLAGS) "$${@:2}"; }
 	tests="$$($(GO) test -race -tags engine -list . ./test/engine | grep ^Test)"
 	# but PATTERN are the tests that have not this in their names, for -skip.
