@@ -109,7 +109,7 @@ func (m bridged) classify(ctx context.Context, n spec.Network, s *spec.Subnet, i
 func (bridged) clash(spec.Network) error { return nil }
 
 func (m bridged) apply(ctx context.Context, n *network) error {
-	n.parent = m.findParent(ctx, n)
+	n.parent = m.parentNow(ctx, n)
 	within := m.proxyPrefix(ctx, n)
 	mtu, absent := m.findMTU(ctx, n)
 	n.mtu = mtu

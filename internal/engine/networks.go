@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -290,6 +291,33 @@ func (e *Engine) findParent(ctx context.Context, n *network) string {
 		return ""
 	}
 	return parent
+}
+
+// parentNow is findParent, by the name that it has now where nobody has named it.
+func (e *Engine) parentNow(ctx context.Context, n *network) string {
+	parent := e.findParent(ctx, n)
+	if i := slices.IndexFunc(n.IPv6, func(s spec.Subnet) bool { return s.OnLink && s.Lent == nil }); i >= 0 && n.Options.Parent == "" && parent != "" {
+		return e.onLinkAt(ctx, n.IPv6[i].Prefix, parent)
+	}
+	return parent
+}
+
+// onLinkAt is the link that a part of its prefix was taken of, which may be called otherwise
+// by now: nobody has named it, so that it is known by the prefix.
+func (e *Engine) onLinkAt(ctx context.Context, part netip.Prefix, link string) string {
+	if _, err := e.Links.MTU(ctx, link); !errors.Is(err, fs.ErrNotExist) {
+		return link
+	}
+	connected, err := e.Host.Connected(ctx)
+	if err != nil {
+		e.Log.Warn("prefixes on links", "err", err)
+	}
+	for _, other := range sortedIDs(connected) {
+		if slices.ContainsFunc(connected[other], func(p netip.Prefix) bool { return p.Bits() < part.Bits() && p.Contains(part.Addr()) }) {
+			return other
+		}
+	}
+	return link
 }
 
 // parentMTU is what a network takes over from its parent.

@@ -142,7 +142,8 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 		}
 		batch = append(batch, addr)
 	}
-	taken, err := e.probe(ctx, p.Parent, batch)
+	parent := e.onLinkAt(ctx, p.Prefix, p.Parent)
+	taken, err := e.probe(ctx, parent, batch)
 	if err != nil {
 		for _, a := range batch {
 			p.addrs.Release(a)
@@ -154,7 +155,7 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 	now := time.Now()
 	for _, a := range batch {
 		if slices.Contains(taken, a) {
-			e.Log.Warn("address is in use by somebody else on the link", "address", a, "parent", p.Parent)
+			e.Log.Warn("address is in use by somebody else on the link", "address", a, "parent", parent)
 			p.duplicates[a] = true
 			continue
 		}
@@ -191,9 +192,10 @@ func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
 	if err != nil || probed || !p.isShared() {
 		return err
 	}
-	taken, err := e.probe(ctx, p.Parent, []netip.Addr{addr})
+	parent := e.onLinkAt(ctx, p.Prefix, p.Parent)
+	taken, err := e.probe(ctx, parent, []netip.Addr{addr})
 	if err == nil && len(taken) > 0 {
-		err = fmt.Errorf("address %s on %s is %w", addr, p.Parent, errDuplicate)
+		err = fmt.Errorf("address %s on %s is %w", addr, parent, errDuplicate)
 	}
 	if err != nil {
 		p.addrs.Release(addr)

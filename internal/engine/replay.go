@@ -20,7 +20,7 @@ func (e *Engine) Replay(ctx context.Context) error {
 	// Before the first ruleset is built: it must not cut running containers off.
 	e.defaultLinks, e.uplinks = e.findDefaultLinks(ctx), e.findUplinks(ctx)
 	for _, n := range e.networks {
-		n.parent = e.findParent(ctx, n)
+		n.parent = e.parentNow(ctx, n)
 	}
 	e.finishInterrupted(ctx)
 	if e.rebooted {

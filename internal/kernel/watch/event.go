@@ -43,7 +43,7 @@ type Event struct {
 	Index   int          // of the link; 0: a route of several links or of none
 	Link    string       // the link's name; empty where it is not known (any more)
 	Up      bool         // of a Link: IFF_UP and IFF_LOWER_UP
-	Deleted bool         // the link has left the namespace, the address or route is no more
+	Deleted bool         // the link has left the namespace or that name, the address or route is no more
 	Prefix  netip.Prefix // of an Address: with its prefix length; of a Route: its destination
 	// Protocol is who has made a Route, as rtnetlink's rtm_protocol.
 	Protocol uint8

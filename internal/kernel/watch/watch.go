@@ -33,8 +33,8 @@ type Watcher struct {
 	log    *slog.Logger
 	events *netlink.Conn
 	query  *netlink.Conn
-	// names are those of the links that events were about, by index: events of
-	// addresses and routes carry no name. Deleted links leave it.
+	// names are those of all links, by index: events of addresses and routes carry no
+	// name, and that of a rename none but the new one. Deleted links leave it.
 	names map[int]string
 }
 
@@ -57,7 +57,29 @@ func subscribe(log *slog.Logger, buffer int) (*Watcher, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open rtnetlink socket: %w", err), events.Close())
 	}
-	return &Watcher{log: log, events: events, query: query, names: map[int]string{}}, nil
+	w := &Watcher{log: log, events: events, query: query}
+	if err := w.learn(); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+// learn reads the names of all links.
+func (w *Watcher) learn() error {
+	w.names = map[int]string{}
+	replies, err := w.query.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.RTM_GETLINK, Flags: netlink.Request | netlink.Dump},
+		Data:   make([]byte, unix.SizeofIfInfomsg),
+	})
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	for _, m := range replies {
+		if e, ok, err := decodeLink(m.Data); err == nil && ok {
+			w.names[e.Index] = e.Link
+		}
+	}
+	return nil
 }
 
 // Close ends a subscription that is not run. Run does it itself at its end;
@@ -79,8 +101,10 @@ func (w *Watcher) Run(ctx context.Context, handler func(Event)) error {
 		messages, err := w.events.Receive()
 		if errors.Is(err, unix.ENOBUFS) {
 			w.log.Warn("changes of links, addresses or routes were lost; everything is read again")
-			clear(w.names)
 			if err = w.discard(); err == nil {
+				err = w.learn()
+			}
+			if err == nil {
 				handler(Event{Kind: Resync})
 			}
 		}
@@ -88,8 +112,10 @@ func (w *Watcher) Run(ctx context.Context, handler func(Event)) error {
 			return fmt.Errorf("receive changes of links, addresses and routes: %w", err)
 		}
 		for _, m := range messages {
-			if e, ok := w.event(m); ok && ctx.Err() == nil {
-				handler(e)
+			for _, e := range w.event(m) {
+				if ctx.Err() == nil {
+					handler(e)
+				}
 			}
 		}
 	}
@@ -123,23 +149,31 @@ func (w *Watcher) discard() error {
 	return errors.Join(err, receiveErr)
 }
 
-// event is what a message says, with the name of its link.
-func (w *Watcher) event(m netlink.Message) (Event, bool) {
+// event is what a message says, with the name of its link. A rename says two things: that
+// nothing is called so any more, and what the link is called now.
+func (w *Watcher) event(m netlink.Message) []Event {
 	e, ok, err := decode(m)
 	if err != nil {
 		w.log.Error("a message of the kernel cannot be read", "type", m.Header.Type, "err", err)
-		return Event{}, false
+		return nil
 	}
-	switch {
-	case !ok:
-	case e.Kind != Link:
+	if !ok {
+		return nil
+	}
+	if e.Kind != Link {
 		e.Link = w.name(e.Index)
-	case e.Deleted:
-		delete(w.names, e.Index)
-	default:
-		w.names[e.Index] = e.Link // also after a rename
+		return []Event{e}
 	}
-	return e, ok
+	before, known := w.names[e.Index]
+	if e.Deleted {
+		delete(w.names, e.Index)
+		return []Event{e}
+	}
+	w.names[e.Index] = e.Link
+	if known && before != e.Link {
+		return []Event{{Kind: Link, Index: e.Index, Link: before, Deleted: true}, e}
+	}
+	return []Event{e}
 }
 
 // name is that of a link by index, and empty for none.

@@ -99,6 +99,7 @@ func TestLinkFlapRenameAndDelete(t *testing.T) {
 	self.Run(t, "ip", "link", "set", "va", "down")
 	await(t, events, "down", linkEvent("va", false, false))
 	self.Run(t, "ip", "link", "set", "va", "name", "vc")
+	await(t, events, "the end of the former name", linkEvent("va", false, true))
 	renamed := await(t, events, "rename", linkEvent("vc", false, false))
 	self.Run(t, "ip", "addr", "add", "192.0.2.7/24", "dev", "vc")
 	await(t, events, "address under the new name", prefixEvent(Address, "vc", "192.0.2.7/24", false))
@@ -107,6 +108,17 @@ func TestLinkFlapRenameAndDelete(t *testing.T) {
 	if made.Index == 0 || renamed.Index != made.Index || deleted.Index != made.Index {
 		t.Errorf("one link has the indices %d, %d and %d", made.Index, renamed.Index, deleted.Index)
 	}
+}
+
+// Who subscribes knows the links of before by name, so that he hears of one's end.
+func TestLinkOfBeforeIsRenamed(t *testing.T) {
+	self := testnet.Self(t)
+	self.Run(t, "ip", "link", "add", "va", "type", "veth", "peer", "name", "vb")
+	defer self.Run(t, "ip", "link", "del", "vb")
+	events := start(t, self)
+	self.Run(t, "ip", "link", "set", "va", "name", "vc")
+	await(t, events, "the end of the former name", linkEvent("va", false, true))
+	await(t, events, "the new name", linkEvent("vc", false, false))
 }
 
 // A bridge says in RTM_DELLINK that a port has left; the link is still there.
