@@ -113,6 +113,7 @@ func (m bridged) apply(ctx context.Context, n *network) error {
 	within := m.proxyPrefix(ctx, n)
 	mtu, absent := m.findMTU(ctx, n)
 	n.mtu = mtu
+	m.hold(ctx, n)
 	if err := m.Links.EnsureBridge(ctx, n.bridge()); err != nil {
 		return err
 	}
@@ -133,7 +134,7 @@ func (n *network) bridge() spec.Bridge {
 	b := spec.Bridge{
 		Name:  n.Bridge(),
 		Alias: spec.NetworkAlias(n.ID),
-		MTU:   n.mtu,
+		MTU:   n.linkMTU(),
 	}
 	if linkLocal := spec.LinkLocalGateway(n.ID); !n.Isolated(linkLocal.Addr()) {
 		b.Addresses = append(b.Addresses, linkLocal)
@@ -186,7 +187,7 @@ func (bridged) address(_ context.Context, n *network, ep *spec.Endpoint) error {
 }
 
 func (m bridged) attach(ctx context.Context, n *network, ep *endpoint) error {
-	mtu := n.mtu
+	mtu := n.linkMTU()
 	if ep.Joined {
 		// The container's end keeps the MTU that it was made with. A host's end
 		// with less would drop what is larger without a Packet Too Big.
@@ -207,8 +208,43 @@ func (m bridged) attach(ctx context.Context, n *network, ep *endpoint) error {
 	return nil
 }
 
-func (m bridged) detach(ctx context.Context, _ *network, ep *endpoint) error {
-	return m.Links.Remove(ctx, spec.VethName(ep.ID), spec.EndpointAlias(ep.ID))
+func (m bridged) detach(ctx context.Context, n *network, ep *endpoint) error {
+	if err := m.Links.Remove(ctx, spec.VethName(ep.ID), spec.EndpointAlias(ep.ID)); err != nil || n.held == 0 {
+		return err
+	}
+	before := n.linkMTU()
+	if m.hold(ctx, n); n.linkMTU() != before { // the container was the last with less
+		if err := m.Links.EnsureBridge(ctx, n.bridge()); err != nil {
+			m.Log.Warn("bridge keeps its MTU", aboutNetwork(n.Network, "err", err)...)
+		}
+	}
+	return nil
+}
+
+// hold finds out what the bridge's MTU must not exceed. Links of containers that run keep the
+// MTU that they were made with, and what is larger than a port's the bridge drops without a
+// Packet Too Big: it has to be the host that finds it too large, on its way to the bridge.
+func (m bridged) hold(ctx context.Context, n *network) {
+	if is, err := m.Links.MTU(ctx, n.Bridge()); err == nil && is >= n.mtu && n.held == 0 {
+		return // it is not to grow
+	}
+	n.held = 0
+	for _, ep := range m.endpointsOf(n.ID) {
+		if !ep.Joined || ep.linkGone {
+			continue
+		}
+		if mtu, err := m.Links.MTU(ctx, spec.VethName(ep.ID)); err == nil && mtu < n.mtu && (n.held == 0 || mtu < n.held) {
+			n.held = mtu
+		}
+	}
+}
+
+// linkMTU is that of the bridge, and of the links of containers that start.
+func (n *network) linkMTU() int {
+	if n.held != 0 {
+		return min(n.mtu, n.held)
+	}
+	return n.mtu
 }
 
 // attachment has a link-local IPv6 next hop, so that the default route outlives

@@ -98,6 +98,7 @@ type network struct {
 	registered bool      // the front end has been seen to have it
 	parent     string    // the one named, or the interface of the IPv6 default route; empty: neither
 	mtu        int
+	held       int // the least MTU of running containers' links, where the bridge must not have more; 0: nothing holds it
 	// proxied is the link on which all of its prefixes is answered for; empty: none.
 	proxied         string
 	proxiedPrefixes []netip.Prefix

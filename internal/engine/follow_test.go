@@ -118,6 +118,85 @@ func TestParentHasAnotherPrefix(t *testing.T) {
 	}
 }
 
+// A link that has got another name is the same one: networks on a part of its prefix, whose
+// user has not named it, stay behind it.
+func TestParentHasAnotherName(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	named, err := h.createNetwork(t.Context(), recipe{id: netID(2), options: func(o *spec.Options) { o.Parent = "eth0" }, pools: []spec.PoolRequest{ula6()}})
+	must(t, err)
+	ep, err := h.lease(t.Context(), n, &attachment{id: epID(1)})
+	must(t, err)
+	_, err = h.engine.CreateEndpoint(t.Context(), ep)
+	must(t, err)
+	rename := func(from, to string) {
+		h.links[to], h.onLink[to], h.defaultParent = h.links[from], h.onLink[from], to
+		delete(h.links, from)
+		delete(h.onLink, from)
+		h.engine.LinkChanged(t.Context(), from, false, true)
+		h.engine.LinkChanged(t.Context(), to, true, false)
+	}
+	for _, name := range []string{"wan0", "lan7", "eth0"} {
+		for _, n := range h.engine.Status(t.Context()).Networks {
+			rename(n.Parent, name)
+			break
+		}
+		networks := h.engine.Status(t.Context()).Networks
+		if networks[0].Parent != name || networks[0].Error != "" || !h.proxied[name+" "+ep.IPv6.Addr().String()] || len(h.proxied) != 1 {
+			t.Errorf("renamed to %s: parent %s, error %q, answered for %v", name, networks[0].Parent, networks[0].Error, h.proxied)
+		}
+		if is := networks[1].Error == ""; is != (name == named.Options.Parent) {
+			t.Errorf("renamed to %s: of the network whose parent was named status says %q", name, networks[1].Error)
+		}
+		before := h.snapshot()
+		h.restart(t)
+		sameWorld(t, "restarted while the parent is "+name, before, h.snapshot())
+	}
+}
+
+// A bridge has no more than the running containers' links on it, which keep what they were
+// made with: what is larger would be lost there without a word.
+func TestBridgeDoesNotOutgrowContainers(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+	grow := func(mtu int) {
+		l := h.links["eth0"]
+		l.MTU = mtu
+		h.links["eth0"] = l
+		h.engine.LinkChanged(t.Context(), "eth0", true, false)
+	}
+	is := func(what string, bridge int, containers ...int) {
+		t.Helper()
+		if got := h.links[n.Bridge()].MTU; got != bridge {
+			t.Errorf("%s: the bridge has MTU %d, want %d", what, got, bridge)
+		}
+		for i, want := range containers {
+			if got := h.links[spec.VethName(epID(1+i))].MTU; got != want {
+				t.Errorf("%s: container %d has MTU %d, want %d", what, 1+i, got, want)
+			}
+		}
+	}
+	grow(9000)
+	is("grown", 1500, 1500)
+	h.restart(t)
+	is("restarted", 1500, 1500)
+	must(t, h.run(t.Context(), n, &attachment{id: epID(2)}))
+	is("another container", 1500, 1500, 1500)
+	grow(1400)
+	is("shrunk", 1400, 1500, 1500)
+	grow(9000)
+	is("grown again", 1500, 1500, 1500)
+	must(t, h.engine.DeleteEndpoint(t.Context(), n.ID, epID(1)))
+	is("one has gone", 1500)
+	must(t, h.engine.DeleteEndpoint(t.Context(), n.ID, epID(2)))
+	is("both have gone", 9000)
+	must(t, h.run(t.Context(), n, &attachment{id: epID(3)}))
+	is("a new one", 9000)
+}
+
 // Routes that change and concern no network cost the kernel nothing.
 func TestOtherRoutesChange(t *testing.T) {
 	h := newHost(t)
