@@ -397,6 +397,12 @@ func (e *Engine) Leave(ctx context.Context, networkID, id string) error {
 // has no more are not answered for any more, whatever fails: they may be another host's.
 func (e *Engine) applyEndpoint(ctx context.Context, n *network, ep *endpoint) error {
 	err := e.mode(n.Options).attach(ctx, n, ep)
+	e.answerFor(n, ep)
+	return err
+}
+
+// answerFor answers for those addresses of an endpoint that are to be.
+func (e *Engine) answerFor(n *network, ep *endpoint) {
 	var proxied []netip.Addr
 	for _, a := range n.AddressesOf(ep.Endpoint) {
 		if n.proxies(a) {
@@ -404,7 +410,6 @@ func (e *Engine) applyEndpoint(ctx context.Context, n *network, ep *endpoint) er
 		}
 	}
 	e.setProxied(ep, n.parent, proxied...)
-	return err
 }
 
 // setProxied answers for these addresses of an endpoint on a link, and for no others

@@ -33,8 +33,14 @@ func (e *Engine) Replay(ctx context.Context) error {
 	e.dropDeparted(ctx, present)
 	e.settleAll()
 	e.sweepPools()
-	for _, ep := range e.endpoints {
+	for _, id := range sortedIDs(e.endpoints) {
+		ep := e.endpoints[id]
 		ep.announced = ep.Joined && !ep.linkGone // neighbours were told before the restart
+		// Routers that ask meanwhile give an address up after three seconds (RFC 4861 §10), and
+		// all that comes next takes its time, other programs' included.
+		if n, known := e.networks[ep.NetworkID]; known && ep.announced && ep.Phase == spec.PhaseReady && n.Phase == spec.PhaseReady {
+			e.answerFor(n, ep)
+		}
 	}
 	e.reapply(ctx, e.allNetworks()...)
 	for _, n := range e.allNetworks() {
