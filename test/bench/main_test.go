@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) { testnet.Main(m) }
 
 // TestBench takes all measurements, prints them as a table and writes them to
-// build/bench.json. A part that fails leaves the others' rows.
+// build/bench.json, .md and .svg. A part that fails leaves the others' rows.
 func TestBench(t *testing.T) {
 	r := newReport(t)
 	for _, part := range []struct {
@@ -38,7 +38,7 @@ func TestBench(t *testing.T) {
 	if err := r.print(os.Stdout); err != nil {
 		t.Error(err)
 	}
-	if err := r.write(filepath.Join(moduleDir(t), "build/bench.json")); err != nil {
+	if err := r.write(filepath.Join(moduleDir(t), "build/bench")); err != nil {
 		t.Error(err)
 	}
 }

@@ -5,6 +5,7 @@ package bench_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -81,11 +82,19 @@ func (r *report) print(w io.Writer) error {
 	return table.Flush()
 }
 
-// write keeps the report for programs.
+// write keeps the report for programs, its table and its picture for the documentation.
 func (r *report) write(path string) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode the report: %w", err)
 	}
-	return os.WriteFile(path, append(text, '\n'), 0o644)
+	var table bytes.Buffer
+	if err := r.print(&table); err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(path+".json", append(text, '\n'), 0o644),
+		os.WriteFile(path+".md", table.Bytes(), 0o644),
+		os.WriteFile(path+".svg", plot(r.Rows), 0o644),
+	)
 }
