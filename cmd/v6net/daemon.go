@@ -240,7 +240,7 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	}
 	calls := metrics.NewCalls()
 	if c.Metrics != "" {
-		tasks.Go(func() error { return metrics.Keep(ctx, c.Metrics, d.engine.Status, log, calls, d.lines) })
+		tasks.Go(func() error { return metrics.Keep(ctx, c.Metrics, d.engine.Summary, log, calls, d.lines) })
 	}
 	log.Info("ready", "version", version, "replay", time.Since(began).Round(time.Millisecond), "plugin", c.PluginSocket, "control", c.ControlSocket)
 	tasks.Go(func() error { return d.engine.Run(ctx) })

@@ -25,11 +25,12 @@ import (
 // network around the host. A crash is an Engine thrown away; the next one meets
 // the same world.
 type world struct {
-	mu     sync.Mutex
-	calls  []string // every fallible call since arm
-	fault  fault
-	watch  func() // sees the world after every call
-	broken string // calls that begin so fail until it is empty
+	mu       sync.Mutex
+	calls    []string // every fallible call since arm
+	fault    fault
+	watch    func() // sees the world after every call
+	broken   string // calls that begin so fail until it is empty
+	counting func() // while the firewall's counters are read
 
 	journal  map[string]string // "kind key" → JSON
 	globalID [5]byte
@@ -840,6 +841,9 @@ func (f fakeFirewall) Update(ctx context.Context, changes []firewall.Change) err
 
 // Counters is not counted: nothing is made of it. Every element has counted once.
 func (f fakeFirewall) Counters(context.Context) (firewall.Counters, error) {
+	if f.counting != nil {
+		f.counting()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	counted := firewall.Counters{}
@@ -1110,7 +1114,11 @@ func (p fakeProxy) LinkChanged(link string) {
 	p.dialed = append(p.dialed, "proxy "+link)
 }
 
-func (p fakeProxy) Status() []spec.ProxyStatus { return nil }
+func (p fakeProxy) Status() []spec.ProxyStatus {
+	return []spec.ProxyStatus{{Parent: "eth0", Addresses: []netip.Addr{netip.IPv6Unspecified()}}}
+}
+
+func (p fakeProxy) Summary() []spec.ProxyStatus { return []spec.ProxyStatus{{Parent: "eth0"}} }
 
 type fakeAdvertisers struct{ *world }
 

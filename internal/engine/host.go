@@ -161,6 +161,7 @@ type Proxy interface {
 	RemovePrefix(link string, prefix netip.Prefix)
 	LinkChanged(link string)
 	Status() []spec.ProxyStatus
+	Summary() []spec.ProxyStatus // without addresses
 }
 
 // Sources lend prefixes to this host (internal/prefix/sources). Those that they

@@ -10,27 +10,23 @@ import (
 )
 
 // Status is everything that v6net does on this host, in a stable order.
-func (e *Engine) Status(ctx context.Context) spec.Status {
-	status := spec.Status{Version: e.Version, Firewall: e.Firewall.Backend(), Proxies: e.Proxy.Status(), Delegations: e.Sources.Status()}
+func (e *Engine) Status(ctx context.Context) spec.Status { return e.status(ctx, e.Proxy.Status()) }
+
+// Summary is Status without proxied addresses, of which there may be a million.
+func (e *Engine) Summary(ctx context.Context) spec.Status { return e.status(ctx, e.Proxy.Summary()) }
+
+func (e *Engine) status(ctx context.Context, proxies []spec.ProxyStatus) spec.Status {
+	status := spec.Status{Version: e.Version, Firewall: e.Firewall.Backend(), Proxies: proxies, Delegations: e.Sources.Status()}
 	advertisers := map[string]spec.AdvertiserStatus{}
 	for _, a := range e.Advertisers.Status() {
 		advertisers[a.Link] = a
 	}
+	counted, obstacles := e.lookAtRules(ctx) // which takes time, while others work
+	status.Obstacles = obstacles
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.hostErr != nil {
 		status.Error = e.hostErr.Error()
-	}
-	counted, err := firewall.Counters(nil), error(nil)
-	if e.ruled {
-		if counted, err = e.Firewall.Counters(ctx); err != nil {
-			e.Log.Warn("read the firewall's counters", "err", err)
-		}
-	}
-	if e.ruled && e.Inspector != nil {
-		if status.Obstacles, err = e.Inspector.Obstacles(ctx); err != nil {
-			e.Log.Warn("look for obstacles", "err", err)
-		}
 	}
 	onLink := map[string][]netip.Prefix{}
 	for _, id := range sortedIDs(e.networks) {
@@ -75,4 +71,26 @@ func (e *Engine) Status(ctx context.Context) spec.Status {
 	}
 	inWallTime(&status, e.Clock.Ahead())
 	return status
+}
+
+// lookAtRules asks the kernel what ours have counted, and which of others' refuse what
+// they let through. It holds no lock of the engine's: iptables takes its time to say.
+func (e *Engine) lookAtRules(ctx context.Context) (counted firewall.Counters, obstacles []spec.Obstacle) {
+	e.mu.Lock()
+	ruled := e.ruled
+	e.mu.Unlock()
+	if !ruled {
+		return nil, nil
+	}
+	counted, err := e.Firewall.Counters(ctx)
+	if err != nil {
+		e.Log.Warn("read the firewall's counters", "err", err)
+	}
+	if e.Inspector == nil {
+		return counted, nil
+	}
+	if obstacles, err = e.Inspector.Obstacles(ctx); err != nil {
+		e.Log.Warn("look for obstacles", "err", err)
+	}
+	return counted, obstacles
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -105,7 +106,27 @@ func Serve(ctx context.Context, l net.Listener, status Status, log *slog.Logger,
 	return nil
 }
 
+// freshTime is how old what is shown may be. Whoever may connect, every user of the host
+// where it is a port, asks the daemon and the firewall no more often than that.
+const freshTime = time.Second
+
+// fresh asks status with ctx, that of the server, once a freshTime at most.
+func fresh(ctx context.Context, status Status) Status {
+	var mu sync.Mutex // held while it is asked: others want the same answer
+	var last spec.Status
+	var at time.Time
+	return func(context.Context) spec.Status {
+		mu.Lock()
+		defer mu.Unlock()
+		if at.IsZero() || time.Since(at) >= freshTime {
+			last, at = status(ctx), time.Now()
+		}
+		return last
+	}
+}
+
 func handler(ctx context.Context, status Status, log *slog.Logger, more ...prometheus.Collector) http.Handler {
+	status = fresh(ctx, status)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(newCollector(ctx, status), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(more...)

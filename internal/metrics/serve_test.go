@@ -145,6 +145,33 @@ func TestHealthOfADaemonThatIsStuck(t *testing.T) {
 	})
 }
 
+// Whoever asks as fast as he can has the daemon asked once a second.
+func TestScrapesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		h := handler(t.Context(), func(ctx context.Context) spec.Status {
+			if asked++; ctx.Err() != nil {
+				t.Error("a client that goes keeps others from an answer")
+			}
+			return spec.Status{Version: "v1"}
+		}, slog.New(slog.DiscardHandler))
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(gone, http.MethodGet, "/healthz", nil))
+		for range 21 {
+			recorder := httptest.NewRecorder()
+			h.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+			if !strings.Contains(recorder.Body.String(), `v6net_build_info{version="v1"} 1`) {
+				t.Errorf("a scrape says\n%s", recorder.Body)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if asked < 2 || asked > 3 {
+			t.Errorf("in two seconds it was asked %d times", asked)
+		}
+	})
+}
+
 func health(t *testing.T, h http.Handler) (status int, body string) {
 	t.Helper()
 	recorder := httptest.NewRecorder()
