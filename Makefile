@@ -147,10 +147,13 @@ lint:
 	scripts/deps lint
 	$(CACHE)/bin/golangci-lint run --build-tags netns,engine,vm ./...
 
-# The alerts for Prometheus, and their tests.
+# The alerts for Prometheus, and their tests; and that the dashboard's queries are PromQL.
 rules:
 	scripts/deps rules
-	promtool check rules packaging/prometheus/v6net.rules.yml
+	mkdir -p build
+	jq '[.panels[].targets[].expr | gsub("\\$$__rate_interval"; "5m")] | to_entries | {groups: [{name: "dashboard", rules: map({record: "panel:\(.key)", expr: .value})}]}' \
+		packaging/grafana/v6net.json >build/dashboard.rules.json
+	promtool check rules packaging/prometheus/v6net.rules.yml build/dashboard.rules.json
 	promtool test rules packaging/prometheus/v6net.test.yml
 
 vuln:

@@ -14,7 +14,8 @@ import (
 )
 
 // The package on a machine with systemd, beside a Docker engine whose container runs on
-// while it is upgraded, removed and installed again; a purge leaves nothing.
+// while it is upgraded from an earlier build with an older journal, removed and installed
+// again; a purge leaves nothing.
 func TestPackages(t *testing.T) {
 	l := newLab(t)
 	l.startEngine(t, testengine.Options{Release: machines})
@@ -24,9 +25,11 @@ func TestPackages(t *testing.T) {
 }
 
 func testPackage(t *testing.T, l *lab) {
-	packages, err := filepath.Glob(module + "/build/packages/*.deb")
-	if err != nil || len(packages) == 0 {
-		t.Fatalf("run make packages first: %v", err)
+	for _, folder := range []string{"packages", "previous"} {
+		packages, err := filepath.Glob(module + "/build/" + folder + "/*.deb")
+		if err != nil || len(packages) == 0 {
+			t.Fatalf("run make packages and scripts/previous first: %v", err)
+		}
 	}
 	// The engine's folder of plugins, where the service is to make its socket, is the
 	// machine's, too.
@@ -40,14 +43,11 @@ func testPackage(t *testing.T, l *lab) {
 		}
 		return out
 	}
-	// The build before this one: the same but for its version, which is lower.
 	run(`
 		rm -f /var/lib/man-db/auto-update
-		mkdir /root/packages && cd /root/packages
-		cp "$OLDPWD"/build/packages/*_"$(dpkg --print-architecture)".deb new.deb
-		dpkg-deb -R new.deb tree
-		sed -i 's/^Version:.*/Version: 0.0.0~before/' tree/DEBIAN/control
-		dpkg-deb -Znone -b tree old.deb`)
+		mkdir /root/packages
+		cp build/packages/*_"$(dpkg --print-architecture)".deb /root/packages/new.deb
+		cp build/previous/*_"$(dpkg --print-architecture)".deb /root/packages/old.deb`)
 	installed := func() string { return run("find /etc /usr /var/lib /run -xdev -name '*v6net*' | sort") }
 	files := installed()
 	version := func() string { return run("dpkg-query -W -f '${Version}' v6net") }
@@ -67,25 +67,52 @@ func testPackage(t *testing.T, l *lab) {
 	mustFetch(t, l.far, bracket(address))
 	talk := converse(t, l.far, bracket(address)+":7")
 
+	// The proxy alone, on a link of its own.
+	const proxy = "systemctl is-active v6net-ndproxy.service; systemctl is-enabled v6net-ndproxy.service"
+	l.host.Run(t, "ip", "link", "add", "proxied", "type", "veth", "peer", "name", "beyond")
+	t.Cleanup(func() {
+		if out, err := l.host.Command(context.Background(), "ip", "link", "del", "proxied").CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	l.host.Run(t, "ip", "link", "set", "proxied", "up")
+	run(`echo 'NDPROXY="--interface proxied --prefix 2001:db8:ff::/64"' >/etc/default/v6net-ndproxy; systemctl enable --now v6net-ndproxy.service`)
+	proxyPID := run("systemctl show -P MainPID v6net-ndproxy.service")
+
 	before := version()
 	// As an upgrade by apt: what the administrator has changed is asked for, and kept.
 	run("apt-get install -y -o Dpkg::Options::=--force-confold /root/packages/new.deb")
-	if after := version(); before != "0.0.0~before" || after == before {
+	if after := version(); after == before {
 		t.Errorf("%s was upgraded to %s", before, after)
 	}
 	if second := service(); second == first || !strings.HasPrefix(second, "active\nenabled\n") {
 		t.Errorf("after the upgrade the service is %q, before it was %q: want it started again", second, first)
 	}
 	run("grep -q '^V6NET_PLUGIN_SOCKET=' /etc/default/v6net")
+	if out := run(proxy); out != "active\nenabled" || run("systemctl show -P MainPID v6net-ndproxy.service") == proxyPID {
+		t.Errorf("after the upgrade the proxy alone is %q, and its old program runs on", out)
+	}
+	if out := run("v6net status"); !strings.Contains(out, address) {
+		t.Errorf("upgraded, it does not know %s:\n%s", address, out)
+	}
+	// A daemon that does not come up is no reason for dpkg to be left in the middle.
+	out := run("echo V6NET_LOG_LEVEL=nonsense >>/etc/default/v6net; apt-get install -y --reinstall -o Dpkg::Options::=--force-confold /root/packages/new.deb")
+	if audit := run("dpkg --audit"); !strings.Contains(out, "v6net.service does not start") || audit != "" {
+		t.Errorf("with a setting that is wrong the package is left with %q, and it is said:\n%s", audit, out)
+	}
+	run("sed -i /nonsense/d /etc/default/v6net; systemctl restart v6net.service")
 	l.container(t, "other", "--network", "web")
 	mustFetch(t, l.host, bracket(l.ipv6(t, "other", "web")))
 	l.docker(t, "rm", "-f", "other")
 
-	out := run("apt-get remove -y v6net")
+	out = run("apt-get remove -y v6net")
 	if !strings.Contains(out, "these networks stay as they are") || !strings.Contains(out, "NETWORK") {
 		t.Errorf("a removal says nothing of the networks that stay:\n%s", out)
 	}
-	run("apt-get install -y /root/packages/new.deb; systemctl enable --now v6net.service")
+	if left := run("(" + proxy + ") 2>&1 || true; find /etc/systemd -name '*v6net*'"); strings.Contains(left, "\nactive") || strings.HasPrefix(left, "active") || strings.Contains(left, "/") {
+		t.Errorf("removed, it has left of its services: %s", left)
+	}
+	run("rm /etc/default/v6net-ndproxy; apt-get install -y /root/packages/new.deb; systemctl enable --now v6net.service")
 	if out := run("v6net status"); !strings.Contains(out, address) {
 		t.Errorf("removed and installed again, it does not know %s:\n%s", address, out)
 	}

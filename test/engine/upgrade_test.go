@@ -4,6 +4,7 @@ package engine_test
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,13 +14,14 @@ import (
 	"github.com/v6net/v6net/internal/testengine"
 )
 
-// The plugin is pushed to a registry, installed from there with settings, and replaced
-// by a newer one of there, which keeps them, while a container runs on.
+// An earlier build of the plugin, whose journal has an older schema, is pushed to a registry,
+// installed from there with settings, and replaced by this one, which keeps them, while a
+// container runs on.
 func TestUpgrade(t *testing.T) {
 	onEveryEngine(t, testengine.Options{}, func(t *testing.T, l *lab) {
 		const installed, newer = registry + "/v6net:1", registry + "/v6net:2"
 		startRegistry(t, l)
-		for name, dir := range map[string]string{installed: pluginDir(t), newer: changedPlugin(t)} {
+		for name, dir := range map[string]string{installed: previousPlugin(t), newer: pluginDir(t)} {
 			l.docker(t, "plugin", "create", name, dir)
 			l.docker(t, "plugin", "push", name)
 			l.docker(t, "plugin", "rm", name)
@@ -37,17 +39,24 @@ func TestUpgrade(t *testing.T) {
 		if !strings.Contains(l.engine.Logs(t), "msg=call") {
 			t.Error("with V6NET_LOG_LEVEL=debug no call is logged")
 		}
-		settings := l.docker(t, "plugin", "inspect", "-f", "{{json .Settings.Env}}", installed)
+		settings := settingsOf(l, t, installed)
+		version := l.status(t).Version
 		talk := converse(t, l.far, bracket(address)+":7")
 
 		l.docker(t, "plugin", "disable", "-f", installed)
 		l.docker(t, "plugin", "upgrade", "--grant-all-permissions", "--skip-remote-check", installed, newer)
 		l.docker(t, "plugin", "enable", installed)
-		if got := l.docker(t, "plugin", "inspect", "-f", "{{.Config.Description}}", installed); got != changedDescription {
-			t.Errorf("the plugin is %q, want the newer one", got)
+		if now := l.status(t).Version; now == version {
+			t.Errorf("the plugin is still %s", now)
 		}
-		if now := l.docker(t, "plugin", "inspect", "-f", "{{json .Settings.Env}}", installed); now != settings || !strings.Contains(now, "V6NET_LOG_LEVEL=debug") {
-			t.Errorf("after the upgrade the settings are %s, before it they were %s", now, settings)
+		now := settingsOf(l, t, installed)
+		for key, value := range settings { // there may be new ones
+			if now[key] != value {
+				t.Errorf("after the upgrade %s is %q, before it it was %q", key, now[key], value)
+			}
+		}
+		if now["V6NET_LOG_LEVEL"] != "debug" {
+			t.Errorf("the settings are %v", now)
 		}
 		talk.mustHaveGoneOn(t, unnoticed)
 		l.mustBeWell(t)
@@ -87,27 +96,37 @@ func startRegistry(t *testing.T, l *lab) {
 	}
 }
 
-const changedDescription = "v6net, the next one"
+// settingsOf are a plugin's, by name.
+func settingsOf(l *lab, t *testing.T, plugin string) map[string]string {
+	t.Helper()
+	var all []string
+	if err := json.Unmarshal([]byte(l.docker(t, "plugin", "inspect", "-f", "{{json .Settings.Env}}", plugin)), &all); err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]string{}
+	for _, s := range all {
+		name, value, _ := strings.Cut(s, "=")
+		settings[name] = value
+	}
+	return settings
+}
 
-// changedPlugin is a copy of the plugin that can be told from it.
-func changedPlugin(t *testing.T) string {
+// previousPlugin is the plugin as scripts/previous has built it: with the program and
+// config.json of then, and the iptables of now.
+func previousPlugin(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(pluginDir(t))); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "config.json")
-	config, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, _ := strings.Cut(string(config), `"description": "`)
-	_, after, found := strings.Cut(rest, `"`)
-	if !found {
-		t.Fatalf("no description in %s", path)
-	}
-	if err := os.WriteFile(path, []byte(before+`"description": "`+changedDescription+`"`+after), 0o644); err != nil {
-		t.Fatal(err)
+	for from, to := range map[string]string{"v6net": "rootfs/usr/bin/v6net", "config.json": "config.json"} {
+		text, err := os.ReadFile(built(t, "build/previous/"+from))
+		if err != nil {
+			t.Fatalf("run scripts/previous first: %v", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, to), text, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
 }
