@@ -42,6 +42,19 @@ func Start(cmd *exec.Cmd, log string, kill int) (*Process, error) {
 	return p, nil
 }
 
+// Run starts cmd as it runs elsewhere: nothing is counted, and nothing slower for it.
+func Run(cmd *exec.Cmd) (*Process, error) {
+	p := &Process{cmd: cmd, ended: make(chan struct{})}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(p.ended)
+		p.err = cmd.Wait()
+	}()
+	return p, nil
+}
+
 // start starts the program by a thread that has the filter, and has no other work and ends.
 func (p *Process) start(started chan error) {
 	runtime.LockOSThread() // for good
@@ -141,6 +154,15 @@ func (p *Process) Kill() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.failure
+}
+
+// Stop ends the process as a service manager does, and answers how it has ended.
+func (p *Process) Stop() error {
+	if err := p.cmd.Process.Signal(unix.SIGTERM); err != nil {
+		return err
+	}
+	<-p.ended
+	return p.err
 }
 
 // Ended is closed when the process has ended.

@@ -4,6 +4,7 @@ package crash_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/docker/go-plugins-helpers/network"
 
 	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/testnet"
 )
 
 // operation is one thing that a container engine does, by one call or more.
@@ -54,10 +56,12 @@ const restart = "start with replay"
 
 // inDocker is a network of Docker's with one container.
 type inDocker struct {
-	options map[string]any
-	subnet4 string
-	subnet6 string // empty: one that source has
-	source  string
+	id, endpoint string        // empty: networkID, endpointID
+	sandbox      *testnet.Host // nil: the machine's one container
+	options      map[string]any
+	subnet4      string
+	subnet6      string // empty: one that source has
+	source       string
 	// The container's, which its user names: one that was taken back has its rest, so that
 	// the next free one is another one.
 	want4, want6 string
@@ -68,6 +72,11 @@ type inDocker struct {
 	link                                                          string // in the container, before the engine takes it
 }
 
+func (d *inDocker) networkID() string  { return cmp.Or(d.id, networkID) }
+func (d *inDocker) endpointID() string { return cmp.Or(d.endpoint, endpointID) }
+
+func (d *inDocker) container(m *machine) *testnet.Host { return cmp.Or(d.sandbox, m.container) }
+
 func (d *inDocker) scene(name string) scene {
 	all := []operation{
 		{name: "request pools", do: d.requestPools, undo: d.releasePools, back: ""},
@@ -75,13 +84,13 @@ func (d *inDocker) scene(name string) scene {
 		{name: "request addresses", do: d.requestAddresses, undo: d.releaseAddresses, back: "create network"},
 		{name: "create endpoint", do: d.createEndpoint, undo: d.removeEndpoint, back: "create network"},
 		{name: "join", do: d.join, undo: d.removeContainer, back: "create network"},
-		{name: "publish", do: func(m *machine) error { return m.docker.publish(networkID, endpointID, 80, d.hostPort) }, undo: func(m *machine) error {
-			return errors.Join(m.docker.revoke(networkID, endpointID), d.removeContainer(m))
+		{name: "publish", do: func(m *machine) error { return m.docker.publish(d.networkID(), d.endpointID(), 80, d.hostPort) }, undo: func(m *machine) error {
+			return errors.Join(m.docker.revoke(d.networkID(), d.endpointID()), d.removeContainer(m))
 		}, back: "create network"},
 		{name: restart},
-		{name: "revoke", do: func(m *machine) error { return m.docker.revoke(networkID, endpointID) }},
+		{name: "revoke", do: func(m *machine) error { return m.docker.revoke(d.networkID(), d.endpointID()) }},
 		{name: "leave", do: d.leave},
-		{name: "delete endpoint", do: func(m *machine) error { return m.docker.deleteEndpoint(networkID, endpointID) }},
+		{name: "delete endpoint", do: func(m *machine) error { return m.docker.deleteEndpoint(d.networkID(), d.endpointID()) }},
 		{name: "release addresses", do: d.releaseAddresses},
 		{name: "delete network", do: d.deleteNetwork},
 		{name: "release pools", do: d.releasePools},
@@ -146,10 +155,10 @@ func (d *inDocker) createNetwork(m *machine) error {
 	if d.pool4 != "" {
 		v4 = &network.IPAMData{AddressSpace: "v6net-local", Pool: d.subnet4, Gateway: d.gateway4}
 	}
-	return m.docker.createNetwork(networkID, d.options, v4, &network.IPAMData{AddressSpace: "v6net-local", Pool: d.prefix6, Gateway: d.gateway6})
+	return m.docker.createNetwork(d.networkID(), d.options, v4, &network.IPAMData{AddressSpace: "v6net-local", Pool: d.prefix6, Gateway: d.gateway6})
 }
 
-func (d *inDocker) deleteNetwork(m *machine) error { return m.docker.deleteNetwork(networkID) }
+func (d *inDocker) deleteNetwork(m *machine) error { return m.docker.deleteNetwork(d.networkID()) }
 
 func (d *inDocker) requestAddresses(m *machine) (err error) {
 	if d.pool4 != "" {
@@ -177,34 +186,34 @@ func (d *inDocker) releaseAddresses(m *machine) error {
 }
 
 func (d *inDocker) createEndpoint(m *machine) error {
-	return m.docker.createEndpoint(networkID, endpointID, d.address4, d.address6)
+	return m.docker.createEndpoint(d.networkID(), d.endpointID(), d.address4, d.address6)
 }
 
 func (d *inDocker) removeEndpoint(m *machine) error {
-	return errors.Join(m.docker.deleteEndpoint(networkID, endpointID), d.releaseAddresses(m))
+	return errors.Join(m.docker.deleteEndpoint(d.networkID(), d.endpointID()), d.releaseAddresses(m))
 }
 
 // join takes the link into the container, as the engine does.
 func (d *inDocker) join(m *machine) error {
-	answer, err := m.docker.join(networkID, endpointID, m.container.Path())
+	answer, err := m.docker.join(d.networkID(), d.endpointID(), d.container(m).Path())
 	if err != nil {
 		return err
 	}
 	d.link = answer.InterfaceName.SrcName
-	m.host.Run(m.t, "ip", "link", "set", "dev", d.link, "netns", m.container.Path())
+	m.host.Run(m.t, "ip", "link", "set", "dev", d.link, "netns", d.container(m).Path())
 	script := "set -e; ip link set dev " + d.link + " name eth0; sysctl -qw net.ipv6.conf.eth0.accept_ra=0 net.ipv6.conf.eth0.accept_dad=0; ip addr add " + d.address6 + " dev eth0 nodad"
 	if d.address4 != "" {
 		script += "; ip addr add " + d.address4 + " dev eth0"
 	}
-	m.container.Run(m.t, "sh", "-c", script+"; ip link set eth0 up")
+	d.container(m).Run(m.t, "sh", "-c", script+"; ip link set eth0 up")
 	for _, r := range answer.StaticRoutes {
 		if r.RouteType == 1 {
-			m.container.Run(m.t, "ip", "route", "add", r.Destination, "dev", "eth0")
+			d.container(m).Run(m.t, "ip", "route", "add", r.Destination, "dev", "eth0")
 		}
 	}
 	for _, gateway := range []string{answer.Gateway, answer.GatewayIPv6} {
 		if gateway != "" {
-			m.container.Run(m.t, "ip", "route", "add", "default", "via", gateway, "dev", "eth0")
+			d.container(m).Run(m.t, "ip", "route", "add", "default", "via", gateway, "dev", "eth0")
 		}
 	}
 	return nil
@@ -212,7 +221,7 @@ func (d *inDocker) join(m *machine) error {
 
 // leave puts the link back after the call, as the engine does.
 func (d *inDocker) leave(m *machine) error {
-	if err := m.docker.leave(networkID, endpointID); err != nil {
+	if err := m.docker.leave(d.networkID(), d.endpointID()); err != nil {
 		return err
 	}
 	d.putBack(m)
@@ -220,10 +229,10 @@ func (d *inDocker) leave(m *machine) error {
 }
 
 func (d *inDocker) putBack(m *machine) {
-	if m.container.Command(m.t.Context(), "ip", "link", "show", "eth0").Run() != nil {
+	if d.container(m).Command(m.t.Context(), "ip", "link", "show", "eth0").Run() != nil {
 		return // the daemon has taken it away, or it has never been there
 	}
-	m.container.Run(m.t, "sh", "-c", "set -e; ip link set eth0 down; ip link set dev eth0 name "+d.link+"; ip link set dev "+d.link+" netns "+m.host.Path())
+	d.container(m).Run(m.t, "sh", "-c", "set -e; ip link set eth0 down; ip link set dev eth0 name "+d.link+"; ip link set dev "+d.link+" netns "+m.host.Path())
 }
 
 func (d *inDocker) removeContainer(m *machine) error {
