@@ -28,7 +28,7 @@ const selfName = "self"
 // Host is a network namespace that plays a machine.
 type Host struct {
 	name string
-	file string // of its namespace, below namespaceDir
+	file string // of its namespace, below namespaceDir unless it is a whole path
 }
 
 // Self is the host that this process is.
@@ -64,12 +64,20 @@ func New(t testing.TB, name string) *Host {
 	return h
 }
 
+// At is a host that somebody else has made, a container say, by the file of its namespace.
+func At(name, file string) *Host { return &Host{name, file} }
+
 // Name is the name that the host was made with. `ip -n NAME` takes it, too, unless a
 // host of another test had it already.
 func (h *Host) Name() string { return h.name }
 
 // Path is the file of the host's namespace.
-func (h *Host) Path() string { return filepath.Join(namespaceDir, h.file) }
+func (h *Host) Path() string {
+	if filepath.IsAbs(h.file) {
+		return h.file
+	}
+	return filepath.Join(namespaceDir, h.file)
+}
 
 // Run runs a program in the host and returns what it wrote to both its
 // outputs, without surrounding white space. The test fails with that text when
