@@ -92,3 +92,21 @@ func (c *conversation) mustHaveGoneOn(t *testing.T, limit time.Duration) {
 		t.Errorf("conversation with %s was silent for %v, allowed are %v", c.address, c.longest, limit)
 	}
 }
+
+// stream sends a thousand packets a second from far to port 9 of a container, which has them
+// sent back.
+func (l *lab) stream(t *testing.T, container, address string) *testnet.Stream {
+	t.Helper()
+	in := testnet.At(container, "/proc/"+l.inspect(t, container, "{{.State.Pid}}")+"/ns/net")
+	return testnet.StartStream(t, l.far, in, address, "9")
+}
+
+// mustLoseNothing ends a stream and checks that every packet has come, and come back.
+func mustLoseNothing(t *testing.T, s *testnet.Stream) {
+	t.Helper()
+	o := s.Stop()
+	t.Logf("a stream of %d packets: %d arrived, %d came back, the longest pause %v", o.Sent, o.There, o.Back, o.Pause.Round(time.Millisecond))
+	if o.There != o.Sent || o.Back != o.Sent {
+		t.Errorf("of %d packets %d have arrived and %d come back", o.Sent, o.There, o.Back)
+	}
+}

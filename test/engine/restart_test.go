@@ -76,7 +76,7 @@ func TestLiveRestore(t *testing.T) {
 		l.installPlugin(t)
 		l.traceless(t, "containers", func(t *testing.T) {
 			l.network(t, "web")
-			l.containerWith(t, "web", echoCommand, "--network", "web", "-p", "8080:80", "-p", "7:7")
+			l.containerWith(t, "web", echoCommand, "--network", "web", "-p", "8080:80", "-p", "7:7", "-p", "9:9/udp")
 			address := l.ipv6(t, "web", "web")
 			mustFetch(t, l.far, bracket(address))
 			for _, d := range []disturbance{
@@ -88,8 +88,10 @@ func TestLiveRestore(t *testing.T) {
 				t.Run(d.name, func(t *testing.T) {
 					ipv6 := converse(t, l.far, bracket(address)+":7")
 					ipv4 := converse(t, l.far, hostIPv4+":7")
+					stream := l.stream(t, "web", address)
 					d.do(t, l)
 					l.mustBeWell(t)
+					mustLoseNothing(t, stream)
 					ipv6.mustHaveGoneOn(t, unnoticed)
 					ipv4.mustHaveGoneOn(t, unnoticed)
 				})

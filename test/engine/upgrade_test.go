@@ -29,7 +29,7 @@ func TestUpgrade(t *testing.T) {
 		l.engine.InstallPluginFrom(t, installed, "V6NET_LOG_LEVEL=debug", "V6NET_NDPROXY_PATH=packet")
 
 		l.anyNetwork(t, "web", "-d", installed, "--ipam-driver", installed, "--ipv6")
-		l.containerWith(t, "web", echoCommand, "--network", "web", "-p", "8080:80", "-p", "7:7")
+		l.containerWith(t, "web", echoCommand, "--network", "web", "-p", "8080:80", "-p", "7:7", "-p", "9:9/udp")
 		address := l.ipv6(t, "web", "web")
 		mustFetch(t, l.far, bracket(address))
 		if proxies := l.status(t).Proxies; len(proxies) != 1 || proxies[0].Path != "packet" {
@@ -42,6 +42,7 @@ func TestUpgrade(t *testing.T) {
 		settings := settingsOf(l, t, installed)
 		version := l.status(t).Version
 		talk := converse(t, l.far, bracket(address)+":7")
+		stream := l.stream(t, "web", address)
 
 		l.docker(t, "plugin", "disable", "-f", installed)
 		l.docker(t, "plugin", "upgrade", "--grant-all-permissions", "--skip-remote-check", installed, newer)
@@ -58,6 +59,7 @@ func TestUpgrade(t *testing.T) {
 		if now["V6NET_LOG_LEVEL"] != "debug" {
 			t.Errorf("the settings are %v", now)
 		}
+		mustLoseNothing(t, stream)
 		talk.mustHaveGoneOn(t, unnoticed)
 		l.mustBeWell(t)
 	})
