@@ -30,9 +30,10 @@ const (
 	policyOut = "v6net-out"
 )
 
-// nobodies are links that are never there, one in each zone for good: when a zone has lost
-// its last link firewalld 1.3 takes out what a policy does for all of its zones, or fails
-// to, and then leaves the links of others in its rules.
+// nobodies are links that are never there, one in each zone for good: when a zone loses
+// its last link firewalld 1.3 takes out all that a policy of it does (_interface in
+// firewall/core/fw_zone.py), though other zones of that policy have links, which are cut
+// off then.
 var nobodies = map[string]string{plainZone: "v6net-none", namesZone: "v6net-no-names"}
 
 // firewalld's names on the bus.

@@ -13,6 +13,9 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
+// twoPorts serves HTTP on port 80, and on port 81, which nobody publishes.
+var twoPorts = []string{"sh", "-c", "httpd -h /www; httpd -p 81 -h /www; trap exit TERM; tail -f /dev/null & wait"}
+
 // docker runs the engine's CLI, which is podman where that is the engine.
 func (l *lab) docker(t *testing.T, args ...string) string {
 	t.Helper()

@@ -28,12 +28,7 @@ func TestPlainService(t *testing.T) {
 }
 
 func testPlainService(t *testing.T, l *lab) {
-	s := &service{
-		lab:     l,
-		program: program(t),
-		socket:  filepath.Join(l.engine.RunDir(), "docker/plugins/v6net.sock"), // /run/docker/plugins of the engine
-		state:   filepath.Join(t.TempDir(), "v6net.db"),
-	}
+	s := l.service(t)
 	s.start(t)
 	t.Cleanup(func() { s.end(t) })
 	l.anyNetwork(t, "web", "-d", "v6net", "--ipam-driver", "v6net", "--ipv6")
@@ -74,18 +69,32 @@ func testPlainService(t *testing.T, l *lab) {
 	})
 }
 
+// service is one that the lab's engine finds.
+func (l *lab) service(t *testing.T) *service {
+	t.Helper()
+	return &service{
+		lab:     l,
+		program: program(t),
+		socket:  filepath.Join(l.engine.RunDir(), "docker/plugins/v6net.sock"), // /run/docker/plugins of the engine
+		state:   filepath.Join(t.TempDir(), "v6net.db"),
+	}
+}
+
 // service is a v6net daemon on the host.
 type service struct {
 	lab     *lab
 	program string
 	socket  string // where the engine looks for it
 	state   string
+	env     []string     // besides this process'
 	log     bytes.Buffer // read after the end
 	running *exec.Cmd    // nil while stopped
 }
 
 func (s *service) command(ctx context.Context) *exec.Cmd {
-	return s.lab.host.Command(ctx, s.program, "daemon", "--plugin-socket", s.socket, "--state", s.state)
+	cmd := s.lab.host.Command(ctx, s.program, "daemon", "--plugin-socket", s.socket, "--state", s.state)
+	cmd.Env = append(os.Environ(), s.env...)
+	return cmd
 }
 
 // start starts the daemon and waits until it serves.

@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,19 +18,9 @@ import (
 	"github.com/v6net/v6net/internal/testnet"
 )
 
-// busConfig is a bus on which everybody may do all.
-const busConfig = `<busconfig>
-  <type>system</type>
-  <listen>unix:path=%s</listen>
-  <auth>EXTERNAL</auth>
-  <policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy>
-</busconfig>`
-
-// zoned is a host with a bus and, while it runs, firewalld.
+// zoned is a host with firewalld and a Keeper.
 type zoned struct {
-	host        *testnet.Host
-	folder, bus string
-	running     *exec.Cmd
+	*testnet.Firewalld
 
 	mu   sync.Mutex
 	says strings.Builder // of the Keeper's warnings
@@ -47,21 +35,7 @@ func (z *zoned) said() string {
 
 func newZoned(t *testing.T, host *testnet.Host) *zoned {
 	t.Helper()
-	z := &zoned{host: host, folder: t.TempDir()}
-	z.bus = filepath.Join(z.folder, "bus")
-	if err := os.WriteFile(z.folder+"/bus.conf", fmt.Appendf(nil, busConfig, z.bus), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, sub := range []string{"zones", "policies", "services", "icmptypes", "ipsets", "helpers"} {
-		if err := os.MkdirAll(filepath.Join(z.folder, "etc", sub), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	z.run(t, "dbus-daemon", "--config-file="+z.folder+"/bus.conf", "--nofork", "--nopidfile")
-	if !waits(func() bool { _, err := os.Stat(z.bus); return err == nil }) {
-		t.Fatal("no bus")
-	}
-	return z
+	return &zoned{Firewalld: testnet.NewFirewalld(t, host, filepath.Join(t.TempDir(), "bus"))}
 }
 
 // waits is eventually for programs that take their time.
@@ -74,51 +48,10 @@ func waits(condition func() bool) bool {
 	return false
 }
 
-// run starts a program in the host until the end of the test.
-func (z *zoned) run(t *testing.T, args ...string) *exec.Cmd {
-	t.Helper()
-	cmd := z.host.Command(context.Background(), args...)
-	cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+z.bus)
-	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	return cmd
-}
-
-func (z *zoned) cmd(t *testing.T, args ...string) string {
-	t.Helper()
-	cmd := z.host.Command(t.Context(), append([]string{"firewall-cmd"}, args...)...)
-	cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+z.bus)
-	out, err := cmd.CombinedOutput()
-	if err != nil && args[0] != "--state" {
-		t.Fatalf("firewall-cmd %v: %v: %s", args, err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func (z *zoned) start(t *testing.T) {
-	t.Helper()
-	z.running = z.run(t, "firewalld", "--nofork", "--nopid", "--system-config", z.folder+"/etc", "--log-target", "console")
-	if !waits(func() bool { return z.cmd(t, "--state") == "running" }) {
-		t.Fatal("firewalld does not start")
-	}
-}
-
-func (z *zoned) stop(t *testing.T) {
-	t.Helper()
-	if err := z.running.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	_ = z.running.Process.Signal(os.Kill)
-	_ = z.running.Wait()
-}
-
 // keep runs a Keeper of the bridges until the end of the test.
 func (z *zoned) keep(t *testing.T, s *site) *keeper.Keeper {
 	t.Helper()
-	k := keeper.NewKeeper("unix:path="+z.bus, slog.New(slog.NewTextHandler(lines(func(line string) {
+	k := keeper.NewKeeper(z.Bus(), slog.New(slog.NewTextHandler(lines(func(line string) {
 		z.mu.Lock()
 		defer z.mu.Unlock()
 		if strings.Contains(line, "level=WARN") {
@@ -152,10 +85,10 @@ func (z *zoned) bridges(s *site, k *keeper.Keeper) {
 
 func (z *zoned) zone(t *testing.T, zone string) []string {
 	t.Helper()
-	if !slices.Contains(strings.Fields(z.cmd(t, "--get-zones")), zone) {
+	if !slices.Contains(strings.Fields(z.Cmd(t, "--get-zones")), zone) {
 		return nil
 	}
-	its := slices.DeleteFunc(strings.Fields(z.cmd(t, "--zone="+zone, "--list-interfaces")), func(link string) bool { return strings.HasPrefix(link, "v6net-no") })
+	its := slices.DeleteFunc(strings.Fields(z.Cmd(t, "--zone="+zone, "--list-interfaces")), func(link string) bool { return strings.HasPrefix(link, "v6net-no") })
 	slices.Sort(its)
 	return its
 }
@@ -180,12 +113,16 @@ func TestFirewalld(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			s.config.Networks[0].Asked = true
+			var bridges []string
+			for _, n := range s.config.Networks {
+				bridges = append(bridges, n.Bridge)
+			}
 			z := newZoned(t, s.host)
 			f := open(t, s.host)
 			watch(t, f)
 			apply(t, f, s.config)
 			if first {
-				z.start(t)
+				z.Start(t)
 				if s.passes(t, s.outside, "tcp", "[2001:db8:1::2]:80", 1) {
 					t.Error("firewalld lets everything through: the test proves nothing")
 				}
@@ -194,26 +131,26 @@ func TestFirewalld(t *testing.T) {
 				}
 			}
 			if first {
-				z.cmd(t, "--zone=public", "--add-port=8443/tcp")
-				z.cmd(t, "--zone=dmz", "--add-interface=theirs")
+				z.Cmd(t, "--zone=public", "--add-port=8443/tcp")
+				z.Cmd(t, "--zone=dmz", "--add-interface=theirs")
 			}
 			k := z.keep(t, s)
 			if first {
 				// What was set at run time alone is not reloaded away; links are put back.
-				if !waits(func() bool { return strings.Contains(z.cmd(t, "--permanent", "--get-policies"), "v6net-out") }) {
+				if !waits(func() bool { return strings.Contains(z.Cmd(t, "--permanent", "--get-policies"), "v6net-out") }) {
 					t.Fatal("no policies are made")
 				}
 				if !waits(func() bool { return strings.Contains(z.said(), "zone public (ports)") }) {
 					t.Errorf("it is not said what a reload would lose: %s", z.said())
 				}
-				if got := z.cmd(t, "--zone=public", "--list-ports"); got != "8443/tcp" || strings.Contains(z.cmd(t, "--get-zones"), "v6net") {
+				if got := z.Cmd(t, "--zone=public", "--list-ports"); got != "8443/tcp" || strings.Contains(z.Cmd(t, "--get-zones"), "v6net") {
 					t.Errorf("firewalld was reloaded: its run-time ports are %q", got)
 				}
-				z.cmd(t, "--zone=public", "--remove-port=8443/tcp")
+				z.Cmd(t, "--zone=public", "--remove-port=8443/tcp")
 				k.Keep(nil, nil)
 				z.bridges(s, k)
 			} else {
-				z.start(t)
+				z.Start(t)
 			}
 			check := func(when string) {
 				t.Helper()
@@ -242,13 +179,13 @@ func TestFirewalld(t *testing.T) {
 			if got := z.zone(t, "dmz"); !slices.Equal(got, []string{"theirs"}) {
 				t.Errorf("zone dmz has %q after v6net's reload, want what was put there at run time", got)
 			}
-			z.cmd(t, "--reload")
+			z.Cmd(t, "--reload")
 			check("reloaded")
-			z.stop(t)
-			z.start(t)
+			z.Stop(t)
+			z.Start(t)
 			check("restarted")
 			// An administrator's decision is left alone, and said where it cuts a bridge off.
-			z.cmd(t, "--zone=trusted", "--change-interface=web2nd")
+			z.Cmd(t, "--zone=trusted", "--change-interface=web2nd")
 			s.config.Networks = append(s.config.Networks, firewall.Network{ID: "555555555555", Bridge: "web2nd", Inbound: spec.InboundPublished})
 			apply(t, f, s.config)
 			z.bridges(s, k)
@@ -259,7 +196,7 @@ func TestFirewalld(t *testing.T) {
 			if err != nil || len(found) != 1 || !strings.HasSuffix(found[0].Why, " of web2nd") {
 				t.Errorf("obstacles %v, %v, want firewalld's for bridge web2nd, which is in zone trusted", found, err)
 			} else {
-				z.cmd(t, strings.Fields(strings.Split(found[0].Fix, ";")[0])[1:]...)
+				z.Cmd(t, strings.Fields(strings.Split(found[0].Fix, ";")[0])[1:]...)
 				if found, err := f.Obstacles(t.Context()); err != nil || len(found) != 0 {
 					t.Errorf("mended, and obstacles %v, %v", found, err)
 				}
@@ -282,12 +219,18 @@ func TestFirewalld(t *testing.T) {
 			if n := strings.Count(z.said(), "bridge=web2nd"); n != 1 {
 				t.Errorf("it is said %d times that a bridge is in another's zone: %s", n, z.said())
 			}
-			z.cmd(t, "--zone=public", "--add-port=8443/tcp")
+			z.Cmd(t, "--zone=public", "--add-port=8443/tcp")
 			k.Keep(nil, nil)
 			if !waits(func() bool { return len(z.zone(t, "v6net"))+len(z.zone(t, "v6net-names")) == 0 }) {
 				t.Fatal("bridges are left behind")
 			}
-			if got := z.cmd(t, "--zone=public", "--list-ports"); got != "8443/tcp" {
+			rules := s.host.Run(t, "nft", "list", "table", "inet", "firewalld")
+			for _, bridge := range append(bridges, "web2nd") {
+				if strings.Contains(rules, fmt.Sprintf("%q", bridge)) {
+					t.Errorf("firewalld's rules still name %s", bridge)
+				}
+			}
+			if got := z.Cmd(t, "--zone=public", "--list-ports"); got != "8443/tcp" {
 				t.Errorf("the last network has taken run-time settings along: ports %q", got)
 			}
 		})
