@@ -200,6 +200,10 @@ func (e *Engine) IPv6Only() bool { return e.release.ipv6Only }
 // 28's libnetwork/default_gateway.go, selectGatewayEndpoint).
 func (e *Engine) PrefersDualStack() bool { return e.release.prefers }
 
+// KnowsNFTables reports whether the engine can have its own rules in nftables:
+// `dockerd --firewall-backend=nftables`, of release 29.
+func (e *Engine) KnowsNFTables() bool { return e.release.nftables }
+
 // StateDir is the engine's directory, with its data in data/, its run-time
 // state in exec/ and docker.sock. Mounts made by the engine are visible there.
 func (e *Engine) StateDir() string { return e.layout.state() }
@@ -217,6 +221,13 @@ func (e *Engine) Restart(t testing.TB) {
 		e.Stop(t)
 	}
 	e.launch(t)
+}
+
+// RestartWith is Restart with other arguments of dockerd, in place of Options.Args.
+func (e *Engine) RestartWith(t testing.TB, args ...string) {
+	t.Helper()
+	e.options.Args = args
+	e.Restart(t)
 }
 
 // Stop ends dockerd and containerd as a service manager does.

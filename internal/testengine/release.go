@@ -25,6 +25,7 @@ type release struct {
 	compose  []string // its compose program
 	ipv6Only bool     // see Engine.IPv6Only
 	prefers  bool     // see Engine.PrefersDualStack
+	nftables bool     // see Engine.KnowsNFTables
 }
 
 // known are all releases, oldest first. The last two are in the VM only
@@ -33,10 +34,10 @@ func known() []release {
 	const packaged = "/usr/sbin/dockerd"
 	plugin := []string{"docker", "compose"}
 	return []release{
-		{"20.10", "20.10.", "/", packaged, []string{"docker-compose"}, false, false},
-		{"26.1", "26.1.", filepath.Join(cacheDir(), "trixie"), packaged, plugin, false, false},
-		{"28.5", "28.5.", "/", packaged, plugin, true, true},
-		{"29", "v2.0.0-", "/", "/opt/docker-29/dockerd", plugin, true, false},
+		{"20.10", "20.10.", "/", packaged, []string{"docker-compose"}, false, false, false},
+		{"26.1", "26.1.", filepath.Join(cacheDir(), "trixie"), packaged, plugin, false, false, false},
+		{"28.5", "28.5.", "/", packaged, plugin, true, true, false},
+		{"29", "v2.0.0-", "/", "/opt/docker-29/dockerd", plugin, true, false, true},
 	}
 }
 

@@ -14,7 +14,7 @@ func TestNetworks(t *testing.T) {
 	onEveryEngine(t, testengine.Options{}, func(t *testing.T, l *lab) {
 		before := hostState(t, l.host)
 		l.installPlugin(t)
-		l.each(t, []part{
+		parts := []part{
 			{"main path", testMainPath},
 			{"sources", testSources},
 			{"options", testOptions},
@@ -27,7 +27,11 @@ func TestNetworks(t *testing.T) {
 			{"ipvlan", testIPvlan},
 			{"examples", testExamples},
 			{"parallel", testParallel},
-		})
+		}
+		if l.engine.KnowsNFTables() {
+			parts = append(parts, part{"Docker's nftables", testDockersNFTables})
+		}
+		l.each(t, parts)
 		// Not -f: a plugin that something still uses cannot be disabled.
 		l.docker(t, "plugin", "disable", pluginName)
 		mustEqual(t, "plugin disabled", before, hostState(t, l.host))
