@@ -105,6 +105,7 @@ type daemon struct {
 	routes      *route.Handle
 	announce    *icmp6.Announcer
 	guard       raguard.Guard
+	ports       *portGuard
 	denials     *nflog.Listener
 	sources     *sources.Supervisor
 	clock       *clock.Clock
@@ -144,6 +145,7 @@ func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog
 	if d.firewall, d.sweep, err = kernelFilters(log).open(ctx, c.Firewall); err != nil {
 		return d, err
 	}
+	d.ports = &portGuard{judged: d.firewall.JudgesPorts, log: log, guard: raguard.Guard{Port: true}}
 	if d.denials, err = nflog.New(c.LogGroup); err != nil {
 		return d, err
 	}
@@ -160,7 +162,7 @@ func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog
 		Log:         log,
 		Clock:       d.clock,
 		Journal:     journal,
-		Links:       kernelLinks{d.links, &d.guard},
+		Links:       kernelLinks{d.links, &d.guard, d.ports},
 		Sysctls:     sysctl.New(c.SysctlRoot),
 		Firewall:    d.firewall,
 		Inspector:   d.firewall,
@@ -193,6 +195,9 @@ func (d *daemon) close() error {
 		errs = append(errs, d.announce.Close())
 	}
 	errs = append(errs, d.guard.Close())
+	if d.ports != nil {
+		errs = append(errs, d.ports.guard.Close())
+	}
 	if d.firewall != nil {
 		errs = append(errs, d.firewall.Close())
 	}

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 
 	"github.com/v6net/v6net/internal/kernel/icmp6"
 	"github.com/v6net/v6net/internal/kernel/link"
@@ -12,6 +15,7 @@ import (
 	"github.com/v6net/v6net/internal/kernel/raguard"
 	"github.com/v6net/v6net/internal/kernel/route"
 	"github.com/v6net/v6net/internal/ra"
+	"github.com/v6net/v6net/internal/spec"
 )
 
 // host is the engine's view of the machine: routes, links, neighbours and ports.
@@ -66,6 +70,40 @@ func (host) PortFree(protocol string, addr netip.Addr, p uint16) error {
 type kernelLinks struct {
 	*link.Handle
 	guard *raguard.Guard
+	ports *portGuard
+}
+
+// EnsureVeth is the handle's, and guards the host's end where that is asked for.
+func (l kernelLinks) EnsureVeth(ctx context.Context, want spec.Veth) error {
+	if err := l.Handle.EnsureVeth(ctx, want); err != nil || !want.Guarded {
+		return err
+	}
+	return l.ports.ensure(ctx, want.Name)
+}
+
+// portGuard keeps containers from posing as routers and DHCP servers before their
+// neighbours, where the firewall does not judge what a bridge's ports receive.
+type portGuard struct {
+	judged func() bool // by the firewall
+	log    *slog.Logger
+	guard  raguard.Guard
+	warn   sync.Once
+}
+
+// ensure guards a port. That a kernel is too old for it leaves the container as it was
+// before there were guards.
+func (g *portGuard) ensure(ctx context.Context, port string) error {
+	if g.judged() {
+		return nil
+	}
+	err := g.guard.Attach(ctx, port)
+	if errors.Is(err, raguard.ErrUnsupported) {
+		g.warn.Do(func() {
+			g.log.Warn("firewall: containers can send router advertisements and DHCP servers' messages to their neighbours, but where br_netfilter shows them to ip6tables", "err", err)
+		})
+		return nil
+	}
+	return err
 }
 
 // MTU is a link's, in bytes.

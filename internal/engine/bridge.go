@@ -201,6 +201,7 @@ func (m bridged) attach(ctx context.Context, n *network, ep *endpoint) error {
 		MAC:      ep.MAC,
 		MTU:      mtu,
 		Isolated: !n.Options.ICC,
+		Guarded:  !n.Options.AnySource,
 	}); err != nil {
 		return err
 	}

@@ -70,6 +70,7 @@ type Veth struct {
 	MAC      string
 	MTU      int
 	Isolated bool // no traffic to other isolated ports of the bridge (IFLA_BRPORT_ISOLATED)
+	Guarded  bool // what only routers and DHCP servers send is not taken from the container
 }
 
 // OwnedLink is a link that carries our mark.

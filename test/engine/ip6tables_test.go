@@ -3,8 +3,11 @@
 package engine_test
 
 import (
+	"bufio"
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/v6net/v6net/internal/testengine"
 	"github.com/v6net/v6net/internal/testnet"
@@ -49,6 +52,7 @@ func TestIP6Tables(t *testing.T) {
 			}
 		}
 		check("ip6tables")
+		testNoRogueRouter(t, l)
 		if out, err := l.engine.Try(t.Context(), "network", "create", "-d", pluginName, "--ipam-driver", pluginName, "--ipv6",
 			"--subnet", "fd00:10::/64", "-o", "masquerade=nptv6", "-o", "nptv6=2001:db8:77::/64", "translated"); err == nil || !strings.Contains(out, "needs nftables") {
 			t.Errorf("a translated prefix with ip6tables: %v\n%s", err, out)
@@ -58,6 +62,46 @@ func TestIP6Tables(t *testing.T) {
 			check(firewall)
 		}
 	})
+}
+
+// rogue sends what only routers and DHCP servers do, and then what anybody may.
+const rogue = `
+from scapy.all import *
+frame = Ether(src=get_if_hwaddr("eth0"), dst="33:33:00:00:00:01")/IPv6(src="fe80::1234:5678:9abc:def0", dst="ff02::1", hlim=255)
+ra = ICMPv6ND_RA(routerlifetime=1800)/ICMPv6NDOptPrefixInfo(prefix="2001:db8:bad::", prefixlen=64)
+for p in [ra, UDP(sport=547, dport=546)/DHCP6_Reply(), UDP(dport=7)]: sendp(frame/p, iface="eth0", verbose=False)
+`
+
+// testNoRogueRouter: a container is no router and no DHCP server to its neighbour, on
+// a bridge whose packets ip6tables is not shown.
+func testNoRogueRouter(t *testing.T, l *lab) {
+	t.Helper()
+	l.host.Run(t, "sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do ! [ -e $f ] || echo 0 >$f; done")
+	l.container(t, "rogue", "--network", "net")
+	mac := l.inspect(t, "rogue", "{{range .NetworkSettings.Networks}}{{.MacAddress}}{{end}}")
+	ctx, end := context.WithTimeout(t.Context(), time.Minute)
+	defer end()
+	sees := l.host.Command(ctx, append(l.enter(t, "published"), "tcpdump", "-n", "-l", "-c", "1", "-i", "eth0",
+		"ether src "+mac+" and (udp port 7 or udp port 546 or (icmp6 and ip6[40] == 134))")...)
+	var seen strings.Builder
+	sees.Stdout = &seen
+	says, err := sees.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sees.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(says)
+	for lines.Scan() && !strings.Contains(lines.Text(), "listening on") {
+	}
+	l.in(t, "rogue", "/usr/bin/python3", "-c", rogue)
+	for lines.Scan() {
+	}
+	if err := sees.Wait(); err != nil || !strings.Contains(seen.String(), "> ff02::1.7: ") {
+		t.Errorf("the first that a neighbour sees of a rogue router is %q, %v", seen.String(), err)
+	}
+	l.docker(t, "rm", "-f", "rogue")
 }
 
 // useFirewall starts the plugin anew with the setting.

@@ -35,3 +35,11 @@ func (f *Firewall) probeFrames() error {
 	f.probed = true
 	return drain(f.socket)
 }
+
+// JudgesPorts reports whether frames are filtered where they come in, as far as is known:
+// from the first ruleset on.
+func (f *Firewall) JudgesPorts() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.frameless
+}
