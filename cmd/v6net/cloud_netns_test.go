@@ -13,9 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
@@ -56,18 +54,13 @@ func (m *metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// inCloud is a daemon, as a process, on a machine of a cloud.
-type inCloud struct {
-	outside
-	*program
-	client *control.Client
-	args   string
-}
+// inCloud is a machine of a cloud.
+type inCloud struct{ *machine }
 
 func newInCloud(t *testing.T, m *metadata) *inCloud {
 	t.Helper()
 	self := testnet.Self(t)
-	c := &inCloud{outside: newOutside(t)}
+	c := &inCloud{&machine{outside: newOutside(t)}}
 	mac := self.MAC(t, "eth0")
 	for path, text := range m.pages {
 		delete(m.pages, path)
@@ -96,55 +89,15 @@ func newInCloud(t *testing.T, m *metadata) *inCloud {
 	if err := os.WriteFile(filepath.Join(dmiFolder, "sys_vendor"), []byte(m.vendor+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	c.args = fmt.Sprintf("daemon --state %s/v6net.db --plugin-socket %[1]s/v6net.sock --control-socket %[1]s/control.sock --podman-folder= --log-level warn", dir)
-	c.client = control.NewClient(filepath.Join(dir, "control.sock"))
-	c.begin(t)
-	t.Cleanup(func() {
-		status, err := c.client.Status(context.Background())
-		if err != nil {
-			t.Error(err)
-		}
-		for _, n := range status.Networks {
-			if err := c.client.DeleteNetwork(context.Background(), n.ID); err != nil {
-				t.Error(err)
-			}
-		}
-		c.end(t)
-	})
+	c.open(t)
 	return c
-}
-
-// begin starts the daemon, and waits until it is there.
-func (c *inCloud) begin(t *testing.T) {
-	t.Helper()
-	c.program = startProgram(t, testnet.Self(t), c.args)
-	testnet.Eventually(t, time.Minute, "the daemon answers", func() bool { // it may have much to do first
-		_, err := c.client.Status(t.Context())
-		return err == nil
-	})
-}
-
-func (c *inCloud) status(t *testing.T) spec.Status {
-	t.Helper()
-	status, err := c.client.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return status
 }
 
 // run makes a network, as a container engine does, and a container on it whose port 80
 // is published.
 func (c *inCloud) run(t *testing.T, n int) (container *testnet.Host, addr netip.Addr) {
 	t.Helper()
-	network := spec.NetworkRequest{ID: number("a", n), Name: fmt.Sprint("net", n), FrontEnd: "podman", Options: spec.DefaultOptions(),
-		IPv6: []spec.SubnetRequest{{Pool: spec.PoolRequest{V6: true, Source: spec.SourceCloud, Allocation: spec.Sequential}}}}
-	if _, err := c.client.MakeNetwork(t.Context(), network); err != nil {
-		t.Fatal(err)
-	}
-	container, ep := attach(t, c.client, network, n)
-	return container, ep.IPv6.Addr()
+	return c.runOn(t, n, spec.PoolRequest{V6: true, Source: spec.SourceCloud, Allocation: spec.Sequential})
 }
 
 // From a machine's metadata to a container that answers from outside, however its cloud

@@ -149,7 +149,7 @@ func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog
 	if d.denials, err = nflog.New(c.LogGroup); err != nil {
 		return d, err
 	}
-	if d.sources, err = newSources(journal, c.PD, boot, d.clock, d.lent, log); err != nil {
+	if d.sources, err = newSources(journal, c.PD, boot, d.clock, d.routes, d.lent, log); err != nil {
 		return d, err
 	}
 	var registry engine.Registry
@@ -328,6 +328,7 @@ func (d *daemon) observe(ctx context.Context) func(watch.Event) {
 				d.sources.LinkChanged(link)
 			}
 			up = now
+			d.sources.AddressesChanged("")
 		case ev.Kind == watch.Namespace:
 			d.engine.NamespaceGone()
 		case ev.Kind == watch.Link:
@@ -344,6 +345,8 @@ func (d *daemon) observe(ctx context.Context) func(watch.Event) {
 			if !ev.Deleted {
 				d.sources.LinkChanged(ev.Link)
 			}
+		case ev.Kind == watch.Address && ev.Prefix.Addr().Is6(), ev.Kind == watch.Route && route.IsOfLink(ev.Protocol, ev.Prefix):
+			d.sources.AddressesChanged(ev.Link)
 		case ev.Kind == watch.Route && ev.Prefix.Bits() == 0:
 			d.engine.RoutesChanged(ctx)
 		case ev.Kind == watch.Route && ev.Deleted && ev.Protocol == route.Protocol: // of a router's there may be no end

@@ -14,7 +14,9 @@ import (
 	"github.com/v6net/v6net/internal/clock"
 	"github.com/v6net/v6net/internal/kernel/dhcp6"
 	"github.com/v6net/v6net/internal/kernel/icmp6"
+	"github.com/v6net/v6net/internal/kernel/route"
 	"github.com/v6net/v6net/internal/prefix/cloud"
+	"github.com/v6net/v6net/internal/prefix/onlink"
 	"github.com/v6net/v6net/internal/prefix/pd"
 	"github.com/v6net/v6net/internal/prefix/sources"
 	"github.com/v6net/v6net/internal/spec"
@@ -68,7 +70,7 @@ func (f *pdFlags) iaids(journal *store.Store, link string) ([]uint32, error) {
 }
 
 // newSources joins what lends prefixes with the links and the journal.
-func newSources(journal *store.Store, flags pdFlags, boot string, c *clock.Clock, changed sources.Changed, log *slog.Logger) (*sources.Supervisor, error) {
+func newSources(journal *store.Store, flags pdFlags, boot string, c *clock.Clock, routes *route.Handle, changed sources.Changed, log *slog.Logger) (*sources.Supervisor, error) {
 	duid, err := flags.duid(journal)
 	if err != nil {
 		return nil, err
@@ -97,8 +99,14 @@ func newSources(journal *store.Store, flags pdFlags, boot string, c *clock.Clock
 			},
 		}), nil
 	}
+	startParent := func(link string, before spec.DelegationLease) (sources.Source, error) {
+		return onlink.New(onlink.Config{
+			Link: link, Lease: before, Now: c.Now,
+			Read: func(ctx context.Context) ([]spec.OnLinkPrefix, error) { return routes.OnLinkFor(ctx, link) },
+		}), nil
+	}
 	return sources.New(sources.Config{
-		Starters: map[spec.Source]sources.Starter{spec.SourcePD: startPD, spec.SourceCloud: startCloud},
+		Starters: map[spec.Source]sources.Starter{spec.SourcePD: startPD, spec.SourceCloud: startCloud, spec.SourceParent: startParent},
 		Leases:   leases, Journal: leaseJournal{journal, c}, Changed: changed, Log: log,
 	}), nil
 }

@@ -88,7 +88,7 @@ func TestSourcesGoOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newSources(journal, pdFlags{Length: 56, Prefixes: 1}, "boot", now, nil, slog.New(slog.DiscardHandler))
+	s, err := newSources(journal, pdFlags{Length: 56, Prefixes: 1}, "boot", now, nil, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -169,7 +169,7 @@ func (n *network) advertisement() spec.Advertisement {
 			Autonomous: n.autonomous(s),
 			Valid:      validLimit,
 			Preferred:  preferredLimit,
-			Upstream:   s.OnLink && s.Lent == nil && a.Upstream != "",
+			Upstream:   s.OnLink && (s.Lent == nil || s.Lent.IsShared()) && a.Upstream != "",
 		}
 		if s.Lent != nil {
 			lent := s.Lent.Prefixes[0]

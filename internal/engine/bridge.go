@@ -86,7 +86,7 @@ func (m bridged) classify(ctx context.Context, n spec.Network, s *spec.Subnet, i
 	if before, known := m.subnet(n.ID, s.Prefix); known {
 		s.Lent = before.Lent // the same network again, which may have been renumbered
 	}
-	if s.Lent != nil && n.Options.Parent != "" && s.Lent.Link != n.Options.Parent {
+	if s.Lent != nil && !s.Lent.IsShared() && n.Options.Parent != "" && s.Lent.Link != n.Options.Parent {
 		return fmt.Errorf("subnet %s is lent on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, s.Lent.Link, n.Options.Parent, n.Options.Parent)
 	}
 	if s.OnLink && n.Options.Parent != "" && s.Parent != n.Options.Parent {

@@ -117,7 +117,7 @@ func (m onParent) classify(ctx context.Context, n spec.Network, s *spec.Subnet, 
 		if p.Lent != nil && p.Lent.Link != parent {
 			return fmt.Errorf("subnet %s is lent on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, p.Lent.Link, parent, parent)
 		}
-		if p.Lent != nil && !n.Options.L3() {
+		if p.Lent != nil && !p.Lent.IsShared() && !n.Options.L3() {
 			return fmt.Errorf("mode=%s: %s is lent to this host, and containers on %s have the router there for theirs: take a part of the prefix that is used there (--ipam-opt source=parent) or name it (--subnet), or use mode=bridge or ipvlan_mode=l3%s",
 				n.Options.Mode, s.Prefix, parent, because(p.Reason))
 		}
@@ -194,7 +194,11 @@ func (m onParent) adoptPool(ctx context.Context, parent string, s spec.Subnet) (
 // and what this host itself has of it in IPv4: in IPv6 duplicate address
 // detection finds that, too.
 func (e *Engine) avoidOthers(ctx context.Context, p *pool, parent string, known []netip.Addr) error {
+	n := e.networkUsing(p.Prefix)
 	avoid := func(a netip.Addr, who string) {
+		if p.Lent != nil && n != nil {
+			a = n.HomeOf(a)
+		}
 		if p.Prefix.Contains(a) && p.addrs.Reserve(a) == nil {
 			p.others[a] = who
 		}

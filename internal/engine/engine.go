@@ -52,6 +52,7 @@ type Engine struct {
 	rebooted bool          // since the journal was last open
 	refills  chan string   // pools whose probed addresses run low
 	sourcing chan struct{} // which sources networks need may have changed
+	probing  chan struct{} // there are parts to be probed
 	wake     chan struct{} // there is something new for Run
 
 	choosing sync.Mutex // one pool is chosen at a time: choosing may wait for DAD
@@ -90,6 +91,7 @@ type Engine struct {
 	down        map[string]bool                         // links that were, when they were last heard of
 	lapseDue    time.Time                               // when the next lifetime ends
 	unreachable map[netip.Prefix]bool                   // the routes of ours; nil: they are not known yet
+	parts       map[netip.Prefix]*part                  // of links' own prefixes, to which networks may move
 }
 
 type network struct {
@@ -134,6 +136,8 @@ func New(c Config) (*Engine, error) {
 		lent:       map[spec.SourceOnLink][]spec.Delegation{},
 		silent:     map[spec.SourceOnLink]silence{},
 		down:       map[string]bool{},
+		parts:      map[netip.Prefix]*part{},
+		probing:    make(chan struct{}, 1),
 		parentUp:   map[string]bool{},
 		networks:   map[string]*network{},
 		endpoints:  map[string]*endpoint{},
@@ -192,6 +196,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	tasks.Go(func() error { return e.runRefills(ctx) })
 	tasks.Go(func() error { return e.runChores(ctx) })
 	tasks.Go(func() error { return e.runSources(ctx) })
+	tasks.Go(func() error { return e.runParts(ctx) })
 	return tasks.Wait()
 }
 
@@ -247,6 +252,7 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 	e.healSoon()
 	e.parentChanged(ctx, name, up)
 	if deleted {
+		e.followNames(ctx)
 		e.loseLinks(ctx, name)
 	}
 	mtu := sync.OnceValue(func() int { mtu, _ := e.parentMTU(ctx, name); return mtu })

@@ -11,6 +11,9 @@ func (e *Engine) DoChores(ctx context.Context, by time.Time) { e.doChores(ctx, b
 // SendAnnouncements sends those that Run would have sent by now.
 func (e *Engine) SendAnnouncements(ctx context.Context) { e.sendAnnouncements(ctx) }
 
+// ProbeParts probes what Run would have probed by now.
+func (e *Engine) ProbeParts(ctx context.Context) { e.probeParts(ctx) }
+
 // LinksDown is how many links the engine remembers as down.
 func (e *Engine) LinksDown() int { return len(e.down) }
 

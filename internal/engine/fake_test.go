@@ -61,6 +61,7 @@ type world struct {
 	onLink        map[string][]netip.Prefix
 	routes        []netip.Prefix
 	foreign       map[netip.Addr]bool // addresses of other hosts on the uplink
+	crowded       netip.Prefix        // others have all its addresses
 	listening     map[string]bool     // "tcp 80", or "tcp 127.0.0.1 80" on that address alone
 
 	proxied    map[string]bool               // "link address"; the daemon's own: gone with it
@@ -976,7 +977,7 @@ func (h fakeHost) Probe(ctx context.Context, link string, addrs []netip.Addr) (t
 		}
 		h.probes = append(h.probes, addrs)
 		for _, a := range addrs {
-			if h.foreign[a] {
+			if h.foreign[a] || h.crowded.IsValid() && h.crowded.Contains(a) {
 				taken = append(taken, a)
 			}
 		}

@@ -92,13 +92,15 @@ func TestRouterInProxiedPrefixOfNow(t *testing.T) {
 }
 
 // The parent's router advertises another prefix and the former one no more: a network on a
-// part of that stays where it is, and status says so for as long as it does.
+// part of that which somebody has named stays where it is, and status says so for as long as
+// it does.
 func TestParentHasAnotherPrefix(t *testing.T) {
 	h := newHost(t)
-	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(), auto6()}})
+	named := spec.PoolRequest{V6: true, Source: spec.SourceStatic, Prefix: pfx("2001:db8:1:0:99::/80"), Allocation: spec.Sequential}
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(), named}})
 	must(t, err)
-	if s := h.engine.Status(t.Context()).Networks[0].IPv6[0].Source; s != spec.SourceParent || h.notes(t) != "" {
-		t.Fatalf("source %s, notes %q", s, h.notes(t))
+	if s := h.engine.Status(t.Context()).Networks[0].IPv6[0]; !s.OnLink || s.Lent != nil || h.notes(t) != "" {
+		t.Fatalf("subnet %+v, notes %q", s, h.notes(t))
 	}
 	before := h.onLink["eth0"]
 	for _, onLink := range []string{"2001:db8:9::/64", ""} {
@@ -145,6 +147,9 @@ func TestParentHasAnotherName(t *testing.T) {
 		networks := h.engine.Status(t.Context()).Networks
 		if networks[0].Parent != name || networks[0].Error != "" || !h.proxied[name+" "+ep.IPv6.Addr().String()] || len(h.proxied) != 1 {
 			t.Errorf("renamed to %s: parent %s, error %q, answered for %v", name, networks[0].Parent, networks[0].Error, h.proxied)
+		}
+		if follows := networks[0].IPv6[0].Lent.Link; follows != name {
+			t.Errorf("renamed to %s: the network follows %s", name, follows)
 		}
 		if is := networks[1].Error == ""; is != (name == named.Options.Parent) {
 			t.Errorf("renamed to %s: of the network whose parent was named status says %q", name, networks[1].Error)

@@ -35,8 +35,8 @@ func lentPrefixes(s spec.Subnet) []netip.Prefix {
 }
 
 // isShared reports whether others are on a link with the pool's containers who may
-// have its addresses. What is lent to this host is its alone, on a link or not.
-func (p *pool) isShared() bool { return p.OnLink && p.Lent == nil }
+// have its addresses. What is lent to this host alone is nobody else's, on a link or not.
+func (p *pool) isShared() bool { return p.OnLink && (p.Lent == nil || p.Lent.IsShared()) }
 
 // home is an address by the pool's own prefix, that of its leases.
 func (e *Engine) home(p *pool, addr netip.Addr) netip.Addr {
@@ -169,7 +169,8 @@ func delegation(lent []spec.Delegation, of netip.Prefix) (spec.Delegation, bool)
 // it has got that part of it; nil: none. What it does not use any more is kept for
 // the connections that are there, and for no longer than it is lent: the youngest ones. What was on the
 // link, and is not lent as the source has said, may be another host's at once: it is
-// not answered for any more (RFC 4861 §7.2.8), so that its connections are over.
+// not answered for any more (RFC 4861 §7.2.8), so that its connections are over. Of a prefix
+// that all on the link share this does not hold: what was probed there is nobody else's.
 func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, said bool, now time.Time) spec.Lent {
 	before := l.Prefixes
 	l.Prefixes = nil
@@ -187,7 +188,7 @@ func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, said bo
 		}
 		if d, still := delegation(lent, p.Of); still {
 			p.Valid, p.OnLink = d.Valid, d.OnLink
-		} else if p.OnLink && said {
+		} else if p.OnLink && said && !l.IsShared() {
 			continue
 		} else if limit := prefix.Seconds(now.Add(withdrawnTime)); p.Valid.IsZero() || p.Valid.After(limit) {
 			p.Valid = limit
@@ -231,10 +232,9 @@ func (n *network) lostWords() string {
 	return ""
 }
 
-// strandedWords say, for people, that subnets were parts of a link's prefix and are not any
-// more, since its router advertises another one. Such a network does not follow: nobody
-// lends it a prefix, and each address of another would have to be probed (RFC 4862 §5.4).
-// onLink is what links have, for all networks of one status.
+// strandedWords say, for people, that subnets that somebody has named were parts of a link's
+// prefix and are not any more, since its router advertises another one. Such a network does
+// not follow: it was to have that prefix and no other. onLink is what links have, for all networks of one status.
 func (e *Engine) strandedWords(ctx context.Context, n *network, onLink map[string][]netip.Prefix) (words []string) {
 	for _, s := range n.IPv6 {
 		if !s.OnLink || s.Lent != nil || s.Parent == "" {
@@ -255,7 +255,7 @@ func (e *Engine) strandedWords(ctx context.Context, n *network, onLink map[strin
 		if len(has) > 0 {
 			now = strings.Trim(fmt.Sprint(has), "[]")
 		}
-		words = append(words, fmt.Sprintf("%s is no part of a prefix of %s any more, which has %s now: routers there do not lead here, and the network does not follow by itself; make it anew", s.Prefix, s.Parent, now))
+		words = append(words, fmt.Sprintf("%s is no part of a prefix of %s any more, which has %s now: routers there do not lead here, and a network on a prefix that somebody has named does not follow; make it anew", s.Prefix, s.Parent, now))
 	}
 	return words
 }

@@ -71,7 +71,7 @@ func (e *Engine) createNetwork(ctx context.Context, m mode, n spec.Network) erro
 	e.Log.Info("network created", aboutNetwork(n, "mode", n.Options.Mode, "bridge", n.Bridge(), "parent", e.networks[n.ID].parent)...)
 	e.tellNetwork("created", n, "")
 	for _, s := range n.IPv6 {
-		if _, ours := e.pools[s.Prefix.String()]; ours && s.OnLink && s.Lent == nil {
+		if _, ours := e.pools[s.Prefix.String()]; ours && s.OnLink && (s.Lent == nil || s.Lent.IsShared()) {
 			e.wantRefill(s.Prefix.String())
 		}
 	}

@@ -143,25 +143,55 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 		batch = append(batch, addr)
 	}
 	parent := e.onLinkAt(ctx, p.Prefix, p.Parent)
-	taken, err := e.probe(ctx, parent, batch)
+	asked := e.outward(p, batch)
+	taken, err := e.probe(ctx, parent, asked)
 	if err != nil {
 		for _, a := range batch {
 			p.addrs.Release(a)
 		}
 		return false, err
 	}
+	renumbered := !slices.Equal(asked, e.outward(p, batch))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
-	for _, a := range batch {
-		if slices.Contains(taken, a) {
-			e.Log.Warn("address is in use by somebody else on the link", "address", a, "parent", parent)
+	for i, a := range batch {
+		if renumbered { // what was probed is of no use now
+			p.addrs.Release(a)
+			continue
+		}
+		if slices.Contains(taken, asked[i]) {
+			e.Log.Warn("address is in use by somebody else on the link", "address", asked[i], "parent", parent)
 			p.duplicates[a] = true
 			continue
 		}
 		p.probed = append(p.probed, candidate{addr: a, probed: now})
 	}
-	return len(p.probed) > 0, nil
+	return len(p.probed) > 0 || renumbered, nil
+}
+
+// outward are leases as others on the link would have them: in the prefix that the pool's
+// network uses now.
+func (e *Engine) outward(p *pool, leases []netip.Addr) []netip.Addr {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	asked := make([]netip.Addr, len(leases))
+	for i, a := range leases {
+		asked[i] = e.inCurrent(p, a)
+	}
+	return asked
+}
+
+// forgetProbed gives back what was probed in a prefix that is not in use any more.
+func (p *pool) forgetProbed() {
+	for _, c := range p.probed {
+		p.addrs.Release(c.addr)
+	}
+	for a := range p.duplicates {
+		p.addrs.Release(a)
+	}
+	p.probed = nil
+	clear(p.duplicates)
 }
 
 // probe is duplicate address detection. A link that is absent or down has
@@ -193,9 +223,10 @@ func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
 		return err
 	}
 	parent := e.onLinkAt(ctx, p.Prefix, p.Parent)
-	taken, err := e.probe(ctx, parent, []netip.Addr{addr})
+	asked := e.outward(p, []netip.Addr{addr})
+	taken, err := e.probe(ctx, parent, asked)
 	if err == nil && len(taken) > 0 {
-		err = fmt.Errorf("address %s on %s is %w", addr, parent, errDuplicate)
+		err = fmt.Errorf("address %s on %s is %w", asked[0], parent, errDuplicate)
 	}
 	if err != nil {
 		p.addrs.Release(addr)

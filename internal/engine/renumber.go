@@ -128,7 +128,11 @@ func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.Sour
 	for _, f := range followers {
 		claims = append(claims, f.claim(usable))
 	}
-	got, failed := prefix.Assign(usable, claims, e.takenOf(ctx, usable, claims, plan.taken))
+	taken := e.takenOf(ctx, usable, claims, plan.taken)
+	if source.IsShared() {
+		taken = append(taken, e.sharedByOthers(usable, claims)...)
+	}
+	got, failed := prefix.Assign(usable, claims, taken)
 	for _, a := range got {
 		plan.taken = append(plan.taken, a.Part)
 	}
@@ -136,12 +140,23 @@ func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.Sour
 		if f.network == nil {
 			continue // its containers are another driver's
 		}
-		f.network.noteParts(f.prefix(), failed[f.prefix().String()])
 		l := *f.lent()
 		var part *prefix.Assigned
-		if a, ok := got[f.prefix().String()]; ok {
+		key := f.prefix().String()
+		if a, ok := got[key]; ok {
 			part = &a
-		} else if l.Fallback == spec.FallbackULA && !l.ULA.IsValid() {
+		}
+		if part != nil && source.IsShared() && !l.Uses(part.Part) {
+			free, err := e.isFreePart(f, *part)
+			if err == nil && !free {
+				continue // it keeps what it has until that is known
+			}
+			if err != nil {
+				part, failed[key] = nil, err
+			}
+		}
+		f.network.noteParts(f.prefix(), failed[key])
+		if part == nil && l.Fallback == spec.FallbackULA && !l.ULA.IsValid() {
 			l.ULA = e.fallbackPrefix(ctx, f.prefix().Bits(), plan.taken)
 			plan.taken = append(plan.taken, l.ULA)
 		}
@@ -149,7 +164,7 @@ func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.Sour
 		if reflect.DeepEqual(to, *f.lent()) {
 			continue
 		}
-		if err := failed[f.prefix().String()]; err != nil {
+		if err := failed[key]; err != nil {
 			e.Log.Warn("network has lost its prefix", aboutNetwork(f.network.Network, "source", source.Source, "link", source.Link, "err", err)...)
 		}
 		n, begun := plan.networks[f.network]
@@ -238,6 +253,7 @@ func (e *Engine) renumber(ctx context.Context, changed map[*network]spec.Network
 			delete(gone, a)
 		}
 	}
+	e.probeAnew(before, records)
 	e.reapply(ctx, networks...)
 	e.forgetNewlyTranslated(ctx, settled)
 	if len(gone) > 0 {

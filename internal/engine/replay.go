@@ -19,6 +19,8 @@ func (e *Engine) Replay(ctx context.Context) error {
 	defer e.whileWaiting("bringing the kernel in step with the journal", "networks", len(e.networks), "endpoints", len(e.endpoints))()
 	// Before the first ruleset is built: it must not cut running containers off.
 	e.defaultLinks, e.uplinks = e.findDefaultLinks(ctx), e.findUplinks(ctx)
+	e.adoptShared(ctx)
+	e.followNames(ctx)
 	for _, n := range e.networks {
 		n.parent = e.parentNow(ctx, n)
 	}

@@ -277,13 +277,17 @@ func TestChoose(t *testing.T) {
 			}
 			want := spec.Pool{ID: tt.want, Prefix: netip.MustParsePrefix(tt.want), Allocation: tt.req.Allocation, Source: tt.source,
 				Reason: tt.reason, Parent: tt.onLink, OnLink: tt.onLink != ""}
-			if tt.source == spec.SourcePD {
+			if tt.source == spec.SourcePD || tt.source == spec.SourceParent {
 				if got.Lent == nil {
 					t.Fatalf("pool %s does not follow its source", got.Prefix)
 				}
+				link := tt.onLink
+				if link == "" {
+					link = "eth0"
+				}
 				now, inUse := got.Lent.Current()
 				part, _ := ipam.Part(now.Of, got.Prefix.Bits(), got.Lent.Index)
-				if !inUse || now.Prefix != got.Prefix || part != got.Prefix || got.Lent.SourceOnLink != (spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}) {
+				if !inUse || now.Prefix != got.Prefix || part != got.Prefix || got.Lent.SourceOnLink != (spec.SourceOnLink{Source: tt.source, Link: link}) {
 					t.Errorf("pool %s follows %+v", got.Prefix, *got.Lent)
 				}
 				want.Lent = got.Lent
@@ -433,8 +437,8 @@ func TestParentBoundsItsProbes(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "neighbours on eth0 answered") {
 		t.Errorf("error %v, want one that says neighbours answered", err)
 	}
-	if len(h.probes) != probeTries {
-		t.Errorf("%d probes of about a second each, want %d at most", len(h.probes), probeTries)
+	if len(h.probes) != ProbeTries {
+		t.Errorf("%d probes of about a second each, want %d at most", len(h.probes), ProbeTries)
 	}
 }
 

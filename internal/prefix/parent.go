@@ -12,15 +12,13 @@ import (
 )
 
 const (
-	// maxOnLinkBits is the longest on-link prefix that is worth sharing out.
-	maxOnLinkBits = 120
 	// A part is a 65536th of the on-link prefix, the usual /64's being a /80, and
 	// not more than a /80: it has room for as many containers as there are MACs.
 	partBits    = 16
 	minPartBits = 80
-	// probeTries is in how many parts a neighbour may be found before we give up;
+	// ProbeTries is in how many parts a neighbour may be found before we give up;
 	// a probe takes a second and the container engine waits.
-	probeTries = 4
+	ProbeTries = 4
 	// probeAddrs is how many of a part's first addresses are probed: the gateway
 	// and what people number by hand.
 	probeAddrs = 4
@@ -48,13 +46,15 @@ func (c *choice) parent(ctx context.Context) (spec.Pool, error) {
 	if err != nil {
 		return spec.Pool{}, err
 	}
-	tries := probeTries
+	tries := ProbeTries
 	var why error
 	for _, from := range candidates {
 		p, err := c.freePart(ctx, link, from, &tries)
 		if err == nil {
 			pool := c.pool(p, spec.SourceParent, fmt.Sprintf("free part of %s, the on-link prefix of %s", from, link))
 			pool.OnLink, pool.Parent = true, link
+			pool.Lent = SharedLent(p, from, link)
+			pool.Lent.Fallback = c.req.Fallback
 			return pool, nil
 		}
 		if _, ok := errors.AsType[*unavailable](err); !ok {
@@ -63,6 +63,16 @@ func (c *choice) parent(ctx context.Context) (spec.Pool, error) {
 		why = cmp.Or(why, err) // the preferred prefix's
 	}
 	return spec.Pool{}, why
+}
+
+// SharedLent is how a part of a link's own prefix follows that.
+func SharedLent(part, from netip.Prefix, link string) *spec.Lent {
+	d := spec.Delegation{Source: spec.SourceParent, Parent: link, Prefix: from, OnLink: true, Origin: spec.ParentOrigin}
+	return &spec.Lent{
+		SourceOnLink: spec.SourceOnLink{Source: spec.SourceParent, Link: link},
+		Index:        ipam.Number(from, part),
+		Prefixes:     []spec.LentPrefix{LentPart(part, d)},
+	}
 }
 
 // link is the uplink: the one asked for, or that of the default route, or empty.
@@ -86,7 +96,7 @@ func (c *choice) shareable(onLink []netip.Prefix, link string) ([]netip.Prefix, 
 		p = p.Masked()
 		switch {
 		case !p.Addr().Is6() || p.Addr().Is4In6() || !p.Addr().IsGlobalUnicast():
-		case p.Bits() > maxOnLinkBits:
+		case p.Bits() > spec.MaxSharedBits:
 			long++
 		case spec.IsULA(p):
 			local = append(local, p)
@@ -100,7 +110,7 @@ func (c *choice) shareable(onLink []netip.Prefix, link string) ([]netip.Prefix, 
 	case len(local) > 0 && c.req.Source == spec.SourceParent:
 		return local, nil
 	case long > 0:
-		return nil, none("no global on-link prefix on %s that is a /%d or shorter", link, maxOnLinkBits)
+		return nil, none("no global on-link prefix on %s that is a /%d or shorter", link, spec.MaxSharedBits)
 	default:
 		return nil, none("no global prefix on %s", link)
 	}
@@ -126,7 +136,7 @@ func (c *choice) freePart(ctx context.Context, link string, from netip.Prefix, t
 		if err != nil {
 			return netip.Prefix{}, err
 		}
-		neighbours, err := c.host.Probe(ctx, link, firstAddrs(p, probeAddrs))
+		neighbours, err := c.host.Probe(ctx, link, FirstAddrs(p))
 		if err != nil {
 			return netip.Prefix{}, fmt.Errorf("probe %s on %s: %w", p, link, err)
 		}
@@ -135,13 +145,14 @@ func (c *choice) freePart(ctx context.Context, link string, from netip.Prefix, t
 		}
 		avoid = append(avoid, p)
 	}
-	return netip.Prefix{}, none("neighbours on %s answered in each of %d parts of its prefixes", link, probeTries)
+	return netip.Prefix{}, none("neighbours on %s answered in each of %d parts of its prefixes", link, ProbeTries)
 }
 
-// firstAddrs are the first addresses of a prefix that a host may have, at most n.
-func firstAddrs(p netip.Prefix, n int) []netip.Addr {
+// FirstAddrs are the first addresses of a prefix that a host may have, as many as are
+// probed to find out whether somebody has the prefix.
+func FirstAddrs(p netip.Prefix) []netip.Addr {
 	var addrs []netip.Addr
-	for a := p.Addr().Next(); p.Contains(a) && len(addrs) < n; a = a.Next() {
+	for a := p.Addr().Next(); p.Contains(a) && len(addrs) < probeAddrs; a = a.Next() {
 		addrs = append(addrs, a)
 	}
 	return addrs

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Delegation is a prefix that a source (pd, cloud) has lent to this host.
+// Delegation is a prefix that a source (pd, cloud, parent) has lent to this host.
 type Delegation struct {
-	Source Source       `json:"source"` // pd or cloud
+	Source Source       `json:"source"` // pd, cloud or parent
 	Parent string       `json:"parent"` // the link by which it came
 	Prefix netip.Prefix `json:"prefix"` // what is lent
 	// Until when its addresses may begin connections, and be used at all (RFC 8415
@@ -27,9 +27,29 @@ type Delegation struct {
 
 // SourceOnLink names one source on one link: what runs to have prefixes lent.
 type SourceOnLink struct {
-	Source Source `json:"source"` // pd or cloud
+	Source Source `json:"source"` // pd, cloud or parent
 	Link   string `json:"link"`   // the interface that it asks on
 }
+
+// IsShared reports whether what the source lends is not this host's alone: of the parent's
+// own prefix everybody on the link may have addresses, and networks have parts that nobody
+// answered for.
+func (s SourceOnLink) IsShared() bool { return s.Source == SourceParent }
+
+// OnLinkPrefix is a prefix that the hosts of a link take for their own.
+type OnLinkPrefix struct {
+	Prefix netip.Prefix
+	// Deprecated says that nothing is to begin with it any more: the preferred lifetime
+	// of all the link's addresses in it is over.
+	Deprecated bool
+	Valid      time.Duration // for how long it is there yet; 0: without end, as far as the kernel says
+}
+
+// ParentOrigin is by whom a link's own prefix is lent, for people (Delegation.Origin).
+const ParentOrigin = "the link's routers, or by hand"
+
+// MaxSharedBits is the longest prefix of a link that is worth sharing out.
+const MaxSharedBits = 120
 
 // DelegationStatus is how a source fares on a link.
 type DelegationStatus struct {

@@ -55,6 +55,12 @@ func (l Lent) Current() (LentPrefix, bool) {
 	return l.Prefixes[0], true
 }
 
+// Uses reports whether that is the prefix in use.
+func (l Lent) Uses(p netip.Prefix) bool {
+	now, inUse := l.Current()
+	return inUse && now.Prefix == p
+}
+
 // Has reports whether an address is in a prefix that the subnet has now.
 func (l Lent) Has(a netip.Addr) bool {
 	return slices.ContainsFunc(l.Prefixes, func(p LentPrefix) bool { return p.Prefix.Contains(a) })

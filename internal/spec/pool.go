@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 )
 
@@ -121,8 +122,8 @@ func ParsePoolRequest(v6 bool, subnet, subRange string, raw map[string]string) (
 	} else if r.Source == SourceStatic {
 		return PoolRequest{}, &OptionError{Key: "source", Value: "static", Allowed: "static only together with --subnet"}
 	}
-	if r.Fallback == FallbackULA && r.Source != SourceAuto && r.Source != SourcePD && r.Source != SourceCloud {
-		return PoolRequest{}, &OptionError{Key: "fallback", Value: string(r.Fallback), Allowed: "none; ula only with source=pd, cloud or auto, whose prefix may be lost"}
+	if r.Fallback == FallbackULA && !slices.Contains([]Source{SourceAuto, SourcePD, SourceCloud, SourceParent}, r.Source) {
+		return PoolRequest{}, &OptionError{Key: "fallback", Value: string(r.Fallback), Allowed: "none; ula only with source=pd, cloud, parent or auto, whose prefix may be lost"}
 	}
 	if subRange != "" {
 		if r.Range, err = parseSubnet(subRange, v6); err != nil {

@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
 	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/spec"
 )
 
 // Taken lists the prefixes of either family that are in use on this host, sorted:
@@ -57,8 +62,21 @@ func isNetwork(p netip.Prefix) bool {
 	return p.Bits() > 0 && !a.IsLinkLocalUnicast() && !a.IsMulticast() && !a.IsLoopback()
 }
 
-// OnLink lists the IPv6 prefixes that are on-link at a link, sorted: those of its
-// addresses, and those that a router advertisement says are on-link (RFC 4861
+// OnLink are the prefixes of [Handle.OnLinkFor].
+func (h *Handle) OnLink(ctx context.Context, link string) ([]netip.Prefix, error) {
+	all, err := h.OnLinkFor(ctx, link)
+	if err != nil {
+		return nil, err
+	}
+	prefixes := make([]netip.Prefix, 0, len(all))
+	for _, p := range all {
+		prefixes = append(prefixes, p.Prefix)
+	}
+	return prefixes, nil
+}
+
+// OnLinkFor lists the IPv6 prefixes that are on-link at a link, sorted, and for how long:
+// those of its addresses, and those that a router advertisement says are on-link (RFC 4861
 // §6.3.4) though the link has no address in them. Single addresses (/128) and
 // link-local prefixes are none.
 //
@@ -67,7 +85,7 @@ func isNetwork(p netip.Prefix) bool {
 // made them so to steer source address selection. The error matches
 // [fs.ErrNotExist] where there is no such link, and [errors.ErrUnsupported] where
 // it has no neighbor discovery: what comes to such a link was routed there.
-func (h *Handle) OnLink(ctx context.Context, link string) ([]netip.Prefix, error) {
+func (h *Handle) OnLinkFor(ctx context.Context, link string) ([]spec.OnLinkPrefix, error) {
 	l, err := h.link(link)
 	if err != nil {
 		return nil, err
@@ -79,14 +97,18 @@ func (h *Handle) OnLink(ctx context.Context, link string) ([]netip.Prefix, error
 	if err != nil {
 		return nil, fmt.Errorf("prefixes of %s: %w", link, err)
 	}
-	deprecated := map[netip.Prefix]bool{}
+	found := map[netip.Prefix]spec.OnLinkPrefix{}
 	for _, a := range addrs {
 		p, ok := netipx.FromStdIPNet(a.IPNet)
 		if p = p.Masked(); !ok || !isShared(p) {
 			continue
 		}
-		before, seen := deprecated[p]
-		deprecated[p] = a.Flags&unix.IFA_F_DEPRECATED != 0 && (before || !seen)
+		now := spec.OnLinkPrefix{Prefix: p, Deprecated: a.Flags&unix.IFA_F_DEPRECATED != 0, Valid: lifetime(a.ValidLft)}
+		if before, seen := found[p]; seen {
+			now.Deprecated = now.Deprecated && before.Deprecated
+			now.Valid = longer(now.Valid, before.Valid)
+		}
+		found[p] = now
 	}
 	routes, err := h.routes(ctx, netlink.FAMILY_V6, false, func(r netlink.Route) bool {
 		return r.LinkIndex == l.Attrs().Index && isConnected(r)
@@ -95,25 +117,36 @@ func (h *Handle) OnLink(ctx context.Context, link string) ([]netip.Prefix, error
 		return nil, fmt.Errorf("prefixes of %s: %w", link, err)
 	}
 	for _, r := range routes {
-		if p := destination(r).Masked(); !deprecated[p] {
-			deprecated[p] = false
+		p := destination(r).Masked()
+		if _, seen := found[p]; !seen {
+			found[p] = spec.OnLinkPrefix{Prefix: p}
 		}
 	}
-	prefixes := make([]netip.Prefix, 0, len(deprecated))
-	for p := range deprecated {
-		prefixes = append(prefixes, p)
-	}
-	slices.SortFunc(prefixes, func(a, b netip.Prefix) int {
+	return slices.SortedFunc(maps.Values(found), func(a, b spec.OnLinkPrefix) int {
 		switch {
-		case deprecated[a] == deprecated[b]:
-			return a.Compare(b)
-		case deprecated[a]:
+		case a.Deprecated == b.Deprecated:
+			return a.Prefix.Compare(b.Prefix)
+		case a.Deprecated:
 			return 1
 		default:
 			return -1
 		}
-	})
-	return prefixes, nil
+	}), nil
+}
+
+// lifetime is what is left of an address's, as [spec.OnLinkPrefix] has it.
+func lifetime(seconds int) time.Duration {
+	if seconds == math.MaxUint32 { // INFINITY_LIFE_TIME
+		return 0
+	}
+	return max(time.Duration(seconds)*time.Second, time.Second)
+}
+
+func longer(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return 0
+	}
+	return max(a, b)
 }
 
 // Connected lists the prefixes of either family that are directly on links, by
@@ -155,6 +188,12 @@ func isBarren(l netlink.Link) bool {
 func isConnected(r netlink.Route) bool {
 	return r.Type == unix.RTN_UNICAST && r.Gw == nil && r.Via == nil && len(r.MultiPath) == 0 &&
 		(r.Protocol == unix.RTPROT_KERNEL || r.Protocol == unix.RTPROT_RA) && isShared(destination(r))
+}
+
+// IsOfLink reports whether a route may be one that says which prefix is on a link, by who
+// has made it and where it leads.
+func IsOfLink(protocol uint8, to netip.Prefix) bool {
+	return (protocol == unix.RTPROT_KERNEL || protocol == unix.RTPROT_RA) && to.Addr().Is6() && isShared(to)
 }
 
 // hasNeighbours reports whether the nodes of a link find each other by neighbor

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/v6net/v6net/internal/kernel/route"
 	"github.com/v6net/v6net/internal/testnet"
@@ -153,6 +154,18 @@ func TestOnLink(t *testing.T) {
 	want := prefixes("2001:db8:0:8::/64", "2001:db8:1::/64", "2001:db8:3::/80", "2001:db8:5::/64", "2001:db8:6::/64", "2001:db8:0:9::/64")
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, %v;\nwant %v", got, err, want)
+	}
+	all, err := h.OnLinkFor(t.Context(), "eth0")
+	if err != nil || len(all) != len(want) || all[0].Deprecated || !all[len(all)-1].Deprecated || all[0].Valid != 0 {
+		t.Errorf("%+v, %v; want all without end, and the last one deprecated", all, err)
+	}
+	script(t, self, `
+		addr change 2001:db8:1::5/64 dev eth0 valid_lft 1000 preferred_lft 0
+		addr change 2001:db8:1::6/64 dev eth0 valid_lft 500 preferred_lft 100
+		addr change 2001:db8:0:8::5/64 dev eth0 valid_lft 500 preferred_lft 0`)
+	all, err = h.OnLinkFor(t.Context(), "eth0")
+	if err != nil || all[0].Valid != 0 || all[1].Deprecated || all[1].Valid < 900*time.Second || all[1].Valid > 1000*time.Second {
+		t.Errorf("%+v, %v; want the first without end, the second for 1000 s and preferred", all, err)
 	}
 	if _, err := h.OnLink(t.Context(), "absent0"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "absent0") {
 		t.Errorf("absent link: %v, want fs.ErrNotExist", err)

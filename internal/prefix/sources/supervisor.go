@@ -147,6 +147,18 @@ func (s *Supervisor) LinkChanged(link string) {
 	}
 }
 
+// AddressesChanged says that a link has other addresses, or other prefixes are on it; empty:
+// any link may. Only sources are told that look at them.
+func (s *Supervisor) AddressesChanged(link string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for at, r := range s.runners {
+		if looks, ok := r.source.(interface{ AddressesChanged() }); ok && (link == "" || at.Link == link) {
+			looks.AddressesChanged()
+		}
+	}
+}
+
 // ClockChanged says that the wall clock was set, or that the machine has slept: what was
 // lent may be over, which only those who lend it know (RFC 8415 §18.2.12).
 func (s *Supervisor) ClockChanged() {

@@ -1,0 +1,298 @@
+package engine_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+// onParentLink is what eth0 has, as its source says it: preferred until, and valid for so long.
+func onParentLink(p string, preferred bool, valid time.Duration) spec.Delegation {
+	d := spec.Delegation{Source: spec.SourceParent, Parent: "eth0", Prefix: pfx(p), OnLink: true, Origin: spec.ParentOrigin}
+	if !preferred {
+		d.Preferred = time.Now().UTC().Truncate(time.Second)
+	}
+	if valid > 0 {
+		d.Valid = time.Now().Add(valid).UTC().Truncate(time.Second)
+	}
+	return d
+}
+
+var parentOnEth0 = spec.SourceOnLink{Source: spec.SourceParent, Link: "eth0"}
+
+// onParentHost is a host whose containers' addresses are of its link's own prefix.
+func onParentHost(t testing.TB) *host {
+	h := newHost(t)
+	h.lentTo[parentOnEth0] = []spec.Delegation{onParentLink(oldLink, true, 0)}
+	return h
+}
+
+// readvertise has eth0 have these prefixes from now on, and tells the engine, which has what
+// it needs to know of them found out.
+func (h *host) readvertise(t reporter, has ...spec.Delegation) {
+	t.Helper()
+	h.onLink["eth0"], h.lentTo[parentOnEth0] = nil, has
+	for _, d := range has {
+		h.onLink["eth0"] = append(h.onLink["eth0"], d.Prefix)
+	}
+	h.engine.DelegationsChanged(t.Context(), spec.SourceParent, "eth0", has)
+	h.engine.ProbeParts(t.Context())
+}
+
+// probed reports whether an address was asked for on the link.
+func (h *host) probed(a string) bool {
+	return slices.ContainsFunc(h.probes, func(batch []netip.Addr) bool { return slices.Contains(batch, ip(a)) })
+}
+
+const (
+	oldLink, newLink = "2001:db8:1::/64", "2001:db8:2::/64"
+	oldPart, newPart = onLinkPool, "2001:db8:2:0:789a::/80"
+)
+
+func in(part string, n int) string {
+	return fmt.Sprintf("%s%d", strings.TrimSuffix(part, "/80"), n)
+}
+
+// A router gives its link another prefix: networks on parts of the former one move to the
+// same parts of that, in every mode, after nobody has answered for their addresses.
+func TestParentIsRenumbered(t *testing.T) {
+	for name, mode := range map[string]struct {
+		options []string
+		proxied bool
+		host    string
+	}{
+		"bridge":         {nil, true, ""},
+		"bridge, prefix": {[]string{"ndproxy", "prefix"}, true, ""},
+		"ipvlan l3":      {[]string{"mode", "ipvlan", "ipvlan_mode", "l3"}, true, ""},
+		"ipvlan l2":      {[]string{"mode", "ipvlan"}, false, ""},
+		"macvlan":        {[]string{"mode", "macvlan"}, false, ""},
+		"macvlan, host":  {[]string{"mode", "macvlan", "host_access", "on"}, false, "2001:db8:2:0:789a::1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := onParentHost(t)
+				n, err := h.createNetwork(t.Context(), child(t, 1, mode.options...))
+				must(t, err)
+				a := &attachment{id: epID(1)}
+				must(t, h.run(t.Context(), n, a))
+				was := a.leases[oldPart].String()
+				now := spec.Renumbered(ip(was), pfx(newPart)).String()
+				wantSame(t, "in the container", []string{was + "/80"}, h.inSandbox(1))
+
+				// The link's prefix is known, to begin with, and lasts longer.
+				h.readvertise(t, onParentLink(oldLink, true, 24*time.Hour))
+				h.readvertise(t, onParentLink(oldLink, true, 48*time.Hour))
+				h.readvertise(t, onParentLink(oldLink, true, 48*time.Hour), onParentLink(newLink, true, 48*time.Hour))
+				wantSame(t, "in the container while both are preferred", []string{was + "/80"}, h.inSandbox(1))
+				h.consistent(t, "with two prefixes")
+
+				h.probes = nil
+				has := []spec.Delegation{onParentLink(oldLink, false, 2*time.Hour), onParentLink(newLink, true, 24*time.Hour)}
+				until := has[0].Valid.Format(time.RFC3339)
+				h.engine.DelegationsChanged(t.Context(), spec.SourceParent, "eth0", has)
+				wantSame(t, "in the container before anybody was asked", []string{was + "/80"}, h.inSandbox(1))
+				h.readvertise(t, has...)
+				for _, addr := range []string{in(newPart, 1), now} {
+					if !h.probed(addr) {
+						t.Errorf("nobody was asked whether he has %s: %v", addr, h.probes)
+					}
+				}
+				wantSame(t, "in the container", []string{was + "/80 former until " + until, now + "/80"}, h.inSandbox(1))
+				for _, addr := range []string{was, now} {
+					if got := h.proxied["eth0 "+addr] || h.proxied["eth0 "+pfx(newPart).String()] && h.proxied["eth0 "+pfx(oldPart).String()]; got != mode.proxied {
+						t.Errorf("%s is answered for: %t, want %t: %v", addr, got, mode.proxied, h.proxied)
+					}
+				}
+				if shim := h.links[spec.ShimName(n.ID)]; mode.host != "" && (!strings.Contains(shim.Addrs, mode.host) || !strings.Contains(fmt.Sprint(shim.Routes), now)) {
+					t.Errorf("the host's own link is %+v, want %s and a route to %s", shim, mode.host, now)
+				}
+				if len(h.unreachable) > 0 {
+					t.Errorf("unreachable: %v, of what neighbours have", h.unreachable)
+				}
+				h.consistent(t, "renumbered")
+
+				// Who comes now is given no address that has not been asked for.
+				h.probes = nil
+				b := &attachment{id: epID(2)}
+				must(t, h.run(t.Context(), n, b))
+				if got := b.leases[oldPart]; !pfx(newPart).Contains(got) || !h.probed(got.String()) {
+					t.Errorf("the new container has %s, asked for were %v", got, h.probes)
+				}
+				h.restart(t)
+				h.readvertise(t, has...)
+				wantSame(t, "in the container after a restart", []string{was + "/80 former until " + until, now + "/80"}, h.inSandbox(1))
+
+				h.pass(t, 3*time.Hour)
+				h.readvertise(t, onParentLink(newLink, true, 24*time.Hour))
+				wantSame(t, "in the container at the end", []string{now + "/80"}, h.inSandbox(1))
+				if h.proxied["eth0 "+was] {
+					t.Error("the former address is answered for")
+				}
+				h.consistent(t, "at the end of the former prefix")
+				if got := h.notes(t); got != "" {
+					t.Errorf("notes %q", got)
+				}
+			})
+		})
+	}
+}
+
+// Neighbours have addresses in the part that a network would get: it gets another one.
+// Where they are in each that is tried it goes without for a while.
+func TestNeighboursInANewPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := onParentHost(t)
+		n, err := h.createNetwork(t.Context(), child(t, 1))
+		must(t, err)
+		a := &attachment{id: epID(1)}
+		must(t, h.run(t.Context(), n, a))
+		h.foreign[spec.Renumbered(a.leases[oldPart], pfx(newPart))] = true
+		has := []spec.Delegation{onParentLink(oldLink, false, 2*time.Hour), onParentLink(newLink, true, 24*time.Hour)}
+		h.readvertise(t, has...)
+		if got := h.current(t, 1); got != pfx(oldPart) {
+			t.Errorf("the network has %s when somebody was found in its part", got)
+		}
+		h.engine.ProbeParts(t.Context())
+		now := h.current(t, 1)
+		if now == pfx(newPart) || !pfx(newLink).Overlaps(now) || now.Addr() == pfx(newLink).Addr() {
+			t.Errorf("the network has %s, want another part than %s and the first of %s", now, newPart, newLink)
+		}
+
+		// And once more, with somebody in every part.
+		third := "2001:db8:3::/64"
+		h.readvertise(t, onParentLink(newLink, false, 2*time.Hour), onParentLink(third, true, 24*time.Hour))
+		if got := h.current(t, 1); !pfx(third).Overlaps(got) {
+			t.Errorf("the network has %s, want a part of %s", got, third)
+		}
+		h.crowded = pfx("2001:db8:4::/64")
+		last := []spec.Delegation{onParentLink(third, false, 24*time.Hour), onParentLink("2001:db8:4::/64", true, 24*time.Hour)}
+		h.probes = nil
+		h.readvertise(t, last...)
+		for range 9 {
+			h.engine.ProbeParts(t.Context())
+		}
+		if len(h.probes) != 4 {
+			t.Errorf("probed %d times, want 4: %v", len(h.probes), h.probes)
+		}
+		if got := h.notes(t); !strings.Contains(got, "neighbours on eth0 answered in each of 4 parts of 2001:db8:4::/64") {
+			t.Errorf("notes %q", got)
+		}
+		h.crowded = netip.Prefix{}
+		h.pass(t, 11*time.Minute)
+		h.engine.ProbeParts(t.Context())
+		if got := h.current(t, 1); !pfx("2001:db8:4::/64").Overlaps(got) {
+			t.Errorf("the network has %s when the neighbours are gone", got)
+		}
+	})
+}
+
+// A link's prefix that is as long as a network's part is no part, and one that is longer neither.
+func TestParentPrefixTooLong(t *testing.T) {
+	for _, long := range []string{"2001:db8:2:0:789a::/80", "2001:db8:2::/96"} {
+		h := onParentHost(t)
+		_, err := h.createNetwork(t.Context(), child(t, 1))
+		must(t, err)
+		h.readvertise(t, onParentLink(oldLink, false, 2*time.Hour), onParentLink(long, true, 24*time.Hour))
+		if got := h.notes(t); !strings.Contains(got, "a /80 is not a part of "+long) {
+			t.Errorf("%s: notes %q", long, got)
+		}
+	}
+}
+
+// Networks that were made when they did not follow their parent do so from the next start on,
+// whatever the parent has by then.
+func TestJournalOfBefore(t *testing.T) {
+	for name, has := range map[string]string{"the same prefix": oldLink, "none yet": "", "another one": newLink} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := onParentHost(t)
+				n, err := h.createNetwork(t.Context(), child(t, 1))
+				must(t, err)
+				a := &attachment{id: epID(1)}
+				must(t, h.run(t.Context(), n, a))
+				h.forgetLent(t)
+				if h.onLink["eth0"] = nil; has != "" {
+					h.onLink["eth0"] = []netip.Prefix{pfx(has)}
+				}
+				h.restart(t)
+				was := a.leases[oldPart].String()
+				wantSame(t, "in the container after the start", []string{was + "/80"}, h.inSandbox(1))
+				h.consistent(t, "adopted")
+				must(t, h.run(t.Context(), n, &attachment{id: epID(2)}))
+
+				h.readvertise(t, onParentLink(newLink, true, 24*time.Hour))
+				if got := h.current(t, 1); got != pfx(newPart) {
+					t.Errorf("the network has %s, want %s", got, newPart)
+				}
+				until := time.Now().Add(2 * time.Hour).UTC().Truncate(time.Second).Format(time.RFC3339)
+				wantSame(t, "in the container", []string{was + "/80 former until " + until, spec.Renumbered(ip(was), pfx(newPart)).String() + "/80"}, h.inSandbox(1))
+				h.consistent(t, "renumbered")
+			})
+		})
+	}
+}
+
+// forgetLent makes the journal that of a version before networks followed their parent.
+func (h *host) forgetLent(t testing.TB) {
+	t.Helper()
+	for key, text := range h.world.journal {
+		var record map[string]any
+		if json.Unmarshal([]byte(text), &record) != nil {
+			continue
+		}
+		delete(record, "lent")
+		for _, family := range []string{"ipv6", "IPv6"} {
+			subnets, _ := record[family].([]any)
+			for _, s := range subnets {
+				delete(s.(map[string]any), "lent")
+			}
+		}
+		without, err := json.Marshal(record)
+		must(t, err)
+		h.world.journal[key] = string(without)
+	}
+	for _, text := range h.world.journal {
+		if strings.Contains(text, `"lent"`) {
+			t.Fatalf("the journal has it yet: %s", text)
+		}
+	}
+}
+
+// The parent's prefix ends and there is no other: networks are on their fallback, if they
+// have one, until there is.
+func TestParentLosesItsPrefix(t *testing.T) {
+	for _, fallback := range []spec.Fallback{spec.FallbackNone, spec.FallbackULA} {
+		t.Run(string(fallback), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := onParentHost(t)
+				n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(), {V6: true, Source: spec.SourceParent, Allocation: spec.Sequential, Fallback: fallback}}})
+				must(t, err)
+				a := &attachment{id: epID(1)}
+				must(t, h.run(t.Context(), n, a))
+				h.readvertise(t, onParentLink(oldLink, true, time.Hour))
+				h.pass(t, time.Hour+time.Second)
+				h.readvertise(t)
+				switch now := h.current(t, 1); {
+				case fallback == spec.FallbackNone && now.IsValid(), fallback == spec.FallbackULA && !spec.IsULA(now):
+					t.Errorf("it has %s", now)
+				}
+				if got := h.notes(t); !strings.Contains(got, "source parent lends no prefix on eth0 now") {
+					t.Errorf("notes %q", got)
+				}
+				h.consistent(t, "lost")
+				h.readvertise(t, onParentLink(oldLink, true, time.Hour))
+				if now := h.current(t, 1); now != pfx(oldPart) || h.notes(t) != "" {
+					t.Errorf("it has %s again, notes %q", now, h.notes(t))
+				}
+				h.consistent(t, "healed")
+			})
+		})
+	}
+}

@@ -1,0 +1,370 @@
+package onlink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/v6net/v6net/internal/spec"
+)
+
+const (
+	first  = "2001:db8:1::/64"
+	second = "2001:db8:2::/64"
+	local  = "fd00:1:2:3::/64"
+)
+
+// lab is a link with a source that looks at it.
+type lab struct {
+	t      *testing.T
+	source *Source
+	stop   func()
+
+	mu      sync.Mutex // held by the test but while it lets time pass
+	has     map[string]*life
+	readErr error
+	said    []spec.DelegationReport
+}
+
+// life is what the kernel says of a prefix.
+type life struct {
+	deprecated bool
+	until      time.Time // zero: for ever
+}
+
+func newLab(t *testing.T, has map[string]*life) *lab {
+	l := &lab{t: t, has: has}
+	l.mu.Lock()
+	l.start(spec.DelegationLease{})
+	t.Cleanup(func() { l.stop() })
+	return l
+}
+
+// start starts a source that goes on with a lease.
+func (l *lab) start(before spec.DelegationLease) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	l.source = New(Config{Link: "eth0", Read: l.read, Now: time.Now, Lease: before})
+	go func() {
+		defer close(done)
+		l.source.Run(ctx, func(r spec.DelegationReport) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.said = append(l.said, r)
+		})
+	}()
+	l.stop = func() { cancel(); l.unlocked(func() { <-done }) }
+	l.unlocked(synctest.Wait)
+}
+
+// restart is a daemon that ends, and another one some time later.
+func (l *lab) restart(away time.Duration, meanwhile func()) {
+	l.stop()
+	lease := l.last().Lease
+	meanwhile()
+	l.unlocked(func() { time.Sleep(away) })
+	l.said = nil
+	l.start(lease)
+}
+
+func (l *lab) read(context.Context) (all []spec.OnLinkPrefix, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.readErr != nil {
+		return nil, l.readErr
+	}
+	for text, of := range l.has {
+		p := spec.OnLinkPrefix{Prefix: netip.MustParsePrefix(text), Deprecated: of.deprecated}
+		if !of.until.IsZero() {
+			if p.Valid = time.Until(of.until).Truncate(time.Second); p.Valid <= 0 {
+				continue // the kernel has removed it
+			}
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// change changes the link, of which the kernel tells.
+func (l *lab) change(do func()) {
+	do()
+	l.source.AddressesChanged()
+	l.pass(2 * readEvery)
+}
+
+func (l *lab) pass(d time.Duration) {
+	l.unlocked(func() {
+		time.Sleep(d)
+		synctest.Wait()
+	})
+}
+
+func (l *lab) unlocked(do func()) {
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	do()
+}
+
+func (l *lab) last() spec.DelegationReport { return l.said[len(l.said)-1] }
+
+// lent is what is lent, with " former" after what nothing is to begin with any more.
+func (l *lab) lent() string {
+	var words []string
+	for _, d := range l.last().Lease.Delegations() {
+		word := d.Prefix.String()
+		if !d.Preferred.IsZero() && !time.Now().Before(d.Preferred) {
+			word += " former"
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, ", ")
+}
+
+func (l *lab) want(when, lent string) {
+	l.t.Helper()
+	if got := l.lent(); got != lent {
+		l.t.Errorf("%s: %q is lent, want %q", when, got, lent)
+	}
+}
+
+// left is for how long a prefix is lent yet.
+func (l *lab) left(prefix string) time.Duration {
+	for _, d := range l.last().Lease.Delegations() {
+		if d.Prefix.String() == prefix && !d.Valid.IsZero() {
+			return time.Until(d.Valid).Round(10 * time.Second)
+		}
+	}
+	return 0
+}
+
+func lasting(d time.Duration) *life { return &life{until: time.Now().Add(d)} }
+
+// What does not end a prefix. The kernel forgets what it was told when a link goes down.
+func TestAwayForAMoment(t *testing.T) {
+	flaps := map[string]func(*lab){
+		"down and up": func(l *lab) {
+			was := l.has
+			l.change(func() { l.has = nil })
+			if l.last().State != stateKept {
+				l.t.Errorf("state %q while the link has no prefix", l.last().State)
+			}
+			l.pass(10 * time.Minute)
+			l.change(func() { l.has = was })
+		},
+		"deleted and made again": func(l *lab) {
+			l.change(func() { l.readErr = fmt.Errorf("link eth0: %w", fs.ErrNotExist) })
+			l.pass(10 * time.Minute)
+			l.change(func() { l.readErr = nil })
+		},
+		"cannot be read": func(l *lab) {
+			l.change(func() { l.readErr = errors.New("no memory") })
+			l.pass(10 * time.Minute)
+			l.readErr = nil
+			l.pass(2 * readAgain)
+		},
+		"deprecated, with no other": func(l *lab) {
+			l.change(func() { l.has[first].deprecated = true })
+			l.pass(10 * time.Minute)
+			l.want("deprecated", first)
+			l.change(func() { l.has[first].deprecated = false })
+		},
+		"another one first": func(l *lab) {
+			was := l.has[first]
+			l.change(func() { l.has = map[string]*life{second: lasting(24 * time.Hour)} })
+			l.pass(absentTime - 5*readEvery)
+			l.want("another one alone", first+", "+second)
+			l.change(func() { l.has = map[string]*life{first: was} })
+			l.pass(time.Hour)
+			l.change(func() { l.has = map[string]*life{first: was, second: lasting(24 * time.Hour)} })
+		},
+		"a unique local one alone": func(l *lab) {
+			was := l.has[first]
+			l.change(func() { l.has = map[string]*life{local: {}} })
+			l.pass(time.Hour)
+			l.want("a unique local one alone", first)
+			l.change(func() { l.has = map[string]*life{local: {}, first: was} })
+		},
+		"no daemon": func(l *lab) {
+			was := l.has
+			l.restart(time.Hour, func() { l.has = nil })
+			l.want("after a start", first)
+			l.pass(time.Hour)
+			l.change(func() { l.has = was })
+		},
+	}
+	for name, flap := range flaps {
+		for kind, until := range map[string]time.Duration{"advertised": 24 * time.Hour, "by hand": 0} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					of := &life{}
+					if until > 0 {
+						of = lasting(until)
+					}
+					l := newLab(t, map[string]*life{first: of})
+					l.want("at first", first)
+					flap(l)
+					for _, r := range l.said {
+						for _, d := range r.Lease.Delegations() {
+							if d.Prefix.String() == first && !d.Preferred.IsZero() {
+								t.Fatalf("it was given up: %+v", d)
+							}
+						}
+						if len(r.Lease.Delegations()) == 0 {
+							t.Fatalf("nothing was lent: %+v", r)
+						}
+					}
+					if got := l.lent(); !strings.HasPrefix(got, first) {
+						t.Errorf("in the end %q is lent", got)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What does.
+func TestEnds(t *testing.T) {
+	const day = 24 * time.Hour
+	for name, test := range map[string]struct {
+		do   func(*lab)
+		lent string
+		left time.Duration // of the first one
+	}{
+		"another one advertised, the first deprecated": {func(l *lab) {
+			l.change(func() { l.has[second] = lasting(day) })
+			l.want("both", first+", "+second)
+			l.change(func() { *l.has[first] = life{true, time.Now().Add(2 * time.Hour)} })
+		}, first + " former, " + second, 2 * time.Hour},
+		"deprecated, and another one later": {func(l *lab) {
+			l.change(func() { *l.has[first] = life{true, time.Now().Add(time.Hour)} })
+			l.pass(10 * time.Minute)
+			l.change(func() { l.has[second] = lasting(day) })
+		}, first + " former, " + second, 50 * time.Minute},
+		"replaced by hand": {func(l *lab) {
+			l.change(func() { l.has = map[string]*life{second: {}} })
+			l.pass(absentTime)
+		}, first + " former, " + second, withdrawnTime - absentTime},
+		"its time is over": {func(l *lab) {
+			l.pass(day)
+		}, "", 0},
+		"its time is over while the link is down": {func(l *lab) {
+			l.change(func() { l.has = nil })
+			l.pass(day)
+		}, "", 0},
+		"its time is over while no daemon runs": {func(l *lab) {
+			l.restart(day, func() { l.has[second] = lasting(3 * day) })
+		}, second, 0},
+		"replaced while no daemon runs": {func(l *lab) {
+			l.restart(time.Hour, func() { l.has = map[string]*life{second: lasting(3 * day)} })
+			l.pass(absentTime + readEvery)
+		}, first + " former, " + second, withdrawnTime - absentTime},
+		"a former one is gone from the link": {func(l *lab) {
+			l.change(func() { l.has[second] = lasting(day); *l.has[first] = life{true, time.Now().Add(time.Hour)} })
+			l.change(func() { delete(l.has, first) })
+			l.pass(30 * time.Minute)
+		}, first + " former, " + second, 30 * time.Minute},
+		"a former one is over": {func(l *lab) {
+			l.change(func() { l.has[second] = lasting(day); *l.has[first] = life{true, time.Now().Add(time.Hour)} })
+			l.pass(time.Hour)
+		}, second, 0},
+		"a former one comes back": {func(l *lab) {
+			l.change(func() { l.has[second] = lasting(day); *l.has[first] = life{true, time.Now().Add(time.Hour)} })
+			l.change(func() { *l.has[first] = life{until: time.Now().Add(day)} })
+		}, first + ", " + second, day},
+		"the time of what replaced it is over": {func(l *lab) {
+			l.change(func() { l.has[second] = lasting(time.Hour); *l.has[first] = life{true, time.Now().Add(2 * time.Hour)} })
+			l.pass(time.Hour)
+			l.change(func() { l.has[first] = lasting(day) })
+		}, first, day},
+		"a unique local one is left": {func(l *lab) {
+			l.change(func() { l.has[local] = &life{} })
+			l.pass(day)
+		}, local, 0},
+		"a global one beside a unique local one": {func(l *lab) {
+			l.change(func() { l.has = map[string]*life{local: {}} })
+			l.pass(day)
+			l.change(func() { l.has[second] = lasting(day) })
+		}, second, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t, map[string]*life{first: lasting(day)})
+				test.do(l)
+				l.want("in the end", test.lent)
+				if left := l.left(first); left < test.left-time.Minute || left > test.left+time.Minute {
+					t.Errorf("%s lasts for %s yet, want %s", first, left, test.left)
+				}
+			})
+		})
+	}
+}
+
+// An advertisement every few seconds is not written down every few seconds, and what was
+// written down never ends before the prefix.
+func TestProlonged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const lifetime = time.Hour
+		l := newLab(t, map[string]*life{first: lasting(lifetime)})
+		for range 1000 {
+			l.has[first].until = time.Now().Add(lifetime)
+			l.source.AddressesChanged()
+			l.pass(10 * time.Second)
+			if left := l.left(first); left < lifetime/2-time.Minute || left > lifetime+time.Minute {
+				t.Fatalf("it lasts for %s yet, want half an hour or more", left)
+			}
+		}
+		var written []time.Time
+		for _, r := range l.said {
+			written = append(written, r.Lease.Delegations()[0].Valid)
+		}
+		if n := len(slices.Compact(written)); n > 8 {
+			t.Errorf("%d lifetimes were reported in 1000 advertisements", n)
+		}
+		// The router falls silent.
+		l.pass(lifetime - time.Minute)
+		l.want("a minute before its end", first)
+		l.pass(2 * time.Minute)
+		l.want("after it", "")
+	})
+}
+
+// A link that has not had a prefix yet is no answer: networks may have one from before.
+func TestNoPrefixYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, map[string]*life{"fe80::/64": {}, "2001:db8::/121": {}})
+		l.pass(time.Hour)
+		if l.last().Answered || len(l.last().Lease.Delegations()) > 0 {
+			t.Errorf("it says %+v", l.last())
+		}
+		l.change(func() { l.has[first] = lasting(time.Hour) })
+		if l.want("then", first); !l.last().Answered || l.last().State != stateHas || l.last().Error != "" {
+			t.Errorf("it says %+v", l.last())
+		}
+		d := l.last().Lease.Delegations()[0]
+		if !d.OnLink || d.Source != spec.SourceParent || d.Parent != "eth0" {
+			t.Errorf("it lends %+v", d)
+		}
+	})
+}
+
+// A storm of changes is looked at once a second.
+func TestStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, map[string]*life{first: {}})
+		for range 1000 {
+			l.source.AddressesChanged()
+			l.pass(10 * time.Millisecond)
+		}
+		if n := len(l.said); n > 12 {
+			t.Errorf("it was read %d times in 10 s", n)
+		}
+	})
+}
