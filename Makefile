@@ -80,8 +80,9 @@ engine: need-root plugin
 	scripts/deps engine packages
 	scripts/packages "$$($(GO) env GOARCH)"
 	scripts/packages-content
-	scripts/packages-again
+	scripts/packages-again ours
 	scripts/previous
+	cmp bin/v6net "build/packages/$$($(GO) env GOARCH)/v6net" # the plugin's program is the same, built twice
 	run() { V6NET_ENGINES=$$1 $(GO) test -race -tags engine -count=1 -timeout 40m $(TESTFLAGS) "$${@:2}"; }
 	tests="$$($(GO) test -race -tags engine -list . ./test/engine | grep ^Test)"
 	# but PATTERN are the tests that have not this in their names, for -skip.
