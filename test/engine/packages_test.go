@@ -76,7 +76,9 @@ func testPackage(t *testing.T, l *lab) {
 		}
 	})
 	l.host.Run(t, "ip", "link", "set", "proxied", "up")
-	run(`echo 'NDPROXY="--interface proxied --prefix 2001:db8:ff::/64"' >/etc/default/v6net-ndproxy; systemctl enable --now v6net-ndproxy.service`)
+	run(`echo 'NDPROXY="--interface proxied --prefix 2001:db8:ff::/64 --metrics unix:///run/v6net-ndproxy/metrics.sock"' >/etc/default/v6net-ndproxy
+		systemctl enable --now v6net-ndproxy.service
+		curl -sS --retry 10 --retry-connrefused --retry-all-errors --retry-delay 1 --unix-socket /run/v6net-ndproxy/metrics.sock http://v6net/healthz`)
 	proxyPID := run("systemctl show -P MainPID v6net-ndproxy.service")
 
 	before := version()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -71,7 +72,8 @@ func testSystemdService(t *testing.T, l *lab) {
 			}
 		})
 		call := fmt.Sprintf(`{"name": %q, "id": %q, "driver": "v6net", "internal": false, "ipv6_enabled": true, "dns_enabled": false, "options": %s}`, name, id, options)
-		network, err := machine.RunWith(t.Context(), call, plugin, "create")
+		// What it says while it waits is not its answer.
+		network, err := machine.RunWith(t.Context(), call, "sh", "-c", `exec "$0" create 2>/dev/null`, plugin)
 		if err != nil {
 			t.Fatalf("network %s: %v", name, err)
 		}
@@ -129,6 +131,37 @@ func testSystemdService(t *testing.T, l *lab) {
 				t.Errorf("back by nftables:\n%s", run("ip6tables-"+variant+"-save", "-t", "mangle"))
 			}
 		}
+	})
+	// Who looks whether it is there does not start it; who asks it does.
+	t.Run("stopped", func(t *testing.T) {
+		run("systemctl", "stop", "v6net.service")
+		out, _ := machine.Run(t.Context(), "v6net", "doctor") // which finds that it is stopped
+		if active, _ := machine.Run(t.Context(), "systemctl", "is-active", "v6net.service", "v6net.socket"); active != "inactive\nactive" || !strings.Contains(out, "no v6net daemon answers") {
+			t.Errorf("after v6net doctor the units are %q, and it says\n%s", active, out)
+		}
+		run("v6net", "status")
+		if active := run("systemctl", "is-active", "v6net.service"); active != "active" {
+			t.Errorf("after v6net status the service is %s", active)
+		}
+	})
+	// What keeps it from starting may end at any time: systemd never gives it up.
+	t.Run("eight failures", func(t *testing.T) {
+		run("sh", "-ec", `mkdir /run/systemd/system/v6net.service.d
+			printf '[Service]\nRestartSec=50ms\n' >/run/systemd/system/v6net.service.d/soon.conf
+			systemctl daemon-reload
+			systemctl stop v6net.service
+			echo V6NET_LOG_LEVEL=nonsense >/etc/default/v6net
+			systemctl start --no-block v6net.service`)
+		eventually(t, "eight failures", func() bool {
+			failed, err := strconv.Atoi(run("systemctl", "show", "-P", "NRestarts", "v6net.service"))
+			return err == nil && failed >= 8
+		})
+		run("rm", "/etc/default/v6net")
+		eventually(t, "the service", func() bool {
+			out, err := machine.Run(t.Context(), "systemctl", "is-active", "v6net.service")
+			return err == nil && out == "active"
+		})
+		run("sh", "-ec", "rm -r /run/systemd/system/v6net.service.d; systemctl daemon-reload")
 	})
 	t.Run("another daemon", func(t *testing.T) {
 		run("systemctl", "stop", "v6net.service")
