@@ -76,9 +76,7 @@ func testPackage(t *testing.T, l *lab) {
 		}
 	})
 	l.host.Run(t, "ip", "link", "set", "proxied", "up")
-	run(`echo 'NDPROXY="--interface proxied --prefix 2001:db8:ff::/64 --metrics unix:///run/v6net-ndproxy/metrics.sock"' >/etc/default/v6net-ndproxy
-		systemctl enable --now v6net-ndproxy.service
-		curl -sS --retry 10 --retry-connrefused --retry-all-errors --retry-delay 1 --unix-socket /run/v6net-ndproxy/metrics.sock http://v6net/healthz`)
+	run(`echo 'NDPROXY="--interface proxied --prefix 2001:db8:ff::/64"' >/etc/default/v6net-ndproxy; systemctl enable --now v6net-ndproxy.service`)
 	proxyPID := run("systemctl show -P MainPID v6net-ndproxy.service")
 
 	before := version()
@@ -94,6 +92,10 @@ func testPackage(t *testing.T, l *lab) {
 	if out := run(proxy); out != "active\nenabled" || run("systemctl show -P MainPID v6net-ndproxy.service") == proxyPID {
 		t.Errorf("after the upgrade the proxy alone is %q, and its old program runs on", out)
 	}
+	// Its unit leaves it a folder for the socket of its metrics.
+	run(`sed -i 's|/64|/64 --metrics unix:///run/v6net-ndproxy/metrics.sock|' /etc/default/v6net-ndproxy
+		systemctl restart v6net-ndproxy.service
+		curl -sS --retry 10 --retry-all-errors --retry-delay 1 --unix-socket /run/v6net-ndproxy/metrics.sock http://v6net/healthz`)
 	if out := run("v6net status"); !strings.Contains(out, address) {
 		t.Errorf("upgraded, it does not know %s:\n%s", address, out)
 	}
