@@ -25,7 +25,7 @@ func routedTable(l logging) Table {
 			"meta nfproto ipv4 goto routed4",
 			"ip6 saddr :: goto routed_nobody6",
 			"iifname . ip6 saddr . ether saddr @ways6 goto routed_content6",
-			"iifname . ip6 saddr @shared6 goto routed_content6",
+			"iifname . ip6 saddr @shared6 goto routed_station6",
 			"ip6 saddr " + gateways6.String() + " goto routed_forged",
 			fmt.Sprintf("ip6 saddr & %s == %s goto routed_forged", eui64Mask, eui64),
 			// Backends may look for a MAC address one by one: not for what is forged in any case.
@@ -48,8 +48,11 @@ func routedTable(l logging) Table {
 		}},
 		{Name: "routed4", Rules: []string{
 			"iifname . ip saddr . ether saddr @ways4 goto routed_content4",
-			"iifname . ip saddr @shared4 goto routed_content4",
-			"ip saddr != 169.254.0.0/16 goto routed_forged",
+			"iifname . ip saddr @shared4 goto routed_station4",
+			"ip saddr 169.254.0.0/16 goto routed_station4",
+			"goto routed_forged",
+		}},
+		{Name: "routed_station4", Rules: []string{
 			"iifname . ether saddr != @stations goto routed_forged",
 			"goto routed_content4",
 		}},

@@ -81,6 +81,7 @@ var forgeries = []struct {
 	{"from another's MAC address", `frame6(mac=other)/UDP(dport=7)`, false},
 	{"from another's addresses", `frame6(other6, mac=other)/UDP(dport=7)`, false},
 	{"from another's address", `frame6(other6)/UDP(dport=7)`, false},
+	{"from an auxiliary address and a MAC address that nobody has", `frame6(shared6, mac="02:00:00:00:01:77")/UDP(dport=7)`, false},
 	{"from an address that nobody has", `frame6(nobody6)/UDP(dport=7)`, false},
 	{"from the gateway's address", `frame6(gateway6)/UDP(dport=7)`, false},
 	{"from far away", `frame6("2001:db8:ffff::1")/UDP(dport=7)`, false},
@@ -143,6 +144,7 @@ var forgeries = []struct {
 	{"ARP announcement of an auxiliary address", `arp(psrc=shared4, pdst=shared4)`, true},
 
 	{"IPv4 from another's address", `frame4(other4)/UDP(dport=7)`, false},
+	{"IPv4 from an auxiliary address and a MAC address that nobody has", `frame4(shared4, mac="02:00:00:00:01:77")/UDP(dport=7)`, false},
 	{"IPv4 from the gateway's address", `frame4(gateway4)/UDP(dport=7)`, false},
 	{"IPv4 from far away", `frame4("198.51.100.1")/UDP(dport=7)`, false},
 	{"IPv4 from nobody", `frame4("0.0.0.0", "255.255.255.255")/UDP(sport=68, dport=67)/BOOTP()`, false},

@@ -92,27 +92,32 @@ func TestUpdateNeedsARuleset(t *testing.T) {
 	}
 }
 
-// BenchmarkUpdate is what a container costs the firewall beside so many others.
+// BenchmarkUpdate is what a container that comes and goes costs the firewall beside so
+// many others, with each backend.
 func BenchmarkUpdate(b *testing.B) {
-	for _, others := range []int{10, 1_000, 10_000} {
-		b.Run(fmt.Sprintf("others=%d", others), func(b *testing.B) {
-			host := testnet.New(b, "host")
-			f := open(b, host)
-			c, come, gone := since(b)
-			for i := range others {
-				own := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 1, 8: 1, 14: byte(i >> 8), 15: byte(i)})
-				c.Networks[0].Live = append(c.Networks[0].Live, own)
-				c.Networks[0].Published = append(c.Networks[0].Published, firewall.Published{Protocol: "tcp", Container: own, Port: 80})
-			}
-			apply(b, f, c)
-			b.ReportAllocs()
-			for b.Loop() {
-				for _, changes := range [][]firewall.Change{come, gone} {
-					if err := f.Update(b.Context(), changes); err != nil {
-						b.Fatal(err)
+	for _, kept := range backends {
+		for _, others := range []int{10, 100, 1_000, 10_000} {
+			b.Run(fmt.Sprintf("%s/others=%d", kept.name, others), func(b *testing.B) {
+				host := kept.host(b, "host")
+				f := kept.open(b, host)
+				c, come, gone := since(b)
+				for i := range others {
+					own := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 1, 8: 1, 14: byte(i >> 8), 15: byte(i)})
+					c.Networks[0].Live = append(c.Networks[0].Live, own)
+					c.Networks[0].Published = append(c.Networks[0].Published, firewall.Published{Protocol: "tcp", Container: own, Port: 80})
+					c.Networks[0].Containers = append(c.Networks[0].Containers, firewall.Container{
+						Port: fmt.Sprintf("v6nv%x", i), MAC: fmt.Sprintf("02:42:00:01:%02x:%02x", i>>8, i&255), Addresses: []netip.Addr{own}})
+				}
+				apply(b, f, c)
+				b.ReportAllocs()
+				for b.Loop() {
+					for _, changes := range [][]firewall.Change{come, gone} {
+						if err := f.Update(b.Context(), changes); err != nil {
+							b.Fatal(err)
+						}
 					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
