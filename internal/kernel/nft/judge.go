@@ -236,6 +236,9 @@ func (o *others) fate(c *nftables.Chain, p probe, depth int) *expr.Verdict {
 	perhapsLeft := false
 	for _, r := range rules {
 		v, is := o.verdict(r, p)
+		if strings.HasPrefix(v.Chain, firewall.Name+"-") {
+			continue // package ip6tables' own, which go where it is not in use
+		}
 		if is != yes {
 			perhapsLeft = perhapsLeft || is == unknown && v.Kind == expr.VerdictReturn
 			continue
