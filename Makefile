@@ -109,7 +109,7 @@ VM_PARTS ?= 28.5 29 podman
 
 vm: plugin
 	scripts/deps vm
-	CGO_ENABLED=0 $(GO) test -c -ldflags '-s -w' -tags engine -o build/vm/engine.test ./test/engine
+	CGO_ENABLED=0 $(GO) test -c -ldflags '-s -w' -tags engine,vm -o build/vm/engine.test ./test/engine
 	CGO_ENABLED=0 $(GO) test -c -ldflags '-s -w' -tags netns,vm -o build/vm/link.test ./internal/kernel/link
 	CGO_ENABLED=0 $(GO) test -c -ldflags '-s -w' -tags netns,vm -o build/vm/ndbpf.test ./internal/kernel/ndbpf
 	[[ ' $(VM_PARTS) ' != *' throughput '* ]] || CGO_ENABLED=0 $(GO) test -c -ldflags '-s -w' -tags bench -o build/vm/bench.test ./test/bench

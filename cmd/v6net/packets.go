@@ -26,6 +26,7 @@ type packetFilter interface {
 type filters struct {
 	nftables, ip6tables           func(context.Context) (packetFilter, error)
 	sweepNFTables, sweepIP6Tables func(context.Context) error
+	log                           *slog.Logger
 }
 
 func kernelFilters(log *slog.Logger) filters {
@@ -52,6 +53,7 @@ func kernelFilters(log *slog.Logger) filters {
 		},
 		sweepNFTables:  func(ctx context.Context) error { return nft.Sweep(ctx, log) },
 		sweepIP6Tables: func(ctx context.Context) error { return ip6tables.Sweep(ctx, kept) },
+		log:            log,
 	}
 }
 
@@ -66,6 +68,7 @@ func (k filters) open(ctx context.Context, wanted string) (f packetFilter, sweep
 		if wanted == "nftables" {
 			return nil, nil, fmt.Errorf("--firewall=nftables: this kernel has no nftables: %w", why)
 		}
+		k.log.Info("firewall: this kernel has no nftables, taking ip6tables", "because", why)
 	}
 	if f, err = k.ip6tables(ctx); err == nil {
 		return f, func(ctx context.Context) error { return errors.Join(k.sweepNFTables(ctx), k.sweepIP6Tables(ctx)) }, nil
@@ -73,5 +76,5 @@ func (k filters) open(ctx context.Context, wanted string) (f packetFilter, sweep
 	if wanted == "ip6tables" {
 		return nil, nil, fmt.Errorf("--firewall=ip6tables: neither iptables-nft nor iptables-legacy works here: %w", err)
 	}
-	return nil, nil, fmt.Errorf("nothing here can keep containers closed: this kernel has no nftables (%w), and ip6tables and iptables do not work either: %w", why, err)
+	return nil, nil, fmt.Errorf("nothing here can keep containers closed: this kernel has no nftables (%w), and ip6tables and iptables do not work either (modprobe -a ip_tables ip6_tables; for every start of the machine, both names in /etc/modules-load.d/v6net.conf): %w", why, err)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -29,19 +30,23 @@ func TestPacketFilterIsChosen(t *testing.T) {
 		{"ip6tables", nil, none, "", "neither iptables-nft nor iptables-legacy"},
 	} {
 		var swept []string
+		var said strings.Builder
 		open := func(err error) func(context.Context) (packetFilter, error) {
 			return func(context.Context) (packetFilter, error) { return &nft.Firewall{}, err }
 		}
 		sweeping := func(name string) func(context.Context) error {
 			return func(context.Context) error { swept = append(swept, name); return nil }
 		}
-		k := filters{open(tc.nftables), open(tc.ip6tables), sweeping("nftables"), sweeping("ip6tables")}
+		k := filters{open(tc.nftables), open(tc.ip6tables), sweeping("nftables"), sweeping("ip6tables"), slog.New(slog.NewTextHandler(&said, nil))}
 		_, sweep, err := k.open(t.Context(), tc.wanted)
 		if err == nil {
 			err = sweep(t.Context())
 		}
 		if got := strings.Join(swept, " "); got != tc.swept {
 			t.Errorf("%s, nftables: %v, ip6tables: %v: swept are %q, want %q", tc.wanted, tc.nftables, tc.ip6tables, got, tc.swept)
+		}
+		if fell := tc.wanted == "auto" && tc.nftables != nil; fell != strings.Contains(said.String(), "because=\"not there\"") {
+			t.Errorf("%s, nftables: %v: logged is %q", tc.wanted, tc.nftables, &said)
 		}
 		switch {
 		case tc.says == "" && err != nil, tc.says != "" && (err == nil || !strings.Contains(err.Error(), tc.says) || !errors.Is(err, none)):

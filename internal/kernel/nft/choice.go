@@ -19,6 +19,9 @@ func (f *Firewall) Probe(ctx context.Context) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err := exists(f.conn); err != nil {
+		return err
+	}
 	policy := nftables.ChainPolicyAccept
 	t := f.conn.AddTable(&nftables.Table{Name: firewall.Name + "-probe", Family: nftables.TableFamilyINet})
 	for _, c := range []nftables.Chain{

@@ -40,6 +40,23 @@ func dial() (*nftables.Conn, *netlink.Conn, error) {
 	return conn, socket, nil
 }
 
+// errNone is that the kernel has no nftables, nor a module for it.
+var errNone = errors.New("not in this kernel, nor as a module")
+
+// exists finds out whether there is nftables, before any change is sent: such a kernel
+// answers a change once, as a whole (nfnetlink_rcv_batch in net/netfilter/nfnetlink.c), and
+// the library waits for an answer to each of its messages, for ever.
+func exists(conn *nftables.Conn) error {
+	_, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if errors.Is(err, unix.EINVAL) { // nfnetlink_rcv_msg
+		err = errNone
+	}
+	if err != nil {
+		return fmt.Errorf("list the tables of nftables: %w", err)
+	}
+	return nil
+}
+
 // dialEvents opens the socket for the events of nftables, which it hears from then on:
 // whatever is done to our tables between the first Apply and Watch is among them. Events of changes made through own are not queued: they would drown the
 // others' when a batch is large.

@@ -43,10 +43,10 @@ func Look(ctx context.Context) (Survey, error) {
 		return Survey{}, err
 	}
 	defer func() { _ = conn.CloseLasting() }()
-	chains, err := conn.ListChains()
-	if isMissing(err) { // then others filter by iptables-legacy, if at all
+	if isMissing(exists(conn)) { // then others filter by iptables-legacy, if at all
 		return Survey{Legacy: legacyFamilies()}, nil
 	}
+	chains, err := conn.ListChains()
 	if err != nil {
 		return Survey{}, fmt.Errorf("list the chains of nftables: %w", err)
 	}
@@ -156,6 +156,9 @@ func Try() (Abilities, error) {
 		if err != nil {
 			return a, fmt.Errorf("open netfilter netlink socket: %w", err)
 		}
+		if isMissing(exists(conn)) {
+			return a, nil
+		}
 		table := conn.AddTable(&nftables.Table{Name: firewall.Name + "-trial", Family: trial.family})
 		priority := nftables.ChainPriorityFilter
 		if trial.kind == nftables.ChainTypeNAT {
@@ -178,7 +181,7 @@ func Try() (Abilities, error) {
 // isMissing reports whether an error says that the kernel has no such thing, nor a
 // module for it.
 func isMissing(err error) bool {
-	for _, missing := range []error{unix.EOPNOTSUPP, unix.ENOENT, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT} {
+	for _, missing := range []error{errNone, unix.EOPNOTSUPP, unix.ENOENT, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT} {
 		if errors.Is(err, missing) {
 			return true
 		}
