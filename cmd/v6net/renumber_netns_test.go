@@ -135,6 +135,12 @@ func number(letter string, n int) string { return fmt.Sprintf("%s%010x0", letter
 // it that echoes what it gets on port 80.
 func (s *site) run(t *testing.T, n int) (container *testnet.Host, addr netip.Addr) {
 	t.Helper()
+	return s.runOn(t, n, spec.DefaultOptions(), spec.PoolRequest{V6: true, Source: spec.SourcePD, Allocation: spec.Sequential})
+}
+
+// runOn is run with options of the network and of its pool.
+func (s *site) runOn(t *testing.T, n int, options spec.Options, pool spec.PoolRequest) (container *testnet.Host, addr netip.Addr) {
+	t.Helper()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -142,11 +148,11 @@ func (s *site) run(t *testing.T, n int) (container *testnet.Host, addr netip.Add
 		}
 	}
 	ctx := t.Context()
-	p, err := s.engine.RequestPool(ctx, spec.PoolRequest{V6: true, Source: spec.SourcePD, Allocation: spec.Sequential})
+	p, err := s.engine.RequestPool(ctx, pool)
 	must(err)
 	gateway, err := s.engine.RequestAddress(ctx, p.ID, netip.Addr{}, true)
 	must(err)
-	network := spec.Network{ID: number("a", n), Options: spec.DefaultOptions(), IPv6: []spec.Subnet{{Prefix: p.Prefix, Gateway: gateway.Addr()}}}
+	network := spec.Network{ID: number("a", n), Options: options, IPv6: []spec.Subnet{{Prefix: p.Prefix, Gateway: gateway.Addr()}}}
 	must(s.engine.CreateNetwork(ctx, network))
 	lease, err := s.engine.RequestAddress(ctx, p.ID, netip.Addr{}, false)
 	must(err)
