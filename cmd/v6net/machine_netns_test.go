@@ -64,10 +64,18 @@ func (m *machine) status(t *testing.T) spec.Status {
 }
 
 // runOn makes network n, as a container engine does, and a container on it whose port 80
-// is published.
-func (m *machine) runOn(t *testing.T, n int, pool spec.PoolRequest) (container *testnet.Host, addr netip.Addr) {
+// is published. options are key, value and so on.
+func (m *machine) runOn(t *testing.T, n int, pool spec.PoolRequest, options ...string) (container *testnet.Host, addr netip.Addr) {
 	t.Helper()
-	network := spec.NetworkRequest{ID: number("a", n), Name: fmt.Sprint("net", n), FrontEnd: "podman", Options: spec.DefaultOptions(),
+	given := map[string]string{}
+	for i := 0; i < len(options); i += 2 {
+		given[options[i]] = options[i+1]
+	}
+	parsed, err := spec.ParseOptions(given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	network := spec.NetworkRequest{ID: number("a", n), Name: fmt.Sprint("net", n), FrontEnd: "podman", Options: parsed,
 		IPv6: []spec.SubnetRequest{{Pool: pool}}}
 	if _, err := m.client.MakeNetwork(t.Context(), network); err != nil {
 		t.Fatal(err)

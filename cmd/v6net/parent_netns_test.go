@@ -104,7 +104,8 @@ func onParentOfLan() spec.PoolRequest {
 }
 
 // The link's router gives it another prefix: a container that runs has an address in that,
-// which the router finds, and keeps the former one, with its connections, until it ends.
+// which the router finds, and keeps the former one, with its connections, until it ends. So
+// does one that is on the link itself.
 func TestRouterRenumbersItsLink(t *testing.T) {
 	l := newLan(t)
 	self := testnet.Self(t)
@@ -115,12 +116,17 @@ func TestRouterRenumbersItsLink(t *testing.T) {
 	}
 	l.answers(t, addr.String())
 	talk := l.stream(t, addr.String())
+	beside, addrBeside := l.runOn(t, 2, onParentOfLan(), "mode", "macvlan", "parent", "eth0")
+	nextBeside := spec.Renumbered(addrBeside, netip.MustParsePrefix(secondOfLan+"/64"))
+	l.answers(t, addrBeside.String())
+	talkBeside := l.stream(t, addrBeside.String())
 
 	l.advertise(t, prefixOfLan(firstOfLan, 0), prefixOfLan(secondOfLan, 1800))
 	l.hears(t, secondOfLan)
 	if took := l.answers(t, next.String()); took > reachable {
 		t.Errorf("the new address answers from outside after %s, want %s at most", took, reachable)
 	}
+	l.answers(t, nextBeside.String())
 	wanted := []string{addr.String() + "/80 former", next.String() + "/80"}
 	if got := globals(t, container)["eth0"]; !slices.Equal(got, wanted) {
 		t.Errorf("the container has %q, want %q", got, wanted)
@@ -145,7 +151,7 @@ func TestRouterRenumbersItsLink(t *testing.T) {
 	l.asksAnew(t)
 	l.answers(t, next.String())
 	l.answers(t, addr.String())
-	if sent := talk.end(t); sent == 0 {
+	if talk.end(t) == 0 || talkBeside.end(t) == 0 {
 		t.Error("nothing went to and fro")
 	}
 
@@ -157,13 +163,14 @@ func TestRouterRenumbersItsLink(t *testing.T) {
 		}
 	}
 	within(t, "the former address leaves the container, and its gateway the bridge", func() bool {
-		return len(globals(t, container)["eth0"]) == 1 && len(globals(t, self)[spec.BridgeName(number("a", 1))]) == 1
+		return len(globals(t, container)["eth0"]) == 1 && len(globals(t, beside)["eth0"]) == 1 && len(globals(t, self)[spec.BridgeName(number("a", 1))]) == 1
 	})
 	l.asksAnew(t)
 	if l.up.Resolve(t, addr.String(), "lan0") != "" {
 		t.Errorf("somebody answers for %s, which has ended", addr)
 	}
 	l.answers(t, next.String())
+	l.answers(t, nextBeside.String())
 
 	// What changes while no daemon runs is found at its start.
 	l.signal(os.Kill)
@@ -172,9 +179,12 @@ func TestRouterRenumbersItsLink(t *testing.T) {
 	l.hears(t, firstOfLan)
 	l.begin(t)
 	l.answers(t, addr.String())
+	l.answers(t, addrBeside.String())
 	status := l.status(t)
-	if n := status.Networks[0]; n.Error != "" || len(n.Notes) > 0 {
-		t.Errorf("error %q, notes %q", n.Error, n.Notes)
+	for _, n := range status.Networks {
+		if n.Error != "" || len(n.Notes) > 0 {
+			t.Errorf("network %s: error %q, notes %q", n.Name, n.Error, n.Notes)
+		}
 	}
 }
 
