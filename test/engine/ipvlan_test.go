@@ -70,6 +70,7 @@ func testIPvlanL3(t *testing.T, l *lab, mode string) {
 	if route := l.in(t, "web", "ip", "-6", "route", "show", "default"); !strings.HasPrefix(route, "default dev eth0") {
 		t.Errorf("default route %q, want one without a next hop", route)
 	}
+	l.renumberLink(t, "web", address)
 	l.docker(t, "rm", "-f", "web")
 	if mac := l.resolve(t, address); mac != "" {
 		t.Errorf("somebody at %s still answers for %s", mac, address)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testengine"
 )
 
@@ -97,6 +98,35 @@ func testRenumber(t *testing.T, l *lab) {
 		if n.Error != "" || len(n.Notes) > 0 {
 			t.Errorf("network: %q %q", n.Error, n.Notes)
 		}
+	}
+}
+
+// renumberLink gives the link of the host another prefix, and deprecates the one of which the
+// container has its address. It has one of each then, and answers at both. far shows who asks.
+func (l *lab) renumberLink(t *testing.T, container, former string) {
+	t.Helper()
+	const nextOfLink = "2001:db8:1f::/64"
+	l.up.AddAddress(t, "2001:db8:1f::1/64", "lan0")
+	l.host.AddAddress(t, "2001:db8:1f::2/64", "eth0")
+	l.host.Run(t, "ip", "address", "change", hostIPv6+"/64", "dev", "eth0", "preferred_lft", "0", "valid_lft", "3600")
+	defer func() {
+		l.host.Run(t, "ip", "address", "change", hostIPv6+"/64", "dev", "eth0", "preferred_lft", "forever", "valid_lft", "forever")
+		l.host.Run(t, "ip", "address", "del", "2001:db8:1f::2/64", "dev", "eth0")
+		l.up.Run(t, "ip", "address", "del", "2001:db8:1f::1/64", "dev", "lan0")
+	}()
+	want := spec.Renumbered(netip.MustParseAddr(former), netip.MustParsePrefix(nextOfLink)).String()
+	eventually(t, want+" in "+container, func() bool {
+		current, deprecated := false, false
+		for line := range strings.Lines(l.in(t, container, "ip", "-6", "address", "show", "dev", "eth0")) {
+			current = current || strings.Contains(line, want+"/80 ") && !strings.Contains(line, "deprecated")
+			deprecated = deprecated || strings.Contains(line, former+"/80 ") && strings.Contains(line, "deprecated")
+		}
+		return current && deprecated
+	})
+	mustFetch(t, l.far, bracket(want))
+	mustFetch(t, l.far, bracket(former))
+	if got, err := l.fetchIn(t, container, bracket(farIPv6)); err != nil || got != want {
+		t.Errorf("far sees the container as %q (%v), want %s", got, err, want)
 	}
 }
 
