@@ -34,6 +34,9 @@ const (
 	// withdrawnTime is how long one that went without a word is kept for those who have
 	// connections: as long as hosts do that hear of it (RFC 4862 §5.5.3 e).
 	withdrawnTime = 2 * time.Hour
+	// mostKnown is how many prefixes a link may have: who sends advertisements there may name
+	// any number, and all are written down.
+	mostKnown = 16
 	// slack is how far a lifetime may be off that the kernel says in whole seconds.
 	slack = 2 * time.Second
 )
@@ -194,6 +197,9 @@ func (s *Source) note(seen []spec.OnLinkPrefix, now time.Time) {
 	for _, p := range seen {
 		if !spec.IsDelegable(p.Prefix) || p.Prefix.Bits() > spec.MaxSharedBits || slices.ContainsFunc(s.known, func(k known) bool { return k.lent.Prefix == p.Prefix }) {
 			continue
+		}
+		if len(s.known) >= mostKnown {
+			break
 		}
 		d := spec.Delegation{Source: spec.SourceParent, Parent: s.config.Link, Prefix: p.Prefix, OnLink: true, Origin: spec.ParentOrigin}
 		s.known = append(s.known, known{lent: d, ends: end(now, p.Valid), deprecated: p.Deprecated})

@@ -355,6 +355,26 @@ func TestNoPrefixYet(t *testing.T) {
 	})
 }
 
+// Who sends advertisements on a link may name any number of prefixes.
+func TestManyPrefixes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, map[string]*life{first: {}})
+		l.change(func() {
+			for i := range 100 {
+				l.has[fmt.Sprintf("2001:db8:%x::/64", 0x100+i)] = lasting(time.Hour)
+			}
+		})
+		if got := l.last().Lease.Delegations(); len(got) != mostKnown || !strings.HasPrefix(l.lent(), first) {
+			t.Errorf("%d are lent: %s", len(got), l.lent())
+		}
+		l.change(func() { l.has = map[string]*life{second: lasting(24 * time.Hour)} })
+		l.pass(2 * time.Hour)
+		l.source.AddressesChanged()
+		l.pass(2 * readEvery)
+		l.want("when the others are gone", second)
+	})
+}
+
 // A storm of changes is looked at once a second.
 func TestStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
