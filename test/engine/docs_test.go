@@ -105,7 +105,7 @@ var docs = []doc{
 		s.must(t, create+"front; docker run -d --name web --network front nginx")
 	}, blocks: map[string]how{
 		"v6net watch --json --count 10": {lasts: true},
-	}},
+	}, then: firstEvents},
 	{page: "docs/capture.md", in: docker, given: func(t *testing.T, s stage) {
 		s.must(t, create+"front; for name in web db; do docker run -d --name $name --network front nginx; done")
 	}, blocks: map[string]how{
@@ -235,6 +235,23 @@ func planDocs(t *testing.T) (plan []step) {
 		t.FailNow()
 	}
 	return plan
+}
+
+// firstEvents checks that a container is watched by its name from its first event on,
+// though Docker tells its name later: one of each address, and that it has joined.
+func firstEvents(t *testing.T, s stage) {
+	t.Helper()
+	out := s.must(t, `
+		seen=$(mktemp)
+		timeout 60 v6net watch --type endpoint --container late --count 3 >"$seen" & watch=$!
+		sleep 1 # until it listens
+		docker run -d --name late --network front nginx
+		wait $watch
+		cat "$seen"
+		rm "$seen"`)
+	if first, second := strings.Index(out, "created     late/front"), strings.Index(out, "joined      late/front"); first < 0 || second < first {
+		t.Errorf("watch says of a new container\n%s", out)
+	}
 }
 
 // reached checks that what the page has started is reached from outside.
