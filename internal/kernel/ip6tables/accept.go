@@ -10,10 +10,10 @@ import (
 
 // The chains of the filter table that may drop what we have accepted.
 const (
-	foreignTable = "filter"
-	forwardChain = "FORWARD"
-	inputChain   = "INPUT"
-	userChain    = "DOCKER-USER" // the administrator's, which Docker keeps at the top of FORWARD
+	foreignTable = firewall.ForeignTable
+	forwardChain = firewall.ForwardChain
+	inputChain   = firewall.InputChain
+	userChain    = firewall.UserChain
 )
 
 // vouched accepts what carries our mark.
@@ -30,57 +30,30 @@ func accepting(r firewall.Ruleset, f family) map[string]bool {
 }
 
 // accepts are the lines that bring our rules in the chains of a filter table to one
-// in each chain that is wanted, and none elsewhere. The administrator's own rules are
-// judged before ours: see [savedTable.acceptPlace].
+// in each chain that is wanted, and none elsewhere: see [firewall.PlaceOurs].
 func (t *savedTable) accepts(wanted map[string]bool) (lines []string) {
 	for _, chain := range []string{forwardChain, inputChain, userChain} {
-		var others []string
-		for _, r := range t.rules[chain] {
-			if !tagged(r.text) {
-				others = append(others, r.text)
-			}
-		}
 		_, present := t.policies[chain]
-		missing := wanted[chain] && present && !slices.ContainsFunc(others, func(r string) bool { return essence(r) == vouched })
-		at := t.acceptPlace(others)
-		for i, r := range t.rules[chain] {
-			switch {
-			case !tagged(r.text):
-			case missing && i == at && essence(r.text) == vouched:
-				missing = false // as it should be
-			default:
-				lines = append(lines, fmt.Sprintf("-D %s %s\n", chain, r.text))
-			}
+		gone, after := firewall.PlaceOurs(t.foreign(chain), wanted[chain] && present, func(chain string) ([]firewall.ForeignRule, bool) {
+			return t.foreign(chain), slices.Contains(t.chains, chain)
+		})
+		for _, i := range gone {
+			lines = append(lines, fmt.Sprintf("-D %s %s\n", chain, t.rules[chain][i].text))
 		}
-		if missing {
-			lines = append(lines, fmt.Sprintf("-I %s %d %s\n", chain, at+1, acceptRule))
+		if after >= 0 {
+			lines = append(lines, fmt.Sprintf("-I %s %d %s\n", chain, after+1, acceptRule))
 		}
 	}
 	return lines
 }
 
-// acceptPlace is how many of a chain's other rules precede ours. Where Docker is, those
-// up to its jump to DOCKER-USER; elsewhere all but those at the end that refuse every
-// packet. Why is said in package nft, which does the same.
-func (t *savedTable) acceptPlace(others []string) int {
-	if i := slices.IndexFunc(others, func(r string) bool { return leadsTo(r) == userChain }); i >= 0 {
-		return i + 1
+// foreign are a chain's rules as far as it matters for the place of ours.
+func (t *savedTable) foreign(chain string) (all []firewall.ForeignRule) {
+	for _, r := range t.rules[chain] {
+		to, rest := leadsTo(r.text), essence(r.text)
+		all = append(all, firewall.ForeignRule{Ours: tagged(r.text), Vouched: rest == vouched, Ends: ends(r.text), To: to, All: rest == "-j "+to})
 	}
-	n := len(others)
-	for n > 0 && t.isEnd(others[n-1]) {
-		n--
-	}
-	return n
-}
-
-// isEnd reports whether a rule does nothing but to refuse every packet, or to log what
-// is about to be refused; or leads to a chain of such rules.
-func (t *savedTable) isEnd(rule string) bool {
-	to := leadsTo(rule)
-	if essence(rule) == "-j "+to && to != userChain && slices.Contains(t.chains, to) {
-		return !slices.ContainsFunc(t.rules[to], func(r savedRule) bool { return !ends(r.text) })
-	}
-	return ends(rule)
+	return all
 }
 
 // ends reports whether a rule refuses every packet, or logs and does nothing else.

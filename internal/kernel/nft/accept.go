@@ -17,10 +17,10 @@ import (
 
 // The chains of iptables-nft's table that may drop what we have accepted.
 const (
-	foreignTable = "filter"
-	forwardChain = "FORWARD"
-	inputChain   = "INPUT"
-	userChain    = "DOCKER-USER" // the administrator's, which Docker keeps at the top of FORWARD
+	foreignTable = firewall.ForeignTable
+	forwardChain = firewall.ForwardChain
+	inputChain   = firewall.InputChain
+	userChain    = firewall.UserChain
 )
 
 // acceptTag is the comment of our rules in foreign chains.
@@ -61,7 +61,7 @@ const placeAttempts = 3
 // placeAccepts makes sure that each family's forward chain, where there is one,
 // accepts what we have vouched for, by one rule; and the input chain, where a name
 // server of a network's is asked. The administrator's own rules are judged before it:
-// see [place].
+// see [firewall.PlaceOurs].
 func (f *Firewall) placeAccepts() {
 	f.changeAllAccepts(func(family nftables.TableFamily) map[string]bool {
 		asking := f.applied.Set(askingSets[family])
@@ -104,38 +104,24 @@ func (f *Firewall) changeAccepts(family nftables.TableFamily, wanted map[string]
 	}
 	for _, name := range []string{forwardChain, inputChain, userChain} {
 		rules, present := chains[name]
-		missing := wanted[name] && present && !accepted(rules)
-		others := slices.DeleteFunc(slices.Clone(rules), tagged)
-		at := place(others, func(chain string) []*nftables.Rule { return f.rulesOf(family, chain) })
-		for i, r := range rules {
-			switch {
-			case !tagged(r):
-			case missing && i == at && acceptsVouched(r):
-				missing = false // as it should be
-			default:
-				if err := f.conn.DelRule(r); err != nil {
-					return fmt.Errorf("delete rule %d of %s %s %s: %w", r.Handle, familyName(family), foreignTable, name, err)
-				}
+		gone, after := firewall.PlaceOurs(foreign(rules), wanted[name] && present, func(chain string) ([]firewall.ForeignRule, bool) {
+			rules, err := rulesOf(f.socket, &nftables.Chain{Name: chain, Table: &nftables.Table{Name: foreignTable, Family: family}})
+			return foreign(rules), err == nil
+		})
+		for _, i := range gone {
+			if err := f.conn.DelRule(rules[i]); err != nil {
+				return fmt.Errorf("delete rule %d of %s %s %s: %w", rules[i].Handle, familyName(family), foreignTable, name, err)
 			}
 		}
-		if missing {
-			f.insert(family, name, others, at)
-			f.log.Info("firewall: accepting our packets in a foreign chain", "family", familyName(family), "chain", name, "after_rules", at)
+		if after >= 0 {
+			f.insert(family, name, slices.DeleteFunc(slices.Clone(rules), tagged), after)
+			f.log.Info("firewall: accepting our packets in a foreign chain", "family", familyName(family), "chain", name, "after_rules", after)
 		}
 	}
 	if err := f.conn.Flush(); err != nil {
 		return fmt.Errorf("change our rule in %s %s: %w", familyName(family), foreignTable, err)
 	}
 	return nil
-}
-
-// rulesOf are those of a chain of the foreign table; none where they cannot be read.
-func (f *Firewall) rulesOf(family nftables.TableFamily, chain string) []*nftables.Rule {
-	rules, err := rulesOf(f.socket, &nftables.Chain{Name: chain, Table: &nftables.Table{Name: foreignTable, Family: family}})
-	if err != nil {
-		return nil
-	}
-	return rules
 }
 
 // insert queues our rule for a chain, after the first of the others.
@@ -150,37 +136,18 @@ func (f *Firewall) insert(family nftables.TableFamily, chain string, others []*n
 	f.conn.InsertRule(r)
 }
 
-// place is how many of a chain's other rules precede ours.
-//
-// Where Docker is, those up to its jump to DOCKER-USER: drops there, by an
-// administrator or by fail2ban, hold for our packets too. Ours is not in that
-// chain, which others leave by RETURN before its end (ufw-docker does with
-// whatever comes from private addresses). Where Docker is not, all rules but
-// those at the end that take every packet: they are a policy of drop by another
-// name, which our rule is there to overcome. So are the last chains of ufw, which log
-// what has come as far, and reject it.
-func place(others []*nftables.Rule, chain func(name string) []*nftables.Rule) int {
-	if i := slices.IndexFunc(others, leadsToUserChain); i >= 0 {
-		return i + 1
-	}
-	n := len(others)
-	for n > 0 && isEnd(others[n-1], chain) {
-		n--
-	}
-	return n
-}
-
-// isEnd reports whether a rule does nothing but to refuse every packet, or to log what
-// is about to be refused; or leads to a chain of such rules.
-func isEnd(r *nftables.Rule, chain func(name string) []*nftables.Rule) bool {
-	ends := func(r *nftables.Rule) bool { return refusesAll(r) || logs(r) }
-	exprs := essence(r)
-	if len(exprs) == 1 {
-		if v, ok := exprs[0].(*expr.Verdict); ok && v.Kind == expr.VerdictJump && v.Chain != userChain {
-			return !slices.ContainsFunc(chain(v.Chain), func(r *nftables.Rule) bool { return !ends(r) })
+// foreign are rules as far as it matters for the place of ours.
+func foreign(rules []*nftables.Rule) (all []firewall.ForeignRule) {
+	for _, r := range rules {
+		is := firewall.ForeignRule{Ours: tagged(r), Vouched: acceptsVouched(r), Ends: refusesAll(r) || logs(r)}
+		for _, e := range r.Exprs {
+			if v, ok := e.(*expr.Verdict); ok && v.Kind == expr.VerdictJump {
+				is.To, is.All = v.Chain, len(essence(r)) == 1
+			}
 		}
+		all = append(all, is)
 	}
-	return ends(r)
+	return all
 }
 
 // logs reports whether a rule logs packets, and does nothing else with them.
@@ -218,18 +185,6 @@ func (f *Firewall) foreignChains(family nftables.TableFamily) (foreignChains, er
 		}
 	}
 	return found, nil
-}
-
-// accepted reports whether the administrator has a rule such as ours, which will do.
-func accepted(rules []*nftables.Rule) bool {
-	return slices.ContainsFunc(rules, func(r *nftables.Rule) bool { return !tagged(r) && acceptsVouched(r) })
-}
-
-func leadsToUserChain(r *nftables.Rule) bool {
-	return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
-		v, ok := e.(*expr.Verdict)
-		return ok && v.Kind == expr.VerdictJump && v.Chain == userChain
-	})
 }
 
 // refusesAll reports whether a rule drops or rejects every packet.
