@@ -198,7 +198,7 @@ var errTranslate = errors.New("needs nftables: the translation that ip6tables ha
 // CanTranslate says why prefixes cannot be translated without state (RFC 6296).
 func (f *Firewall) CanTranslate() error { return errTranslate }
 
-// JudgesPorts: what stays on its bridge is not seen.
+// JudgesPorts reports that ports are not judged: what stays on its bridge is not seen.
 func (f *Firewall) JudgesPorts() bool { return false }
 
 // CanLog says why denied packets cannot be told; nil: they can. It finds out by a chain
