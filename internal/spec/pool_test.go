@@ -35,6 +35,8 @@ func TestParsePoolRequest(t *testing.T) {
 		{name: "static without subnet", v6: true, raw: map[string]string{"source": "static"}, refused: "--subnet"},
 		{name: "a lent prefix with a fallback", v6: true, raw: map[string]string{"source": "pd", "fallback": "ula"},
 			want: PoolRequest{V6: true, Source: SourcePD, Allocation: Sequential, Fallback: FallbackULA}},
+		{name: "the parent's own prefix with a fallback", v6: true, raw: map[string]string{"source": "parent", "fallback": "ula"},
+			want: PoolRequest{V6: true, Source: SourceParent, Allocation: Sequential, Fallback: FallbackULA}},
 		{name: "IPv4 ignores the IPv6 pool's fallback", raw: map[string]string{"source": "pd", "fallback": "ula"},
 			want: PoolRequest{Source: SourcePrivate, Allocation: Sequential}},
 		{name: "fallback of a prefix that stays", v6: true, raw: map[string]string{"source": "ula", "fallback": "ula"}, refused: "only with source=pd"},
