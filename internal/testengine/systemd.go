@@ -1,6 +1,7 @@
 package testengine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ echo $$ >"$1/cgroup.procs"
 exec unshare --cgroup --mount --ipc --uts --propagation private sh -euc '
 	mount -t proc proc /proc
 	mount -t cgroup2 cgroup2 /sys/fs/cgroup
+	mount --make-rshared / # as systemd does where it is in no container
 	rm -rf /usr/lib/systemd/system/*.wants /etc/systemd/system/*.wants
 	export container=other
 	exec /usr/lib/systemd/systemd --system --unit=lab.target --log-target=console'`
@@ -91,8 +93,8 @@ func (s *Systemd) start(shared []string) (err error) {
 	return s.init.Start()
 }
 
-// Run runs a program beside systemd, in the folder of this module. The error holds
-// what it wrote, too.
+// Run runs a program beside systemd, in the folder of this module, and answers what it
+// wrote to its standard output. The error holds all that it wrote.
 func (s *Systemd) Run(ctx context.Context, args ...string) (string, error) {
 	return s.RunWith(ctx, "", args...)
 }
@@ -102,12 +104,13 @@ func (s *Systemd) RunWith(ctx context.Context, input string, args ...string) (st
 	enter := []string{"--target", fmt.Sprint(s.init.Process.Pid), "--mount", "--pid", "--net", "--cgroup", "--", "env", "-C", s.module}
 	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
 	cmd.Env = []string{systemPath, "LC_ALL=C.UTF-8", "SYSTEMD_PAGER="}
-	cmd.Stdin = strings.NewReader(input)
-	out, err := cmd.CombinedOutput()
+	var out, said bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &said
+	err := cmd.Run()
 	if err != nil {
-		err = fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
+		err = fmt.Errorf("%s: %w\n%s%s", strings.Join(args, " "), err, out.String(), said.String())
 	}
-	return strings.TrimSpace(string(out)), err
+	return strings.TrimSpace(out.String()), err
 }
 
 // cleanUp undoes start, as far as it came.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ type machine struct {
 	container *testnet.Host // the sandbox of its one container
 	dir       string        // of the journal, the sockets, the log
 	args      []string      // more ones of the daemon's
+	by        []string      // a command that runs it; none: it is run as it is
 	uncounted bool          // the daemon runs at its own speed, and is killed at no point
 	docker    *docker
 	metadata  *metadata // nil: it is in no cloud
@@ -84,8 +86,7 @@ func (m *machine) start(kill int) bool {
 	if err := os.MkdirAll(m.podman(), 0o755); err != nil {
 		m.t.Fatal(err)
 	}
-	cmd := m.host.Command(context.Background(), append([]string{program(m.t, "v6net"), "daemon", "--state", m.journal(), "--plugin-socket", m.docker.socket,
-		"--control-socket", m.controlSocket(), "--podman-folder", m.podman()}, m.args...)...)
+	cmd := m.host.Command(context.Background(), m.command()...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if m.uncounted {
 		m.daemon, err = testcrash.Run(cmd)
@@ -114,6 +115,12 @@ func (m *machine) start(kill int) bool {
 			m.t.Fatalf("the daemon does not serve: %v", err)
 		}
 	}
+}
+
+// command is the daemon's.
+func (m *machine) command() []string {
+	return append(append(slices.Clone(m.by), program(m.t, "v6net"), "daemon", "--state", m.journal(), "--plugin-socket", m.docker.socket,
+		"--control-socket", m.controlSocket(), "--podman-folder", m.podman()), m.args...)
 }
 
 // kill kills the daemon, if it runs.

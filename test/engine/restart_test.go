@@ -3,6 +3,9 @@
 package engine_test
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +77,10 @@ func (l *lab) awaitPlugin(t *testing.T, before string) {
 func TestLiveRestore(t *testing.T) {
 	onEveryEngine(t, testengine.Options{LiveRestore: true}, func(t *testing.T, l *lab) {
 		l.installPlugin(t)
+		began := filepath.Join(t.TempDir(), "began")
+		if err := os.WriteFile(began, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 		l.traceless(t, "containers", func(t *testing.T) {
 			l.network(t, "web")
 			l.containerWith(t, "web", echoCommand, "--network", "web", "-p", "8080:80", "-p", "7:7", "-p", "9:9/udp")
@@ -97,6 +104,14 @@ func TestLiveRestore(t *testing.T) {
 				})
 			}
 		})
+		// Its file system it could as well only read, but for the journal's folder: the engine writes
+		// the other two, and the sockets are on a mount.
+		pid := l.host.Run(t, "pidof", "v6net")
+		for _, file := range strings.Fields(l.host.Run(t, "find", "/proc/"+pid+"/root/", "-xdev", "-newer", began, "-type", "f", "-printf", "/%P ")) {
+			if !slices.Contains([]string{"/var/lib/v6net/v6net.db", "/.dockerenv", "/etc/hostname"}, file) {
+				t.Errorf("the plugin has written %s", file)
+			}
+		}
 	})
 }
 

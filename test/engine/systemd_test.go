@@ -40,7 +40,8 @@ func testSystemdService(t *testing.T, l *lab) {
 		t.Helper()
 		out, err := machine.Run(t.Context(), args...)
 		if err != nil {
-			t.Fatal(err)
+			log, _ := machine.Run(t.Context(), "tail", "-n", "20", "/run/v6net.log")
+			t.Fatalf("%v\nThe service says\n%s", err, log)
 		}
 		return out
 	}
@@ -51,6 +52,8 @@ func testSystemdService(t *testing.T, l *lab) {
 	_, section, _ := strings.Cut(string(page), "## As a plain service")
 	section, _, _ = strings.Cut(section, "\n## ")
 	section, _, _ = strings.Cut(section, "To remove it")
+	// There is no journal here.
+	run("sh", "-c", "mkdir -p /etc/systemd/system/v6net.service.d; printf '[Service]\nStandardOutput=append:/run/v6net.log\nStandardError=append:/run/v6net.log\n' >/etc/systemd/system/v6net.service.d/log.conf")
 	for line := range strings.Lines(section) {
 		if strings.HasPrefix(line, "install ") || strings.HasPrefix(line, "systemctl ") {
 			run("sh", "-c", line)
@@ -67,7 +70,9 @@ func testSystemdService(t *testing.T, l *lab) {
 		t.Helper()
 		id := strings.Repeat(fmt.Sprint(n), 64)
 		t.Cleanup(func() {
-			if _, err := machine.Run(context.Background(), "v6net", "forget", id); err != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), patience) // it waits for a daemon
+			defer cancel()
+			if _, err := machine.Run(ctx, "v6net", "forget", id); err != nil {
 				t.Error(err)
 			}
 		})
@@ -106,6 +111,12 @@ func testSystemdService(t *testing.T, l *lab) {
 			"network_options": {"interface_name": "eth0"}}`, strings.Repeat("c", 64), network)
 		if _, err := machine.RunWith(t.Context(), call, plugin, "setup", "/run/netns/web"); err != nil {
 			t.Error(err)
+		}
+		// The daemon sees the namespaces of containers that have started since: it enters them when
+		// their prefix changes.
+		pid := run("systemctl", "show", "-P", "MainPID", "v6net.service")
+		if out := run("nsenter", "--target", pid, "--mount", "stat", "-f", "-c", "%T", "/run/netns/web"); out != "nsfs" {
+			t.Errorf("for the daemon /run/netns/web is %s, want a namespace", out)
 		}
 		if _, err := machine.RunWith(t.Context(), call, plugin, "teardown", "/run/netns/web"); err != nil {
 			t.Error(err)
@@ -162,6 +173,17 @@ func testSystemdService(t *testing.T, l *lab) {
 			return err == nil && out == "active"
 		})
 		run("sh", "-ec", "rm -r /run/systemd/system/v6net.service.d; systemctl daemon-reload")
+	})
+	// Its unit has less still. That it answers by eBPF is what all of it is for.
+	t.Run("the proxy alone", func(t *testing.T) {
+		run("install", "-m", "644", "packaging/systemd/v6net-ndproxy.service", "/etc/systemd/system/")
+		run("sh", "-c", `mkdir -p /etc/systemd/system/v6net-ndproxy.service.d; printf '[Service]\nStandardError=append:/run/v6net.log\n' >/etc/systemd/system/v6net-ndproxy.service.d/log.conf
+			echo 'NDPROXY="--interface eth0 --prefix 2001:db8:1::a:0/112 --path ebpf --metrics unix:///run/v6net-ndproxy/metrics.sock"' >/etc/default/v6net-ndproxy`)
+		run("systemctl", "daemon-reload")
+		run("systemctl", "start", "v6net-ndproxy.service")
+		eventually(t, "an answer", func() bool { return l.resolve(t, "2001:db8:1::a:1") != "" })
+		run("test", "-S", "/run/v6net-ndproxy/metrics.sock")
+		run("systemctl", "stop", "v6net-ndproxy.service")
 	})
 	t.Run("another daemon", func(t *testing.T) {
 		run("systemctl", "stop", "v6net.service")
