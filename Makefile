@@ -14,7 +14,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # More flags for the tests of every floor, as in: make netns TESTFLAGS='-run Router -v'
 TESTFLAGS ?=
 
-.PHONY: all build plugin packages test unit netns crash soak engine vm bench bench-ndproxy generate lint rules vuln demo fmt clean
+.PHONY: all build plugin packages test unit netns crash soak fuzz engine vm bench bench-ndproxy generate lint rules vuln demo fmt clean
 
 all: build
 
@@ -141,6 +141,12 @@ generate:
 .PHONY: need-root
 need-root:
 	@((EUID == 0)) || { echo 'make: this floor makes network namespaces and must be run as root' >&2; exit 1; }
+
+# Every fuzz target for so long; their seeds run with `make unit`. One alone: FUZZ=FuzzHandler.
+FUZZTIME ?= 20s
+
+fuzz:
+	FUZZTIME=$(FUZZTIME) scripts/fuzz $(FUZZ)
 
 # --- the rest -----------------------------------------------------------------
 

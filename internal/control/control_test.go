@@ -379,3 +379,39 @@ func TestExplain(t *testing.T) {
 		t.Errorf("error %v, want one about families", err)
 	}
 }
+
+// Clients that dawdle keep nobody from being served, and are cut off: in the middle of a
+// header after seconds.
+func TestSlowClients(t *testing.T) {
+	t.Parallel()
+	const many = 200
+	path := filepath.Join(t.TempDir(), "v6net.sock")
+	defer serve(t, listen(t, path), spec.Status{Version: "1"})()
+	var slow []net.Conn
+	for i := range many {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		half := "GET /v1/status HTTP/1.1\r\nHost: v6net\r\nX-"
+		if i%2 == 0 {
+			half = half[:i%len(half)]
+		}
+		if _, err := io.WriteString(c, half); err != nil {
+			t.Fatal(err)
+		}
+		slow = append(slow, c)
+	}
+	if status, err := control.NewClient(path).Status(t.Context()); err != nil || status.Version != "1" {
+		t.Errorf("beside %d clients that dawdle: %+v, %v", many, status, err)
+	}
+	for i, c := range slow {
+		if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("client %d is never cut off", i)
+		}
+	}
+}

@@ -144,6 +144,9 @@ func noGateway(o options) bool { return o.network.Mode != spec.ModeBridge }
 // an IPv6 one in any case.
 func networkRequest(n network, o options) (spec.NetworkRequest, error) {
 	r := spec.NetworkRequest{ID: n.ID, Name: n.Name, FrontEnd: FrontEnd, Options: o.network, Internal: n.Internal, Names: o.dns}
+	if err := spec.CheckID("network", n.ID); err != nil { // names of links are made of it
+		return r, err
+	}
 	for _, s := range n.Subnets {
 		v6 := s.Subnet.Addr().Is6()
 		within, err := s.within()
