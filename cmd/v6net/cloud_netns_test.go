@@ -73,7 +73,7 @@ func newInCloud(t *testing.T, m *metadata) *inCloud {
 		if err != nil {
 			t.Fatal(err)
 		}
-		server := &http.Server{Handler: m} //nolint:gosec // its one client is ours
+		server := &http.Server{Handler: m}
 		t.Cleanup(func() { _ = server.Close() })
 		go func() { _ = server.Serve(l) }()
 	})

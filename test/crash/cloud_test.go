@@ -33,7 +33,7 @@ func newMetadata(m *machine) *metadata {
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		server := &http.Server{Handler: d} //nolint:gosec // its one client is ours
+		server := &http.Server{Handler: d}
 		m.t.Cleanup(func() { _ = server.Close() })
 		go func() { _ = server.Serve(l) }()
 	})

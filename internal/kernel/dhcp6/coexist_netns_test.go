@@ -35,7 +35,7 @@ var others = map[string]struct {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(folder)) })
-		if err := os.WriteFile(filepath.Join(folder, "eth0.network"), []byte(text), 0o644); err != nil { //nolint:gosec // it is another user that reads it
+		if err := os.WriteFile(filepath.Join(folder, "eth0.network"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		// Where /sys can be written it waits for udev, which is not here.
