@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mdlayher/ndp"
 	"github.com/vishvananda/netlink"
 
 	"github.com/v6net/v6net/internal/spec"
@@ -48,7 +50,7 @@ func newChaos(t *testing.T) *chaos {
 		c.networks = append(c.networks, d)
 		return d
 	}
-	c.named = add(&inDocker{subnet6: c.neighbours[0], options: map[string]any{"ndproxy": "on", "parent": "eth0"}})
+	c.named = add(&inDocker{subnet6: c.neighbours[0], options: map[string]any{"ndproxy": "on", "parent": "eth0", "ra": "on"}})
 	c.following = add(&inDocker{subnet6: c.neighbours[1], options: map[string]any{"ndproxy": "on"}})
 	c.onLink = add(&inDocker{subnet6: "2001:db8:1:0:8000::/80", options: map[string]any{}})
 	c.macvlan = add(&inDocker{subnet6: "2001:db8:c::/64", router: "2001:db8:c::1", options: map[string]any{"mode": "macvlan", "parent": "eth0"}})
@@ -202,6 +204,25 @@ func (c *chaos) flood(long time.Duration) (changes int) {
 	return changes
 }
 
+// floodLink asks from a host for routers, and for neighbors that nobody is, so many times.
+func (c *chaos) floodLink(from *testnet.Host, link string, times int) {
+	c.t.Helper()
+	from.Do(c.t, func() {
+		device, err := net.InterfaceByName(link)
+		c.must(err)
+		conn, _, err := ndp.Listen(device, ndp.LinkLocal)
+		c.must(err)
+		defer func() { _ = conn.Close() }()
+		source := &ndp.LinkLayerAddress{Direction: ndp.Source, Addr: device.HardwareAddr}
+		for i := range times {
+			target := netip.AddrFrom16([16]byte{0: 0x20, 1: 1, 2: 0x0d, 3: 0xb8, 5: 1, 12: byte(i >> 24), 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)})
+			group, err := ndp.SolicitedNodeMulticast(target)
+			c.must(err, conn.WriteTo(&ndp.RouterSolicitation{Options: []ndp.Option{source}}, nil, netip.MustParseAddr("ff02::2")),
+				conn.WriteTo(&ndp.NeighborSolicitation{TargetAddress: target, Options: []ndp.Option{source}}, nil, group))
+		}
+	})
+}
+
 // Whatever becomes of the parent: in the end containers are reached from outside again, and
 // the daemon holds no more than before.
 func TestChaosOnTheParent(t *testing.T) {
@@ -284,6 +305,11 @@ func TestChaosOnTheParent(t *testing.T) {
 		}},
 		{"flapping routes", func() {
 			c.on("for i in $(seq " + strconv.Itoa(flaps) + "); do ip -6 route del default; ip -6 route add unreachable default; ip -6 route del default; ip -6 route add default via 2001:db8:1::1 dev eth0; done")
+		}},
+		{"a flood of solicitations, from the link and from a container", func() {
+			const times = 20000
+			c.floodLink(c.up, "lan0", times)
+			c.floodLink(c.named.sandbox, "eth0", times)
 		}},
 		{"a flood of changes", func() {
 			const long = 3 * time.Second
