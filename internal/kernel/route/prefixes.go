@@ -103,7 +103,10 @@ func (h *Handle) OnLinkFor(ctx context.Context, link string) ([]spec.OnLinkPrefi
 		if p = p.Masked(); !ok || !isShared(p) {
 			continue
 		}
-		now := spec.OnLinkPrefix{Prefix: p, Deprecated: a.Flags&unix.IFA_F_DEPRECATED != 0, Valid: lifetime(a.ValidLft)}
+		// An advertisement takes the flag away, and it comes back a moment after
+		// (net/ipv6/addrconf.c, addrconf_prefix_rcv_add_addr and addrconf_verify_rtnl).
+		deprecated := a.Flags&unix.IFA_F_DEPRECATED != 0 || a.PreferedLft == 0
+		now := spec.OnLinkPrefix{Prefix: p, Deprecated: deprecated, Valid: lifetime(a.ValidLft)}
 		if before, seen := found[p]; seen {
 			now.Deprecated = now.Deprecated && before.Deprecated
 			now.Valid = longer(now.Valid, before.Valid)
