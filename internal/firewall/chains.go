@@ -73,8 +73,8 @@ func chains(l logging) []Chain {
 			// Before all else, what conntrack knows included: whoever scans a
 			// prefix must not fill the host's neighbour cache (RFC 6583). The
 			// forward hook precedes the neighbour's resolution.
-			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 goto nobody",
-			"oifname @networks ip daddr @pools4 ip daddr != @live4 goto nobody",
+			"ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 oifname @networks goto nobody",
+			"ip daddr @pools4 ip daddr != @live4 oifname @networks goto nobody",
 			"ct state established,related goto vouch",
 			"iifname @internal goto confined_out",
 			"oifname @internal goto confined_in",
