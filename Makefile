@@ -47,7 +47,7 @@ test: unit netns engine vm
 # No privileges, race detector.
 unit:
 	scripts/deps unit
-	$(GO) test -race $(TESTFLAGS) ./...
+	$(GO) test -race -timeout 20m $(TESTFLAGS) ./...
 
 # Real kernel, namespaces as hosts and routers: every package with such tests, those
 # first that take longest.
