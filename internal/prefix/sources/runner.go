@@ -194,7 +194,7 @@ func (r *runner) notify(ctx context.Context) {
 			return
 		case <-r.news:
 		}
-		if gained(told, r.current().Delegations) && !gains.Allow() {
+		if gained(told, r.current().Delegations, time.Now()) && !gains.Allow() {
 			r.supervisor.config.Log.Warn("other prefixes are lent too often: networks follow a while later", "source", r.at.Source, "link", r.at.Link)
 			if gains.Wait(ctx) != nil {
 				return
@@ -208,11 +208,18 @@ func (r *runner) notify(ctx context.Context) {
 	}
 }
 
-// gained reports whether there are prefixes that were not there before.
-func gained(before, now []spec.Delegation) bool {
+// gained reports whether there are prefixes in which connections may begin, and might not
+// before: new ones, and those that were deprecated.
+func gained(before, now []spec.Delegation, at time.Time) bool {
 	return slices.ContainsFunc(now, func(d spec.Delegation) bool {
-		return !slices.ContainsFunc(before, func(b spec.Delegation) bool { return b.Prefix == d.Prefix })
+		return !slices.ContainsFunc(before, func(b spec.Delegation) bool {
+			return b.Prefix == d.Prefix && (isPreferred(b, at) || !isPreferred(d, at))
+		})
 	})
+}
+
+func isPreferred(d spec.Delegation, at time.Time) bool {
+	return d.Preferred.IsZero() || at.Before(d.Preferred)
 }
 
 func (r *runner) tell(ctx context.Context) (told []spec.Delegation) {

@@ -490,6 +490,27 @@ func TestChangesArePaced(t *testing.T) {
 	})
 }
 
+// Two prefixes that are deprecated in turn are as many changes: each has networks follow the other.
+func TestAlternatingPreferencesArePaced(t *testing.T) {
+	run(t, func(l *lab) {
+		l.daemon(func() {
+			_, _ = l.delegated(0, spec.SourcePD, "eth0")
+			for i := range 601 {
+				r := lent("2001:db8:1::/64", "2001:db8:2::/64")
+				r.Lease.Associations[0].Delegations[i%2].Preferred = time.Now()
+				l.source(0).tell <- r
+				time.Sleep(time.Second)
+			}
+			synctest.Wait()
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if n := len(l.changes); n < mostGains || n > mostGains+10 {
+				t.Errorf("%d changes were told in ten minutes, want %d and one a minute", n, mostGains)
+			}
+		})
+	})
+}
+
 func TestLinkChanged(t *testing.T) {
 	run(t, func(l *lab) {
 		l.daemon(func() {
