@@ -198,13 +198,33 @@ func (s *Source) note(seen []spec.OnLinkPrefix, now time.Time) {
 		if !spec.IsDelegable(p.Prefix) || p.Prefix.Bits() > spec.MaxSharedBits || slices.ContainsFunc(s.known, func(k known) bool { return k.lent.Prefix == p.Prefix }) {
 			continue
 		}
-		if len(s.known) >= mostKnown {
-			break
+		if len(s.known) >= mostKnown && (p.Deprecated || !s.makeRoom()) {
+			continue
 		}
 		d := spec.Delegation{Source: spec.SourceParent, Parent: s.config.Link, Prefix: p.Prefix, OnLink: true, Origin: spec.ParentOrigin}
 		s.known = append(s.known, known{lent: d, ends: end(now, p.Valid), deprecated: p.Deprecated})
 	}
 	slices.SortFunc(s.known, func(a, b known) int { return a.lent.Prefix.Compare(b.lent.Prefix) })
+}
+
+// makeRoom forgets the prefix that ends first of those in which no connection begins, for one
+// in which connections may: a line that redials leaves a deprecated one each time.
+func (s *Source) makeRoom() bool {
+	first := -1
+	for i, k := range s.known {
+		if !k.isFresh() && (first < 0 || k.endsBefore(s.known[first])) {
+			first = i
+		}
+	}
+	if first < 0 {
+		return false
+	}
+	s.known = slices.Delete(s.known, first, first+1)
+	return true
+}
+
+func (k known) endsBefore(other known) bool {
+	return !k.ends.IsZero() && (other.ends.IsZero() || k.ends.Before(other.ends))
 }
 
 func end(now time.Time, valid time.Duration) time.Time {

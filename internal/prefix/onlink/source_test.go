@@ -388,3 +388,29 @@ func TestStorm(t *testing.T) {
 		}
 	})
 }
+
+// A line that redials leaves a deprecated prefix each time: when there are as many as are
+// kept, the one that ends first makes room for the only one in which connections may begin.
+func TestRedialsMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, map[string]*life{first: lasting(24 * time.Hour)})
+		l.change(func() {
+			l.has[first].deprecated = true
+			for i := range mostKnown + 3 {
+				l.has[fmt.Sprintf("2001:db8:1%02x::/64", i)] = &life{until: time.Now().Add(2*time.Hour - time.Duration(i)*time.Minute), deprecated: true}
+			}
+		})
+		l.change(func() { l.has["2001:db8:ffff::/64"] = lasting(24 * time.Hour) })
+		l.pass(time.Minute)
+		var preferred []string
+		lent := l.last().Lease.Delegations()
+		for _, d := range lent {
+			if d.Preferred.IsZero() {
+				preferred = append(preferred, d.Prefix.String())
+			}
+		}
+		if len(lent) != mostKnown || !slices.Equal(preferred, []string{"2001:db8:ffff::/64"}) {
+			t.Errorf("%d prefixes are lent, preferred are %q: %s", len(lent), preferred, l.lent())
+		}
+	})
+}
