@@ -57,13 +57,17 @@ func kernelFilters(log *slog.Logger) filters {
 	}
 }
 
-// open takes the one that is wanted: auto is nftables where the kernel has it. sweep
-// removes what an earlier daemon has left by another.
+// open takes the one that is wanted: auto is nftables where the kernel has it, and what
+// else may go wrong there is no reason to make do with less. sweep removes what an earlier
+// daemon has left by another.
 func (k filters) open(ctx context.Context, wanted string) (f packetFilter, sweep func(context.Context) error, err error) {
 	var why error
 	if wanted != "ip6tables" {
 		if f, why = k.nftables(ctx); why == nil {
 			return f, k.sweepIP6Tables, nil
+		}
+		if !errors.Is(why, nft.ErrUnavailable) {
+			return nil, nil, fmt.Errorf("open nftables: %w", why)
 		}
 		if wanted == "nftables" {
 			return nil, nil, fmt.Errorf("--firewall=nftables: this kernel has no nftables: %w", why)

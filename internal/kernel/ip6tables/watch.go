@@ -47,7 +47,7 @@ func newEvents(variants []string) (e *events, err error) {
 	e.touched.Store(true) // what was changed before we listened is looked for at once
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, e.close())
+			e, err = nil, errors.Join(err, e.close())
 		}
 	}()
 	if err := e.join(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK); err != nil {
@@ -60,7 +60,7 @@ func newEvents(variants []string) (e *events, err error) {
 	}
 	if slices.Contains(variants, "legacy") {
 		e.look = lookTime
-		return e, e.watchLock()
+		e.watchLock()
 	}
 	return e, nil
 }
@@ -78,22 +78,23 @@ func (e *events) join(protocol int, group uint32) error {
 }
 
 // watchLock listens to whoever closes the lock. Where there can be none there is no
-// other iptables-legacy either.
-func (e *events) watchLock() error {
+// other iptables-legacy either; and where the machine has no more instances or watches of
+// inotify (fs.inotify in sysctl), looking now and then will do.
+func (e *events) watchLock() {
 	lock, err := os.OpenFile(lockFile, os.O_RDONLY|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil
+		return
 	}
 	_ = lock.Close()
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	if err != nil {
-		return nil // the machine has no more of them: looking now and then will do
+		return
+	}
+	if _, err := unix.InotifyAddWatch(fd, lockFile, unix.IN_CLOSE); err != nil {
+		_ = unix.Close(fd)
+		return
 	}
 	e.lock = os.NewFile(uintptr(fd), "inotify")
-	if _, err := unix.InotifyAddWatch(fd, lockFile, unix.IN_CLOSE); err != nil {
-		return fmt.Errorf("watch %s: %w", lockFile, err)
-	}
-	return nil
 }
 
 func (e *events) close() error {

@@ -12,7 +12,7 @@ import (
 )
 
 // Probe finds out whether this kernel has what the tables need, by one that is there
-// for a moment and has no rules.
+// for a moment and has no rules. The error matches [ErrUnavailable] where it has not.
 func (f *Firewall) Probe(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -20,7 +20,7 @@ func (f *Firewall) Probe(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := exists(f.conn); err != nil {
-		return err
+		return unavailable(err)
 	}
 	policy := nftables.ChainPolicyAccept
 	t := f.conn.AddTable(&nftables.Table{Name: firewall.Name + "-probe", Family: nftables.TableFamilyINet})
@@ -34,7 +34,7 @@ func (f *Firewall) Probe(ctx context.Context) error {
 	f.conn.DelTable(t)
 	err := f.conn.Flush()
 	if err != nil {
-		err = fmt.Errorf("make a table of nftables: %w", err)
+		err = unavailable(fmt.Errorf("make a table of nftables: %w", err))
 	}
 	return errors.Join(err, drain(f.socket))
 }

@@ -39,7 +39,8 @@ type Firewall struct {
 }
 
 // New opens the netlink sockets in the network namespace of the calling thread,
-// where they stay, and changes nothing. It needs CAP_NET_ADMIN there.
+// where they stay, and changes nothing. It needs CAP_NET_ADMIN there. The error matches
+// [ErrUnavailable] where the kernel has no nftables.
 func New(log *slog.Logger) (*Firewall, error) {
 	conn, socket, err := dial()
 	if err != nil {

@@ -35,13 +35,22 @@ func dial() (*nftables.Conn, *netlink.Conn, error) {
 		return c.SetOption(netlink.CapAcknowledge, true)
 	}))
 	if err != nil {
-		return nil, nil, fmt.Errorf("open netfilter netlink socket: %w", err)
+		return nil, nil, unavailable(fmt.Errorf("open netfilter netlink socket: %w", err))
 	}
 	return conn, socket, nil
 }
 
-// errNone is that the kernel has no nftables, nor a module for it.
-var errNone = errors.New("not in this kernel, nor as a module")
+// ErrUnavailable says that the kernel has no nftables, nor modules for it. Whatever else
+// goes wrong does not match it.
+var ErrUnavailable = errors.New("not in this kernel, nor as a module")
+
+// unavailable has an error match [ErrUnavailable] where it says that something is missing.
+func unavailable(err error) error {
+	if isMissing(err) && !errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
 
 // exists finds out whether there is nftables, before any change is sent: such a kernel
 // answers a change once, as a whole (nfnetlink_rcv_batch in net/netfilter/nfnetlink.c), and
@@ -49,7 +58,7 @@ var errNone = errors.New("not in this kernel, nor as a module")
 func exists(conn *nftables.Conn) error {
 	_, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
 	if errors.Is(err, unix.EINVAL) { // nfnetlink_rcv_msg
-		err = errNone
+		err = ErrUnavailable
 	}
 	if err != nil {
 		return fmt.Errorf("list the tables of nftables: %w", err)

@@ -181,7 +181,7 @@ func Try() (Abilities, error) {
 // isMissing reports whether an error says that the kernel has no such thing, nor a
 // module for it.
 func isMissing(err error) bool {
-	for _, missing := range []error{errNone, unix.EOPNOTSUPP, unix.ENOENT, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT} {
+	for _, missing := range []error{ErrUnavailable, unix.EOPNOTSUPP, unix.ENOENT, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT} {
 		if errors.Is(err, missing) {
 			return true
 		}
