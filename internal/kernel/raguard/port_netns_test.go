@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/kernel/raguard"
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
 
@@ -26,6 +27,8 @@ def six(*before, **more):
 	packet = Ether(src=me, dst=all_nodes)
 	for tag in before: packet = packet/tag
 	return packet/IPv6(src="2001:db8:1::2", dst="ff02::1", hlim=255, **more)
+def na(target): return six()/ICMPv6ND_NA(tgt=target, R=1, S=1, O=1)/ICMPv6NDOptDstLLAddr(lladdr=me)
+def dad(target): return Ether(src=me, dst=all_nodes)/IPv6(src="::", dst="ff02::1:ff00:3", hlim=255)/ICMPv6ND_NS(tgt=target)
 def four(**more): return Ether(src=me, dst="ff:ff:ff:ff:ff:ff")/IP(src="192.0.2.2", dst="192.0.2.255", **more)
 ra = ICMPv6ND_RA(routerlifetime=1800)/ICMPv6NDOptPrefixInfo(prefix="2001:db8:bad::", prefixlen=64)
 server6, server4 = UDP(sport=547, dport=546)/DHCP6_Reply(), UDP(sport=67, dport=68)/BOOTP(op=2)
@@ -40,6 +43,9 @@ for line in sys.argv[1:]:
 	print(*[raw(f).hex() for f in frames])
 `
 
+// gateway is the next hop of a network's containers.
+var gateway = spec.LinkLocalGateway(strings.Repeat("ab", 32)).Addr().String()
+
 // portFrames are what a container sends.
 var portFrames = []struct {
 	frame  string
@@ -51,6 +57,13 @@ var portFrames = []struct {
 	{`six()/ICMPv6EchoRequest()`, true},
 	{`six()/ICMPv6ND_NS(tgt="2001:db8:1::3")`, true},
 	{`six()/ICMPv6ND_NA(tgt="2001:db8:1::2")`, true},
+	{`na("fe80::ff:fe00:102")`, true},           // of its own MAC
+	{`na("fe80::1234:5678:9abc:def0")`, true},   // RFC 7217
+	{`na("fe80:0:0:1:1:aaaa:aaaa:aaaa")`, true}, // no link's
+	{`dad("2001:db8:1::2")`, true},
+	{`dad("fe80::ff:fe00:102")`, true},
+	{`six()/ICMPv6ND_NS(tgt="` + gateway + `")`, true},
+	{`six()/ICMPv6ND_NS(tgt="fe80::ff:fe00:103")`, true},
 	{`six()/ICMPv6ND_RS()`, true},
 	{`six()/hop/ICMPv6MLReport2()`, true},
 	{`six()/hop/dest/UDP(dport=7)`, true},
@@ -82,6 +95,17 @@ var portFrames = []struct {
 	{`six()/IPv6ExtHdrFragment(nh=17)/server6`, false},
 	{`split(six()/IPv6ExtHdrFragment()/many/server6)`, false},
 	{`six(nh=17)/Raw(b"\x02\x23")`, false}, // which ends before it says what it is for
+	{`na("` + gateway + `")`, false},
+	{`six(tag)/ICMPv6ND_NA(tgt="` + gateway + `")`, false},
+	{`six()/dest/ICMPv6ND_NA(tgt="` + gateway + `")`, false},
+	{`dad("` + gateway + `")`, false},
+	{`na("fe80::ff:fe00:103")`, false}, // another's
+	{`na("fe80::ff:fe01:102")`, false},
+	{`na("fe80::ff:fe00:202")`, false},
+	{`na("fe80::1ff:fe00:102")`, false},
+	{`na("fe80::200:ff:fe00:102")`, false},
+	{`dad("fe80::ff:fe00:103")`, false},
+	{`six(nh=58)/Raw(raw(ICMPv6ND_NA(tgt="fe80::9"))[:20])`, false}, // which ends before it says who
 	{`four()/server4`, false},
 	{`four(options=[IPOption_NOP()]*4)/server4`, false},
 	{`four()/ICMP(type=5, code=1, gw="192.0.2.2")/IP()/UDP()`, false},

@@ -16,6 +16,11 @@ const (
 	offsetProtocol   = 9
 	offsetFragment6  = 2 // in the fragment header, which has 8 bytes
 	offsetDstPort    = 2
+	offsetSrcMAC     = 6
+	offsetSource6    = 10 // behind the EtherType
+	offsetTarget     = 8  // in a neighbor solicitation or advertisement (RFC 4861 §4.3, §4.4)
+	offsetInterface  = 16 // the interface identifier in it
+	neighborBytes    = 24
 	etherTypeIPv4    = 0x0800
 	etherTypeIPv6    = 0x86dd
 	etherType8021Q   = 0x8100
@@ -48,6 +53,20 @@ const (
 	dhcp6Client    = 546
 )
 
+// What is dropped of neighbor discovery at a port: an advertisement, or the solicitation
+// from nobody that asks whether an address is taken (RFC 4862 §5.4.2), whose target is a
+// bridge's link-local address, the next hop of all its containers (spec.LinkLocalGateway),
+// or is made of another MAC address than the frame's (RFC 4291 appendix A). Which other
+// addresses are whose the program does not know.
+const (
+	solicitation          = 135
+	neighborAdvertisement = 136
+	linkLocal             = 0xfe80 // and 48 bits of zeros
+	gateways              = 1      // the next 16 bits
+	eui64                 = 0xfffe // from the fourth byte of the interface identifier on
+	universal             = 0x0200 // the bit that is inverted in its first two
+)
+
 // extensions is how many extension headers are looked behind (RFC 7113 §3: a
 // guard that does not look behind them is passed by whoever sends one), and tags
 // is how many VLAN tags without a VLAN: to the kernel a frame with any number of
@@ -60,6 +79,9 @@ const (
 	tags       = 4
 )
 
+// stackEtherType is where on the stack it is said where the EtherType is.
+const stackEtherType = -8
+
 // What tcx makes of a packet (include/uapi/linux/bpf.h).
 const (
 	tcxNext = -1 // the next program, or on to the stack
@@ -69,7 +91,8 @@ const (
 // guard is the program: frames with what only routers send, and at a port servers,
 // are dropped. A load beyond the packet's end ends the program with 0, TCX_PASS.
 //
-// R6 is the packet, R7 the kind of the header at R8, R9 the packet's length.
+// R6 is the packet, R7 the kind of the header at R8, R9 the packet's length. On the stack
+// is where the EtherType of an IPv6 packet is.
 func guard(port bool) asm.Instructions {
 	p := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),              // as LoadInd wants it
@@ -120,7 +143,8 @@ func families(port bool) asm.Instructions {
 // six judges an IPv6 packet.
 func six(port bool) asm.Instructions {
 	p := asm.Instructions{
-		asm.LoadInd(asm.R0, asm.R8, offsetNextHeader, asm.Byte).WithSymbol("ipv6"),
+		asm.StoreMem(asm.R10, stackEtherType, asm.R8, asm.DWord).WithSymbol("ipv6"),
+		asm.LoadInd(asm.R0, asm.R8, offsetNextHeader, asm.Byte),
 		asm.Mov.Reg(asm.R7, asm.R0),
 		asm.Add.Imm(asm.R8, offsetPayload),
 	}
@@ -180,12 +204,51 @@ func six(port bool) asm.Instructions {
 	if !port {
 		return append(p, asm.JNE.Imm(asm.R0, advertisement, "pass"), asm.Ja.Label("drop"))
 	}
-	return append(append(p,
+	p = append(p,
 		asm.JEq.Imm(asm.R0, advertisement, "drop"),
 		asm.JEq.Imm(asm.R0, redirect, "drop"),
 		asm.JEq.Imm(asm.R0, renumbering, "drop"),
-		asm.Ja.Label("pass"),
-	), datagram("udp6", dhcp6Client)...)
+		asm.JEq.Imm(asm.R0, neighborAdvertisement, "claim"),
+		asm.JNE.Imm(asm.R0, solicitation, "pass"),
+		asm.LoadMem(asm.R7, asm.R10, stackEtherType, asm.DWord),
+	)
+	for word := range int32(4) {
+		p = append(p,
+			asm.LoadInd(asm.R0, asm.R7, offsetSource6+4*word, asm.Word),
+			asm.JNE.Imm(asm.R0, 0, "pass"), // it asks who somebody is
+		)
+	}
+	return append(append(p, claim()...), datagram("udp6", dhcp6Client)...)
+}
+
+// claim judges who a container says that it is, or is about to be.
+func claim() asm.Instructions {
+	p := append(holds("claim", true, neighborBytes),
+		asm.LoadInd(asm.R0, asm.R8, offsetTarget, asm.Half),
+		asm.JNE.Imm(asm.R0, linkLocal, "pass"),
+		asm.LoadInd(asm.R0, asm.R8, offsetTarget+2, asm.Half),
+		asm.JNE.Imm(asm.R0, 0, "pass"),
+		asm.LoadInd(asm.R0, asm.R8, offsetTarget+4, asm.Word),
+		asm.JNE.Imm(asm.R0, 0, "pass"),
+		asm.LoadInd(asm.R0, asm.R8, offsetInterface, asm.Half),
+		asm.JEq.Imm(asm.R0, gateways, "drop"),
+		asm.LoadInd(asm.R0, asm.R8, offsetInterface+3, asm.Half),
+		asm.JNE.Imm(asm.R0, eui64, "pass"),
+	)
+	for _, part := range []struct {
+		id, mac int32
+		size    asm.Size
+		xor     int32
+	}{{0, 0, asm.Half, universal}, {2, 2, asm.Byte, 0}, {5, 3, asm.Byte, 0}, {6, 4, asm.Half, 0}} {
+		p = append(p,
+			asm.LoadInd(asm.R0, asm.R8, offsetInterface+part.id, part.size),
+			asm.Mov.Reg(asm.R7, asm.R0),
+			asm.Xor.Imm(asm.R7, part.xor),
+			asm.LoadAbs(offsetSrcMAC+part.mac, part.size),
+			asm.JNE.Reg(asm.R0, asm.R7, "drop"),
+		)
+	}
+	return append(p, asm.Ja.Label("pass"))
 }
 
 // four judges an IPv4 packet.
