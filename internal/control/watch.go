@@ -24,6 +24,8 @@ const eventsPath = "/v1/events"
 const (
 	streamPatience = 10 * time.Minute // a pager, ^S: what it misses meanwhile is counted
 	maxEvent       = 1 << 20
+	// lastPatience is the reader's when the daemon ends, which does not wait for a pager.
+	lastPatience = 200 * time.Millisecond
 )
 
 // ended is the type of the last line of a stream that the daemon has ended.
@@ -94,8 +96,11 @@ func (s stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer sub.Close()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
 	conn := http.NewResponseController(w)
+	defer context.AfterFunc(s.ctx, func() {
+		_ = conn.SetWriteDeadline(time.Now().Add(lastPatience)) // of what is being written; a reader that has gone
+		cancel()
+	})()
 	// The server's time for reading a request would end the stream: it is watched for
 	// whether the reader is still there.
 	if err := conn.SetReadDeadline(time.Time{}); err != nil {
@@ -107,6 +112,11 @@ func (s stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	send := func(events []spec.Event) error {
 		if err := conn.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil {
 			return err
+		}
+		if s.ctx.Err() != nil { // after that, so that nothing makes it longer again
+			if err := conn.SetWriteDeadline(time.Now().Add(lastPatience)); err != nil {
+				return err
+			}
 		}
 		for _, e := range events {
 			if !filter.Has(e) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/v6net/v6net/internal/event"
+	"github.com/v6net/v6net/internal/serve"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -173,6 +174,43 @@ func TestWatchSlowReader(t *testing.T) {
 	}
 	if lost == 0 || got+lost != flood {
 		t.Errorf("%d got and %d lost, want %d in all", got, lost, flood)
+	}
+}
+
+// A reader that is paused (less, ^S) does not keep the daemon from ending, however long it
+// would wait for requests.
+func TestWatchPausedReaderAtTheEnd(t *testing.T) {
+	path, hub := filepath.Join(t.TempDir(), "v6net.sock"), &event.Hub{}
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	server := &http.Server{Handler: watchers(ctx, watched{}, hub, slog.New(slog.DiscardHandler)), ReadHeaderTimeout: headerTimeout}
+	go func() { done <- serve.HTTP(ctx, l, server, time.Hour) }()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // nothing is read from it
+	if _, err := io.WriteString(conn, "GET /v1/events?type=ndp HTTP/1.0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	for !hub.Wanted(spec.EventNDP) {
+		time.Sleep(time.Millisecond)
+	}
+	for range 20_000 { // more than a socket takes
+		hub.Publish(spec.Event{Type: spec.EventNDP, Detail: strings.Repeat("x", 1000)})
+	}
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the server waits for a reader that is paused")
 	}
 }
 
