@@ -275,6 +275,7 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 		e.uplinksMayDiffer(ctx)
 	}
 	if up {
+		e.probeAgain(ctx, name)
 		e.keepAcceptRA(ctx, name)
 	}
 }

@@ -143,17 +143,32 @@ func (e *Engine) lentBy(source spec.SourceOnLink, followers []follower) []spec.D
 }
 
 // claim is a follower's on what its source lends; usable is what can be given, the
-// best first. A unique local prefix holds nobody where another is to be had.
-func (f follower) claim(usable []spec.Delegation) prefix.Claim {
+// best first. A unique local prefix holds nobody where another is to be had, nor does a part
+// that a neighbour has by now.
+func (f follower) claim(e *Engine, usable []spec.Delegation) prefix.Claim {
 	l := f.lent()
 	c := prefix.Claim{Key: f.prefix().String(), Bits: f.prefix().Bits(), Index: l.Index, Own: []netip.Prefix{f.prefix()}}
 	for _, p := range l.Prefixes {
 		c.Own = append(c.Own, p.Prefix)
-		if d, there := delegation(usable, p.Of); there && !c.Has.IsValid() && prefix.IsLocal(d) == prefix.IsLocal(usable[0]) {
+		if d, there := delegation(usable, p.Of); there && !c.Has.IsValid() && prefix.IsLocal(d) == prefix.IsLocal(usable[0]) && !e.isTaken(p.Prefix) {
 			c.Has = p.Prefix
 		}
 	}
 	return c
+}
+
+// inUseYet is what a follower uses now, if it is lent and valid yet.
+func (f follower) inUseYet(lent []spec.Delegation, now time.Time) *prefix.Assigned {
+	l := f.lent()
+	is, inUse := l.Current()
+	if !inUse {
+		return nil
+	}
+	d, still := delegation(lent, is.Of)
+	if !still || !d.Valid.IsZero() && !now.Before(d.Valid) {
+		return nil
+	}
+	return &prefix.Assigned{Part: is.Prefix, Of: d, Index: l.Index}
 }
 
 func delegation(lent []spec.Delegation, of netip.Prefix) (spec.Delegation, bool) {
@@ -218,6 +233,9 @@ func (n *network) lostWords() string {
 		}
 		now, inUse := s.Lent.Current()
 		if inUse && now.Of.IsValid() {
+			if err := n.partless[s.Prefix]; err != nil {
+				return fmt.Sprintf("the network keeps %s for now, though source %s lends another prefix on %s: %v", now.Prefix, s.Lent.Source, s.Lent.Link, err)
+			}
 			continue
 		}
 		why := fmt.Sprintf("source %s lends no prefix on %s now", s.Lent.Source, s.Lent.Link)

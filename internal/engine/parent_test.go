@@ -193,6 +193,176 @@ func TestNeighboursInANewPart(t *testing.T) {
 	})
 }
 
+// moving is a host on whose link there is a network with containers, which is about to move.
+func moving(t testing.TB, containers int) (*host, spec.Network) {
+	h := onParentHost(t)
+	n, err := h.createNetwork(t.Context(), child(t, 1))
+	must(t, err)
+	for i := range containers {
+		must(t, h.run(t.Context(), n, &attachment{id: epID(i + 1)}))
+	}
+	h.probes = nil
+	return h, n
+}
+
+// A link gets another prefix and then its former one again, where a neighbour has come into
+// the part that the network had: it gets another part of that.
+func TestBackToAPartThatIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := moving(t, 1)
+		h.readvertise(t, onParentLink(oldLink, false, 2*time.Hour), onParentLink(newLink, true, 24*time.Hour))
+		wantSame(t, "the network has", pfx(newPart), h.current(t, 1))
+		h.foreign[ip(in(oldPart, 3))] = true
+		h.probes = nil
+		h.readvertise(t, onParentLink(oldLink, true, 24*time.Hour), onParentLink(newLink, false, 2*time.Hour))
+		for range 20 {
+			h.engine.ProbeParts(t.Context())
+		}
+		if len(h.probes) > 2 {
+			t.Errorf("probed %d times, want the former part and another one", len(h.probes))
+		}
+		if got := h.current(t, 1); !pfx(oldLink).Overlaps(got) || got == pfx(oldPart) {
+			t.Errorf("the network has %s, want another part of %s than %s", got, oldLink, oldPart)
+		}
+	})
+}
+
+// An address that is leased, and not an endpoint's yet, is asked for like those of endpoints.
+func TestLeaseWithoutEndpointIsProbed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := moving(t, 0)
+		got, err := h.engine.RequestAddress(t.Context(), oldPart, ip("2001:db8:1:0:789a::77"), false)
+		must(t, err)
+		h.readvertise(t, onParentLink(oldLink, false, 2*time.Hour), onParentLink(newLink, true, 24*time.Hour))
+		if now := spec.Renumbered(got.Addr(), pfx(newPart)).String(); !h.probed(now) {
+			t.Errorf("%s is leased, and nobody was asked for it: %v", now, h.probes)
+		}
+	})
+}
+
+// Containers are started during each probe, and the network moves all the same, with no
+// address that has not been asked for.
+func TestNetworkOfABusyHostMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, n := moving(t, 6)
+		next, busy := 7, false
+		h.probing = func() {
+			if !busy {
+				busy = true
+				must(t, h.run(t.Context(), n, &attachment{id: epID(next)}))
+				next++
+				busy = false
+			}
+		}
+		h.readvertise(t, onParentLink(oldLink, false, time.Minute), onParentLink(newLink, true, 24*time.Hour))
+		for range 5 {
+			h.engine.ProbeParts(t.Context())
+		}
+		wantSame(t, "the network has", pfx(newPart), h.current(t, 1))
+		for number := 1; number < next; number++ {
+			for _, has := range h.inSandbox(number) {
+				if p := pfx(strings.Fields(has)[0]); pfx(newPart).Contains(p.Addr()) && !h.probed(p.Addr().String()) {
+					t.Errorf("container %d has %s, which nobody was asked for", number, has)
+				}
+			}
+		}
+	})
+}
+
+// Networks move at once, and somebody is in the first choice of each: they are counted apart.
+func TestNeighboursInPartsOfManyNetworks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const networks = 6
+		h := onParentHost(t)
+		for i := 1; i <= networks; i++ {
+			n, err := h.createNetwork(t.Context(), child(t, i))
+			must(t, err)
+			must(t, h.run(t.Context(), n, &attachment{id: epID(i)}))
+			h.foreign[spec.Renumbered(h.current(t, i).Addr(), pfx(newLink)).Next()] = true
+		}
+		h.readvertise(t, onParentLink(oldLink, false, 2*time.Hour), onParentLink(newLink, true, 24*time.Hour))
+		for range 9 {
+			h.engine.ProbeParts(t.Context())
+		}
+		for i := 1; i <= networks; i++ {
+			if got := h.current(t, i); !pfx(newLink).Overlaps(got) {
+				t.Errorf("network %d has %s, want a part of %s: %s", i, got, newLink, h.notes(t))
+			}
+		}
+	})
+}
+
+// Neighbours are in all parts that are tried: a network keeps what it has while that is valid.
+func TestPartIsKeptWhileThereIsNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := moving(t, 1)
+		h.crowded = pfx(newLink)
+		h.readvertise(t, onParentLink(oldLink, false, time.Hour), onParentLink(newLink, true, 24*time.Hour))
+		for range 9 {
+			h.engine.ProbeParts(t.Context())
+		}
+		wantSame(t, "the network has", pfx(oldPart), h.current(t, 1))
+		if got := h.notes(t); !strings.Contains(got, "the network keeps "+oldPart) || !strings.Contains(got, "answered in each of 4 parts") {
+			t.Errorf("notes %q", got)
+		}
+		h.pass(t, time.Hour+time.Second)
+		wantSame(t, "the network has when that is over", netip.Prefix{}, h.current(t, 1))
+	})
+}
+
+// Nobody can be asked: status says so, the prefix in use is kept while it is valid, and then
+// the network is on its fallback, until it is known who has what.
+func TestProbesThatFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := onParentHost(t)
+		n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(), {V6: true, Source: spec.SourceParent, Allocation: spec.Sequential, Fallback: spec.FallbackULA}}})
+		must(t, err)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		h.broken = "host: probe"
+		h.readvertise(t, onParentLink(oldLink, false, 5*time.Minute), onParentLink(newLink, true, 24*time.Hour))
+		for range 4 {
+			wantSame(t, "the network has", pfx(oldPart), h.current(t, 1))
+			if got := h.notes(t); !strings.Contains(got, "could not be found out yet") {
+				t.Errorf("notes %q", got)
+			}
+			h.pass(t, time.Minute)
+			h.engine.ProbeParts(t.Context())
+		}
+		h.pass(t, 2*time.Minute)
+		if got := h.current(t, 1); !spec.IsULA(got) {
+			t.Errorf("the network has %s after the end of %s, notes %q", got, oldPart, h.notes(t))
+		}
+		h.broken = ""
+		h.pass(t, 2*time.Minute)
+		h.engine.ProbeParts(t.Context())
+		wantSame(t, "the network has when probes work", pfx(newPart), h.current(t, 1))
+		wantSame(t, "notes", "", h.notes(t))
+	})
+}
+
+// Nobody answers while the link is down, and that says nothing of who is there.
+func TestPartOfALinkThatIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := moving(t, 1)
+		h.foreign[ip(in(newPart, 1))] = true
+		setUp := func(up bool) {
+			eth0 := h.links["eth0"]
+			eth0.Up = up
+			h.links["eth0"] = eth0
+			h.engine.LinkChanged(t.Context(), "eth0", up, false)
+		}
+		setUp(false)
+		h.readvertise(t, onParentLink(oldLink, false, time.Hour), onParentLink(newLink, true, 24*time.Hour))
+		wantSame(t, "the network has while the link is down", pfx(oldPart), h.current(t, 1))
+		setUp(true)
+		h.engine.ProbeParts(t.Context())
+		h.engine.ProbeParts(t.Context())
+		if got := h.current(t, 1); !pfx(newLink).Overlaps(got) || got == pfx(newPart) {
+			t.Errorf("the network has %s, want a part of %s in which nobody is", got, newLink)
+		}
+	})
+}
+
 // A link's prefix that is as long as a network's part is no part, and one that is longer neither.
 func TestParentPrefixTooLong(t *testing.T) {
 	for _, long := range []string{"2001:db8:2:0:789a::/80", "2001:db8:2::/96"} {

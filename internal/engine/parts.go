@@ -21,41 +21,66 @@ import (
 type part struct {
 	link   string
 	of     netip.Prefix
-	addrs  []netip.Addr // that are, or were, probed
-	probed time.Time    // zero: not yet
-	taken  bool         // somebody answered
+	claim  string       // whose it would be
+	asking []netip.Addr // that are, or are about to be, probed
+	free   []netip.Addr // nobody has answered for them
+	taken  bool         // somebody has answered
+	err    error        // why the last probe failed
+	at     time.Time    // of the last probe; zero: none yet
 }
 
-// isFreePart reports whether nobody else has the part that a network would get. Where it is
-// not known it is found out, and networks are looked at again then. The error says that
-// others were found in so many parts that no more are tried for a while.
-func (e *Engine) isFreePart(f follower, a prefix.Assigned) (bool, error) {
+// isTaken reports whether somebody was found in a part not long ago.
+func (e *Engine) isTaken(at netip.Prefix) bool {
+	p, known := e.parts[at]
+	return known && p.taken && time.Since(p.at) < probeFresh
+}
+
+// isFreePart is nil where nobody else has the part that a network would get. Where it is not
+// known it is found out, and networks are looked at again then. What was found free stays so
+// meanwhile: containers start during each probe of a host that is busy, and only what they
+// have got is asked for in the next one.
+func (e *Engine) isFreePart(f follower, a prefix.Assigned) error {
 	if a.Part.Bits() <= a.Of.Prefix.Bits() {
-		return false, fmt.Errorf("a /%d is not a part of %s, which others on %s share", a.Part.Bits(), a.Of.Prefix, a.Of.Parent)
+		return fmt.Errorf("a /%d is not a part of %s, which others on %s share", a.Part.Bits(), a.Of.Prefix, a.Of.Parent)
 	}
-	needed := f.addressesIn(e, a.Part)
-	p, known := e.parts[a.Part]
-	switch {
-	case known && !p.probed.IsZero() && !p.taken && isSubset(needed, p.addrs):
-		return true, nil
-	case known && p.probed.IsZero() && isSubset(needed, p.addrs):
-		return false, nil // about to be known
+	if e.isTaken(a.Part) {
+		return fmt.Errorf("a neighbour on %s has answered in %s", a.Of.Parent, a.Part)
 	}
-	found := 0
+	claim, found := f.prefix().String(), 0
 	for _, other := range e.parts {
-		if other.taken && other.of == a.Of.Prefix {
+		if other.taken && other.of == a.Of.Prefix && other.claim == claim {
 			found++
 		}
 	}
 	if found >= prefix.ProbeTries {
-		return false, fmt.Errorf("neighbours on %s answered in each of %d parts of %s", a.Of.Parent, found, a.Of.Prefix)
+		return fmt.Errorf("neighbours on %s answered in each of %d parts of %s", a.Of.Parent, found, a.Of.Prefix)
 	}
-	e.parts[a.Part] = &part{link: a.Of.Parent, of: a.Of.Prefix, addrs: needed}
+	p := e.parts[a.Part]
+	if p == nil || p.taken {
+		p = &part{link: a.Of.Parent, of: a.Of.Prefix, claim: claim}
+		e.parts[a.Part] = p
+	}
+	needed := f.addressesIn(e, a.Part)
+	if isSubset(needed, p.free) {
+		return nil
+	}
+	unknown := fmt.Errorf("it is being found out whether a neighbour on %s has %s", a.Of.Parent, a.Part)
+	if p.err != nil {
+		unknown = fmt.Errorf("whether a neighbour on %s has %s could not be found out yet: %w", a.Of.Parent, a.Part, p.err)
+		if time.Since(p.at) < maxHealWait {
+			return unknown
+		}
+	}
+	for _, addr := range append(needed, f.nextIn(e, a.Part)...) {
+		if !slices.Contains(p.free, addr) && !slices.Contains(p.asking, addr) {
+			p.asking = append(p.asking, addr)
+		}
+	}
 	select {
 	case e.probing <- struct{}{}:
 	default: // it is about to be done
 	}
-	return false, nil
+	return unknown
 }
 
 // addressesIn are those that a network would have in a part, and the first ones, by which
@@ -73,8 +98,23 @@ func (f follower) addressesIn(e *Engine, part netip.Prefix) []netip.Addr {
 	for _, ep := range e.endpointsOf(f.network.ID) {
 		add(ep.Leases()[0].Addr())
 	}
+	if p, ours := e.pools[s.Prefix.String()]; ours {
+		for a := range p.loose { // is about to be an endpoint's
+			add(a)
+		}
+	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	return slices.Compact(addrs)
+}
+
+// nextIn are the addresses that the network's next containers would have in a part.
+func (f follower) nextIn(e *Engine, part netip.Prefix) (addrs []netip.Addr) {
+	if p, ours := e.pools[f.prefix().String()]; ours {
+		for _, c := range p.probed {
+			addrs = append(addrs, spec.Renumbered(c.addr, part))
+		}
+	}
+	return addrs
 }
 
 func isSubset(of, all []netip.Addr) bool {
@@ -87,7 +127,7 @@ func (e *Engine) sharedByOthers(lent []spec.Delegation, claims []prefix.Claim) [
 	var avoid []netip.Prefix
 	for p, known := range e.parts {
 		switch {
-		case !known.probed.IsZero() && time.Since(known.probed) >= probeFresh:
+		case len(known.asking) == 0 && time.Since(known.at) >= probeFresh:
 			delete(e.parts, p) // it may be otherwise by now
 		case known.taken:
 			avoid = append(avoid, p)
@@ -117,57 +157,73 @@ func (e *Engine) runParts(ctx context.Context) error {
 
 // probeParts probes all parts that wait for it, and has networks follow then.
 func (e *Engine) probeParts(ctx context.Context) {
+	type batch struct {
+		parts map[*part][]netip.Addr
+		addrs []netip.Addr
+	}
 	e.mu.Lock()
-	waiting := map[string][]*part{}
+	waiting := map[string]*batch{}
 	for _, at := range slices.SortedFunc(maps.Keys(e.parts), netip.Prefix.Compare) {
-		if p := e.parts[at]; p.probed.IsZero() {
-			waiting[p.link] = append(waiting[p.link], p)
+		p := e.parts[at]
+		if len(p.asking) == 0 {
+			continue
 		}
+		b := waiting[p.link]
+		if b == nil {
+			b = &batch{parts: map[*part][]netip.Addr{}}
+			waiting[p.link] = b
+		}
+		b.parts[p] = slices.Clone(p.asking)
+		b.addrs = append(b.addrs, p.asking...)
 	}
 	e.mu.Unlock()
 	for _, link := range slices.Sorted(maps.Keys(waiting)) {
-		var addrs []netip.Addr
-		for _, p := range waiting[link] {
-			addrs = append(addrs, p.addrs...)
-		}
-		taken, err := e.probe(ctx, link, addrs)
+		b := waiting[link]
+		// That a link is down, or absent, says nothing of who is there when it is up.
+		taken, err := e.Host.Probe(ctx, link, b.addrs)
 		if ctx.Err() != nil {
 			return
 		}
-		e.noteProbed(ctx, waiting[link], taken, err)
+		e.noteProbed(ctx, b.parts, taken, err)
 	}
 }
 
-// noteProbed takes in what a probe has found.
-func (e *Engine) noteProbed(ctx context.Context, parts []*part, taken []netip.Addr, err error) {
+// noteProbed takes in what a probe of addresses in parts has found.
+func (e *Engine) noteProbed(ctx context.Context, parts map[*part][]netip.Addr, taken []netip.Addr, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
-	again := false
-	for _, p := range parts {
-		switch at := slices.IndexFunc(p.addrs, func(a netip.Addr) bool { return slices.Contains(taken, a) }); {
+	for p, addrs := range parts {
+		p.at, p.err = now, err
+		p.asking = slices.DeleteFunc(p.asking, func(a netip.Addr) bool { return err != nil || slices.Contains(addrs, a) })
+		switch at := slices.IndexFunc(addrs, func(a netip.Addr) bool { return slices.Contains(taken, a) }); {
 		case err != nil:
-			e.dropPart(p)
-			again = true
 		case at >= 0:
-			p.probed, p.taken = now, true
-			e.Log.Warn("a part of a prefix is in use by somebody else on the link", "address", p.addrs[at], "parent", p.link)
+			p.taken, p.asking = true, nil
+			e.Log.Warn("a part of a prefix is in use by somebody else on the link", "address", addrs[at], "parent", p.link)
 			e.later(probeFresh, e.followAgain)
 		default:
-			p.probed = now
+			p.free = append(p.free, addrs...)
 		}
 	}
-	if again {
+	if err != nil {
 		e.Log.Warn("networks are renumbered later", "err", err)
 		e.later(maxHealWait, e.followAgain)
-		return
 	}
 	e.followSources(ctx)
 }
 
-// dropPart forgets a part that was not probed, unless it is another one's turn by now.
-func (e *Engine) dropPart(p *part) {
-	maps.DeleteFunc(e.parts, func(_ netip.Prefix, known *part) bool { return known == p })
+// probeAgain has parts probed at once for which that failed, since their link came up.
+func (e *Engine) probeAgain(ctx context.Context, link string) {
+	failed := false
+	for _, p := range e.parts {
+		if p.link == link && p.err != nil {
+			p.at, failed = time.Time{}, true
+		}
+	}
+	if failed {
+		e.followSources(ctx)
+	}
 }
 
 // probeAnew has addresses probed ahead in the prefixes that networks use now.

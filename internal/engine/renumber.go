@@ -126,7 +126,7 @@ func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.Sour
 	usable := prefix.Usable(lent, now)
 	var claims []prefix.Claim
 	for _, f := range followers {
-		claims = append(claims, f.claim(usable))
+		claims = append(claims, f.claim(e, usable))
 	}
 	taken := e.takenOf(ctx, usable, claims, plan.taken)
 	if source.IsShared() {
@@ -147,13 +147,12 @@ func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.Sour
 			part = &a
 		}
 		if part != nil && source.IsShared() && !l.Uses(part.Part) {
-			free, err := e.isFreePart(f, *part)
-			if err == nil && !free {
-				continue // it keeps what it has until that is known
-			}
-			if err != nil {
+			if err := e.isFreePart(f, *part); err != nil {
 				part, failed[key] = nil, err
 			}
+		}
+		if part == nil && source.IsShared() && !errors.Is(failed[key], prefix.ErrNothingLent) {
+			part = f.inUseYet(lent, now) // until there is another one
 		}
 		f.network.noteParts(f.prefix(), failed[key])
 		if part == nil && l.Fallback == spec.FallbackULA && !l.ULA.IsValid() {
@@ -164,7 +163,7 @@ func (e *Engine) planSource(ctx context.Context, now time.Time, source spec.Sour
 		if reflect.DeepEqual(to, *f.lent()) {
 			continue
 		}
-		if err := failed[key]; err != nil {
+		if err := failed[key]; err != nil && part == nil {
 			e.Log.Warn("network has lost its prefix", aboutNetwork(f.network.Network, "source", source.Source, "link", source.Link, "err", err)...)
 		}
 		n, begun := plan.networks[f.network]
