@@ -111,6 +111,9 @@ func (m onParent) classify(ctx context.Context, n spec.Network, s *spec.Subnet, 
 			return fmt.Errorf("mode=%s: %s, a prefix that v6net made, leads nowhere on %s: name the prefix that is used there (--subnet) or take a part of it (--ipam-opt source=parent)%s",
 				n.Options.Mode, s.Prefix, parent, because(p.Reason))
 		}
+		if p.Lent != nil && p.Lent.Fallback == spec.FallbackULA {
+			return fmt.Errorf("mode=%s with fallback=ula: a prefix that v6net makes leads nowhere on %s (allowed: fallback=none, or mode=bridge)", n.Options.Mode, parent)
+		}
 		if p.OnLink && p.Parent != parent && (p.Source == spec.SourceParent || n.Options.L3()) {
 			return fmt.Errorf("subnet %s is on %s, not on parent %s: choose the parent for both with --ipam-opt parent=%s", s.Prefix, p.Parent, parent, parent)
 		}

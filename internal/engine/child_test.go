@@ -407,6 +407,7 @@ func TestParentRefusals(t *testing.T) {
 		{"no default route", nil, static("2001:db8:ff::/64"), func(_ *testing.T, h *host) { h.defaultParent = "" }, []string{"-o parent="}},
 		{"MTU", []string{"com.docker.network.driver.mtu", "9000"}, auto6(), nil, []string{"9000", "up to 1500"}},
 		{"a prefix that leads nowhere", nil, ula6(), nil, []string{"leads nowhere", "--subnet"}},
+		{"a fallback that leads nowhere", nil, spec.PoolRequest{V6: true, Source: spec.SourceParent, Allocation: spec.Sequential, Fallback: spec.FallbackULA}, nil, []string{"fallback=ula", "leads nowhere on eth0", "fallback=none"}},
 		{"no module", []string{"mode", "ipvlan"}, auto6(), func(_ *testing.T, h *host) { h.missing["ipvlan"] = true }, []string{"modprobe ipvlan"}},
 		{"prefix of another parent", []string{"parent", "eth1"}, auto6(), nil, []string{"on eth0", "not on parent eth1", "--ipam-opt parent=eth1"}},
 		{"whole on-link prefix in l3", []string{"mode", "ipvlan", "ipvlan_mode", "l3"}, static("2001:db8:1::/64"), nil, []string{"whole on-link prefix of eth0"}},
