@@ -346,6 +346,9 @@ func (d *daemon) observe(ctx context.Context) func(watch.Event) {
 				d.sources.LinkChanged(ev.Link)
 			}
 		case ev.Kind == watch.Address && ev.Prefix.Addr().Is6(), ev.Kind == watch.Route && route.IsOfLink(ev.Protocol, ev.Prefix):
+			if !ev.Deleted {
+				d.engine.AddressesChanged(ctx)
+			}
 			d.sources.AddressesChanged(ev.Link)
 		case ev.Kind == watch.Route && ev.Prefix.Bits() == 0:
 			d.engine.RoutesChanged(ctx)

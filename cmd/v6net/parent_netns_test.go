@@ -268,3 +268,26 @@ func TestLinkLosesItsPrefixForAMoment(t *testing.T) {
 		t.Errorf("the network uses %+v", now)
 	}
 }
+
+// The uplink gets another name as people do it: down, renamed, up. It has no prefix then until
+// its router advertises it again, and the container on a part of that is found behind it.
+func TestUplinkIsRenamedWhileDown(t *testing.T) {
+	l := newLan(t)
+	self := testnet.Self(t)
+	_, addr := l.runOn(t, 1, onParentOfLan())
+	l.answers(t, addr.String())
+	rename := func(from, to string) {
+		self.Run(t, "ip", "link", "set", from, "down")
+		self.Run(t, "ip", "link", "set", from, "name", to)
+		self.Run(t, "ip", "link", "set", to, "up")
+	}
+	rename("eth0", "lan9")
+	defer rename("lan9", "eth0")
+	within(t, "the router finds the container by the uplink's new name", func() bool {
+		l.asksAnew(t)
+		return l.up.Resolve(t, addr.String(), "lan0") == self.MAC(t, "lan9")
+	})
+	if follows := l.status(t).Networks[0].IPv6[0].Lent.Link; follows != "lan9" {
+		t.Errorf("the network follows %s, want lan9", follows)
+	}
+}

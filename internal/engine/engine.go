@@ -286,6 +286,7 @@ func (e *Engine) RoutesChanged(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.healSoon()
+	e.followNames(ctx)
 	e.avoidAllOthers(ctx)
 	var moved []*network
 	for _, n := range e.allNetworks() {

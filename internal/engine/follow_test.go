@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -158,6 +159,35 @@ func TestParentHasAnotherName(t *testing.T) {
 		h.restart(t)
 		sameWorld(t, "restarted while the parent is "+name, before, h.snapshot())
 	}
+}
+
+// A link that gets another name while it is down has no prefix at first: it is known by the
+// one that networks have when that is there again, though it is a former one of theirs by then.
+func TestParentHasAnotherNameAndNoPrefixYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := onParentHost(t)
+		n, err := h.createNetwork(t.Context(), child(t, 1))
+		must(t, err)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		h.readvertise(t, onParentLink(oldLink, false, 2*time.Hour), onParentLink(newLink, true, 24*time.Hour))
+		wantSame(t, "the network has", pfx(newPart), h.current(t, 1))
+		delete(h.onLink, "eth1") // which has that prefix, too
+		follows := func() string { return h.engine.Status(t.Context()).Networks[0].IPv6[0].Lent.Link }
+		h.links["wan0"], h.defaultParent = h.links["eth0"], ""
+		delete(h.links, "eth0")
+		delete(h.onLink, "eth0")
+		h.engine.LinkChanged(t.Context(), "eth0", false, true)
+		h.engine.LinkChanged(t.Context(), "wan0", true, false)
+		wantSame(t, "followed without a prefix", "eth0", follows())
+		h.onLink["wan0"], h.defaultParent = []netip.Prefix{pfx(oldLink)}, "wan0"
+		h.engine.AddressesChanged(t.Context())
+		wantSame(t, "followed with a prefix", "wan0", follows())
+		network := h.engine.Status(t.Context()).Networks[0]
+		if network.Parent != "wan0" || network.Error != "" {
+			t.Errorf("parent %s, error %q", network.Parent, network.Error)
+		}
+		h.consistent(t, "renamed")
+	})
 }
 
 // A bridge has no more than the running containers' links on it, which keep what they were

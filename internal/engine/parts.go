@@ -248,34 +248,70 @@ func (e *Engine) probeAnew(before, now []spec.Network) {
 }
 
 // followNames has networks follow a link by its name of now, where nobody has named it: it
-// is known by the prefix that they use.
-func (e *Engine) followNames(ctx context.Context) {
-	renamed := false
+// is known by the prefixes that they have of it, as soon as the link has one of them again. What
+// is delegated waits for the link of the old name: a line that redials is without a link for
+// a moment, and the default route by another one meanwhile.
+func (e *Engine) followNames(ctx context.Context) (renamed []*network) {
+	names := map[string]bool{}
+	isAbsent := func(link string) bool {
+		absent, asked := names[link]
+		if !asked {
+			_, err := e.Links.MTU(ctx, link)
+			absent = errors.Is(err, fs.ErrNotExist)
+			names[link] = absent
+		}
+		return absent
+	}
 	for _, n := range e.allNetworks() {
+		if n.Options.Parent != "" {
+			continue
+		}
 		to := n.Network
 		to.IPv6 = slices.Clone(n.IPv6)
 		changed := false
 		for i := range to.IPv6 {
 			s := &to.IPv6[i]
-			if s.Lent == nil || !s.Lent.IsShared() || n.Options.Parent != "" {
+			if s.Lent == nil || !s.Lent.IsShared() || !isAbsent(s.Lent.Link) {
 				continue
 			}
-			now, inUse := s.Lent.Current()
-			if !inUse || !now.OnLink {
+			link := e.nameOfNow(ctx, *s.Lent)
+			if link == s.Lent.Link {
 				continue
 			}
-			if link := e.onLinkAt(ctx, now.Prefix, s.Lent.Link); link != s.Lent.Link {
-				lent := *s.Lent
-				lent.Link, s.Parent = link, link
-				s.Lent, changed = &lent, true
-			}
+			lent := *s.Lent
+			lent.Link, s.Parent = link, link
+			s.Lent, changed = &lent, true
 		}
-		if changed {
-			renamed = e.keepNames(n, to) || renamed
+		if changed && e.keepNames(n, to) {
+			renamed = append(renamed, n)
 		}
 	}
-	if renamed {
+	if len(renamed) > 0 {
 		e.reviewSources()
+	}
+	return renamed
+}
+
+// nameOfNow is the link that has a prefix that an absent one had; the same where that is not known.
+func (e *Engine) nameOfNow(ctx context.Context, l spec.Lent) string {
+	for _, p := range l.Prefixes {
+		if !p.OnLink || !p.Of.IsValid() {
+			continue
+		}
+		if link := e.onLinkAt(ctx, p.Prefix, l.Link); link != l.Link {
+			return link
+		}
+	}
+	return l.Link
+}
+
+// AddressesChanged takes in that a link has another address or prefix: it may be one that
+// networks follow by another name.
+func (e *Engine) AddressesChanged(ctx context.Context) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if renamed := e.followNames(ctx); len(renamed) > 0 {
+		e.reapply(ctx, renamed...)
 	}
 }
 
