@@ -201,20 +201,23 @@ func (f *Firewall) CanTranslate() error { return errTranslate }
 // JudgesPorts reports that ports are not judged: what stays on its bridge is not seen.
 func (f *Firewall) JudgesPorts() bool { return false }
 
+// probeChain is there for a moment. It is named like ours, so that one that a killed
+// daemon has left is surplus, and goes.
+const probeChain = prefix + "probe"
+
 // CanLog says why denied packets cannot be told; nil: they can. It finds out by a chain
 // that no packet comes to.
 func (f *Firewall) CanLog(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	const name = "v6net+probe" // which is none of ours that are kept
 	for _, fam := range families {
-		text := fmt.Sprintf("*mangle\n:%s - [0:0]\n-A %s -m limit --limit 1/sec --limit-burst 1 -j NFLOG --nflog-group 1 --nflog-size 128\nCOMMIT\n", name, name)
+		text := fmt.Sprintf("*mangle\n:%s - [0:0]\n-A %s -m limit --limit 1/sec --limit-burst 1 -j NFLOG --nflog-group 1 --nflog-size 128\nCOMMIT\n", probeChain, probeChain)
 		err := f.space.write(ctx, f.programs, fam, text)
 		if err != nil {
 			return fmt.Errorf("this kernel does not log by %s (modules xt_NFLOG, xt_limit, nfnetlink_log): %w", names[fam], err)
 		}
-		if err := f.space.write(ctx, f.programs, fam, fmt.Sprintf("*mangle\n-F %s\n-X %s\nCOMMIT\n", name, name)); err != nil {
-			return fmt.Errorf("remove the chain %s of %s: %w", name, names[fam], err)
+		if err := f.space.write(ctx, f.programs, fam, fmt.Sprintf("*mangle\n-F %s\n-X %s\nCOMMIT\n", probeChain, probeChain)); err != nil {
+			return fmt.Errorf("remove the chain %s of %s: %w", probeChain, names[fam], err)
 		}
 	}
 	return nil
