@@ -15,9 +15,6 @@ import (
 type packetFilter interface {
 	engine.Firewall
 	engine.Inspector
-	// JudgesPorts reports whether the rules see what a container sends where it comes
-	// in, by its port of the bridge.
-	JudgesPorts() bool
 	Watch(context.Context) error
 	Close() error
 }

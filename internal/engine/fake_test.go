@@ -38,20 +38,21 @@ type world struct {
 	boot     string       // of which the journal has the sysctls
 	booted   string       // the one that runs
 
-	links        map[string]fakeLink
-	elsewhere    map[string]fakeLink // macvlan and ipvlan links in containers, by alias
-	sysctls      map[string]string
-	ruleset      *firewall.Ruleset // nil: none of ours
-	untranslated error             // why the firewall translates no prefixes
-	unlogged     error             // why it tells of nothing that is denied
-	groupTaken   error             // why nobody can listen to that
-	hears        bool              // somebody does
-	flooded      uint64            // by how much the counters are ahead
-	rulesGone    error             // why it is not there
-	obstacles    []spec.Obstacle
-	onForget     func()      // while connections are forgotten
-	zones        [2][]string // bridges that firewalld was told of, and those with names
-	neighbours   map[netip.Addr]string
+	links         map[string]fakeLink
+	elsewhere     map[string]fakeLink // macvlan and ipvlan links in containers, by alias
+	sysctls       map[string]string
+	ruleset       *firewall.Ruleset // nil: none of ours
+	unjudgedPorts bool              // by the firewall
+	untranslated  error             // why the firewall translates no prefixes
+	unlogged      error             // why it tells of nothing that is denied
+	groupTaken    error             // why nobody can listen to that
+	hears         bool              // somebody does
+	flooded       uint64            // by how much the counters are ahead
+	rulesGone     error             // why it is not there
+	obstacles     []spec.Obstacle
+	onForget      func()      // while connections are forgotten
+	zones         [2][]string // bridges that firewalld was told of, and those with names
+	neighbours    map[netip.Addr]string
 
 	defaultParent string   // link of the IPv6 default route; empty: none
 	default4      string   // likewise
@@ -882,6 +883,8 @@ func (f fakeDenials) Listen(on bool) error {
 }
 
 func (f fakeFirewall) CanTranslate() error { return f.untranslated }
+
+func (f fakeFirewall) JudgesPorts() bool { return !f.unjudgedPorts }
 
 func (f fakeFirewall) Place(table, chain string, _ bool) (string, string) { return table, chain }
 

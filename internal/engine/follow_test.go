@@ -656,6 +656,34 @@ func TestExplainWithoutTranslation(t *testing.T) {
 	}
 }
 
+// Who judges a caller without an address of its own depends on what keeps the rules.
+func TestExplainForgedByBackend(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{static("fd00:1::/64")}})
+	must(t, err)
+	must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+	for _, tc := range []struct {
+		unjudged bool
+		to       string
+		verdict  spec.Verdict
+		says     string
+	}{
+		{false, "fd00:1::2", spec.Dropped, "at the container's port"},
+		{false, "2001:db8::9", spec.Dropped, "at the container's port"},
+		{true, "fd00:1::2", spec.Unjudged, "br_netfilter"},
+		{true, "2001:db8::9", spec.Dropped, "where it comes to the host"},
+	} {
+		h.unjudgedPorts = tc.unjudged
+		call, err := spec.ParseCall("fd00:1::99", tc.to, "80")
+		must(t, err)
+		j, err := h.engine.Explain(t.Context(), call)
+		must(t, err)
+		if j.Verdict != tc.verdict || !strings.Contains(j.Why, tc.says) {
+			t.Errorf("ports unjudged: %v, to %s: %s: %s, want %s: %s", tc.unjudged, tc.to, j.Verdict, j.Why, tc.verdict, tc.says)
+		}
+	}
+}
+
 // What is explained holds only where the rules are in place, which comes first.
 func TestExplainWithoutRules(t *testing.T) {
 	h := newHost(t)

@@ -87,6 +87,9 @@ type Firewall interface {
 	Backend() string
 	// CanLog says why denied packets cannot be told; nil: they can.
 	CanLog(context.Context) error
+	// JudgesPorts reports whether the rules see what a container sends where it comes
+	// in, by its port of the bridge.
+	JudgesPorts() bool
 	// CanTranslate says why prefixes cannot be translated without state (RFC 6296).
 	CanTranslate() error
 	// Place is the table and chain, as the host's own commands show them, of one of

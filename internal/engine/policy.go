@@ -323,7 +323,7 @@ func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, e
 				Why: fmt.Sprintf("network %s (%s) is cut off from outside: %v", spec.ShortID(n.ID), n.Bridge, err)}, nil
 		}
 	}
-	around := firewall.Host{Addresses: local, Ways: map[netip.Addr]spec.Way{}}
+	around := firewall.Host{Addresses: local, Ways: map[netip.Addr]spec.Way{}, UnjudgedPorts: !e.Firewall.JudgesPorts()}
 	for _, end := range []netip.Addr{call.From, call.To} {
 		way, err := e.Host.Way(ctx, end)
 		if err != nil {

@@ -30,6 +30,8 @@ type Host struct {
 	Addresses []netip.Addr // its own
 	// Ways are by which links it reaches the ends of the call that are on no network.
 	Ways map[netip.Addr]spec.Way
+	// UnjudgedPorts: what containers send is judged where it comes to the host alone.
+	UnjudgedPorts bool
 }
 
 // explanation is one call on its way.
@@ -100,7 +102,7 @@ func (e *explanation) judge() {
 	case from != nil:
 		e.step("%s is %s", e.call.From, from.whose(e.call.From))
 		if !from.has(e.call.From) {
-			e.end(spec.Dropped, "no container has that address: it is dropped at the container's port (antispoof)", decision{})
+			e.forged(from)
 			return
 		}
 		p.fields["iifname"] = quote(from.Bridge)
@@ -127,6 +129,18 @@ func (e *explanation) judge() {
 		e.step("port %d of %s is published: translated to port %s of %s", e.call.Port, before, p.fields["th dport"], p.to())
 	}
 	e.route(p, from)
+}
+
+// forged is what becomes of a call from an address on a network that nobody has.
+func (e *explanation) forged(from *Network) {
+	switch to := e.call.To; {
+	case !e.host.UnjudgedPorts:
+		e.end(spec.Dropped, "no container has that address: it is dropped at the container's port (antispoof)", decision{})
+	case from.ICC && e.config.at(to) == from && !slices.Contains(e.host.Addresses, to):
+		e.end(spec.Unjudged, "no container has that address, and both are on one bridge: here that is not judged at the containers' ports, but by br_netfilter where the host has it on (docs/firewall.md)", decision{})
+	default:
+		e.end(spec.Dropped, "no container has that address: it is dropped where it comes to the host (antispoof)", decision{})
+	}
 }
 
 // outside says that an address is on no network of ours, and by which link it is reached.
