@@ -28,6 +28,7 @@ type filters struct {
 
 func kernelFilters(log *slog.Logger) filters {
 	var kept *ip6tables.Firewall
+	var taken *nft.Firewall
 	return filters{
 		nftables: func(ctx context.Context) (packetFilter, error) {
 			f, err := nft.New(log)
@@ -37,6 +38,7 @@ func kernelFilters(log *slog.Logger) filters {
 			if err := f.Probe(ctx); err != nil {
 				return nil, errors.Join(err, f.Close())
 			}
+			taken = f
 			return f, nil
 		},
 		ip6tables: func(ctx context.Context) (packetFilter, error) {
@@ -48,9 +50,15 @@ func kernelFilters(log *slog.Logger) filters {
 			log.Info("firewall: rules are kept by ip6tables and iptables", "variant", f.Variant())
 			return f, nil
 		},
-		sweepNFTables:  func(ctx context.Context) error { return nft.Sweep(ctx, log) },
-		sweepIP6Tables: func(ctx context.Context) error { return ip6tables.Sweep(ctx, kept) },
-		log:            log,
+		sweepNFTables: func(ctx context.Context) error { return nft.Sweep(ctx, log) },
+		sweepIP6Tables: func(ctx context.Context) error {
+			err := ip6tables.Sweep(ctx, kept)
+			if taken != nil {
+				err = errors.Join(err, taken.Swept())
+			}
+			return err
+		},
+		log: log,
 	}
 }
 

@@ -416,7 +416,8 @@ func (s space) remove(ctx context.Context, p programs, fam family, last map[stri
 
 // Sweep removes the chains that an earlier daemon has left by a variant of the programs
 // that keep has not chosen; nil: by any. The rule in others' chains stays: whoever keeps
-// the rules now keeps that one, too. Where the programs are not, nothing is.
+// the rules now keeps that one, too. Where the programs are not, nothing can be removed, and
+// that there is or may be something is the error: it cuts containers off that come later.
 func Sweep(ctx context.Context, keep *Firewall) error {
 	s, err := newSpace()
 	if err != nil {
@@ -426,7 +427,13 @@ func Sweep(ctx context.Context, keep *Firewall) error {
 	var errs error
 	for _, variant := range variants {
 		p, err := find(variant)
-		if err != nil || keep != nil && keep.programs.variant == variant {
+		switch {
+		case keep != nil && keep.programs.variant == variant:
+			continue
+		case err != nil:
+			if s.mayHaveLeft(variant) {
+				errs = errors.Join(errs, fmt.Errorf("rules that an earlier v6net may have left in the tables of iptables-%s cannot be looked for: install iptables and restart v6net: %w", variant, err))
+			}
 			continue
 		}
 		for _, fam := range families {
@@ -440,6 +447,24 @@ func Sweep(ctx context.Context, keep *Firewall) error {
 		}
 	}
 	return errs
+}
+
+// mayHaveLeft asks the kernel, without the programs. Of chains of iptables-legacy nobody
+// else knows.
+func (s space) mayHaveLeft(variant string) bool {
+	if variant == "legacy" {
+		return slices.ContainsFunc(families, func(fam family) bool { return s.legacyHas(fam, tableNames[0]) })
+	}
+	found := false
+	_ = s.do(func() error {
+		k, err := openKernelTables()
+		if err != nil {
+			return err
+		}
+		found = slices.ContainsFunc(families, func(fam family) bool { return k.has(fam, tableNames[0], prefix+"forward") })
+		return k.close()
+	})
+	return found
 }
 
 // Counters reads what the chains that count have counted, in both families.

@@ -34,6 +34,7 @@ type Firewall struct {
 	// frameless: this kernel has no tables for bridges, so that nobody judges what
 	// containers send. probed: that is known.
 	frameless, probed bool
+	swept             bool // what ip6tables has kept until now is gone, or should be
 
 	settleTime, calmTime time.Duration
 }

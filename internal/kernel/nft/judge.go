@@ -237,7 +237,7 @@ func (o *others) fate(c *nftables.Chain, p probe, depth int) *expr.Verdict {
 	for _, r := range rules {
 		v, is := o.verdict(r, p)
 		if strings.HasPrefix(v.Chain, firewall.Name+"-") {
-			continue // package ip6tables' own, which go where it is not in use
+			continue // package ip6tables' own, which go where it is not in use; those that are left are told of otherwise
 		}
 		if is != yes {
 			perhapsLeft = perhapsLeft || is == unknown && v.Kind == expr.VerdictReturn

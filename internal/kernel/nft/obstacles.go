@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 
 	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/spec"
@@ -49,8 +50,15 @@ func (f *Firewall) obstacles() ([]spec.Obstacle, error) {
 		if len(bridges) == 0 {
 			continue
 		}
-		if _, err := theirs.rulesOf(c); err != nil {
+		rules, err := theirs.rulesOf(c)
+		if err != nil {
 			errs = append(errs, err)
+			continue
+		}
+		if f.swept && slices.ContainsFunc(rules, leadsToLeft) {
+			found = append(found, spec.Obstacle{Table: tableName(c.Table), Chain: c.Name,
+				Why: "it leads to rules that an earlier v6net has kept by ip6tables, which could not be removed: they know nothing of containers that came later",
+				Fix: "install iptables and restart v6net, which then removes them"})
 			continue
 		}
 		refused, why := theirs.refused(c, bridges)
@@ -69,6 +77,30 @@ func (f *Firewall) obstacles() ([]spec.Obstacle, error) {
 		found = append(found, obstacle(c, why, refused, zone))
 	}
 	return found, errors.Join(errs...)
+}
+
+// leadsToLeft reports whether a rule has one of package ip6tables' chains decide.
+func leadsToLeft(r *nftables.Rule) bool {
+	return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
+		v, ok := e.(*expr.Verdict)
+		return ok && strings.HasPrefix(v.Chain, firewall.Name+"-")
+	})
+}
+
+// Swept says that what package ip6tables has kept until now has been removed, as far as it
+// could be: what is left of it from now on is an obstacle.
+func (f *Firewall) Swept() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.swept = true
+	if f.applied == nil {
+		return nil
+	}
+	if err := drain(f.socket); err != nil {
+		return err
+	}
+	f.warnOfObstacles()
+	return nil
 }
 
 // forwarded are the packets that pass each bridge by our leave: those from there and, where
