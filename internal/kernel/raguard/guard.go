@@ -64,15 +64,27 @@ func (g *Guard) Attach(ctx context.Context, name string) error {
 			Name: g.name(), Type: ebpf.SchedCLS, License: "Dual BSD/GPL", Instructions: guard(g.Port),
 		})
 		if err != nil {
-			return fmt.Errorf("RA guard on %s: %w: load program: %w", name, ErrUnsupported, err)
+			return fmt.Errorf("RA guard on %s: load program: %w", name, unsupported(err))
 		}
 		g.program = program
 	}
 	err = link.RawAttachProgram(link.RawAttachProgramOptions{Target: device.Index, Program: g.program, Attach: ebpf.AttachTCXIngress})
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("RA guard on %s: %w: %w", name, ErrUnsupported, err)
+		return fmt.Errorf("RA guard on %s: %w", name, unsupported(err))
 	}
 	return nil
+}
+
+// unsupported has an error match [ErrUnsupported] where it is the answer of a kernel
+// without tcx or bpf(2), or to a process that must not. Anything else, memory that is short
+// or a link that has gone, is another time's to mend.
+func unsupported(err error) error {
+	for _, answer := range []error{unix.ENOSYS, unix.EINVAL, unix.EOPNOTSUPP, unix.EPERM, ebpf.ErrNotSupported} {
+		if errors.Is(err, answer) {
+			return fmt.Errorf("%w: %w", ErrUnsupported, err)
+		}
+	}
+	return err
 }
 
 func (g *Guard) name() string {
