@@ -99,7 +99,7 @@ func (g *portGuard) ensure(ctx context.Context, port string) error {
 	err := g.guard.Attach(ctx, port)
 	if errors.Is(err, raguard.ErrUnsupported) {
 		g.warn.Do(func() {
-			g.log.Warn("firewall: containers can send router advertisements and DHCP servers' messages to their neighbours, but where br_netfilter shows them to ip6tables", "err", err)
+			g.log.Warn("firewall: nothing at the ports of bridges keeps containers from sending router advertisements and DHCP servers' messages to their neighbours", "err", err)
 		})
 		return nil
 	}

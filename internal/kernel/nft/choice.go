@@ -12,7 +12,8 @@ import (
 )
 
 // Probe finds out whether this kernel has what the tables need, by one that is there
-// for a moment and has no rules. The error matches [ErrUnavailable] where it has not.
+// for a moment and has no rules. The error matches [ErrUnavailable] where it has not. That
+// frames are judged is known from then on, before the first container's port is made.
 func (f *Firewall) Probe(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -34,9 +35,9 @@ func (f *Firewall) Probe(ctx context.Context) error {
 	f.conn.DelTable(t)
 	err := f.conn.Flush()
 	if err != nil {
-		err = unavailable(fmt.Errorf("make a table of nftables: %w", err))
+		return errors.Join(unavailable(fmt.Errorf("make a table of nftables: %w", err)), drain(f.socket))
 	}
-	return errors.Join(err, drain(f.socket))
+	return errors.Join(f.probeFrames(), drain(f.socket))
 }
 
 // CanLog says why denied packets cannot be told: they can, where this kernel has what

@@ -30,14 +30,14 @@ func (f *Firewall) probeFrames() error {
 		return fmt.Errorf("find out whether nftables can filter on bridges: %w", err)
 	}
 	if f.frameless {
-		f.log.Error("firewall: this kernel cannot filter on bridges (CONFIG_NF_TABLES_BRIDGE): containers can send from addresses that are not theirs, and router advertisements", "err", err)
+		f.log.Error("firewall: this kernel cannot filter on bridges (CONFIG_NF_TABLES_BRIDGE): containers can send from addresses that are not theirs; what only routers and DHCP servers send is kept back at their ports by eBPF, or not at all", "err", err)
 	}
 	f.probed = true
 	return drain(f.socket)
 }
 
 // JudgesPorts reports whether frames are filtered where they come in, as far as is known:
-// from the first ruleset on.
+// from Probe or the first ruleset on.
 func (f *Firewall) JudgesPorts() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
