@@ -79,6 +79,9 @@ func (c daemonCommand) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if users, err := netns.Intruders(claimName); err != nil || len(users) > 0 {
+		log.Warn("users who are not root hold the name by which daemons keep each other out; it is held by another one", "name", "@"+claimName, "users", users, "err", err)
+	}
 	journal, err := store.Open(c.State)
 	if err != nil {
 		return errors.Join(err, release())

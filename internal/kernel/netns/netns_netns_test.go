@@ -12,9 +12,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/kernel/netns"
 	"github.com/v6net/v6net/internal/testnet"
@@ -202,6 +205,117 @@ func TestClaimIsExclusive(t *testing.T) {
 		t.Fatalf("claim after release: %v", err)
 	}
 	_ = release()
+}
+
+// Any user may bind the claim's name. He is no daemon, and keeps none down, whether his
+// socket answers or not; daemons exclude each other all the same, and when he has gone.
+func TestClaimBesideAnIntruder(t *testing.T) {
+	const user = 65534
+	for name, backlog := range map[string]int{"that listens": 0, "that does not": -1} {
+		t.Run(name, func(t *testing.T) {
+			fd := socketOf(t, user, "@v6net-test")
+			if backlog >= 0 {
+				if err := unix.Listen(fd, backlog); err != nil {
+					t.Fatal(err)
+				}
+				for err := error(nil); err == nil; { // nobody can connect to ask who he is
+					_, err = connect(t, "@v6net-test")
+				}
+			}
+			if who, err := netns.Claimant("v6net-test"); who != "" || err != nil {
+				t.Errorf("the intruder is taken for a daemon: %q, %v", who, err)
+			}
+			release, err := netns.Claim("v6net-test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if users, err := netns.Intruders("v6net-test"); !slices.Equal(users, []uint32{user}) || err != nil {
+				t.Errorf("intruders %v, %v; want %d", users, err, user)
+			}
+			if who, err := netns.Claimant("v6net-test"); who == "" || err != nil {
+				t.Errorf("the daemon is not seen: %q, %v", who, err)
+			}
+			for _, when := range []string{"beside him", "when he has gone"} {
+				if _, err := netns.Claim("v6net-test"); !errors.Is(err, netns.ErrClaimed) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+					t.Errorf("a second daemon %s: %v, want ErrClaimed with process %d", when, err, os.Getpid())
+				}
+				if when == "beside him" {
+					if err := unix.Close(fd); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := release(); err != nil {
+				t.Fatal(err)
+			}
+			if release, err = netns.Claim("v6net-test"); err != nil {
+				t.Fatal(err)
+			}
+			if err := release(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// socketOf is a stream socket that a user has made and bound.
+func socketOf(t *testing.T, uid int, name string) int {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	was, err := unix.SetfsuidRetUid(uid) // of this thread alone
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if _, back := unix.SetfsuidRetUid(was); err != nil || back != nil {
+		t.Fatal(err, back)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: name}); err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// connect connects if that is possible at once.
+func connect(t *testing.T, name string) (int, error) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd, unix.Connect(fd, &unix.SockaddrUnix{Name: name})
+}
+
+// Of many that begin at once, beside an intruder, not two hold the claim.
+func TestClaimAtOnce(t *testing.T) {
+	fd := socketOf(t, 65534, "@v6net-test")
+	defer func() { _ = unix.Close(fd) }()
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	var releases []func() error
+	for range 8 {
+		group.Go(func() {
+			release, err := netns.Claim("v6net-test")
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				releases = append(releases, release)
+			} else if !errors.Is(err, netns.ErrClaimed) {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if len(releases) > 1 {
+		t.Errorf("%d hold it", len(releases))
+	}
+	for _, release := range releases {
+		if err := release(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // A holder that is killed leaves nothing that would stop its successor.
