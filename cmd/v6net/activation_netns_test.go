@@ -5,10 +5,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -137,5 +140,58 @@ func TestStoppedDaemonsStayStopped(t *testing.T) {
 	end()
 	if err := release(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Systemd's socket, and another daemon that runs: what waits there is answered, and the
+// daemon that was started for it ends.
+func TestSocketBesideAnotherDaemon(t *testing.T) {
+	release, err := netns.Claim(claimName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = release() }()
+	path := filepath.Join(t.TempDir(), "v6net.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	file, err := l.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	answers := make(chan error, 20)
+	for range cap(answers) {
+		go func() {
+			_, err := control.NewClient(path).Status(t.Context())
+			answers <- err
+		}()
+	}
+	daemon := exec.CommandContext(t.Context(), "sh", "-c", `LISTEN_PID=$$ exec "$0"`, os.Args[0])
+	daemon.Env = append(os.Environ(), argsEnv+"=daemon", "LISTEN_FDS=1", "LISTEN_FDNAMES="+controlListener)
+	daemon.ExtraFiles = []*os.File{file}
+	if out, err := daemon.CombinedOutput(); daemon.ProcessState.ExitCode() != exitClaimed {
+		t.Errorf("the daemon ends with %v, want status %d:\n%s", err, exitClaimed, out)
+	}
+	for range cap(answers) {
+		if err := <-answers; err == nil || !strings.Contains(err.Error(), "the daemon answered: claim v6net: another v6net daemon runs") || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+			t.Errorf("who waited is told %v", err)
+		}
+	}
+}
+
+// A plugin's daemon is found without a call at the socket by which systemd would start another.
+func TestPluginIsFoundBeforeSystemdsSocket(t *testing.T) {
+	socket := newSystemdSocket(t)
+	plugin := filepath.Join(filepath.Dir(control.PluginSocket), "abc", filepath.Base(control.PluginSocket))
+	l, err := control.Listen(plugin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	if path, err := control.FindSocket(); path != plugin || err != nil || socket.calls.Load() != 0 {
+		t.Errorf("found is %q, %v, after %d calls at systemd's socket; want %s and none", path, err, socket.calls.Load(), plugin)
 	}
 }

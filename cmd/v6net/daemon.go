@@ -76,6 +76,9 @@ func (c daemonCommand) Run(ctx context.Context) (err error) {
 		return err
 	}
 	release, err := netns.Claim(claimName)
+	if errors.Is(err, netns.ErrClaimed) {
+		return errors.Join(err, refuse(ctx, err))
+	}
 	if err != nil {
 		return err
 	}
@@ -277,6 +280,20 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	<-ctx.Done()
 	log.Info("stopping; networks stay as they are")
 	return nil
+}
+
+// refuse answers those for whom systemd has started this daemon: while they wait it would
+// start the next one.
+func refuse(ctx context.Context, why error) error {
+	given, err := handedOver()
+	if err != nil {
+		return err
+	}
+	var tasks errgroup.Group
+	for _, l := range given {
+		tasks.Go(func() error { return control.Refuse(ctx, l, why) })
+	}
+	return tasks.Wait()
 }
 
 // listen opens the sockets, or takes those that systemd has opened: calls that came

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,14 +36,15 @@ const PluginSocket = "/run/docker/plugins/v6net-control.sock"
 // ErrNoDaemon says that nobody listens where daemons do.
 var ErrNoDaemon = errors.New("no v6net daemon answers")
 
-// FindSocket is the socket of the daemon that runs on this host: a plain
-// service's, or that of a managed plugin. The error says how to start one.
+// FindSocket is the socket of the daemon that runs on this host: that of a managed
+// plugin, or a plain service's, which comes last: systemd may hold it for one that
+// it would start beside the plugin's. The error says how to start one.
 func FindSocket() (string, error) {
 	candidates, err := filepath.Glob(pluginSockets)
 	if err != nil {
 		return "", fmt.Errorf("find the daemon's socket: %w", err)
 	}
-	for _, path := range append([]string{SocketPath}, candidates...) {
+	for _, path := range append(candidates, SocketPath) {
 		if c, err := net.Dial("unix", path); err == nil {
 			return path, c.Close()
 		} else if errors.Is(err, fs.ErrPermission) {
@@ -185,7 +187,7 @@ func failure(status int, text string) error {
 	case http.StatusNotFound:
 		return &notFound{text}
 	default:
-		return fmt.Errorf("the daemon answered %d %s: %s", status, http.StatusText(status), text)
+		return fmt.Errorf("the daemon answered: %s", cmp.Or(text, http.StatusText(status)))
 	}
 }
 
