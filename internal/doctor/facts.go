@@ -118,6 +118,7 @@ type OnLink struct {
 	Prefix  netip.Prefix
 	Address netip.Addr // zero: no container has one there, and nothing was tried
 	OwnMAC  bool       // containers have MAC addresses of their own
+	Silent  bool       // v6net answers nobody who asks for it: ndproxy=off
 	Router  netip.Addr
 	Link    string
 	Comes   bool

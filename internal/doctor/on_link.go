@@ -26,6 +26,10 @@ func (onLink) Judge(f Facts) []Finding {
 		case !o.Control:
 			found.Found = fmt.Sprintf("router %s on %s answers no echo request, so that it cannot be tried whether it finds %s there", o.Router, o.Link, o.Address)
 			found.Fix = fmt.Sprintf("try from outside: ping %s", o.Address)
+		case o.Silent:
+			found.Level = Problem
+			found.Found = fmt.Sprintf("router %s on %s answers this host, and not %s of a container: with ndproxy=off v6net does not answer who asks for it, and nobody else does", o.Router, o.Link, o.Address)
+			found.Fix = "make the network with ndproxy=auto; or route a prefix to this host"
 		default:
 			found.Level = Problem
 			found.Found = fmt.Sprintf("router %s on %s answers this host, and not %s of a container", o.Router, o.Link, o.Address)

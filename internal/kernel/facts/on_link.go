@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 
@@ -35,11 +36,15 @@ func onLinkTries(f doctor.Facts) []onLinkTry {
 				continue
 			}
 			try := onLinkTry{OnLink: doctor.OnLink{Network: spec.ShortID(n.ID), Prefix: prefix, Link: n.Parent, OwnMAC: n.Options.Mode == spec.ModeMacvlan}}
+			try.Silent = !try.OwnMAC && n.Options.NDProxy == spec.SwitchOff
 			if ep, addr, ok := holder(n, prefix); ok {
 				try.Address = addr
 				if try.OwnMAC {
 					try.sandbox, try.alias = ep.Sandbox, spec.EndpointAlias(ep.ID)
 				}
+			}
+			if proxyFails(f, n, try.Address) {
+				continue
 			}
 			if try.Router, ok = routerOn(f, n.Parent); ok && hasNeighbors(f, n.Parent) {
 				tries = append(tries, try)
@@ -47,6 +52,14 @@ func onLinkTries(f doctor.Facts) []onLinkTry {
 		}
 	}
 	return tries
+}
+
+// proxyFails reports whether the proxy on a network's parent has failed, or another host has the
+// address for its own: then no provider is to blame, and other checks say so.
+func proxyFails(f doctor.Facts, n spec.NetworkStatus, addr netip.Addr) bool {
+	return n.Options.Mode != spec.ModeMacvlan && slices.ContainsFunc(f.Status.Proxies, func(p spec.ProxyStatus) bool {
+		return p.Parent == n.Parent && (p.Error != "" || slices.ContainsFunc(p.Conflicts, func(c spec.ProxyConflict) bool { return c.Address == addr }))
+	})
 }
 
 // onLinkPrefix is a subnet's as the parent's link knows it, if it is on that link.

@@ -62,3 +62,47 @@ func TestOnLinkTries(t *testing.T) {
 		}
 	}
 }
+
+// No provider is to blame where v6net answers nobody: with ndproxy=off that is said, and where the
+// proxy has failed, or another host has the address, other checks say so.
+func TestOnLinkBlamesWhoeverIsSilent(t *testing.T) {
+	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
+	for name, tc := range map[string]struct {
+		ndproxy spec.Switch
+		mode    spec.Mode
+		proxy   spec.ProxyStatus
+		want    string
+	}{
+		"the proxy answers":       {spec.SwitchAuto, spec.ModeBridge, spec.ProxyStatus{Parent: "eth0"}, "have the provider"},
+		"it is off":               {spec.SwitchOff, spec.ModeBridge, spec.ProxyStatus{Parent: "eth1"}, "ndproxy=auto"},
+		"it has failed":           {spec.SwitchAuto, spec.ModeBridge, spec.ProxyStatus{Parent: "eth0", Error: "no such device"}, ""},
+		"another has the address": {spec.SwitchAuto, spec.ModeBridge, spec.ProxyStatus{Parent: "eth0", Conflicts: []spec.ProxyConflict{{Address: addr("2001:db8::1:0:0:5")}}}, ""},
+		"another has some other":  {spec.SwitchAuto, spec.ModeBridge, spec.ProxyStatus{Parent: "eth0", Conflicts: []spec.ProxyConflict{{Address: addr("2001:db8::1:0:0:6")}}}, "have the provider"},
+		"macvlan needs none":      {spec.SwitchOff, spec.ModeMacvlan, spec.ProxyStatus{Parent: "eth0", Error: "no such device"}, "mode=bridge"},
+	} {
+		o := spec.DefaultOptions()
+		o.NDProxy, o.Mode = tc.ndproxy, tc.mode
+		n := spec.NetworkStatus{
+			Network: spec.Network{ID: "aaaa", Options: o, IPv6: []spec.Subnet{{Prefix: prefix("2001:db8:0:0:1::/80"), OnLink: true}}}, Parent: "eth0",
+			Endpoints: []spec.Endpoint{{ID: "e1", Joined: true, Sandbox: "/run/netns/web", IPv6: prefix("2001:db8:0:0:1::5/80")}},
+		}
+		f := doctor.Facts{
+			Status:   &spec.Status{Networks: []spec.NetworkStatus{n}, Proxies: []spec.ProxyStatus{tc.proxy}},
+			Links:    []doctor.Link{{Name: "eth0", Neighbors: true}},
+			Defaults: []doctor.Default{{Link: "eth0", Router: addr("fe80::1"), Usable: true}},
+		}
+		for _, try := range onLinkTries(f) { // as it ends where nobody answers
+			try.Control = true
+			f.OnLinks = append(f.OnLinks, try.OnLink)
+		}
+		var fixes []string
+		for _, found := range doctor.Examine(f) {
+			if found.Check == "on_link" {
+				fixes = append(fixes, found.Fix)
+			}
+		}
+		if got := strings.Join(fixes, "; "); !strings.Contains(got, tc.want) || (got == "") != (tc.want == "") {
+			t.Errorf("%s: the fix is %q, want %q", name, got, tc.want)
+		}
+	}
+}
