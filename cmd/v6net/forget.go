@@ -57,5 +57,5 @@ func (c forgetCommand) spare(n spec.NetworkStatus) error {
 	if joined == 0 || c.Force {
 		return nil
 	}
-	return fmt.Errorf("network %s has %d containers, which would lose it: remove it by its container engine (docker network rm, podman network rm), or, if that no longer knows it, with --force", called(n.ID, n.Name), joined)
+	return fmt.Errorf("network %s has %s, which would lose it: remove it by its container engine (docker network rm, podman network rm), or, if that no longer knows it, with --force", called(n.ID, n.Name), several(joined, "container"))
 }
