@@ -125,14 +125,26 @@ func (v *viewer) again(ctx context.Context, fail context.CancelCauseFunc) {
 	}
 }
 
-// forget lets go of what waits: its daemon has ended.
-func (v *viewer) forget() {
+// forget asks a last time for names of what waits, and lets go of it: its daemon has ended,
+// or the watching. What is unsure even then counts as lost.
+func (v *viewer) forget(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.timer != nil {
 		v.timer.Stop()
 	}
+	var err error
+	if len(v.held) > 0 {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), namesWait)
+		defer cancel()
+		v.ask(ctx)
+		err = v.release()
+	}
+	if err == nil {
+		v.lost += uint64(len(v.held))
+	}
 	v.held, v.timer = nil, nil
+	return err
 }
 
 // ask is what Docker is asked for that the daemon does not know.
@@ -168,6 +180,10 @@ func (v *viewer) release() error {
 func (v *viewer) print(e spec.Event) error {
 	if !v.wanted(e) {
 		return nil
+	}
+	// Others come before the watching has ended.
+	if v.command.Count > 0 && v.shown >= uint64(v.command.Count) {
+		return errEnough
 	}
 	var err error
 	if v.command.JSON {

@@ -152,12 +152,12 @@ func (c *watchCommand) once(ctx context.Context, filter control.Filter, v *viewe
 	// What waits for a name is shown by another goroutine, whose error ends this one.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer v.forget()
 	err = client.Watch(ctx, filter, began, func(e spec.Event) error { return v.show(ctx, cancel, e) })
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
+	cause := context.Cause(ctx)
+	if last := v.forget(ctx); errors.Is(last, errEnough) {
+		return last
 	}
-	return err
+	return cmp.Or(cause, err)
 }
 
 // eventLine is an event for people: when, what, whose, and the rest.

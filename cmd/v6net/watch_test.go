@@ -125,6 +125,55 @@ func watched(t *testing.T, c watchCommand) (v *viewer, docker *atomic.Pointer[na
 	}
 }
 
+// The last one that --count wants had to wait for its name, and others come before the
+// watching has ended.
+func TestWatchCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, docker, lines := watched(t, watchCommand{Container: "web", Count: 1})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		show := func(what string) error {
+			return v.show(ctx, cancel, spec.Event{Type: spec.EventEndpoint, Endpoint: "beef5678", What: what})
+		}
+		if err := show("first"); err != nil {
+			t.Error(err)
+		}
+		docker.Store(&names.Directory{Containers: map[string]names.Container{"beef5678": {ID: "cafe9012", Name: "web"}}})
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		for range 3 {
+			if err := show("more"); !errors.Is(err, errEnough) {
+				t.Errorf("after enough: %v", err)
+			}
+		}
+		if n := strings.Count(lines(), "\n"); n != 1 {
+			t.Errorf("--count 1 shows %d:\n%s", n, lines())
+		}
+	})
+}
+
+// What waits for a name when the watching ends is asked for once more; what stays unsure is
+// said to be lost.
+func TestWatchEndsWithWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, docker, lines := watched(t, watchCommand{Container: "web"})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		for _, endpoint := range []string{"beef5678", "beef5678", "feed0000"} {
+			if err := v.show(ctx, cancel, spec.Event{Type: spec.EventEndpoint, Endpoint: endpoint, What: "created"}); err != nil {
+				t.Error(err)
+			}
+		}
+		docker.Store(&names.Directory{Containers: map[string]names.Container{"beef5678": {ID: "cafe9012", Name: "web"}}})
+		cancel(nil) // ^C
+		if err := v.forget(ctx); err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(lines(), "created"); n != 2 || v.summary() != "2 events, and 1 other lost" {
+			t.Errorf("%d are shown, and said is %q:\n%s", n, v.summary(), lines())
+		}
+	})
+}
+
 // Docker says what a container is called some time after its first events: those wait,
 // are shown in order, and end the command if they are enough.
 func TestWatchWaitsForNames(t *testing.T) {
