@@ -53,22 +53,34 @@ func (e *Engine) home(p *pool, addr netip.Addr) netip.Addr {
 // libnetwork/endpoint.go, assignAddressVersion). Where the network has none now it
 // is the lease itself, and the container gets the others when there are any.
 func (e *Engine) inCurrent(p *pool, addr netip.Addr) netip.Addr {
-	if p.Lent == nil {
-		return addr
+	if now := e.currentOf(p); now != p.Prefix {
+		return spec.Renumbered(addr, now)
 	}
+	return addr
+}
+
+// currentOf is the prefix that a pool's network uses now; the pool's own while it has none.
+func (e *Engine) currentOf(p *pool) netip.Prefix {
 	n := e.networkUsing(p.Prefix)
-	if n == nil {
-		return addr
+	if p.Lent == nil || n == nil {
+		return p.Prefix
 	}
 	for _, s := range n.IPv6 {
 		if s.Lent == nil || s.Prefix != p.Prefix {
 			continue
 		}
 		if now, inUse := s.Lent.Current(); inUse {
-			return spec.Renumbered(addr, now.Prefix)
+			return now.Prefix
 		}
 	}
-	return addr
+	return p.Prefix
+}
+
+// current is currentOf where the lock is not held.
+func (e *Engine) current(p *pool) netip.Prefix {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.currentOf(p)
 }
 
 // addressesOf are an endpoint's addresses now.

@@ -240,6 +240,34 @@ func TestLeaseWithoutEndpointIsProbed(t *testing.T) {
 	})
 }
 
+// A network moves while an address of it is probed: the address is asked for again, in the
+// prefix that it is used in.
+func TestNetworkMovesWhileAnAddressIsProbed(t *testing.T) {
+	for name, want := range map[string]string{"any address": "", "one that was chosen": "2001:db8:1:0:789a::77"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, _ := moving(t, 0)
+				moved := false
+				h.probing = func() {
+					if !moved {
+						moved = true
+						h.readvertise(t, onParentLink(oldLink, false, 2*time.Hour), onParentLink(newLink, true, 24*time.Hour))
+					}
+				}
+				chosen := netip.Addr{}
+				if want != "" {
+					chosen = ip(want)
+				}
+				got, err := h.engine.RequestAddress(t.Context(), oldPart, chosen, false)
+				must(t, err)
+				if !moved || !pfx(newPart).Contains(got.Addr()) || !h.probed(got.Addr().String()) {
+					t.Errorf("leased %s, moved %t; asked for were %v", got, moved, h.probes)
+				}
+			})
+		})
+	}
+}
+
 // Containers are started during each probe, and the network moves all the same, with no
 // address that has not been asked for.
 func TestNetworkOfABusyHostMoves(t *testing.T) {

@@ -221,28 +221,47 @@ func (e *Engine) RequestAddress(ctx context.Context, poolID string, want netip.A
 		return netip.Prefix{}, err
 	}
 	want = e.home(p, want)
-	var addr netip.Addr
+	for {
+		of := e.current(p)
+		addr, err := e.findAddress(ctx, p, want, gateway)
+		if err != nil {
+			return netip.Prefix{}, fmt.Errorf("pool %s: %w", poolID, err)
+		}
+		leased, probed, err := e.lease(p, addr, of, want, gateway)
+		if probed || err != nil {
+			return leased, err
+		}
+	}
+}
+
+func (e *Engine) findAddress(ctx context.Context, p *pool, want netip.Addr, gateway bool) (netip.Addr, error) {
 	switch {
 	case want.IsValid() && gateway:
-		addr, err = want, e.reserveGateway(p, want)
+		return want, e.reserveGateway(p, want)
 	case want.IsValid():
-		addr, err = want, e.reserve(ctx, p, want)
+		return want, e.reserve(ctx, p, want)
 	case gateway:
-		addr, err = e.allocateGateway(ctx, p)
+		return e.allocateGateway(ctx, p)
 	default:
-		addr, err = e.allocate(ctx, p)
+		return e.allocate(ctx, p)
 	}
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("pool %s: %w", poolID, err)
-	}
+}
+
+// lease takes a lease down. It gives the address back instead, and reports so, where it was
+// probed in another prefix than the pool's network has by now.
+func (e *Engine) lease(p *pool, addr netip.Addr, of netip.Prefix, want netip.Addr, gateway bool) (leased netip.Prefix, probed bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.pools[poolID] != p { // released while the address was probed
-		return netip.Prefix{}, fmt.Errorf("pool %s: %w", poolID, spec.ErrNotFound)
+	if e.pools[p.ID] != p { // released while the address was probed
+		return netip.Prefix{}, false, fmt.Errorf("pool %s: %w", p.ID, spec.ErrNotFound)
+	}
+	if !gateway && p.isShared() && e.currentOf(p) != of {
+		p.addrs.Release(addr)
+		return netip.Prefix{}, false, nil
 	}
 	if err := e.putLease(p, addr); err != nil {
 		p.addrs.Release(addr)
-		return netip.Prefix{}, err
+		return netip.Prefix{}, false, err
 	}
 	if !gateway && !want.IsValid() {
 		e.settle(p)
@@ -251,7 +270,7 @@ func (e *Engine) RequestAddress(ctx context.Context, poolID string, want netip.A
 	if !gateway {
 		addr = e.inCurrent(p, addr)
 	}
-	return netip.PrefixFrom(addr, p.Prefix.Bits()), nil
+	return netip.PrefixFrom(addr, p.Prefix.Bits()), true, nil
 }
 
 func (e *Engine) allocate(ctx context.Context, p *pool) (netip.Addr, error) {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/ipam"
 )
 
@@ -143,7 +144,8 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 		batch = append(batch, addr)
 	}
 	parent := e.onLinkAt(ctx, p.Prefix, p.Parent)
-	asked := e.outward(p, batch)
+	of := e.current(p)
+	asked := outward(batch, of)
 	taken, err := e.probe(ctx, parent, asked)
 	if err != nil {
 		for _, a := range batch {
@@ -151,9 +153,9 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 		}
 		return false, err
 	}
-	renumbered := !slices.Equal(asked, e.outward(p, batch))
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	renumbered := e.currentOf(p) != of
 	now := time.Now()
 	for i, a := range batch {
 		if renumbered { // what was probed is of no use now
@@ -171,13 +173,11 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 }
 
 // outward are leases as others on the link would have them: in the prefix that the pool's
-// network uses now.
-func (e *Engine) outward(p *pool, leases []netip.Addr) []netip.Addr {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+// network uses.
+func outward(leases []netip.Addr, in netip.Prefix) []netip.Addr {
 	asked := make([]netip.Addr, len(leases))
 	for i, a := range leases {
-		asked[i] = e.inCurrent(p, a)
+		asked[i] = spec.Renumbered(a, in)
 	}
 	return asked
 }
@@ -223,7 +223,7 @@ func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
 		return err
 	}
 	parent := e.onLinkAt(ctx, p.Prefix, p.Parent)
-	asked := e.outward(p, []netip.Addr{addr})
+	asked := outward([]netip.Addr{addr}, e.current(p))
 	taken, err := e.probe(ctx, parent, asked)
 	if err == nil && len(taken) > 0 {
 		err = fmt.Errorf("address %s on %s is %w", asked[0], parent, errDuplicate)
