@@ -94,7 +94,7 @@ type portGuard struct {
 // before there were guards.
 func (g *portGuard) ensure(ctx context.Context, port string) error {
 	if g.judged() {
-		return nil
+		return g.guard.Detach(ctx, port) // that of a daemon whose firewall did not
 	}
 	err := g.guard.Attach(ctx, port)
 	if errors.Is(err, raguard.ErrUnsupported) {

@@ -15,7 +15,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -50,15 +49,12 @@ func (g *Guard) Attach(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("RA guard on %s: %w", name, err)
 	}
-	device, err := net.InterfaceByName(name)
+	index, err := indexOf(name)
 	if err != nil {
 		return fmt.Errorf("RA guard on %s: %w", name, err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.Port && g.isOn(device.Index) {
-		return nil
-	}
 	if g.program == nil {
 		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 			Name: g.name(), Type: ebpf.SchedCLS, License: "Dual BSD/GPL", Instructions: guard(g.Port),
@@ -68,11 +64,74 @@ func (g *Guard) Attach(ctx context.Context, name string) error {
 		}
 		g.program = program
 	}
-	err = link.RawAttachProgram(link.RawAttachProgramOptions{Target: device.Index, Program: g.program, Attach: ebpf.AttachTCXIngress})
+	var former []*ebpf.Program
+	if g.Port {
+		var current bool
+		if current, former, err = g.on(index); err != nil {
+			return fmt.Errorf("RA guard on %s: %w", name, err)
+		}
+		defer closeAll(former)
+		if current {
+			return nil
+		}
+	}
+	err = link.RawAttachProgram(link.RawAttachProgramOptions{Target: index, Program: g.program, Attach: ebpf.AttachTCXIngress})
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("RA guard on %s: %w", name, unsupported(err))
 	}
+	return detach(index, name, former)
+}
+
+// Detach takes the guard of a port away, whichever daemon's it is, where this process may
+// know of it.
+func (g *Guard) Detach(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("RA guard on %s: %w", name, err)
+	}
+	index, err := indexOf(name)
+	if err != nil {
+		return fmt.Errorf("RA guard on %s: %w", name, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, there, err := g.on(index)
+	if err != nil {
+		return fmt.Errorf("RA guard on %s: %w", name, err)
+	}
+	defer closeAll(there)
+	return detach(index, name, there)
+}
+
+func detach(index int, name string, programs []*ebpf.Program) error {
+	for _, p := range programs {
+		if err := link.RawDetachProgram(link.RawDetachProgramOptions{Target: index, Program: p, Attach: ebpf.AttachTCXIngress}); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("RA guard on %s: detach a former one: %w", name, err)
+		}
+	}
 	return nil
+}
+
+func closeAll(programs []*ebpf.Program) {
+	for _, p := range programs {
+		_ = p.Close()
+	}
+}
+
+// indexOf asks for one link: package net reads all of them.
+func indexOf(name string) (int, error) {
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open socket: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request); err != nil {
+		return 0, fmt.Errorf("ask for its index: %w", err)
+	}
+	return int(request.Uint32()), nil
 }
 
 // unsupported has an error match [ErrUnsupported] where it is the answer of a kernel
@@ -94,24 +153,41 @@ func (g *Guard) name() string {
 	return "v6net_ra_guard"
 }
 
-// isOn reports whether a link has the guard.
-func (g *Guard) isOn(index int) bool {
+// on reports whether a link has the guard as it is now, and the former ones that it has,
+// another version's: those whose program has another tag, which the kernel makes of the
+// instructions. Without a program of our own all are former ones. Who must not look takes
+// whatever is there for the guard.
+func (g *Guard) on(index int) (current bool, former []*ebpf.Program, err error) {
 	attached, err := link.QueryPrograms(link.QueryOptions{Target: index, Attach: ebpf.AttachTCXIngress})
 	if err != nil {
-		return false
+		return false, nil, nil // a kernel without tcx has none
+	}
+	tag := ""
+	if g.program != nil {
+		own, err := g.program.Info()
+		if err != nil {
+			return false, nil, fmt.Errorf("read the program's tag: %w", err)
+		}
+		tag = own.Tag
 	}
 	for _, a := range attached.Programs {
 		program, err := ebpf.NewProgramFromID(a.ID)
 		if err != nil {
-			return errors.Is(err, unix.EPERM)
+			current = current || errors.Is(err, unix.EPERM)
+			continue
 		}
 		info, err := program.Info()
-		_ = program.Close()
-		if err == nil && info.Name == g.name() {
-			return true
+		switch {
+		case err != nil || info.Name != g.name():
+			_ = program.Close()
+		case info.Tag == tag:
+			current = true
+			_ = program.Close()
+		default:
+			former = append(former, program)
 		}
 	}
-	return false
+	return current, former, nil
 }
 
 // Close gives the program back. The links that have it keep it.
