@@ -88,3 +88,34 @@ func TestFormerGuard(t *testing.T) {
 		t.Errorf("after Detach there are %v", now)
 	}
 }
+
+// Another's program that lets everything through keeps nothing from the guard, whether the
+// daemon may ask whose it is or not; and daemons that may not do not fill the port.
+func TestForeignProgram(t *testing.T) {
+	self, wire := testnet.Self(t), testnet.New(t, "wire")
+	testnet.Connect(t, self, "v6nvx", wire, "eth0")
+	attach(t, "v6nvx", "theirs", 0) // TCX_PASS
+	for daemon := range 6 {
+		g := &raguard.Guard{Port: true}
+		for range 2 {
+			asPlugin(t, func() error { return g.Attach(t.Context(), "v6nvx") })
+		}
+		if got, want := programs(t, "v6nvx"), min(daemon+2, 4); got != want {
+			t.Errorf("after %d daemons there are %d programs, want %d", daemon+1, got, want)
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	device, err := net.InterfaceByName("v6nvx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	attached, err := link.QueryPrograms(link.QueryOptions{Target: device.Index, Attach: ebpf.AttachTCXIngress})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := attached.Programs[len(attached.Programs)-1].ID; last != ids(t, "v6nvx")["theirs"][0] {
+		t.Errorf("the other's program is not the last one: %v", attached.Programs)
+	}
+}

@@ -35,7 +35,7 @@ var ErrUnsupported = errors.New("router advertisements cannot be kept away here:
 type Guard struct {
 	// Port is whether links are the host's ends of cables. They are guarded again by
 	// every daemon, for as long as the container lives, and so what is there is looked
-	// at after all. Whoever must not is content with any program.
+	// at after all. Whoever must not adds one, until there are some.
 	Port bool
 
 	mu      sync.Mutex
@@ -43,7 +43,8 @@ type Guard struct {
 }
 
 // Attach puts the guard on a link of this thread's network namespace, if it is
-// not there. It stays until the link is deleted. The error matches
+// not there: before the programs of others, of which one that lets a packet through
+// (TCX_PASS) lets it by all that follow. It stays until the link is deleted. The error matches
 // [ErrUnsupported] where that cannot be.
 func (g *Guard) Attach(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
@@ -75,7 +76,7 @@ func (g *Guard) Attach(ctx context.Context, name string) error {
 			return nil
 		}
 	}
-	err = link.RawAttachProgram(link.RawAttachProgramOptions{Target: index, Program: g.program, Attach: ebpf.AttachTCXIngress})
+	err = link.RawAttachProgram(link.RawAttachProgramOptions{Target: index, Program: g.program, Attach: ebpf.AttachTCXIngress, Anchor: link.Head()})
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("RA guard on %s: %w", name, unsupported(err))
 	}
@@ -153,16 +154,20 @@ func (g *Guard) name() string {
 	return "v6net_ra_guard"
 }
 
+// enough programs are at a port whose names cannot be read: each daemon adds one until
+// then, since the kernel has room for 64 (BPF_MPROG_MAX) and they are others' to use.
+const enough = 4
+
 // on reports whether a link has the guard as it is now, and the former ones that it has,
 // another version's: those whose program has another tag, which the kernel makes of the
 // instructions. Without a program of our own all are former ones. Who must not look takes
-// whatever is there for the guard.
+// several programs for the guard, since one may be another's.
 func (g *Guard) on(index int) (current bool, former []*ebpf.Program, err error) {
 	attached, err := link.QueryPrograms(link.QueryOptions{Target: index, Attach: ebpf.AttachTCXIngress})
 	if err != nil {
 		return false, nil, nil // a kernel without tcx has none
 	}
-	tag := ""
+	tag, unknown := "", 0
 	if g.program != nil {
 		own, err := g.program.Info()
 		if err != nil {
@@ -172,8 +177,10 @@ func (g *Guard) on(index int) (current bool, former []*ebpf.Program, err error) 
 	}
 	for _, a := range attached.Programs {
 		program, err := ebpf.NewProgramFromID(a.ID)
+		if errors.Is(err, unix.EPERM) {
+			unknown++
+		}
 		if err != nil {
-			current = current || errors.Is(err, unix.EPERM)
 			continue
 		}
 		info, err := program.Info()
@@ -187,7 +194,7 @@ func (g *Guard) on(index int) (current bool, former []*ebpf.Program, err error) 
 			former = append(former, program)
 		}
 	}
-	return current, former, nil
+	return current || unknown >= enough, former, nil
 }
 
 // Close gives the program back. The links that have it keep it.
