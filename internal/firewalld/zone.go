@@ -88,19 +88,26 @@ func (k *Keeper) Keep(plain, names []string) {
 	}
 }
 
-// Run tells firewalld, until ctx ends. A host without the bus has no firewalld.
+// Run tells firewalld, until ctx ends. A host without the bus has no firewalld: it may get
+// both, and is asked again when the bridges change.
 func (k *Keeper) Run(ctx context.Context) error {
-	for attempt := 1; ; attempt++ {
+	for met := false; ; {
 		conn, err := k.connect(ctx)
-		switch {
-		case err == nil:
+		if err == nil {
+			met = true
 			err = k.serve(ctx, conn)
-		case attempt == 1 && ctx.Err() == nil:
-			k.log.Debug("firewalld: no D-Bus here", "err", err)
-			<-ctx.Done()
 		}
 		if ctx.Err() != nil {
 			return nil
+		}
+		if !met {
+			k.log.Debug("firewalld: no D-Bus here", "err", err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-k.changed:
+			}
+			continue
 		}
 		k.log.Warn("firewalld", "err", err, "retry_in", retryTime)
 		if !wait(ctx, retryTime) {
