@@ -30,7 +30,7 @@ func (forwarding) Judge(f Facts) []Finding {
 		}
 		settings := append(family.before, Setting{family.key, "1"})
 		found := Finding{Level: Problem, Found: family.key + "=0", Expected: "1", Fix: sysctlCommand(settings...)}
-		if f.Firewall.Ours {
+		if f.rulesInPlace() {
 			found.Settings = settings
 		}
 		findings = append(findings, found)
@@ -39,6 +39,12 @@ func (forwarding) Judge(f Facts) []Finding {
 		findings = append(findings, linksForward(f)...)
 	}
 	return findings
+}
+
+// rulesInPlace reports whether v6net's own are. Those of iptables-legacy only a daemon knows of,
+// which says what keeps from it what it cannot be given.
+func (f Facts) rulesInPlace() bool {
+	return f.Firewall.Ours || f.Status != nil && f.Status.Firewall == "iptables-legacy" && f.Status.Error == ""
 }
 
 // linksForward looks at each link that IPv4 packets of containers come in by: the kernel
@@ -58,7 +64,7 @@ func linksForward(f Facts) []Finding {
 			asked[name] = true
 			found := Finding{Level: Problem, On: name, Found: s.Key + "=0", Expected: "1", Fix: sysctlCommand(s),
 				Why: "IPv4 packets that come in by this link are forwarded nowhere, whatever net/ipv4/ip_forward says: from the bridge those of containers, from the parent the answers to them"}
-			if f.Firewall.Ours {
+			if f.rulesInPlace() {
 				found.Settings = []Setting{s}
 			}
 			findings = append(findings, found)
