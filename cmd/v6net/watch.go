@@ -15,6 +15,7 @@ import (
 	"github.com/v6net/v6net/internal/kernel/netns"
 	"github.com/v6net/v6net/internal/names"
 	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/ndproxy"
 )
 
 type watchCommand struct {
@@ -216,6 +217,10 @@ func eventWords(e spec.Event) string {
 		who := senderWord(e)
 		if e.Source.IsUnspecified() {
 			who = "duplicate address detection of " + e.MAC.String()
+		}
+		if e.Reason == ndproxy.Advertised.String() {
+			add("%s advertised by %s%s", e.Address, who, on)
+			break
 		}
 		add("%s asked for by %s%s: %s", e.Address, who, on, strings.ReplaceAll(e.Reason, "_", " "))
 	case spec.EventRA:

@@ -37,6 +37,8 @@ func TestEventLines(t *testing.T) {
 			"09:08:07.006  ndp       answered    eeeeeeeeeeee/aaaaaaaaaaaa  2001:db8::5 asked for by duplicate address detection of 02:00:00:00:00:09 on eth0: defended"},
 		{spec.Event{Type: spec.EventNDP, What: "ignored", Reason: "unknown_target", Link: "eth0", Source: addr("fe80::1"), Address: addr("2001:db8::6")},
 			"09:08:07.006  ndp       ignored     -                     2001:db8::6 asked for by fe80::1 on eth0: unknown target"},
+		{spec.Event{Type: spec.EventNDP, What: "ignored", Reason: "advertised", Link: "eth0", Source: addr("fe80::1"), Address: addr("fe80::1"), MAC: spec.MAC{2, 0, 0, 0, 0, 9}},
+			"09:08:07.006  ndp       ignored     -                     fe80::1 advertised by fe80::1 (02:00:00:00:00:09) on eth0"},
 		{spec.Event{Type: spec.EventRA, What: "sent", Link: "v6n1", Source: addr("fe80::1"), Destination: addr("ff02::1"), NetworkName: "front", Advertisement: &spec.Advertisement{MTU: 1400, Search: []spec.Lasting[string]{{Value: "evil\x1b[2J", Lifetime: 60}}}},
 			`09:08:07.006  ra        sent        front                 from fe80::1 to ff02::1 on v6n1: no default router, MTU 1400, DNS search domain "evil\x1b[2J" for 1m0s`},
 		{spec.Event{Type: spec.EventRA, What: "ignored", Reason: "wrong_hop_limit", Link: "eth0", Source: addr("fe80::6")},
