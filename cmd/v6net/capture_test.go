@@ -127,8 +127,8 @@ func TestPacketWords(t *testing.T) {
 		"web:443 > db:5432  TCP [P.] length 3":                                                     frame(t, e, ip6(layers.IPProtocolTCP, "2001:db8:1::5", "2001:db8:1::6"), &layers.TCP{SrcPort: 443, DstPort: 5432, PSH: true, ACK: true}, gopacket.Payload("abc")),
 		"web:40000 > front.gateway:53  UDP DNS question example.org AAAA":                          frame(t, e, ip6(layers.IPProtocolUDP, "2001:db8:1::5", "2001:db8:1::1"), &layers.UDP{SrcPort: 40000, DstPort: 53}, gopacket.Payload(question)),
 		"web:1 > db:2  UDP length 2":                                                               frame(t, e, ip6(layers.IPProtocolUDP, "2001:db8:1::5", "2001:db8:1::6"), &layers.UDP{SrcPort: 1, DstPort: 2}, gopacket.Payload("ab")),
-		"fe80::1 > ff02::1:ff00:5  ICMPv6 neighbor solicitation of web, length 78":                 frame(t, e, ip6(layers.IPProtocolICMPv6, "fe80::1", "ff02::1:ff00:5"), gopacket.Payload(solicitation)),
-		"fe80::2 > fe80::1  ICMPv6 neighbor advertisement of web (solicited, override), length 78": frame(t, e, ip6(layers.IPProtocolICMPv6, "fe80::2", "fe80::1"), gopacket.Payload(advertisement)),
+		"fe80::1 > ff02::1:ff00:5  ICMPv6 neighbor solicitation of web, length 24":                 frame(t, e, ip6(layers.IPProtocolICMPv6, "fe80::1", "ff02::1:ff00:5"), gopacket.Payload(solicitation)),
+		"fe80::2 > fe80::1  ICMPv6 neighbor advertisement of web (solicited, override), length 24": frame(t, e, ip6(layers.IPProtocolICMPv6, "fe80::2", "fe80::1"), gopacket.Payload(advertisement)),
 		"02:00:00:00:00:01 > 02:00:00:00:00:02  LinkLayerDiscovery, length 60":                     frame(t, ethernet(layers.EthernetTypeLinkLayerDiscovery), gopacket.Payload(strings.Repeat("x", 46))),
 	} {
 		if diff := cmp.Diff(want, packetWords(capture.Frame{Data: b, Length: len(b)}, 14, known)); diff != "" {

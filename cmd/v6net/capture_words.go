@@ -50,7 +50,19 @@ func packetWords(f capture.Frame, header int, known nameTable) string {
 	if p.ErrorLayer() != nil {
 		what += " (cut short, or not valid)"
 	}
-	return fmt.Sprintf("%s > %s  %s, length %d", from, to, what, f.Length)
+	return fmt.Sprintf("%s > %s  %s, length %d", from, to, what, payloadLength(p))
+}
+
+// payloadLength is how much follows the IP header, as that says.
+func payloadLength(p gopacket.Packet) int {
+	switch l := p.NetworkLayer().(type) {
+	case *layers.IPv6:
+		return int(l.Length)
+	case *layers.IPv4:
+		return max(int(l.Length)-int(l.IHL)*4, 0)
+	default:
+		return 0
+	}
 }
 
 func addressesOfPacket(p gopacket.Packet) (src, dst netip.Addr, ok bool) {

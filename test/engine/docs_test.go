@@ -109,8 +109,8 @@ var docs = []doc{
 	{page: "docs/capture.md", in: docker, given: func(t *testing.T, s stage) {
 		s.must(t, create+"front; for name in web db; do docker run -d --name $name --network front nginx; done")
 	}, blocks: map[string]how{
-		"v6net capture web -c 100 -w /tmp/web.pcapng": {lasts: true},
-		"v6net capture web -w - | tshark -r -":        {lasts: true},
+		"v6net capture container:web -c 100 -w /tmp/web.pcapng": {lasts: true},
+		"v6net capture container:web -w - | tshark -r -":        {lasts: true},
 	}, then: func(t *testing.T, s stage) { s.must(t, "rm /tmp/web.pcapng") }},
 	{page: "docs/status.md", in: docker},
 	{page: "docs/benchmarks/firewall.md", in: docker, blocks: map[string]how{
