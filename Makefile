@@ -99,6 +99,7 @@ engine: need-root plugin
 	for part in "$${!running[@]}"; do
 		wait $${running[$$part]} || failed+=" $$part"
 	done
+	[[ ! -e build/previous/shallow ]] || echo 'make engine: NO MIGRATION OF THE JOURNAL WAS TESTED: the history is cut off (git fetch --unshallow)' >&2
 	[[ ! $$failed ]] || { echo "make engine: failed:$$failed" >&2; exit 1; }
 
 # The newest engines on a stock kernel, each in a VM of its own. What they say is
