@@ -195,3 +195,25 @@ func TestPluginIsFoundBeforeSystemdsSocket(t *testing.T) {
 		t.Errorf("found is %q, %v, after %d calls at systemd's socket; want %s and none", path, err, socket.calls.Load(), plugin)
 	}
 }
+
+// A daemon that replays its journal has its claim and no socket yet: it is waited for, and said to
+// start if that takes longer.
+func TestStartingDaemonIsWaitedFor(t *testing.T) {
+	if _, err := findSocket(t.Context()); !errors.Is(err, control.ErrNoDaemon) || strings.Contains(err.Error(), "starts") {
+		t.Errorf("without a daemon: %v", err)
+	}
+	release, err := netns.Claim(claimName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = release() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*findWait)
+	defer cancel()
+	if _, err := findSocket(ctx); !errors.Is(err, control.ErrNoDaemon) || !strings.Contains(err.Error(), "one starts") {
+		t.Errorf("while it starts: %v", err)
+	}
+	time.AfterFunc(3*findWait, func() { newSystemdSocket(t) })
+	if path, err := findSocket(t.Context()); path != control.SocketPath || err != nil {
+		t.Errorf("when it has started: %q, %v", path, err)
+	}
+}

@@ -115,7 +115,7 @@ func (c *doctorCommand) askDaemon(ctx context.Context, f *doctor.Facts, said *pr
 	defer said.on("the daemon")()
 	ctx, cancel := context.WithTimeout(ctx, daemonPatience)
 	defer cancel()
-	client, err := c.living()
+	client, err := c.living(ctx)
 	if err != nil {
 		f.NoDaemon = err.Error()
 		return

@@ -27,7 +27,7 @@ func (c firewallExplainCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return usageError{err}
 	}
-	client, err := c.client()
+	client, err := c.client(ctx)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ type forgetCommand struct {
 // Run has the daemon remove a network that its container engine no longer knows,
 // with its pools, or a pool alone.
 func (c forgetCommand) Run(ctx context.Context) error {
-	client, err := c.client()
+	client, err := c.client(ctx)
 	if err != nil {
 		return err
 	}

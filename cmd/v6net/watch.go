@@ -137,7 +137,7 @@ func (c *watchCommand) another(last string, ended time.Time) bool {
 
 // once watches one daemon.
 func (c *watchCommand) once(ctx context.Context, filter control.Filter, v *viewer, again bool, met func(), say func(string, ...any)) error {
-	client, err := c.client()
+	client, err := c.client(ctx)
 	if err != nil {
 		return err
 	}
