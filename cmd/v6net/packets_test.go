@@ -49,7 +49,7 @@ func TestPacketFilterIsChosen(t *testing.T) {
 		if got := strings.Join(swept, " "); got != tc.swept {
 			t.Errorf("%s, nftables: %v, ip6tables: %v: swept are %q, want %q", tc.wanted, tc.nftables, tc.ip6tables, got, tc.swept)
 		}
-		if fell := tc.wanted == "auto" && tc.nftables == none; fell != strings.Contains(said.String(), "because=\"not there") {
+		if fell := tc.wanted == "auto" && errors.Is(tc.nftables, none); fell != strings.Contains(said.String(), "because=\"not there") {
 			t.Errorf("%s, nftables: %v: logged is %q", tc.wanted, tc.nftables, &said)
 		}
 		switch {
