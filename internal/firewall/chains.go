@@ -73,8 +73,8 @@ func chains(l logging) []Chain {
 			// Before all else, what conntrack knows included: whoever scans a
 			// prefix must not fill the host's neighbour cache (RFC 6583). The
 			// forward hook precedes the neighbour's resolution.
-			"ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 oifname @networks goto nobody",
-			"ip daddr @pools4 ip daddr != @live4 oifname @networks goto nobody",
+			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 goto nobody",
+			"oifname @networks ip daddr @pools4 ip daddr != @live4 goto nobody",
 			"ct state established,related goto vouch",
 			"iifname @internal goto confined_out",
 			"oifname @internal goto confined_in",
@@ -137,8 +137,8 @@ func chains(l logging) []Chain {
 		// translated to a container. A container must not get at the host's
 		// loopback services by it (CVE-2020-8558), nor pass for the host itself.
 		{Name: "loopback", Hook: &Hook{"filter", "prerouting", priorityRaw}, Rules: []string{
-			"ip daddr 127.0.0.0/8 iifname @networks counter drop",
-			"ip saddr 127.0.0.0/8 iifname @networks counter drop",
+			"iifname @networks ip daddr 127.0.0.0/8 counter drop",
+			"iifname @networks ip saddr 127.0.0.0/8 counter drop",
 		}},
 		// A name server for containers listens on an address of the bridge, which
 		// may be a global one that everybody has a way to. It is no resolver for
