@@ -239,8 +239,9 @@ func TestOtherRoutesChange(t *testing.T) {
 	must(t, err)
 	h.disarm()
 	h.engine.RoutesChanged(t.Context())
-	if len(h.calls) > 0 {
-		t.Errorf("calls %q", h.calls)
+	// Whether the parent is there is looked at, and nothing is set.
+	if set := slices.DeleteFunc(h.calls, func(call string) bool { return call == "link: MTU of eth0" }); len(set) > 0 {
+		t.Errorf("calls %q", set)
 	}
 }
 
