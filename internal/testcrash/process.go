@@ -17,7 +17,8 @@ type Process struct {
 	cmd      *exec.Cmd
 	listener int
 	ended    chan struct{}
-	err      error // of the wait for its end
+	begun    chan struct{} // closed when cmd.Process is there
+	err      error         // of the wait for its end
 
 	mu      sync.Mutex
 	points  []string // the changes since Count
@@ -29,7 +30,7 @@ type Process struct {
 // Start starts cmd, whose outputs have to be files: log is the name of the one that
 // it writes its log to. It is killed before the kill'th change; 0: it is not.
 func Start(cmd *exec.Cmd, log string, kill int) (*Process, error) {
-	p := &Process{Log: log, cmd: cmd, ended: make(chan struct{}), kill: kill}
+	p := &Process{Log: log, cmd: cmd, begun: make(chan struct{}), ended: make(chan struct{}), kill: kill}
 	started := make(chan error)
 	go p.start(started)
 	if err := <-started; err != nil {
@@ -71,6 +72,7 @@ func (p *Process) start(started chan error) {
 		go p.serve()
 		err = p.cmd.Start()
 	}
+	close(p.begun)
 	started <- err
 }
 
@@ -111,6 +113,9 @@ func (p *Process) count(n notification) bool {
 	defer p.mu.Unlock()
 	if what == "" {
 		return true
+	}
+	if p.killed || len(p.points)+1 == p.kill {
+		<-p.begun // it makes its first calls while it is being started
 	}
 	if p.killed {
 		// Of a program that the killed one has run, and that lives on.
