@@ -131,14 +131,14 @@ func TestPortThatLeavesItsBridgeIsNotDeleted(t *testing.T) {
 	defer self.Run(t, "ip", "link", "del", "va")
 	self.Run(t, "ip", "link", "set", "va", "master", "br7")
 	self.Run(t, "ip", "link", "set", "va", "nomaster")
-	self.Run(t, "ip", "link", "set", "va", "name", "vend")
+	self.Run(t, "ip", "link", "add", "vend", "type", "bridge")
+	defer self.Run(t, "ip", "link", "del", "vend")
 	await(t, events, "the end", func(e Event) bool {
 		if e.Deleted {
 			t.Errorf("%+v, but no link was deleted", e)
 		}
 		return e.Link == "vend"
 	})
-	self.Run(t, "ip", "link", "set", "vend", "name", "va")
 }
 
 func TestLinkThatLeavesTheNamespaceIsDeleted(t *testing.T) {
