@@ -20,23 +20,9 @@ import (
 func (o outside) sees(t *testing.T) (from func(*testnet.Host) string) {
 	t.Helper()
 	const where = "[2001:db8:ffff::1]:81"
-	o.up.Do(t, func() {
-		l, err := net.Listen("tcp", where)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-				_, _ = io.WriteString(c, host)
-				_ = c.Close()
-			}
-		}()
+	listen(t, o.up, where, func(c net.Conn) {
+		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+		_, _ = io.WriteString(c, host)
 	})
 	return func(container *testnet.Host) string {
 		c, err := container.DialContext(t.Context(), "tcp", where)

@@ -67,8 +67,14 @@ func attach(t *testing.T, client *control.Client, network spec.NetworkRequest, n
 // echo has a container send back what it gets on port 80.
 func echo(t *testing.T, container *testnet.Host) {
 	t.Helper()
-	container.Do(t, func() {
-		l, err := net.Listen("tcp", "[::]:80")
+	listen(t, container, "[::]:80", func(c net.Conn) { _, _ = io.Copy(c, c) })
+}
+
+// listen has a host serve who connects to an address and port, until the end of the test.
+func listen(t *testing.T, host *testnet.Host, where string, serve func(net.Conn)) {
+	t.Helper()
+	host.Do(t, func() {
+		l, err := net.Listen("tcp", where)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +87,7 @@ func echo(t *testing.T, container *testnet.Host) {
 				}
 				go func() {
 					defer func() { _ = c.Close() }()
-					_, _ = io.Copy(c, c)
+					serve(c)
 				}()
 			}
 		}()

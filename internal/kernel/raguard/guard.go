@@ -47,10 +47,7 @@ type Guard struct {
 // (TCX_PASS) lets it by all that follow. It stays until the link is deleted. The error matches
 // [ErrUnsupported] where that cannot be.
 func (g *Guard) Attach(ctx context.Context, name string) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("RA guard on %s: %w", name, err)
-	}
-	index, err := indexOf(name)
+	index, err := indexOf(ctx, name)
 	if err != nil {
 		return fmt.Errorf("RA guard on %s: %w", name, err)
 	}
@@ -86,10 +83,7 @@ func (g *Guard) Attach(ctx context.Context, name string) error {
 // Detach takes the guard of a port away, whichever daemon's it is, where this process may
 // know of it.
 func (g *Guard) Detach(ctx context.Context, name string) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("RA guard on %s: %w", name, err)
-	}
-	index, err := indexOf(name)
+	index, err := indexOf(ctx, name)
 	if err != nil {
 		return fmt.Errorf("RA guard on %s: %w", name, err)
 	}
@@ -119,7 +113,10 @@ func closeAll(programs []*ebpf.Program) {
 }
 
 // indexOf asks for one link: package net reads all of them.
-func indexOf(name string) (int, error) {
+func indexOf(ctx context.Context, name string) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	request, err := unix.NewIfreq(name)
 	if err != nil {
 		return 0, err
