@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/v6net/v6net/internal/prefix"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -253,9 +252,9 @@ func (s *Source) judge(now time.Time) {
 		case !other || !k.lent.Preferred.IsZero():
 			// As before.
 		case k.deprecated:
-			k.lent.Preferred = prefix.Seconds(now)
+			k.lent.Preferred = seconds(now)
 		case now.Sub(k.absent) >= absentTime:
-			k.lent.Preferred = prefix.Seconds(now)
+			k.lent.Preferred = seconds(now)
 		}
 		if !k.lent.Preferred.IsZero() && !k.absent.IsZero() {
 			// Nobody says when it ends any more.
@@ -264,7 +263,7 @@ func (s *Source) judge(now time.Time) {
 			}
 		}
 		if k.isOff(now) {
-			k.lent.Valid = prefix.Seconds(k.ends)
+			k.lent.Valid = seconds(k.ends)
 		}
 	}
 }
@@ -305,4 +304,12 @@ func (s *Source) next(now time.Time) time.Time {
 		}
 	}
 	return next
+}
+
+// seconds is the end of a lifetime as the journal has it.
+func seconds(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC().Truncate(time.Second)
 }
