@@ -43,6 +43,9 @@ type OnLinkPrefix struct {
 	// of all the link's addresses in it is over.
 	Deprecated bool
 	Valid      time.Duration // for how long it is there yet; 0: without end, as far as the kernel says
+	// ByRoute says that the link has no address in it, only a route: how long it is there, and
+	// whether something is to begin with it, nobody says.
+	ByRoute bool
 }
 
 // ParentOrigin is by whom a link's own prefix is lent, for people (Delegation.Origin).

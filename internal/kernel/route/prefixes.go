@@ -122,7 +122,7 @@ func (h *Handle) OnLinkFor(ctx context.Context, link string) ([]spec.OnLinkPrefi
 	for _, r := range routes {
 		p := destination(r).Masked()
 		if _, seen := found[p]; !seen {
-			found[p] = spec.OnLinkPrefix{Prefix: p}
+			found[p] = spec.OnLinkPrefix{Prefix: p, ByRoute: true}
 		}
 	}
 	return slices.SortedFunc(maps.Values(found), func(a, b spec.OnLinkPrefix) int {

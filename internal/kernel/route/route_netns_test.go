@@ -159,6 +159,11 @@ func TestOnLink(t *testing.T) {
 	if err != nil || len(all) != len(want) || all[0].Deprecated || !all[len(all)-1].Deprecated || all[0].Valid != 0 {
 		t.Errorf("%+v, %v; want all without end, and the last one deprecated", all, err)
 	}
+	for _, p := range all {
+		if byRoute := slices.Contains(prefixes("2001:db8:5::/64", "2001:db8:6::/64"), p.Prefix); p.ByRoute != byRoute {
+			t.Errorf("%s: by a route alone: %v, want %v", p.Prefix, p.ByRoute, byRoute)
+		}
+	}
 	script(t, self, `
 		addr change 2001:db8:1::5/64 dev eth0 valid_lft 1000 preferred_lft 0
 		addr change 2001:db8:1::6/64 dev eth0 valid_lft 500 preferred_lft 100

@@ -34,6 +34,9 @@ const (
 	// withdrawnTime is how long one that went without a word is kept for those who have
 	// connections: as long as hosts do that hear of it (RFC 4862 §5.5.3 e).
 	withdrawnTime = 2 * time.Hour
+	// routesLinger is for how long a route may be seen when its time is over: the kernel
+	// collects those every half a minute (net/ipv6/ip6_fib.c, fib6_run_gc).
+	routesLinger = time.Minute
 	// mostKnown is how many prefixes a link may have: who sends advertisements there may name
 	// any number, and all are written down.
 	mostKnown = 16
@@ -69,7 +72,10 @@ type known struct {
 }
 
 func (k known) isLocal() bool { return spec.IsULA(k.lent.Prefix) }
-func (k known) isFresh() bool { return k.absent.IsZero() && !k.deprecated }
+func (k known) isFresh(now time.Time) bool {
+	return k.absent.IsZero() && !k.deprecated && !k.isOver(now)
+}
+func (k known) isOver(now time.Time) bool { return !k.ends.IsZero() && !now.Before(k.ends) }
 
 // New makes a Source, which begins with Run.
 func New(config Config) *Source {
@@ -132,14 +138,15 @@ func (s *Source) report() spec.DelegationReport {
 		SourceOnLink: spec.SourceOnLink{Source: spec.SourceParent, Link: s.config.Link},
 	}}
 	var lent []spec.Delegation
-	for _, k := range s.shared() {
+	shared := s.shared()
+	for _, k := range shared {
 		lent = append(lent, k.lent)
 	}
 	switch {
 	case len(lent) > 0:
 		said.State = stateKept
 		said.Lease.Associations = []spec.Association{{Delegations: lent}}
-		if slices.ContainsFunc(s.shared(), func(k known) bool { return k.absent.IsZero() }) {
+		if slices.ContainsFunc(shared, func(k known) bool { return k.absent.IsZero() }) {
 			said.State = stateHas
 		}
 	case s.ever:
@@ -159,11 +166,12 @@ func (s *Source) report() spec.DelegationReport {
 // shared are the prefixes of which networks may have parts: unique local ones only
 // where there are no others.
 func (s *Source) shared() []known {
-	global := slices.DeleteFunc(slices.Clone(s.known), known.isLocal)
-	if len(global) > 0 {
+	now := s.config.Now()
+	there := slices.DeleteFunc(slices.Clone(s.known), func(k known) bool { return k.isOver(now) })
+	if global := slices.DeleteFunc(slices.Clone(there), known.isLocal); len(global) > 0 {
 		return global
 	}
-	return s.known
+	return there
 }
 
 // look takes in what the link has, and says when to look again though nothing changes.
@@ -176,7 +184,7 @@ func (s *Source) look(ctx context.Context) time.Duration {
 	s.trouble = nil
 	now := s.config.Now()
 	s.note(seen, now)
-	s.known = slices.DeleteFunc(s.known, func(k known) bool { return !k.ends.IsZero() && !now.Before(k.ends) })
+	s.known = slices.DeleteFunc(s.known, func(k known) bool { return k.isOver(now) && !k.absent.IsZero() })
 	s.ever = s.ever || len(s.known) > 0
 	s.judge(now)
 	return s.next(now).Sub(now)
@@ -188,6 +196,8 @@ func (s *Source) note(seen []spec.OnLinkPrefix, now time.Time) {
 		k := &s.known[i]
 		at := slices.IndexFunc(seen, func(p spec.OnLinkPrefix) bool { return p.Prefix == k.lent.Prefix })
 		switch {
+		case at >= 0 && seen[at].ByRoute && !k.isOver(now.Add(-routesLinger)):
+			k.absent = time.Time{} // of the rest the last word was its address's
 		case at >= 0:
 			k.absent, k.deprecated, k.ends = time.Time{}, seen[at].Deprecated, end(now, seen[at].Valid)
 		case k.absent.IsZero():
@@ -198,7 +208,7 @@ func (s *Source) note(seen []spec.OnLinkPrefix, now time.Time) {
 		if !spec.IsDelegable(p.Prefix) || p.Prefix.Bits() > spec.MaxSharedBits || slices.ContainsFunc(s.known, func(k known) bool { return k.lent.Prefix == p.Prefix }) {
 			continue
 		}
-		if len(s.known) >= mostKnown && (p.Deprecated || !s.makeRoom()) {
+		if len(s.known) >= mostKnown && (p.Deprecated || !s.makeRoom(now)) {
 			continue
 		}
 		d := spec.Delegation{Source: spec.SourceParent, Parent: s.config.Link, Prefix: p.Prefix, OnLink: true, Origin: spec.ParentOrigin}
@@ -209,10 +219,10 @@ func (s *Source) note(seen []spec.OnLinkPrefix, now time.Time) {
 
 // makeRoom forgets the prefix that ends first of those in which no connection begins, for one
 // in which connections may: a line that redials leaves a deprecated one each time.
-func (s *Source) makeRoom() bool {
+func (s *Source) makeRoom(now time.Time) bool {
 	first := -1
 	for i, k := range s.known {
-		if !k.isFresh() && (first < 0 || k.endsBefore(s.known[first])) {
+		if !k.isFresh(now) && (first < 0 || k.endsBefore(s.known[first])) {
 			first = i
 		}
 	}
@@ -235,9 +245,9 @@ func end(now time.Time, valid time.Duration) time.Time {
 }
 
 // hasFresh reports whether there is a prefix that can take a place of this one.
-func (s *Source) hasFresh(instead known) bool {
+func (s *Source) hasFresh(instead known, now time.Time) bool {
 	return slices.ContainsFunc(s.known, func(k known) bool {
-		return k.isFresh() && (instead.isLocal() || !k.isLocal())
+		return k.isFresh(now) && (instead.isLocal() || !k.isLocal())
 	})
 }
 
@@ -246,8 +256,8 @@ func (s *Source) hasFresh(instead known) bool {
 func (s *Source) judge(now time.Time) {
 	for i := range s.known {
 		k := &s.known[i]
-		switch other := s.hasFresh(*k); {
-		case k.isFresh():
+		switch other := s.hasFresh(*k, now); {
+		case k.isFresh(now):
 			k.lent.Preferred = time.Time{}
 		case !other || !k.lent.Preferred.IsZero():
 			// As before.
@@ -298,8 +308,9 @@ func (s *Source) next(now time.Time) time.Time {
 		if !k.ends.IsZero() {
 			due(k.ends)
 			due(k.half())
+			due(k.ends.Add(routesLinger))
 		}
-		if !k.absent.IsZero() && s.hasFresh(k) {
+		if !k.absent.IsZero() && s.hasFresh(k, now) {
 			due(k.absent.Add(absentTime))
 		}
 	}

@@ -38,6 +38,7 @@ type lab struct {
 type life struct {
 	deprecated bool
 	until      time.Time // zero: for ever
+	byRoute    bool
 }
 
 func newLab(t *testing.T, has map[string]*life) *lab {
@@ -82,7 +83,7 @@ func (l *lab) read(context.Context) (all []spec.OnLinkPrefix, err error) {
 		return nil, l.readErr
 	}
 	for text, of := range l.has {
-		p := spec.OnLinkPrefix{Prefix: netip.MustParsePrefix(text), Deprecated: of.deprecated}
+		p := spec.OnLinkPrefix{Prefix: netip.MustParsePrefix(text), Deprecated: of.deprecated, ByRoute: of.byRoute}
 		if !of.until.IsZero() {
 			if p.Valid = time.Until(of.until).Truncate(time.Second); p.Valid <= 0 {
 				continue // the kernel has removed it
@@ -241,10 +242,10 @@ func TestEnds(t *testing.T) {
 		"another one advertised, the first deprecated": {func(l *lab) {
 			l.change(func() { l.has[second] = lasting(day) })
 			l.want("both", first+", "+second)
-			l.change(func() { *l.has[first] = life{true, time.Now().Add(2 * time.Hour)} })
+			l.change(func() { *l.has[first] = life{deprecated: true, until: time.Now().Add(2 * time.Hour)} })
 		}, first + " former, " + second, 2 * time.Hour},
 		"deprecated, and another one later": {func(l *lab) {
-			l.change(func() { *l.has[first] = life{true, time.Now().Add(time.Hour)} })
+			l.change(func() { *l.has[first] = life{deprecated: true, until: time.Now().Add(time.Hour)} })
 			l.pass(10 * time.Minute)
 			l.change(func() { l.has[second] = lasting(day) })
 		}, first + " former, " + second, 50 * time.Minute},
@@ -267,20 +268,32 @@ func TestEnds(t *testing.T) {
 			l.pass(absentTime + readEvery)
 		}, first + " former, " + second, withdrawnTime - absentTime},
 		"a former one is gone from the link": {func(l *lab) {
-			l.change(func() { l.has[second] = lasting(day); *l.has[first] = life{true, time.Now().Add(time.Hour)} })
+			l.change(func() {
+				l.has[second] = lasting(day)
+				*l.has[first] = life{deprecated: true, until: time.Now().Add(time.Hour)}
+			})
 			l.change(func() { delete(l.has, first) })
 			l.pass(30 * time.Minute)
 		}, first + " former, " + second, 30 * time.Minute},
 		"a former one is over": {func(l *lab) {
-			l.change(func() { l.has[second] = lasting(day); *l.has[first] = life{true, time.Now().Add(time.Hour)} })
+			l.change(func() {
+				l.has[second] = lasting(day)
+				*l.has[first] = life{deprecated: true, until: time.Now().Add(time.Hour)}
+			})
 			l.pass(time.Hour)
 		}, second, 0},
 		"a former one comes back": {func(l *lab) {
-			l.change(func() { l.has[second] = lasting(day); *l.has[first] = life{true, time.Now().Add(time.Hour)} })
+			l.change(func() {
+				l.has[second] = lasting(day)
+				*l.has[first] = life{deprecated: true, until: time.Now().Add(time.Hour)}
+			})
 			l.change(func() { *l.has[first] = life{until: time.Now().Add(day)} })
 		}, first + ", " + second, day},
 		"the time of what replaced it is over": {func(l *lab) {
-			l.change(func() { l.has[second] = lasting(time.Hour); *l.has[first] = life{true, time.Now().Add(2 * time.Hour)} })
+			l.change(func() {
+				l.has[second] = lasting(time.Hour)
+				*l.has[first] = life{deprecated: true, until: time.Now().Add(2 * time.Hour)}
+			})
 			l.pass(time.Hour)
 			l.change(func() { l.has[first] = lasting(day) })
 		}, first, day},
@@ -293,6 +306,30 @@ func TestEnds(t *testing.T) {
 			l.pass(day)
 			l.change(func() { l.has[second] = lasting(day) })
 		}, second, 0},
+		"its address is removed by hand, then its route": {func(l *lab) {
+			l.change(func() { *l.has[first] = life{byRoute: true} })
+			l.want("with its route", first)
+			l.change(func() { l.has = nil })
+		}, first, day},
+		"its address is over, and its route lingers": {func(l *lab) {
+			l.change(func() { l.has[first] = lasting(time.Minute) })
+			l.pass(30 * time.Second)
+			l.change(func() { *l.has[first] = life{byRoute: true} })
+			l.pass(time.Minute)
+			l.want("while the route lingers", "")
+			l.change(func() { l.has = nil })
+		}, "", 0},
+		"a former one is left by its route, and the other one deprecated": {func(l *lab) {
+			l.change(func() {
+				l.has[second] = lasting(day)
+				*l.has[first] = life{deprecated: true, until: time.Now().Add(time.Hour)}
+			})
+			l.change(func() { *l.has[first] = life{byRoute: true}; l.has[second].deprecated = true })
+		}, first + " former, " + second, time.Hour},
+		"it has no address any more, and is advertised on": {func(l *lab) {
+			l.change(func() { *l.has[first] = life{byRoute: true} })
+			l.pass(day + 2*routesLinger)
+		}, first, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
