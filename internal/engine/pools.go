@@ -291,6 +291,9 @@ func (e *Engine) allocate(ctx context.Context, p *pool) (netip.Addr, error) {
 // allocateGateway takes the first address that may be had: the one people expect of a gateway.
 func (e *Engine) allocateGateway(ctx context.Context, p *pool) (netip.Addr, error) {
 	first := p.Prefix.Addr().Next()
+	if e.isAskedAgain(p, first) {
+		return first, nil
+	}
 	reserve := p.addrs.Reserve
 	if p.Source == spec.SourceStatic { // a part that we found was probed then
 		reserve = func(a netip.Addr) error { return e.reserve(ctx, p, a) }
@@ -302,9 +305,21 @@ func (e *Engine) allocateGateway(ctx context.Context, p *pool) (netip.Addr, erro
 	return first, err
 }
 
+// isAskedAgain reports whether a gateway was leased a moment ago, and no network is there yet:
+// a front end that had no answer asks once more.
+func (e *Engine) isAskedAgain(p *pool, gateway netip.Addr) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, loose := p.loose[gateway]
+	return loose && e.networkUsing(p.Prefix) == nil
+}
+
 // reserveGateway leases the gateway that a user named. It is not probed: it may
 // be a router that is there already, as in the modes without a bridge it is.
 func (e *Engine) reserveGateway(p *pool, addr netip.Addr) error {
+	if e.isAskedAgain(p, addr) {
+		return nil
+	}
 	if _, err := e.setAside(p, addr); err != nil {
 		return err
 	}

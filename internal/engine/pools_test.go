@@ -134,6 +134,12 @@ func TestGatewayAddress(t *testing.T) {
 			prepare: func(t *testing.T, h *host, pool string) {
 				_, err := h.engine.RequestAddress(t.Context(), pool, ip("2001:db8:ff::1"), false)
 				must(t, err)
+				h.settle(t)
+			}},
+		{name: "the same one again, for who had no answer", request: static("2001:db8:ff::/64"), want: "2001:db8:ff::1/64",
+			prepare: func(t *testing.T, h *host, pool string) {
+				_, err := h.engine.RequestAddress(t.Context(), pool, netip.Addr{}, true)
+				must(t, err)
 			}},
 		{name: "on a shared link, one that no neighbour has", request: static("2001:db8:1:0:5::/80"), want: "2001:db8:1:0:5::3/80",
 			prepare: func(_ *testing.T, h *host, _ string) {

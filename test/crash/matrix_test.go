@@ -117,7 +117,7 @@ func (r *reference) index(name string) int {
 
 // isBetween reports whether the journal says what it never says between two operations: a
 // call of Podman's makes an endpoint, has it join, and publishes its ports, and a container
-// engine that has had no answer to Join has not moved the link yet.
+// engine that has had no answer to Join or Leave has not moved the link yet.
 func (r *reference) isBetween(m *machine) bool {
 	status, err := m.status()
 	if err != nil {
@@ -126,7 +126,7 @@ func (r *reference) isBetween(m *machine) bool {
 	journal := m.text(journalOf(status))
 	for _, n := range status.Networks {
 		for _, ep := range n.Endpoints {
-			if ep.Joined && m.isHere(ep.ID) {
+			if ep.Joined == m.isHere(ep.ID) {
 				return true
 			}
 		}
