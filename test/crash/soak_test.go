@@ -232,8 +232,7 @@ func (s *soak) assign() {
 	if s.daemon == nil {
 		return
 	}
-	s.host.Run(s.t, "ip", "addr", "add", "fe80::b/64", "dev", "eth0", "nodad")
-	s.host.Run(s.t, "ip", "addr", "del", "fe80::b/64", "dev", "eth0")
+	s.metadata.told(s.machine)
 }
 
 func (s *soak) createNetwork() error {
