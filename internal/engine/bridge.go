@@ -274,7 +274,9 @@ func (m bridged) linkChanged(ctx context.Context, n *network, ep *endpoint, up, 
 		m.readdressArrived(ctx, ep)
 	}
 	ep.announced = up && ep.Joined
-	ep.linkGone = deleted && ep.Joined
+	// An endpoint that is made anew at once has its link by the same name: it may be the
+	// former one's end that is told of.
+	ep.linkGone = deleted && ep.Joined && m.isAbsent(ctx, spec.VethName(ep.ID))
 	if ep.linkGone {
 		m.setProxied(ep, "")
 	}

@@ -287,6 +287,22 @@ func TestSandboxDies(t *testing.T) {
 	}
 }
 
+// A container that is started again at once has a link by the name of its former one, of whose
+// end the kernel may tell by then: the container is answered for.
+func TestFormerLinkEnds(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	a := &attachment{id: epID(1)}
+	must(t, h.run(t.Context(), n, a))
+	must(t, h.stop(t.Context(), *a))
+	must(t, h.run(t.Context(), n, a))
+	before := h.snapshot()
+	h.engine.LinkChanged(t.Context(), spec.VethName(a.id), false, true)
+	sameWorld(t, "after it was told of the former link's end", before, h.snapshot())
+	h.consistent(t, "after that")
+}
+
 // The parent goes and comes back: the network is degraded alone, and recovers
 // with accept_ra, which a new link does not have.
 func TestParentGoesAndComesBack(t *testing.T) {

@@ -302,10 +302,16 @@ func (e *Engine) parentNow(ctx context.Context, n *network) string {
 	return parent
 }
 
+// isAbsent reports whether this host has no link of that name.
+func (e *Engine) isAbsent(ctx context.Context, link string) bool {
+	_, err := e.Links.MTU(ctx, link)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // onLinkAt is the link that a part of its prefix was taken of, which may be called otherwise
 // by now: nobody has named it, so that it is known by the prefix.
 func (e *Engine) onLinkAt(ctx context.Context, part netip.Prefix, link string) string {
-	if _, err := e.Links.MTU(ctx, link); !errors.Is(err, fs.ErrNotExist) {
+	if !e.isAbsent(ctx, link) {
 		return link
 	}
 	connected, err := e.Host.Connected(ctx)

@@ -256,8 +256,7 @@ func (e *Engine) followNames(ctx context.Context) (renamed []*network) {
 	isAbsent := func(link string) bool {
 		absent, asked := names[link]
 		if !asked {
-			_, err := e.Links.MTU(ctx, link)
-			absent = errors.Is(err, fs.ErrNotExist)
+			absent = e.isAbsent(ctx, link)
 			names[link] = absent
 		}
 		return absent
