@@ -25,7 +25,7 @@ const (
 func TestRenumber(t *testing.T) {
 	onEveryEngine(t, testengine.Options{}, func(t *testing.T, l *lab) {
 		l.installPlugin(t)
-		testRenumber(t, l)
+		next := testRenumber(t, l)
 		// A container that starts now has an address that the engine knows, too.
 		l.docker(t, "restart", "-t", "0", "web")
 		if got := l.ipv6(t, "web", "net"); !netip.MustParsePrefix(nextLent).Contains(netip.MustParseAddr(got)) {
@@ -43,14 +43,20 @@ func TestRenumber(t *testing.T) {
 		if routes := l.host.Run(t, "ip", "-6", "route", "show", "type", "unreachable"); strings.Contains(routes, "2001:db8:") {
 			t.Errorf("left: %s", routes)
 		}
+		next.stop()
+		testLostPrefix(t, l)
 	})
 }
 
-// testRenumber leaves network net with container web on it.
-func testRenumber(t *testing.T, l *lab) {
+// reachable is how soon a new address has to answer from outside, counted from when the
+// server has lent its prefix: wide, since it is no benchmark, and what people are promised.
+const reachable = 5 * time.Second
+
+// testRenumber leaves network net with container web on it, and the next provider.
+func testRenumber(t *testing.T, l *lab) (next provider) {
 	l.route(t, firstLent)
 	l.route(t, nextLent)
-	stop := l.delegate(t, firstLent)
+	first := l.delegate(t, firstLent)
 	l.network(t, "net", "--ipam-opt", "source=pd")
 	l.containerWith(t, "web", echoCommand, "--network", "net", "-p", "80:80", "-p", "7:7")
 	former := l.ipv6(t, "web", "net")
@@ -60,20 +66,9 @@ func testRenumber(t *testing.T, l *lab) {
 	mustFetch(t, l.far, bracket(former))
 	talk := converse(t, l.far, bracket(former)+":7")
 
-	stop()
-	l.delegate(t, nextLent)
-	began := time.Now()
-	current := ""
-	eventually(t, "an address of the next prefix", func() bool {
-		for line := range strings.Lines(l.v6net(t, "hosts")) {
-			if a, err := netip.ParseAddr(strings.Fields(line)[0]); err == nil && netip.MustParsePrefix(nextLent).Contains(a) {
-				current = a.String()
-			}
-		}
-		return current != ""
-	})
-	mustFetch(t, l.far, bracket(current))
-	t.Logf("%s after the next prefix was there to be had, %s answers from outside", time.Since(began).Round(time.Millisecond), current)
+	first.stop()
+	next = l.delegate(t, nextLent)
+	current := l.answersIn(t, next, former)
 	serveClientAddress(t, l.far)
 	if got, err := l.fetchIn(t, "web", bracket(farIPv6)); err != nil || got != current {
 		t.Errorf("far sees the container as %q (%v), want %s", got, err, current)
@@ -94,11 +89,80 @@ func testRenumber(t *testing.T, l *lab) {
 	if subnet.Lent == nil || !subnet.Lent.Has(netip.MustParseAddr(former)) || !subnet.Lent.Has(netip.MustParseAddr(current)) {
 		t.Errorf("status does not show both prefixes: %+v", subnet.Lent)
 	}
+	l.mustHaveNoNotes(t)
+	return next
+}
+
+// answersIn waits until a provider has lent a prefix, and the container that was at an address
+// answers from outside in its first part. It is the container's address there.
+func (l *lab) answersIn(t *testing.T, p provider, former string) string {
+	t.Helper()
+	select {
+	case lent := <-p.lent:
+		current := spec.Renumbered(netip.MustParseAddr(former), netip.PrefixFrom(lent.prefix.Addr(), 64)).String()
+		for {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err := fetch(ctx, l.far, bracket(current))
+			cancel()
+			switch took := time.Since(lent.at); {
+			case err == nil && took <= reachable:
+				t.Logf("%s after %s was lent %s answers from outside", took.Round(time.Millisecond), lent.prefix, current)
+				return current
+			case err == nil:
+				t.Errorf("%s after %s was lent %s answers from outside, want %s at most", took.Round(time.Millisecond), lent.prefix, current, reachable)
+				return current
+			case took > time.Minute:
+				t.Fatalf("%s does not answer from outside: %v", current, err)
+			}
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the provider is not asked for a prefix")
+	}
+	return ""
+}
+
+// mustHaveNoNotes checks that all networks are what they should be.
+func (l *lab) mustHaveNoNotes(t *testing.T) {
+	t.Helper()
 	for _, n := range l.status(t).Networks {
 		if n.Error != "" || len(n.Notes) > 0 {
 			t.Errorf("network: %q %q", n.Error, n.Notes)
 		}
 	}
+}
+
+// testLostPrefix: what is lent ends, and nobody lends. The network stays up on a unique local
+// prefix, and has a part of what is lent next by itself.
+func testLostPrefix(t *testing.T, l *lab) {
+	brief := l.delegateFor(t, firstLent, lifetimes{preferred: 4, valid: 6})
+	l.network(t, "net", "--ipam-opt", "source=pd", "--ipam-opt", "fallback=ula")
+	l.container(t, "web", "--network", "net", "-p", "80:80")
+	lost := l.ipv6(t, "web", "net")
+	mustFetch(t, l.far, bracket(lost))
+	sees := func(want string) {
+		t.Helper()
+		if got, err := l.fetchIn(t, "web", bracket(farIPv6)); err != nil || got != want {
+			t.Errorf("far sees the container as %q (%v), want %s", got, err, want)
+		}
+	}
+	sees(lost)
+
+	brief.stop()
+	eventually(t, "the container is on a unique local prefix alone", func() bool {
+		out := l.in(t, "web", "ip", "-6", "address", "show", "dev", "eth0", "scope", "global")
+		return strings.Count(out, "inet6") == 1 && strings.Contains(out, "inet6 fd")
+	})
+	mustFetch(t, l.far, bracket(hostIPv6))
+	sees(hostIPv6)
+	mustNotFetch(t, l.far, bracket(lost))
+	if out := l.v6net(t, "status"); !strings.Contains(out, "lends no prefix on eth0 now; until there is one the network has fd") {
+		t.Errorf("v6net status does not say that the network is on its fallback:\n%s", out)
+	}
+
+	again := l.delegate(t, nextLent)
+	sees(l.answersIn(t, again, lost))
+	mustNotFetch(t, l.far, bracket(hostIPv6))
+	l.mustHaveNoNotes(t)
 }
 
 // renumberLink gives the link of the host another prefix, and deprecates the one of which the
@@ -139,11 +203,11 @@ func TestRenumberWithoutEntering(t *testing.T) {
 	t.Cleanup(func() { _, _ = l.engine.Try(context.Background(), "plugin", "disable", "-f", pluginName) })
 	l.route(t, firstLent)
 	l.route(t, nextLent)
-	stop := l.delegate(t, firstLent)
+	first := l.delegate(t, firstLent)
 	l.network(t, "net", "--ipam-opt", "source=pd")
 	l.container(t, "web", "--network", "net", "-p", "80:80")
 	former := l.ipv6(t, "web", "net")
-	stop()
+	first.stop()
 	l.delegate(t, nextLent)
 	id := l.inspect(t, "web", "{{range .NetworkSettings.Networks}}{{.EndpointID}}{{end}}")[:12]
 	said := func() bool {
