@@ -13,11 +13,6 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// withdrawnTime is for how long the addresses of a delegation that went before its
-// time are kept for the connections that have them: as long as hosts do that hear
-// of it by router advertisement (RFC 4862 §5.5.3 e).
-const withdrawnTime = 2 * time.Hour
-
 // mostFormer is how many prefixes that are not in use any more a subnet has, whoever lends
 // another each minute: each is an address of every container, a gateway, rules and routes.
 const mostFormer = 8
@@ -162,7 +157,7 @@ func (f follower) claim(e *Engine, usable []spec.Delegation) prefix.Claim {
 	c := prefix.Claim{Key: f.prefix().String(), Bits: f.prefix().Bits(), Index: l.Index, Own: []netip.Prefix{f.prefix()}}
 	for _, p := range l.Prefixes {
 		c.Own = append(c.Own, p.Prefix)
-		if d, there := delegation(usable, p.Of); there && !c.Has.IsValid() && prefix.IsLocal(d) == prefix.IsLocal(usable[0]) && !e.isTaken(p.Prefix) {
+		if d, there := delegation(usable, p.Of); there && !c.Has.IsValid() && spec.IsULA(d.Prefix) == spec.IsULA(usable[0].Prefix) && !e.isTaken(p.Prefix) {
 			c.Has = p.Prefix
 		}
 	}
@@ -217,7 +212,7 @@ func followed(l spec.Lent, got *prefix.Assigned, lent []spec.Delegation, said bo
 			p.Valid, p.OnLink = d.Valid, d.OnLink
 		} else if p.OnLink && said && !l.IsShared() {
 			continue
-		} else if limit := prefix.Seconds(now.Add(withdrawnTime)); p.Valid.IsZero() || p.Valid.After(limit) {
+		} else if limit := spec.WholeSeconds(now.Add(spec.WithdrawnTime)); p.Valid.IsZero() || p.Valid.After(limit) {
 			p.Valid = limit
 		}
 		p.Former, p.Preferred = true, time.Time{}

@@ -34,7 +34,7 @@ func (e *Engine) DelegationsChanged(ctx context.Context, source spec.Source, lin
 func inSeconds(lent []spec.Delegation) []spec.Delegation {
 	lent = slices.Clone(lent)
 	for i := range lent {
-		lent[i].Preferred, lent[i].Valid = prefix.Seconds(lent[i].Preferred), prefix.Seconds(lent[i].Valid)
+		lent[i].Preferred, lent[i].Valid = spec.WholeSeconds(lent[i].Preferred), spec.WholeSeconds(lent[i].Valid)
 	}
 	return lent
 }

@@ -112,9 +112,9 @@ func Usable(lent []spec.Delegation, now time.Time) []spec.Delegation {
 			}
 		}
 		local := 0
-		if IsLocal(a) != IsLocal(b) {
+		if spec.IsULA(a.Prefix) != spec.IsULA(b.Prefix) {
 			local = -1
-			if IsLocal(a) {
+			if spec.IsULA(a.Prefix) {
 				local = 1
 			}
 		}
@@ -122,9 +122,6 @@ func Usable(lent []spec.Delegation, now time.Time) []spec.Delegation {
 	})
 	return usable
 }
-
-// IsLocal reports whether what is lent is unique local (RFC 4193).
-func IsLocal(d spec.Delegation) bool { return d.Prefix.Addr().IsPrivate() }
 
 // partOf finds a free part of a delegation.
 func (c *choice) partOf(d spec.Delegation) (netip.Prefix, error) {
@@ -182,13 +179,5 @@ func (c *choice) lentPool(p netip.Prefix, d spec.Delegation, link string) spec.P
 
 // LentPart is a part of a delegation, in use.
 func LentPart(p netip.Prefix, d spec.Delegation) spec.LentPrefix {
-	return spec.LentPrefix{Prefix: p, Of: d.Prefix.Masked(), Origin: d.Origin, OnLink: d.OnLink, Preferred: Seconds(d.Preferred), Valid: Seconds(d.Valid)}
-}
-
-// Seconds is the end of a lifetime as journal and kernel have it.
-func Seconds(t time.Time) time.Time {
-	if t.IsZero() {
-		return time.Time{}
-	}
-	return t.UTC().Truncate(time.Second)
+	return spec.LentPrefix{Prefix: p, Of: d.Prefix.Masked(), Origin: d.Origin, OnLink: d.OnLink, Preferred: spec.WholeSeconds(d.Preferred), Valid: spec.WholeSeconds(d.Valid)}
 }

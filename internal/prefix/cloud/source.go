@@ -76,6 +76,9 @@ func (s *Source) Ask() {
 // LinkChanged says that the link may have another MAC address, or reach metadata now.
 func (s *Source) LinkChanged() { s.Ask() }
 
+// AddressesChanged is of no interest: what is assigned is asked of metadata.
+func (s *Source) AddressesChanged() {}
+
 // Release does nothing: what a cloud has assigned stays so.
 func (s *Source) Release(context.Context) error { return nil }
 

@@ -31,9 +31,6 @@ const (
 	// absentTime is for how long a prefix has to be away, while the link has another one,
 	// before that takes its place: a link that comes up may get them one after the other.
 	absentTime = 30 * time.Second
-	// withdrawnTime is how long one that went without a word is kept for those who have
-	// connections: as long as hosts do that hear of it (RFC 4862 §5.5.3 e).
-	withdrawnTime = 2 * time.Hour
 	// routesLinger is for how long a route may be seen when its time is over: the kernel
 	// collects those every half a minute (net/ipv6/ip6_fib.c, fib6_run_gc).
 	routesLinger = time.Minute
@@ -262,18 +259,18 @@ func (s *Source) judge(now time.Time) {
 		case !other || !k.lent.Preferred.IsZero():
 			// As before.
 		case k.deprecated:
-			k.lent.Preferred = seconds(now)
+			k.lent.Preferred = spec.WholeSeconds(now)
 		case now.Sub(k.absent) >= absentTime:
-			k.lent.Preferred = seconds(now)
+			k.lent.Preferred = spec.WholeSeconds(now)
 		}
 		if !k.lent.Preferred.IsZero() && !k.absent.IsZero() {
 			// Nobody says when it ends any more.
-			if limit := k.absent.Add(withdrawnTime); k.ends.IsZero() || k.ends.After(limit) {
+			if limit := k.absent.Add(spec.WithdrawnTime); k.ends.IsZero() || k.ends.After(limit) {
 				k.ends = limit
 			}
 		}
 		if k.isOff(now) {
-			k.lent.Valid = seconds(k.ends)
+			k.lent.Valid = spec.WholeSeconds(k.ends)
 		}
 	}
 }
@@ -315,12 +312,4 @@ func (s *Source) next(now time.Time) time.Time {
 		}
 	}
 	return next
-}
-
-// seconds is the end of a lifetime as the journal has it.
-func seconds(t time.Time) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.UTC().Truncate(time.Second)
 }

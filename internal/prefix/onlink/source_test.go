@@ -252,7 +252,7 @@ func TestEnds(t *testing.T) {
 		"replaced by hand": {func(l *lab) {
 			l.change(func() { l.has = map[string]*life{second: {}} })
 			l.pass(absentTime)
-		}, first + " former, " + second, withdrawnTime - absentTime},
+		}, first + " former, " + second, spec.WithdrawnTime - absentTime},
 		"its time is over": {func(l *lab) {
 			l.pass(day)
 		}, "", 0},
@@ -266,7 +266,7 @@ func TestEnds(t *testing.T) {
 		"replaced while no daemon runs": {func(l *lab) {
 			l.restart(time.Hour, func() { l.has = map[string]*life{second: lasting(3 * day)} })
 			l.pass(absentTime + readEvery)
-		}, first + " former, " + second, withdrawnTime - absentTime},
+		}, first + " former, " + second, spec.WithdrawnTime - absentTime},
 		"a former one is gone from the link": {func(l *lab) {
 			l.change(func() {
 				l.has[second] = lasting(day)

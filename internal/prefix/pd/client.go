@@ -91,6 +91,9 @@ func (c *Client) LinkChanged() {
 	}
 }
 
+// AddressesChanged is of no interest: what is lent is asked of servers.
+func (c *Client) AddressesChanged() {}
+
 // Ask says that somebody waits for a prefix: a server is looked for at once.
 func (c *Client) Ask() {
 	c.hurried.Store(true)

@@ -13,6 +13,8 @@ type Source interface {
 	Run(ctx context.Context, report func(spec.DelegationReport))
 	// LinkChanged says that the link came up, or may be another one.
 	LinkChanged()
+	// AddressesChanged says that the link has other addresses, or other prefixes are on it.
+	AddressesChanged()
 	// Ask says that somebody waits for an answer, so that one is looked for at once.
 	Ask()
 	// Release gives back what is lent, after Run.

@@ -148,13 +148,13 @@ func (s *Supervisor) LinkChanged(link string) {
 }
 
 // AddressesChanged says that a link has other addresses, or other prefixes are on it; empty:
-// any link may. Only sources are told that look at them.
+// any link may.
 func (s *Supervisor) AddressesChanged(link string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for at, r := range s.runners {
-		if looks, ok := r.source.(interface{ AddressesChanged() }); ok && (link == "" || at.Link == link) {
-			looks.AddressesChanged()
+		if link == "" || at.Link == link {
+			r.source.AddressesChanged()
 		}
 	}
 }

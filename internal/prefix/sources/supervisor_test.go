@@ -26,10 +26,11 @@ type fake struct {
 	// release is what Release does; nil: it succeeds at once.
 	release func(context.Context) error
 
-	mu       sync.Mutex
-	asked    int
-	changed  int
-	released int
+	mu        sync.Mutex
+	asked     int
+	changed   int
+	addresses int
+	released  int
 }
 
 func (f *fake) Run(ctx context.Context, report func(spec.DelegationReport)) {
@@ -46,9 +47,10 @@ func (f *fake) Run(ctx context.Context, report func(spec.DelegationReport)) {
 	}
 }
 
-func (f *fake) count(n *int) { f.mu.Lock(); defer f.mu.Unlock(); *n++ }
-func (f *fake) LinkChanged() { f.count(&f.changed) }
-func (f *fake) Ask()         { f.count(&f.asked) }
+func (f *fake) count(n *int)      { f.mu.Lock(); defer f.mu.Unlock(); *n++ }
+func (f *fake) LinkChanged()      { f.count(&f.changed) }
+func (f *fake) AddressesChanged() { f.count(&f.addresses) }
+func (f *fake) Ask()              { f.count(&f.asked) }
 
 func (f *fake) Release(ctx context.Context) error {
 	f.count(&f.released)
@@ -524,6 +526,11 @@ func TestLinkChanged(t *testing.T) {
 			l.supervisor.ClockChanged()
 			if l.source(0).changed != 1 || l.source(1).changed != 2 {
 				t.Errorf("told %d and %d times with the clock, want 1 and 2", l.source(0).changed, l.source(1).changed)
+			}
+			l.supervisor.AddressesChanged("eth1")
+			l.supervisor.AddressesChanged("") // of any link
+			if l.source(0).addresses != 1 || l.source(1).addresses != 2 {
+				t.Errorf("told of addresses %d and %d times, want 1 and 2", l.source(0).addresses, l.source(1).addresses)
 			}
 		})
 	})
