@@ -82,7 +82,7 @@ func (m bridged) classify(ctx context.Context, n spec.Network, s *spec.Subnet, i
 	if p.Conflict != "" {
 		return errors.New(p.Conflict)
 	}
-	s.Source, s.Reason, s.OnLink, s.Parent, s.Lent = p.Source, p.Reason, p.OnLink, p.Parent, p.Lent
+	s.Source, s.Reason, s.OnLink, s.Parent, s.ParentNamed, s.Lent = p.Source, p.Reason, p.OnLink, p.Parent, p.ParentNamed, p.Lent
 	if before, known := m.subnet(n.ID, s.Prefix); known {
 		s.Lent = before.Lent // the same network again, which may have been renumbered
 	}

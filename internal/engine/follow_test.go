@@ -122,13 +122,26 @@ func TestParentHasAnotherPrefix(t *testing.T) {
 }
 
 // A link that has got another name is the same one: networks on a part of its prefix, whose
-// user has not named it, stay behind it.
+// user has not named it, stay behind it. Those whose user has wait for the link of that name.
 func TestParentHasAnotherName(t *testing.T) {
 	h := newHost(t)
 	n, err := h.createNetwork(t.Context(), dual(1))
 	must(t, err)
-	named, err := h.createNetwork(t.Context(), recipe{id: netID(2), options: func(o *spec.Options) { o.Parent = "eth0" }, pools: []spec.PoolRequest{ula6()}})
-	must(t, err)
+	named := map[string]bool{}
+	onEth0 := func(r spec.PoolRequest) []spec.PoolRequest {
+		r.Parent = "eth0"
+		return []spec.PoolRequest{r}
+	}
+	for i, r := range []recipe{
+		{options: func(o *spec.Options) { o.Parent = "eth0" }, pools: []spec.PoolRequest{ula6()}},
+		{pools: onEth0(auto6())},
+		{pools: onEth0(static("2001:db8:1:0:77::/80"))},
+	} {
+		r.id = netID(2 + i)
+		_, err := h.createNetwork(t.Context(), r)
+		must(t, err)
+		named[r.id] = true
+	}
 	ep, err := h.lease(t.Context(), n, &attachment{id: epID(1)})
 	must(t, err)
 	_, err = h.engine.CreateEndpoint(t.Context(), ep)
@@ -152,13 +165,39 @@ func TestParentHasAnotherName(t *testing.T) {
 		if follows := networks[0].IPv6[0].Lent.Link; follows != name {
 			t.Errorf("renamed to %s: the network follows %s", name, follows)
 		}
-		if is := networks[1].Error == ""; is != (name == named.Options.Parent) {
-			t.Errorf("renamed to %s: of the network whose parent was named status says %q", name, networks[1].Error)
+		for _, n := range networks {
+			if is := n.Error == ""; named[n.ID] && (is != (name == "eth0") || n.Parent != "eth0") {
+				t.Errorf("renamed to %s: of network %s whose parent was named status says parent %s, %q", name, n.ID, n.Parent, n.Error)
+			}
 		}
 		before := h.snapshot()
 		h.restart(t)
 		sameWorld(t, "restarted while the parent is "+name, before, h.snapshot())
 	}
+}
+
+// A daemon is killed when it has taken down that a network follows a link of another name,
+// and not yet that its pool does.
+func TestKilledBetweenNetworkAndPool(t *testing.T) {
+	h := newHost(t)
+	_, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	h.links["wan0"], h.onLink["wan0"], h.defaultParent = h.links["eth0"], h.onLink["eth0"], "wan0"
+	delete(h.links, "eth0")
+	delete(h.onLink, "eth0")
+	pool := journalKey("pool", onLinkPool)
+	before := h.world.journal[pool]
+	h.engine.LinkChanged(t.Context(), "eth0", false, true)
+	after := h.world.journal[pool]
+	if !strings.Contains(after, `"parent":"wan0"`) || !strings.Contains(after, `"link":"wan0"`) {
+		t.Fatalf("the pool's record is %s", after)
+	}
+	h.world.journal[pool] = before
+	h.restart(t)
+	if got := h.world.journal[pool]; got != after {
+		t.Errorf("after the next start the pool's record is\n%s, want\n%s", got, after)
+	}
+	h.consistent(t, "started")
 }
 
 // A link that gets another name while it is down has no prefix at first: it is known by the

@@ -296,7 +296,7 @@ func (e *Engine) findParent(ctx context.Context, n *network) string {
 // parentNow is findParent, by the name that it has now where nobody has named it.
 func (e *Engine) parentNow(ctx context.Context, n *network) string {
 	parent := e.findParent(ctx, n)
-	if i := slices.IndexFunc(n.IPv6, func(s spec.Subnet) bool { return s.OnLink && s.Lent == nil }); i >= 0 && n.Options.Parent == "" && parent != "" {
+	if i := slices.IndexFunc(n.IPv6, func(s spec.Subnet) bool { return s.OnLink && s.Lent == nil && !s.ParentNamed }); i >= 0 && n.Options.Parent == "" && parent != "" {
 		return e.onLinkAt(ctx, n.IPv6[i].Prefix, parent)
 	}
 	return parent
@@ -324,6 +324,14 @@ func (e *Engine) onLinkAt(ctx context.Context, part netip.Prefix, link string) s
 		}
 	}
 	return link
+}
+
+// parentOf is the link of a pool's addresses, by the name that it has now where nobody has named it.
+func (e *Engine) parentOf(ctx context.Context, p *pool) string {
+	if p.ParentNamed {
+		return p.Parent
+	}
+	return e.onLinkAt(ctx, p.Prefix, p.Parent)
 }
 
 // parentMTU is what a network takes over from its parent.
@@ -360,7 +368,7 @@ func (e *Engine) origin(ctx context.Context, p netip.Prefix, parent string, inUs
 		return ours.Pool, nil
 	}
 	if known != nil { // the same network again, or an overlap that CreateNetwork names better
-		return spec.Pool{Prefix: p, Source: known.Source, Reason: known.Reason, OnLink: known.OnLink, Parent: known.Parent, Lent: known.Lent}, nil
+		return spec.Pool{Prefix: p, Source: known.Source, Reason: known.Reason, OnLink: known.OnLink, Parent: known.Parent, ParentNamed: known.ParentNamed, Lent: known.Lent}, nil
 	}
 	return prefix.Choose(ctx, chooser{e.Host, e, false}, spec.PoolRequest{V6: p.Addr().Is6(), Prefix: p, Source: spec.SourceStatic, Parent: parent}, inUse, e.globalID, e.seed)
 }

@@ -270,7 +270,7 @@ func (e *Engine) followNames(ctx context.Context) (renamed []*network) {
 		changed := false
 		for i := range to.IPv6 {
 			s := &to.IPv6[i]
-			if s.Lent == nil || !s.Lent.IsShared() || !isAbsent(s.Lent.Link) {
+			if s.Lent == nil || !s.Lent.IsShared() || s.ParentNamed || !isAbsent(s.Lent.Link) {
 				continue
 			}
 			link := e.nameOfNow(ctx, *s.Lent)
@@ -281,7 +281,7 @@ func (e *Engine) followNames(ctx context.Context) (renamed []*network) {
 			lent.Link, s.Parent = link, link
 			s.Lent, changed = &lent, true
 		}
-		if changed && e.keepNames(n, to) {
+		if changed && e.keepFollowing(n, to) {
 			renamed = append(renamed, n)
 		}
 	}
@@ -314,28 +314,33 @@ func (e *Engine) AddressesChanged(ctx context.Context) {
 	}
 }
 
-// keepNames takes down by which link a network and its pools follow.
-func (e *Engine) keepNames(n *network, to spec.Network) bool {
+// keepFollowing takes down what a network's subnets follow, and with them its pools.
+func (e *Engine) keepFollowing(n *network, to spec.Network) bool {
 	if err := e.Journal.PutNetwork(to); err != nil {
-		e.Log.Error("have a network follow its parent, which has another name", aboutNetwork(n.Network, "err", err)...)
+		e.Log.Error("have a network follow its parent", aboutNetwork(n.Network, "err", err)...)
 		return false
 	}
 	n.Network = to
+	e.matchPools(n)
+	return true
+}
+
+// matchPools has a network's pools follow what its subnets do. A daemon may have been killed
+// between the two records.
+func (e *Engine) matchPools(n *network) {
 	for _, s := range n.IPv6 {
 		p, ours := e.pools[s.Prefix.String()]
-		if !ours || s.Lent == nil || p.Lent == nil || p.Lent.Link == s.Lent.Link {
+		if !ours || s.Lent == nil || !s.Lent.IsShared() || p.Lent != nil && p.Lent.Link == s.Lent.Link {
 			continue
 		}
-		moved, lent := p.Pool, *p.Lent
-		lent.Link, moved.Parent = s.Lent.Link, s.Lent.Link
-		moved.Lent = &lent
-		if err := e.Journal.PutPool(moved); err != nil {
-			e.Log.Error("have a pool follow its parent, which has another name", "pool", p.ID, "err", err)
+		matched := p.Pool
+		matched.Parent, matched.Lent = s.Lent.Link, s.Lent
+		if err := e.Journal.PutPool(matched); err != nil {
+			e.Log.Error("have a pool follow its parent", "pool", p.ID, "err", err)
 			continue
 		}
-		p.Pool = moved
+		p.Pool = matched
 	}
-	return true
 }
 
 // adoptShared has networks follow their parent's prefix that were made when none did. Which
@@ -351,24 +356,9 @@ func (e *Engine) adoptShared(ctx context.Context) {
 			}
 		}
 		if changed {
-			if err := e.Journal.PutNetwork(to); err != nil {
-				e.Log.Error("have a network follow its parent's prefix", aboutNetwork(n.Network, "err", err)...)
-				continue
-			}
-			n.Network = to
-		}
-		for _, s := range n.IPv6 {
-			p, ours := e.pools[s.Prefix.String()]
-			if !ours || p.Lent != nil || s.Lent == nil || !s.Lent.IsShared() {
-				continue
-			}
-			adopted := p.Pool
-			adopted.Lent = s.Lent
-			if err := e.Journal.PutPool(adopted); err != nil {
-				e.Log.Error("have a pool follow its parent's prefix", "pool", p.ID, "err", err)
-				continue
-			}
-			p.Pool = adopted
+			e.keepFollowing(n, to)
+		} else {
+			e.matchPools(n)
 		}
 	}
 }

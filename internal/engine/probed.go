@@ -143,7 +143,7 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 		}
 		batch = append(batch, addr)
 	}
-	parent := e.onLinkAt(ctx, p.Prefix, p.Parent)
+	parent := e.parentOf(ctx, p)
 	of := e.current(p)
 	asked := outward(batch, of)
 	taken, err := e.probe(ctx, parent, asked)
@@ -222,7 +222,7 @@ func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
 	if err != nil || probed || !p.isShared() {
 		return err
 	}
-	parent := e.onLinkAt(ctx, p.Prefix, p.Parent)
+	parent := e.parentOf(ctx, p)
 	asked := outward([]netip.Addr{addr}, e.current(p))
 	taken, err := e.probe(ctx, parent, asked)
 	if err == nil && len(taken) > 0 {

@@ -123,6 +123,8 @@ func (c *choice) pool(p netip.Prefix, source spec.Source, reason string) spec.Po
 		Allocation: c.req.Allocation,
 		Source:     source,
 		Reason:     reason,
+
+		ParentNamed: c.req.Parent != "",
 	}
 }
 

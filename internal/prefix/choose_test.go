@@ -276,7 +276,7 @@ func TestChoose(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := spec.Pool{ID: tt.want, Prefix: netip.MustParsePrefix(tt.want), Allocation: tt.req.Allocation, Source: tt.source,
-				Reason: tt.reason, Parent: tt.onLink, OnLink: tt.onLink != ""}
+				Reason: tt.reason, Parent: tt.onLink, OnLink: tt.onLink != "", ParentNamed: tt.req.Parent != ""}
 			if tt.source == spec.SourcePD || tt.source == spec.SourceParent {
 				if got.Lent == nil {
 					t.Fatalf("pool %s does not follow its source", got.Prefix)

@@ -35,6 +35,8 @@ type Subnet struct {
 	Reason  string       `json:"reason,omitempty"`  // why it was chosen, for people
 	OnLink  bool         `json:"on_link,omitempty"` // hosts on Parent take its addresses for neighbours
 	Parent  string       `json:"parent,omitempty"`  // the link it is on, where OnLink
+	// ParentNamed says that the user has named the link by --ipam-opt parent (Pool.ParentNamed).
+	ParentNamed bool `json:"parent_named,omitempty"`
 
 	// What the prefix is outside (RFC 6296), and whether hosts on the parent take
 	// that for their neighbours'.

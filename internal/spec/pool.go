@@ -68,6 +68,9 @@ type Pool struct {
 	Source     Source       `json:"source"`           // static, parent, pd, cloud or ula, or private for IPv4
 	Reason     string       `json:"reason"`           // why this source, for people
 	Parent     string       `json:"parent,omitempty"` // the link of which OnLink speaks
+	// ParentNamed says that the user has named the link for this pool: the one of that name is
+	// meant, whatever it is, and no link that used to have it.
+	ParentNamed bool `json:"parent_named,omitempty"`
 	// OnLink says that hosts on the parent link take the pool's addresses for
 	// neighbours, so that somebody must answer their solicitations.
 	OnLink bool `json:"on_link"`
