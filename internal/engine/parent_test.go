@@ -494,3 +494,67 @@ func TestParentLosesItsPrefix(t *testing.T) {
 		})
 	}
 }
+
+// A hundred networks on parts of the link's prefix move at once, after one probe for all of
+// them. The daemon is killed at their records, their links and their containers, and the next
+// one in its start: in the end all is as if it had not been.
+func TestAHundredNetworksOnTheParent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const networks = 100
+		before := onParentHost(t)
+		for i := range networks {
+			n, err := before.createNetwork(t.Context(), child(t, i+1))
+			must(t, err)
+			must(t, before.run(t.Context(), n, &attachment{id: epID(i + 1)}))
+		}
+		has := []spec.Delegation{onParentLink(oldLink, false, 2*time.Hour), onParentLink(newLink, true, 24*time.Hour)}
+		// another is a host on which all that has happened yet.
+		another := func() *host {
+			w := before.clone()
+			h := &host{world: w, journal: fakeJournal{w}}
+			h.restart(t)
+			return h
+		}
+		h := another()
+		h.disarm()
+		h.readvertise(t, has...)
+		moves := len(h.calls)
+		if len(h.probes) != 1 {
+			t.Errorf("probed %d times, want once for all", len(h.probes))
+		}
+		for _, n := range h.engine.Status(t.Context()).Networks {
+			if got, inUse := n.IPv6[0].Lent.Current(); !inUse || !pfx(newLink).Overlaps(got.Prefix) {
+				t.Fatalf("network %s has %+v, want a part of %s", n.ID, got, newLink)
+			}
+		}
+		for i := range networks {
+			if got := h.inSandbox(i + 1); len(got) != 2 || !strings.Contains(got[0], " former until ") {
+				t.Fatalf("container %d has %q, want a former address and another one", i+1, got)
+			}
+		}
+		if got := h.notes(t); got != "" {
+			t.Errorf("notes %q", got)
+		}
+		h.restart(t)
+		h.readvertise(t, has...)
+		h.settle(t)
+		want := h.snapshot()
+
+		for _, at := range []int{3, moves / 4, moves / 2, moves - 2} {
+			h := another()
+			h.arm(fault{at: at, mode: crashAfter})
+			if !dies(func() error { h.readvertise(t, has...); return nil }) {
+				t.Fatalf("call %d of %d did not happen", at, moves)
+			}
+			what := "killed after " + h.calls[at-1]
+			h.arm(fault{at: at / 2, mode: crashBefore})
+			if !dies(func() error { return h.start(t.Context()) }) {
+				t.Fatalf("%s: call %d of the start did not happen", what, at/2)
+			}
+			h.restart(t)
+			h.readvertise(t, has...)
+			h.settle(t)
+			sameWorld(t, what+", and in the start after it", want, h.snapshot())
+		}
+	})
+}
