@@ -102,7 +102,7 @@ func newSources(journal *store.Store, flags pdFlags, boot string, c *clock.Clock
 	startParent := func(link string, before spec.DelegationLease) (sources.Source, error) {
 		return onlink.New(onlink.Config{
 			Link: link, Lease: before, Now: c.Now,
-			Read: func(ctx context.Context) ([]spec.OnLinkPrefix, error) { return routes.OnLinkFor(ctx, link) },
+			Read: func(ctx context.Context) ([]spec.OnLinkPrefix, bool, error) { return routes.OnLinkFor(ctx, link) },
 		}), nil
 	}
 	return sources.New(sources.Config{

@@ -119,6 +119,10 @@ func nextHopLinks(r netlink.Route) []int {
 }
 
 func isUsable(l netlink.Link) bool {
-	a := l.Attrs()
-	return a.Flags&net.FlagLoopback == 0 && a.Flags&net.FlagUp != 0 && a.RawFlags&unix.IFF_LOWER_UP != 0
+	return l.Attrs().Flags&net.FlagLoopback == 0 && isUp(l)
+}
+
+// isUp reports whether a link is up and has a carrier.
+func isUp(l netlink.Link) bool {
+	return l.Attrs().Flags&net.FlagUp != 0 && l.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
 }

@@ -64,7 +64,7 @@ func isNetwork(p netip.Prefix) bool {
 
 // OnLink are the prefixes of [Handle.OnLinkFor].
 func (h *Handle) OnLink(ctx context.Context, link string) ([]netip.Prefix, error) {
-	all, err := h.OnLinkFor(ctx, link)
+	all, _, err := h.OnLinkFor(ctx, link)
 	if err != nil {
 		return nil, err
 	}
@@ -85,17 +85,19 @@ func (h *Handle) OnLink(ctx context.Context, link string) ([]netip.Prefix, error
 // made them so to steer source address selection. The error matches
 // [fs.ErrNotExist] where there is no such link, and [errors.ErrUnsupported] where
 // it has no neighbor discovery: what comes to such a link was routed there.
-func (h *Handle) OnLinkFor(ctx context.Context, link string) ([]spec.OnLinkPrefix, error) {
+//
+// up says whether the link is up and has a carrier: one without it has what was set by hand.
+func (h *Handle) OnLinkFor(ctx context.Context, link string) (has []spec.OnLinkPrefix, up bool, err error) {
 	l, err := h.link(link)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if !hasNeighbours(l) {
-		return nil, fmt.Errorf("link %s (%s) has no neighbor discovery: %w", link, l.Type(), errors.ErrUnsupported)
+		return nil, false, fmt.Errorf("link %s (%s) has no neighbor discovery: %w", link, l.Type(), errors.ErrUnsupported)
 	}
 	addrs, err := h.addresses(ctx, l, netlink.FAMILY_V6)
 	if err != nil {
-		return nil, fmt.Errorf("prefixes of %s: %w", link, err)
+		return nil, false, fmt.Errorf("prefixes of %s: %w", link, err)
 	}
 	found := map[netip.Prefix]spec.OnLinkPrefix{}
 	for _, a := range addrs {
@@ -117,7 +119,7 @@ func (h *Handle) OnLinkFor(ctx context.Context, link string) ([]spec.OnLinkPrefi
 		return r.LinkIndex == l.Attrs().Index && isConnected(r)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("prefixes of %s: %w", link, err)
+		return nil, false, fmt.Errorf("prefixes of %s: %w", link, err)
 	}
 	for _, r := range routes {
 		p := destination(r).Masked()
@@ -125,7 +127,7 @@ func (h *Handle) OnLinkFor(ctx context.Context, link string) ([]spec.OnLinkPrefi
 			found[p] = spec.OnLinkPrefix{Prefix: p, ByRoute: true}
 		}
 	}
-	return slices.SortedFunc(maps.Values(found), func(a, b spec.OnLinkPrefix) int {
+	has = slices.SortedFunc(maps.Values(found), func(a, b spec.OnLinkPrefix) int {
 		switch {
 		case a.Deprecated == b.Deprecated:
 			return a.Prefix.Compare(b.Prefix)
@@ -134,7 +136,8 @@ func (h *Handle) OnLinkFor(ctx context.Context, link string) ([]spec.OnLinkPrefi
 		default:
 			return -1
 		}
-	}), nil
+	})
+	return has, isUp(l), nil
 }
 
 // lifetime is what is left of an address's, as [spec.OnLinkPrefix] has it.

@@ -155,8 +155,8 @@ func TestOnLink(t *testing.T) {
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, %v;\nwant %v", got, err, want)
 	}
-	all, err := h.OnLinkFor(t.Context(), "eth0")
-	if err != nil || len(all) != len(want) || all[0].Deprecated || !all[len(all)-1].Deprecated || all[0].Valid != 0 {
+	all, up, err := h.OnLinkFor(t.Context(), "eth0")
+	if err != nil || !up || len(all) != len(want) || all[0].Deprecated || !all[len(all)-1].Deprecated || all[0].Valid != 0 {
 		t.Errorf("%+v, %v; want all without end, and the last one deprecated", all, err)
 	}
 	for _, p := range all {
@@ -168,9 +168,13 @@ func TestOnLink(t *testing.T) {
 		addr change 2001:db8:1::5/64 dev eth0 valid_lft 1000 preferred_lft 0
 		addr change 2001:db8:1::6/64 dev eth0 valid_lft 500 preferred_lft 100
 		addr change 2001:db8:0:8::5/64 dev eth0 valid_lft 500 preferred_lft 0`)
-	all, err = h.OnLinkFor(t.Context(), "eth0")
+	all, _, err = h.OnLinkFor(t.Context(), "eth0")
 	if err != nil || all[0].Valid != 0 || all[1].Deprecated || all[1].Valid < 900*time.Second || all[1].Valid > 1000*time.Second {
 		t.Errorf("%+v, %v; want the first without end, the second for 1000 s and preferred", all, err)
+	}
+	self.Run(t, "ip", "link", "set", "eth0", "down")
+	if _, up, err = h.OnLinkFor(t.Context(), "eth0"); err != nil || up {
+		t.Errorf("up %t, %v of a link that is down", up, err)
 	}
 	if _, err := h.OnLink(t.Context(), "absent0"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "absent0") {
 		t.Errorf("absent link: %v, want fs.ErrNotExist", err)

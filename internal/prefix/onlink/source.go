@@ -14,9 +14,9 @@ import (
 // Config is what a Source is made of.
 type Config struct {
 	Link string
-	// Read is what the link has now. The error matches fs.ErrNotExist where there is no
-	// such link.
-	Read func(context.Context) ([]spec.OnLinkPrefix, error)
+	// Read is what the link has now, and whether it is up and has a carrier. The error matches
+	// fs.ErrNotExist where there is no such link.
+	Read func(context.Context) (has []spec.OnLinkPrefix, up bool, err error)
 	Now  func() time.Time // that lifetimes are kept by
 	// Lease is what the link had before. It holds until the link has another one.
 	Lease spec.DelegationLease
@@ -28,8 +28,8 @@ const (
 	readEvery = time.Second
 	// readAgain is when it is looked at again that could not be read.
 	readAgain = 10 * time.Second
-	// absentTime is for how long a prefix has to be away, while the link has another one,
-	// before that takes its place: a link that comes up may get them one after the other.
+	// absentTime is for how long a prefix has to be away, while the link is up and has another
+	// one, before that takes its place: a link that comes up may get them one after the other.
 	absentTime = 30 * time.Second
 	// routesLinger is for how long a route may be seen when its time is over: the kernel
 	// collects those every half a minute (net/ipv6/ip6_fib.c, fib6_run_gc).
@@ -56,6 +56,7 @@ type Source struct {
 
 	// Of Run's goroutine.
 	known   []known
+	up      bool  // the link was, when it was looked at last
 	ever    bool  // there has been a prefix, in this life or before it
 	trouble error // why the link could not be read last
 }
@@ -65,7 +66,7 @@ type known struct {
 	lent       spec.Delegation // as it was reported last
 	ends       time.Time       // its valid lifetime, as far as the kernel has said; zero: without end
 	deprecated bool            // when it was last there
-	absent     time.Time       // since when it is not there; zero: it is
+	absent     time.Time       // since when it is not there, while the link was up; zero: it is
 }
 
 func (k known) isLocal() bool { return spec.IsULA(k.lent.Prefix) }
@@ -173,22 +174,24 @@ func (s *Source) shared() []known {
 
 // look takes in what the link has, and says when to look again though nothing changes.
 func (s *Source) look(ctx context.Context) time.Duration {
-	seen, err := s.config.Read(ctx)
+	seen, up, err := s.config.Read(ctx)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.trouble = err
 		return readAgain
 	}
 	s.trouble = nil
 	now := s.config.Now()
-	s.note(seen, now)
+	s.note(seen, now, up && s.up)
+	s.up = up
 	s.known = slices.DeleteFunc(s.known, func(k known) bool { return k.isOver(now) && !k.absent.IsZero() })
 	s.ever = s.ever || len(s.known) > 0
 	s.judge(now)
 	return s.next(now).Sub(now)
 }
 
-// note takes down what is there, and since when what was is not.
-func (s *Source) note(seen []spec.OnLinkPrefix, now time.Time) {
+// note takes down what is there, and since when what was is not. What is away with the
+// link's carrier nobody could say anything of, though what was set by hand may be there yet.
+func (s *Source) note(seen []spec.OnLinkPrefix, now time.Time, wasUp bool) {
 	for i := range s.known {
 		k := &s.known[i]
 		at := slices.IndexFunc(seen, func(p spec.OnLinkPrefix) bool { return p.Prefix == k.lent.Prefix })
@@ -197,7 +200,7 @@ func (s *Source) note(seen []spec.OnLinkPrefix, now time.Time) {
 			k.absent = time.Time{} // of the rest the last word was its address's
 		case at >= 0:
 			k.absent, k.deprecated, k.ends = time.Time{}, seen[at].Deprecated, end(now, seen[at].Valid)
-		case k.absent.IsZero():
+		case k.absent.IsZero() || !wasUp:
 			k.absent = now
 		}
 	}
@@ -307,7 +310,7 @@ func (s *Source) next(now time.Time) time.Time {
 			due(k.half())
 			due(k.ends.Add(routesLinger))
 		}
-		if !k.absent.IsZero() && s.hasFresh(k, now) {
+		if !k.absent.IsZero() && s.up && s.hasFresh(k, now) {
 			due(k.absent.Add(absentTime))
 		}
 	}

@@ -30,6 +30,7 @@ type lab struct {
 
 	mu      sync.Mutex // held by the test but while it lets time pass
 	has     map[string]*life
+	down    bool // the link has no carrier
 	readErr error
 	said    []spec.DelegationReport
 }
@@ -76,11 +77,11 @@ func (l *lab) restart(away time.Duration, meanwhile func()) {
 	l.start(lease)
 }
 
-func (l *lab) read(context.Context) (all []spec.OnLinkPrefix, err error) {
+func (l *lab) read(context.Context) (all []spec.OnLinkPrefix, up bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.readErr != nil {
-		return nil, l.readErr
+		return nil, false, l.readErr
 	}
 	for text, of := range l.has {
 		p := spec.OnLinkPrefix{Prefix: netip.MustParsePrefix(text), Deprecated: of.deprecated, ByRoute: of.byRoute}
@@ -91,7 +92,7 @@ func (l *lab) read(context.Context) (all []spec.OnLinkPrefix, err error) {
 		}
 		all = append(all, p)
 	}
-	return all, nil
+	return all, !l.down, nil
 }
 
 // change changes the link, of which the kernel tells.
@@ -186,6 +187,16 @@ func TestAwayForAMoment(t *testing.T) {
 			l.pass(time.Hour)
 			l.change(func() { l.has = map[string]*life{first: was, second: lasting(24 * time.Hour)} })
 		},
+		"down, with another one that was set by hand": func(l *lab) {
+			was := l.has[first]
+			l.change(func() { l.down, l.has = true, map[string]*life{second: {}} })
+			l.pass(10 * time.Minute)
+			l.want("while it is down", first+", "+second)
+			l.change(func() { l.down = false })
+			l.pass(absentTime - 5*readEvery)
+			l.want("up again, before the router has said anything", first+", "+second)
+			l.change(func() { l.has[first] = was })
+		},
 		"a unique local one alone": func(l *lab) {
 			was := l.has[first]
 			l.change(func() { l.has = map[string]*life{local: {}} })
@@ -251,6 +262,12 @@ func TestEnds(t *testing.T) {
 		}, first + " former, " + second, 50 * time.Minute},
 		"replaced by hand": {func(l *lab) {
 			l.change(func() { l.has = map[string]*life{second: {}} })
+			l.pass(absentTime)
+		}, first + " former, " + second, spec.WithdrawnTime - absentTime},
+		"replaced by hand while the link is down": {func(l *lab) {
+			l.change(func() { l.down, l.has = true, map[string]*life{second: {}} })
+			l.pass(time.Hour)
+			l.change(func() { l.down = false })
 			l.pass(absentTime)
 		}, first + " former, " + second, spec.WithdrawnTime - absentTime},
 		"its time is over": {func(l *lab) {
