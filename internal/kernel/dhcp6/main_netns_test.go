@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"go4.org/netipx"
 
 	"github.com/v6net/v6net/internal/prefix/pd"
 	"github.com/v6net/v6net/internal/prefix/sources"
@@ -227,10 +230,40 @@ func daemon(t *testing.T, h *testnet.Host, ready string, args ...string) (stop f
 	return stop
 }
 
-// kea runs Kea as the upstream router's server. id makes its DUID; pools are its
-// pd-pools, empty for none.
-func (l *lab) kea(id string, t1, t2, preferred, valid int, pools string) (stop func()) {
+// offer is what a server lends: prefixes of a length, of one; the zero offer: none.
+type offer struct {
+	of     netip.Prefix
+	length int
+}
+
+func pool(prefix string, length, delegated int) offer {
+	return offer{netip.PrefixFrom(netip.MustParseAddr(prefix), length), delegated}
+}
+
+// serve runs a server. id makes its DUID; times are in seconds.
+type serve func(id string, t1, t2, preferred, valid int, lends offer) (stop func())
+
+// onEachServer runs a test with every program that is a server.
+func onEachServer(t *testing.T, test func(t *testing.T, l *lab, serve serve)) {
+	for name, server := range map[string]func(*lab) serve{
+		"Kea":       func(l *lab) serve { return l.kea },
+		"ISC dhcpd": func(l *lab) serve { return l.isc },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.capture()
+			test(t, l, server(l))
+		})
+	}
+}
+
+// kea runs Kea as the upstream router's server.
+func (l *lab) kea(id string, t1, t2, preferred, valid int, lends offer) (stop func()) {
 	l.t.Helper()
+	pools := ""
+	if lends.of.IsValid() {
+		pools = fmt.Sprintf(`{"prefix": "%s", "prefix-len": %d, "delegated-len": %d}`, lends.of.Addr(), lends.of.Bits(), lends.length)
+	}
 	config := fmt.Sprintf(`{"Dhcp6": {
 		"interfaces-config": {"interfaces": ["lan0"]},
 		"lease-database": {"type": "memfile", "persist": false},
@@ -247,16 +280,17 @@ func (l *lab) kea(id string, t1, t2, preferred, valid int, pools string) (stop f
 	return daemon(l.t, l.up, "DHCP6_STARTED", "/usr/sbin/kea-dhcp6", "-c", path)
 }
 
-func pool(prefix string, length, delegated int) string {
-	return fmt.Sprintf(`{"prefix": "%s", "prefix-len": %d, "delegated-len": %d}`, prefix, length, delegated)
-}
-
 // isc runs ISC's dhcpd as the upstream router's server.
-func (l *lab) isc(first, last string, delegated int) (stop func()) {
+func (l *lab) isc(id string, t1, t2, preferred, valid int, lends offer) (stop func()) {
 	l.t.Helper()
-	dir := l.t.TempDir()
-	config := fmt.Sprintf(`default-lease-time 60; preferred-lifetime 40; option dhcp-renewal-time 3; option dhcp-rebinding-time 6;
-		subnet6 2001:db8:ff::/64 { range6 2001:db8:ff::1:0 2001:db8:ff::1:ffff; prefix6 %s %s /%d; }`, first, last, delegated)
+	dir, pools := l.t.TempDir(), ""
+	if lends.of.IsValid() {
+		last := netip.PrefixFrom(netipx.PrefixLastIP(lends.of), lends.length).Masked()
+		pools = fmt.Sprintf("prefix6 %s %s /%d;", lends.of.Addr(), last.Addr(), lends.length)
+	}
+	config := fmt.Sprintf(`server-duid LL ethernet 02:00:00:00:00:%s;
+		default-lease-time %d; preferred-lifetime %d; option dhcp-renewal-time %d; option dhcp-rebinding-time %d;
+		subnet6 2001:db8:ff::/64 { range6 2001:db8:ff::1:0 2001:db8:ff::1:ffff; %s }`, id, valid, preferred, t1, t2, pools)
 	conf, leases := filepath.Join(dir, "dhcpd6.conf"), filepath.Join(dir, "leases")
 	for path, text := range map[string]string{conf: config, leases: ""} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -14,28 +14,28 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// Kea lends what is asked for, prolongs it at T1, and takes it back.
-func TestKea(t *testing.T) {
-	l := newLab(t)
-	l.capture()
-	l.kea("aa", 2, 6, 20, 30, pool("2001:db8:100::", 40, 56))
-	lent := l.lease(56)
-	if lent.Prefix.Bits() != 56 || lent.OnLink || !strings.Contains(lent.Origin, "000300010200000000aa") {
-		t.Errorf("lent %+v", lent)
-	}
-	l.eventually("the lease is prolonged", func() bool {
-		now := l.status().Delegations
-		return l.has("Renew") && len(now) == 1 && now[0].Prefix == lent.Prefix && now[0].Valid.After(lent.Valid)
+// A server lends what is asked for, prolongs it at T1, and takes it back.
+func TestLease(t *testing.T) {
+	onEachServer(t, func(t *testing.T, l *lab, serve serve) {
+		serve("aa", 2, 6, 20, 30, pool("2001:db8:100::", 40, 56))
+		lent := l.lease(56)
+		if lent.Prefix.Bits() != 56 || lent.OnLink || !strings.Contains(lent.Origin, "000300010200000000aa") {
+			t.Errorf("lent %+v", lent)
+		}
+		l.eventually("the lease is prolonged", func() bool {
+			now := l.status().Delegations
+			return l.has("Renew") && len(now) == 1 && now[0].Prefix == lent.Prefix && now[0].Valid.After(lent.Valid)
+		})
+		if l.has("Rebind") {
+			t.Errorf("sent %v", l.messages())
+		}
+		l.supervisor.Keep(nil)
+		l.eventually("the lease is given back", func() bool { return len(l.supervisor.Status()) == 0 && l.has("Release") })
+		leases, err := l.journal.DelegationLeases()
+		if err != nil || len(leases) > 0 {
+			t.Errorf("in the journal: %v, %v", leases, err)
+		}
 	})
-	if l.has("Rebind") {
-		t.Errorf("sent %v", l.messages())
-	}
-	l.supervisor.Keep(nil)
-	l.eventually("the lease is given back", func() bool { return len(l.supervisor.Status()) == 0 && l.has("Release") })
-	leases, err := l.journal.DelegationLeases()
-	if err != nil || len(leases) > 0 {
-		t.Errorf("in the journal: %v, %v", leases, err)
-	}
 }
 
 // A server that lends a /64 at a time lends several, and what it has not got is asked
@@ -64,73 +64,72 @@ func TestSeveralPrefixes(t *testing.T) {
 
 // When the server is gone another one is found at T2, and goes on with the lease.
 func TestRebindToAnotherServer(t *testing.T) {
-	l := newLab(t)
-	l.capture()
-	stop := l.kea("aa", 1, 4, 40, 60, pool("2001:db8:100::", 56, 56)) // the one prefix there is
-	lent := l.lease(56)
-	stop()
-	l.eventually("v6net asks any server", func() bool { return l.has("Rebind") })
-	l.kea("bb", 1000, 2000, 3000, 4000, pool("2001:db8:100::", 56, 56))
-	l.eventually("the other server has prolonged the lease", func() bool {
-		now := l.status()
-		return len(now.Delegations) == 1 && now.Delegations[0].Prefix == lent.Prefix && strings.Contains(now.Delegations[0].Origin, "bb") && now.State == "bound" && now.Error == ""
+	onEachServer(t, func(t *testing.T, l *lab, serve serve) {
+		stop := serve("aa", 1, 4, 40, 60, pool("2001:db8:100::", 56, 56)) // the one prefix there is
+		lent := l.lease(56)
+		stop()
+		serve("bb", 1000, 2000, 3000, 4000, pool("2001:db8:100::", 56, 56))
+		l.eventually("the other server has prolonged the lease", func() bool {
+			now := l.status()
+			return l.has("Rebind") && len(now.Delegations) == 1 && now.Delegations[0].Prefix == lent.Prefix && strings.Contains(now.Delegations[0].Origin, "bb") && now.State == "bound" && now.Error == ""
+		})
 	})
 }
 
 // The provider renumbers: the old prefix ends, the new one is there.
 func TestRenumber(t *testing.T) {
-	l := newLab(t)
-	l.capture()
-	stop := l.kea("aa", 2, 5, 40, 60, pool("2001:db8:100::", 48, 56))
-	old := l.lease(56)
-	stop()
-	l.kea("aa", 2, 5, 40, 60, pool("2001:db8:200::", 48, 56))
-	l.eventually("the new prefix is there and preferred, the old one gone or deprecated", func() bool {
-		fresh, stale := false, false
-		for _, d := range l.status().Delegations {
-			preferred := d.Preferred.IsZero() || d.Preferred.After(time.Now())
-			fresh = fresh || preferred && strings.HasPrefix(d.Prefix.String(), "2001:db8:200:")
-			stale = stale || preferred && d.Prefix == old.Prefix
+	onEachServer(t, func(t *testing.T, l *lab, serve serve) {
+		stop := serve("aa", 2, 5, 40, 60, pool("2001:db8:100::", 48, 56))
+		old := l.lease(56)
+		stop()
+		serve("aa", 2, 5, 40, 60, pool("2001:db8:200::", 48, 56))
+		l.eventually("the new prefix is there and preferred, the old one gone or deprecated", func() bool {
+			fresh, stale := false, false
+			for _, d := range l.status().Delegations {
+				preferred := d.Preferred.IsZero() || d.Preferred.After(time.Now())
+				fresh = fresh || preferred && strings.HasPrefix(d.Prefix.String(), "2001:db8:200:")
+				stale = stale || preferred && d.Prefix == old.Prefix
+			}
+			return fresh && !stale
+		})
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.told) < 2 {
+			t.Errorf("told %q, want the old prefix and then the new", l.told)
 		}
-		return fresh && !stale
 	})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.told) < 2 {
-		t.Errorf("told %q, want the old prefix and then the new", l.told)
-	}
 }
 
 func TestRefused(t *testing.T) {
-	l := newLab(t)
-	l.capture()
-	l.kea("aa", 2, 5, 40, 60, "")
-	began := time.Now()
-	lent, err := l.delegated(56)
-	if err == nil || !strings.Contains(err.Error(), "NoPrefixAvail") {
-		t.Errorf("lent %v, %v", list(lent), err)
-	}
-	t.Logf("refused after %v: %v", time.Since(began), err)
+	onEachServer(t, func(t *testing.T, l *lab, serve serve) {
+		serve("aa", 2, 5, 40, 60, offer{})
+		began := time.Now()
+		lent, err := l.delegated(56)
+		if err == nil || !strings.Contains(err.Error(), "NoPrefixAvail") {
+			t.Errorf("lent %v, %v", list(lent), err)
+		}
+		t.Logf("refused after %v: %v", time.Since(began), err)
+	})
 }
 
 // Nobody prolongs the lease: it ends when it says, and is looked for anew.
 func TestExpire(t *testing.T) {
-	l := newLab(t)
-	l.capture()
-	stop := l.kea("aa", 1, 2, 3, 5, pool("2001:db8:100::", 48, 56))
-	lent := l.lease(56)
-	stop()
-	l.eventually("the prefix is lost", func() bool { return len(l.status().Delegations) == 0 })
-	if early := time.Until(lent.Valid); early > 0 {
-		t.Errorf("lost %v before its time", early)
-	}
-	l.eventually("the loss is told, and a server looked for", func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return len(l.told) > 0 && l.told[len(l.told)-1] == ""
+	onEachServer(t, func(t *testing.T, l *lab, serve serve) {
+		stop := serve("aa", 1, 2, 3, 5, pool("2001:db8:100::", 48, 56))
+		lent := l.lease(56)
+		stop()
+		l.eventually("the prefix is lost", func() bool { return len(l.status().Delegations) == 0 })
+		if early := time.Until(lent.Valid); early > 0 {
+			t.Errorf("lost %v before its time", early)
+		}
+		l.eventually("the loss is told, and a server looked for", func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return len(l.told) > 0 && l.told[len(l.told)-1] == ""
+		})
+		serve("bb", 1000, 2000, 3000, 4000, pool("2001:db8:200::", 48, 56))
+		l.eventually("another server's prefix", func() bool { return len(l.status().Delegations) == 1 })
 	})
-	l.kea("bb", 1000, 2000, 3000, 4000, pool("2001:db8:200::", 48, 56))
-	l.eventually("another server's prefix", func() bool { return len(l.status().Delegations) == 1 })
 }
 
 // A restart of the daemon goes on with the lease, and says nothing to the server as
@@ -178,20 +177,6 @@ func TestLinkComesBack(t *testing.T) {
 		l.supervisor.LinkChanged("eth0") // as the daemon does at each event
 		now := l.status().Delegations
 		return l.has("Rebind") && len(now) == 1 && now[0].Prefix == lent.Prefix && now[0].Valid.After(lent.Valid)
-	})
-}
-
-func TestISC(t *testing.T) {
-	l := newLab(t)
-	l.capture()
-	l.isc("2001:db8:100::", "2001:db8:100:ff00::", 56)
-	lent := l.lease(56)
-	if lent.Prefix.Bits() != 56 || !strings.HasPrefix(lent.Prefix.String(), "2001:db8:100:") {
-		t.Errorf("lent %+v", lent)
-	}
-	l.eventually("the lease is prolonged", func() bool {
-		now := l.status().Delegations
-		return l.has("Renew") && len(now) == 1 && now[0].Prefix == lent.Prefix && now[0].Valid.After(lent.Valid)
 	})
 }
 
