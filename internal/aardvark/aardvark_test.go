@@ -5,8 +5,10 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,6 +102,11 @@ func TestReload(t *testing.T) {
 	if err := os.Symlink(path, shell); err != nil {
 		t.Fatal(err)
 	}
+	// Of a signal that is ignored (by nohup, say) a shell notes nothing; one that this
+	// process handles its children have anew.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	running := exec.Command(shell, "-c", "trap 'echo >"+note+"' HUP; echo $$ >"+s.Folder+"/aardvark.pid; while :; do sleep 0.05; done")
 	if err := running.Start(); err != nil {
 		t.Fatal(err)

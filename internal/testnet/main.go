@@ -56,7 +56,7 @@ func Main(m *testing.M) {
 	if os.Geteuid() != 0 {
 		fail(errors.New("these tests make network namespaces and must run as root; they are not skipped"))
 	}
-	status, err := isolate()
+	status, err := isolate(func(*exec.Cmd) {})
 	if err != nil {
 		fail(err)
 	}
@@ -97,9 +97,9 @@ func networkNamespace() (string, error) {
 	return name, nil
 }
 
-// isolate runs this binary once more as process 1 of new namespaces and
-// returns its exit status.
-func isolate() (int, error) {
+// isolate runs this binary once more as process 1 of new namespaces, with what
+// prepare has changed, and returns its exit status.
+func isolate(prepare func(*exec.Cmd)) (int, error) {
 	origin, err := networkNamespace()
 	if err != nil {
 		return 0, err
@@ -107,10 +107,12 @@ func isolate() (int, error) {
 	// The kernel sends the death signal when the thread that started the
 	// child ends, so that thread has to stay.
 	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd, err := nextStage(stageInit + " " + origin)
 	if err != nil {
 		return 0, err
 	}
+	prepare(cmd)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
 		Pdeathsig:  syscall.SIGKILL,
