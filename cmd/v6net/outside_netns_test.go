@@ -118,6 +118,10 @@ func (o outside) connects(t *testing.T, addr string) bool {
 	return err == nil
 }
 
+// streamPause is between two numbers of a stream: as fast as they can, ten streams would
+// take all of the machine's time from what they are to watch.
+const streamPause = 5 * time.Millisecond
+
 // stream is a connection on which numbers go to and fro.
 type stream struct {
 	conn net.Conn
@@ -140,11 +144,13 @@ func (o outside) stream(t *testing.T, addr string) *stream {
 
 func (st *stream) run() error {
 	b, back := make([]byte, 8), make([]byte, 8)
+	tick := time.NewTicker(streamPause)
+	defer tick.Stop()
 	for {
 		select {
 		case <-st.over:
 			return st.conn.Close()
-		default:
+		case <-tick.C:
 		}
 		binary.BigEndian.PutUint64(b, uint64(st.sent))
 		_ = st.conn.SetDeadline(time.Now().Add(10 * time.Second))
