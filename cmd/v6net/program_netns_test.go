@@ -24,7 +24,9 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
-	testnet.Main(m)
+	// Those that take longest first. Each has this host to itself.
+	testnet.MainApart(m, "^TestAHundredNetworksAreRenumbered$", "^TestRouterRenumbersItsLink$", "^TestWhatFollows$", "^TestFallback$",
+		"^(TestLinkLosesItsPrefixForAMoment|TestUplinkIsRenamedWhileDown)$", "^(TestClouds|TestCloudTakesBackWhileNoDaemonRuns)$", "^TestNDProxy")
 }
 
 // program is v6net as a process of a host.

@@ -17,8 +17,6 @@ import (
 	"github.com/v6net/v6net/internal/testnet"
 )
 
-func TestMain(m *testing.M) { testnet.Main(m) }
-
 // The host under test starts with nothing but a loopback interface that is up.
 func TestSelfIsANewHost(t *testing.T) {
 	self := testnet.Self(t)
