@@ -113,8 +113,8 @@ func TestKilled(t *testing.T) {
 }
 
 // TestKilledWhileStarting kills the next daemon too, before and after every call
-// of its start: after each call of the operation every third one, so that three
-// calls in a row have them all.
+// of its start: after each call of the operation every seventh one, so that seven
+// calls in a row have them all, and all calls of a shorter operation together.
 func TestKilledWhileStarting(t *testing.T) {
 	eachStage(t, func(t *testing.T, s stage, at func(testing.TB) *scene) {
 		undone := at(t)
@@ -128,8 +128,9 @@ func TestKilledWhileStarting(t *testing.T) {
 		done.restart(t)
 		after := done.snapshot()
 		n := callsOf(t, s, at)
+		every := min(n, 7)
 		for k := range n {
-			for j := 1 + k%3; ; j += 3 {
+			for j := 1 + k%every; ; j += every {
 				sc := at(t)
 				sc.arm(fault{at: k + 1, mode: crashAfter})
 				if !dies(func() error { return s.do(t.Context(), sc) }) {
