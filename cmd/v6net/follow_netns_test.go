@@ -175,7 +175,7 @@ func TestWhatFollows(t *testing.T) {
 						t.Error(err)
 					}
 				}()
-				testnet.Eventually(t, 10*time.Second, when, func() bool { err = holds(s); return err == nil })
+				testnet.Eventually(t, patience, when, func() bool { err = holds(s); return err == nil })
 			}
 			step("at first", follows.first)
 			s.lend(t, lent(former, 0, time.Hour), lent(next, time.Hour, 2*time.Hour))

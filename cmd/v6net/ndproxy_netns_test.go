@@ -49,12 +49,14 @@ func (a *alone) resolves(t *testing.T, addr string) bool {
 	return strings.Contains(a.up.Run(t, "ip", "neigh", "show", addr, "dev", "lan0"), "lladdr")
 }
 
-// within waits longer than another test's flood lasts: all namespaces of a kernel share one
+// patience is longer than another test's flood lasts: all namespaces of a kernel share one
 // limit of neighbours (net.ipv6.neigh.default.gc_thresh3), and while that is reached no
 // address is resolved.
+const patience = 45 * time.Second
+
 func within(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	testnet.Eventually(t, 45*time.Second, what, ok)
+	testnet.Eventually(t, patience, what, ok)
 }
 
 func TestNDProxyAlone(t *testing.T) {

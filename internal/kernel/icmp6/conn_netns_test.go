@@ -161,16 +161,24 @@ func TestLinkComesAndGoes(t *testing.T) {
 	l.healthy(t)
 	eventually(t, "answers after down and up", func() bool { return l.up.Resolve(t, leased, "lan0") == l.self.MAC(t, "eth0") })
 
-	l.self.Run(t, "ip", "link", "del", "eth0")
-	l.degraded(t, "")
-	l.proxy.LinkChanged("eth0")
-	l.degraded(t, "not found")
-	l.connect(t)
-	began := time.Now()
-	l.proxy.LinkChanged("eth0")
-	l.healthy(t)
-	if took := time.Since(began); took > 500*time.Millisecond {
-		t.Errorf("healed after %v: by the clock, not by the event", took)
+	// By the clock it would be healed after a second; a busy machine may take as long by the
+	// event, but not each time.
+	shortest := time.Hour
+	for range 10 {
+		l.self.Run(t, "ip", "link", "del", "eth0")
+		l.degraded(t, "")
+		l.proxy.LinkChanged("eth0")
+		l.degraded(t, "not found")
+		l.connect(t)
+		began := time.Now()
+		l.proxy.LinkChanged("eth0")
+		l.healthy(t)
+		if shortest = min(shortest, time.Since(began)); shortest < 500*time.Millisecond {
+			break
+		}
+	}
+	if shortest > 500*time.Millisecond {
+		t.Errorf("healed after %v at the least: by the clock, not by the event", shortest)
 	}
 	if got := l.up.Resolve(t, leased, "lan0"); got != l.self.MAC(t, "eth0") {
 		t.Errorf("new link: upstream is told %q, want %s", got, l.self.MAC(t, "eth0"))

@@ -145,7 +145,7 @@ func TestYieldsToRadvd(t *testing.T) {
 		{Prefix: netip.MustParsePrefix("2001:db8:4::/48"), Lifetime: 1800},
 	}})
 	// Sent by the host: in the container's own direction radvd is seen, too.
-	testnet.Eventually(t, 20*time.Second, "our advertisement, after the others were listened for", func() bool {
+	testnet.Eventually(t, 2*patience, "our advertisement, after the others were listened for", func() bool {
 		m := heard()
 		if m == nil {
 			return false
@@ -184,7 +184,7 @@ func TestKeepsQuietBesideRadvd(t *testing.T) {
 	l.advertisers.Advertise(spec.Advertisement{Link: "br0", Routes: []spec.AdvertisedRoute{
 		{Prefix: netip.MustParsePrefix("2001:db8:3::/48"), Lifetime: 1800},
 	}})
-	testnet.Eventually(t, 3*time.Second, "why nothing is announced", func() bool {
+	eventually(t, "why nothing is announced", func() bool {
 		notes := l.advertisers.Status()[0].Notes
 		return len(notes) == 1 && strings.Contains(notes[0], "another program of this host")
 	})
@@ -266,18 +266,14 @@ func (l *routerLab) first(t *testing.T, daemon *exec.Cmd, heard func() []byte) (
 	if err := daemon.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for range 200 {
-		if message = heard(); message != nil {
-			break
+	defer func() {
+		if t.Failed() {
+			t.Logf("%s says\n%s", daemon.Path, out.String())
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	}()
+	eventually(t, "its advertisement", func() bool { message = heard(); return message != nil })
 	stop(daemon)
-	if message == nil {
-		t.Fatalf("%s advertises nothing:\n%s", daemon.Path, out.String())
-	}
-	time.Sleep(200 * time.Millisecond)
-	heard() // its farewell
+	eventually(t, "its farewell", func() bool { return heard() != nil })
 	return message
 }
 

@@ -87,7 +87,10 @@ func (l *lab) degraded(t *testing.T, reason string) {
 	eventually(t, "the proxy is degraded: "+reason, func() bool { return strings.Contains(l.status().Error, reason) })
 }
 
+// patience is for what needs a moment on a machine that has other work, too.
+const patience = 30 * time.Second
+
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	testnet.Eventually(t, 5*time.Second, what, ok)
+	testnet.Eventually(t, patience, what, ok)
 }

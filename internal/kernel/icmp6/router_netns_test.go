@@ -165,23 +165,20 @@ func TestSLAACHost(t *testing.T) {
 	eventually(t, "the default route goes with the router (RFC 4861 §6.2.5)", func() bool { return l.routes(t) == "" })
 }
 
-// RFC 4861 §6.2.6: a solicitation is answered within half a second, by unicast.
+// RFC 4861 §6.2.6: a solicitation is answered by unicast. How soon, the tests of package ra
+// say, which have a clock of their own.
 func TestRouterConnAnswersKernelsSolicitation(t *testing.T) {
 	l := newRouterLab(t)
 	l.advertisers.Advertise(on())
 	l.attach(t, false)
 	eventually(t, "the initial advertisement", func() bool { return l.routes(t) != "" })
-	began := time.Now()
-	out := l.container.Run(t, "rdisc6", "-1", "-w", "2000", "eth0")
-	if took := time.Since(began); took > 800*time.Millisecond {
-		t.Errorf("answered after %v", took)
-	}
+	out := l.container.Run(t, "rdisc6", "-1", "-w", "10000", "eth0")
 	for _, want := range []string{"from " + gateway, "64 (      0x40)", "low", "1800", webPrefix, "1400 bytes"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("rdisc6 does not say %q:\n%s", want, out)
 		}
 	}
-	l.container.Run(t, "rdisc6", "-1", "-w", "2000", "eth0") // one may meet a multicast advertisement
+	l.container.Run(t, "rdisc6", "-1", "-w", "10000", "eth0") // one may meet a multicast advertisement
 	if c := l.advertisers.Status()[0].Counters; c["sent_unicast"] == 0 || c[string(ra.Solicited)] < 2 {
 		t.Errorf("counters %v, want a unicast answer", c)
 	}
@@ -217,7 +214,7 @@ sendp(bad * 20, iface="eth0")
 	}
 	// RFC 6980 §5: in one fragment, and in several.
 	eventually(t, "counted: fragments", func() bool { return counters()[string(ra.Fragmented)] >= 40 })
-	if out := l.container.Run(t, "rdisc6", "-1", "-w", "2000", "eth0"); !strings.Contains(out, gateway) {
+	if out := l.container.Run(t, "rdisc6", "-1", "-w", "10000", "eth0"); !strings.Contains(out, gateway) {
 		t.Errorf("after bad packets:\n%s", out)
 	}
 	if s := l.advertisers.Status()[0]; s.Error != "" {

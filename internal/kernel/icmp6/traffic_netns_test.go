@@ -47,7 +47,7 @@ func TestTraffic(t *testing.T) {
 	}
 	want := func(what string, packets bool) {
 		t.Helper()
-		if !hears(what, packets, 5*time.Second) {
+		if !hears(what, packets, patience) {
 			t.Errorf("%s is not heard", what)
 		}
 	}
@@ -115,7 +115,7 @@ func TestTraffic(t *testing.T) {
 func linkLocalOf(t *testing.T, h *testnet.Host, link string) string {
 	t.Helper()
 	addr := ""
-	testnet.Eventually(t, 5*time.Second, "a link-local address", func() bool {
+	eventually(t, "a link-local address", func() bool {
 		h.Do(t, func() {
 			l, err := net.InterfaceByName(link)
 			if err != nil {

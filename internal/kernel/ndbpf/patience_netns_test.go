@@ -5,4 +5,4 @@ package ndbpf
 import "time"
 
 // patience is how long what must come about may take.
-const patience = 5 * time.Second
+const patience = 30 * time.Second

@@ -38,16 +38,6 @@ func newZoned(t *testing.T, host *testnet.Host) *zoned {
 	return &zoned{Firewalld: testnet.NewFirewalld(t, host, filepath.Join(t.TempDir(), "bus"))}
 }
 
-// waits is eventually for programs that take their time.
-func waits(condition func() bool) bool {
-	for range 8 {
-		if eventually(condition) {
-			return true
-		}
-	}
-	return false
-}
-
 // keep runs a Keeper of the bridges until the end of the test.
 func (z *zoned) keep(t *testing.T, s *site) *keeper.Keeper {
 	t.Helper()
@@ -137,10 +127,10 @@ func TestFirewalld(t *testing.T) {
 			k := z.keep(t, s)
 			if first {
 				// What was set at run time alone is not reloaded away; links are put back.
-				if !waits(func() bool { return strings.Contains(z.Cmd(t, "--permanent", "--get-policies"), "v6net-out") }) {
+				if !eventually(func() bool { return strings.Contains(z.Cmd(t, "--permanent", "--get-policies"), "v6net-out") }) {
 					t.Fatal("no policies are made")
 				}
-				if !waits(func() bool { return strings.Contains(z.said(), "zone public (ports)") }) {
+				if !eventually(func() bool { return strings.Contains(z.said(), "zone public (ports)") }) {
 					t.Errorf("it is not said what a reload would lose: %s", z.said())
 				}
 				if got := z.Cmd(t, "--zone=public", "--list-ports"); got != "8443/tcp" || strings.Contains(z.Cmd(t, "--get-zones"), "v6net") {
@@ -154,7 +144,7 @@ func TestFirewalld(t *testing.T) {
 			}
 			check := func(when string) {
 				t.Helper()
-				if !waits(func() bool {
+				if !eventually(func() bool {
 					return len(z.zone(t, "v6net")) == len(s.config.Networks)-1 && len(z.zone(t, "v6net-names")) == 1
 				}) {
 					t.Fatalf("%s: zone v6net has %q, v6net-names %q", when, z.zone(t, "v6net"), z.zone(t, "v6net-names"))
@@ -189,7 +179,7 @@ func TestFirewalld(t *testing.T) {
 			s.config.Networks = append(s.config.Networks, firewall.Network{ID: "555555555555", Bridge: "web2nd", Inbound: spec.InboundPublished})
 			apply(t, f, s.config)
 			z.bridges(s, k)
-			if !waits(func() bool { return strings.Contains(z.said(), "bridge=web2nd zone=trusted") }) {
+			if !eventually(func() bool { return strings.Contains(z.said(), "bridge=web2nd zone=trusted") }) {
 				t.Errorf("it is not said that a bridge is in another's zone: %s", z.said())
 			}
 			found, err := f.Obstacles(t.Context())
@@ -204,13 +194,13 @@ func TestFirewalld(t *testing.T) {
 			mine := "mutual7"
 			s.config.Networks = slices.DeleteFunc(s.config.Networks, func(n firewall.Network) bool { return n.Bridge == mine })
 			z.bridges(s, k)
-			if !waits(func() bool { return !slices.Contains(z.zone(t, "v6net"), mine) }) {
+			if !eventually(func() bool { return !slices.Contains(z.zone(t, "v6net"), mine) }) {
 				t.Error("a bridge that is gone stays in the zone")
 			}
 			// The last network with a name server goes: the others' stay what they are.
 			s.config.Networks[0].Asked = false
 			z.bridges(s, k)
-			if !waits(func() bool { return len(z.zone(t, "v6net-names")) == 0 && slices.Contains(z.zone(t, "v6net"), "web") }) {
+			if !eventually(func() bool { return len(z.zone(t, "v6net-names")) == 0 && slices.Contains(z.zone(t, "v6net"), "web") }) {
 				t.Error("a bridge without a name server stays in the zone of those that have one")
 			}
 			if !s.passes(t, s.outside, "tcp", "[2001:db8:1::2]:80", 10) || !s.passes(t, s.c["mutual2"], "tcp", outside4+":80", 10) {
@@ -221,7 +211,7 @@ func TestFirewalld(t *testing.T) {
 			}
 			z.Cmd(t, "--zone=public", "--add-port=8443/tcp")
 			k.Keep(nil, nil)
-			if !waits(func() bool { return len(z.zone(t, "v6net"))+len(z.zone(t, "v6net-names")) == 0 }) {
+			if !eventually(func() bool { return len(z.zone(t, "v6net"))+len(z.zone(t, "v6net-names")) == 0 }) {
 				t.Fatal("bridges are left behind")
 			}
 			rules := s.host.Run(t, "nft", "list", "table", "inet", "firewalld")

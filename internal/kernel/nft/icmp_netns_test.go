@@ -136,7 +136,7 @@ func testPingIPv4(t *testing.T, b backend) {
 		ping := func() bool {
 			return s.outside.Command(t.Context(), "ping", "-c", "1", "-W", "1", tc.to).Run() == nil
 		}
-		if got := tc.answered && waits(ping) || !tc.answered && ping(); got != tc.answered {
+		if got := tc.answered && eventually(ping) || !tc.answered && ping(); got != tc.answered {
 			t.Errorf("ping from outside to %s answered: %v, want %v", tc.to, got, tc.answered)
 		}
 		judged, err := s.config.Explain(spec.Call{From: netip.MustParseAddr(outside4), To: netip.MustParseAddr(tc.to), Protocol: "ping"}, firewall.Host{})

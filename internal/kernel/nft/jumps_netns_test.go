@@ -6,7 +6,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -114,7 +113,7 @@ func testJumpsComeFirst(t *testing.T, b backend) {
 	for _, base := range []string{"mangle FORWARD", "raw PREROUTING"} {
 		table, base, _ := strings.Cut(base, " ")
 		b.rules(t, host, "-w -t "+table+" -I "+base+" -p tcp -j ACCEPT")
-		testnet.Eventually(t, 30*time.Second, "our rule comes first in "+table+" "+base, first(table, base))
+		testnet.Eventually(t, longest, "our rule comes first in "+table+" "+base, first(table, base))
 		if all := host.Run(t, b.programs[1], "-w", "-t", table, "-S", base); strings.Count(all, "-p tcp -j ACCEPT") != 1 || strings.Count(all, "-j v6net-") != 1 {
 			t.Errorf("%s", all)
 		}

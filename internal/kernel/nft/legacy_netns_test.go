@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/v6net/v6net/internal/kernel/ip6tables"
 	"github.com/v6net/v6net/internal/spec"
@@ -69,9 +68,9 @@ func testAcceptInEveryVariant(t *testing.T, b backend) {
 	watching(t, f)
 	other.rules(t, host, docker...)
 	placed := func() bool { return other.acceptsAfterDockerUser(t, host) }
-	testnet.Eventually(t, 20*time.Second, "the rule is in a table that came later", placed)
+	testnet.Eventually(t, longest, "the rule is in a table that came later", placed)
 	other.rules(t, host, "-w -F FORWARD", "-w -A FORWARD -j DOCKER-USER", "-w -A FORWARD -j DOCKER-FORWARD")
-	testnet.Eventually(t, 20*time.Second, "the rule is back", placed)
+	testnet.Eventually(t, longest, "the rule is back", placed)
 	if found := obstacles(t, f); len(found) > 0 {
 		t.Errorf("obstacles: %v", found)
 	}
@@ -100,7 +99,7 @@ func testNetworksBesideDockerOnLegacy(t *testing.T, b backend) {
 	watching(t, f)
 	legacy := b.otherVariant()
 	legacy.rules(t, s.host, docker...)
-	testnet.Eventually(t, 30*time.Second, "our rule is after DOCKER-USER", func() bool { return legacy.acceptsAfterDockerUser(t, s.host) })
+	testnet.Eventually(t, longest, "our rule is after DOCKER-USER", func() bool { return legacy.acceptsAfterDockerUser(t, s.host) })
 	s.wantReached(t, s.outside, "tcp", "[2001:db8:1::2]:80", true)
 	s.wantReached(t, s.outside, "tcp", host4+":8080", true)
 	s.wantReached(t, s.c["web2"], "tcp", outside4+":80", true)
@@ -194,7 +193,7 @@ func TestRulesThatCannotBeRead(t *testing.T) {
 				return strings.Count(host.Run(t, "nft", "list", "chain", "ip6", "filter", "FORWARD"), " == 0x00001000 ")
 			}
 			if tc.shown {
-				testnet.Eventually(t, 20*time.Second, "shown as an obstacle", func() bool {
+				testnet.Eventually(t, longest, "shown as an obstacle", func() bool {
 					return slices.ContainsFunc(obstacles(t, f), func(o spec.Obstacle) bool { return o.Chain == "FORWARD" && strings.HasPrefix(o.Table, "ip6 ") })
 				})
 			} else if found := obstacles(t, f); len(found) > 0 {

@@ -32,7 +32,7 @@ func testRestored(t *testing.T, b backend) {
 	}
 	for _, harm := range harms {
 		b.rules(t, host, harm...)
-		testnet.Eventually(t, 20*time.Second, "restored after "+harm[0], func() bool { return b.snapshot(t, host) == applied })
+		testnet.Eventually(t, longest, "restored after "+harm[0], func() bool { return b.snapshot(t, host) == applied })
 	}
 	if err := f.Remove(t.Context()); err != nil {
 		t.Fatal(err)

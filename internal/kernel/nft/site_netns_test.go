@@ -301,10 +301,15 @@ func (s *site) wantReached(t testing.TB, from *testnet.Host, network, to string,
 // patience is how long a packet that is dropped is waited for.
 const patience = time.Second
 
+// longest is for what must come about, on a machine that has other work, too: tables of
+// iptables-legacy are looked at every half a minute, and three times as long as a look took
+// goes by until the next one.
+const longest = 90 * time.Second
+
 // insist calls again while nobody answers, for calls that must be: on a busy
 // machine an answer may take longer than patience. An error is an answer, too.
 func insist(ctx context.Context, from *testnet.Host, network, address string) (seen string, err error) {
-	for range 10 {
+	for range 30 {
 		if seen, err = call(ctx, from, network, address); seen != "" || err != nil {
 			break
 		}

@@ -332,6 +332,7 @@ func testConnectionsSurviveApply(t *testing.T, b backend) {
 			done := make(chan error, 1)
 			go func() { done <- s.reload(t, f) }()
 			for i := 0; ; i++ {
+				time.Sleep(time.Millisecond) // the rest of the machine is to change rules
 				if err := echo(conn, fmt.Sprintf("%08d\n", i)); err != nil {
 					t.Fatalf("echo %d while rules change: %v", i, err)
 				}
@@ -370,7 +371,7 @@ func (s *site) reload(t testing.TB, f kernel) error {
 }
 
 func echo(conn net.Conn, text string) error {
-	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(longest)); err != nil {
 		return err
 	}
 	if _, err := conn.Write([]byte(text)); err != nil {

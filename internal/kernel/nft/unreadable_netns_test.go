@@ -61,7 +61,7 @@ func TestTableOfAnOwner(t *testing.T) {
 	if _, err := io.WriteString(in, "add table ip6 filter { flags owner; }\nadd chain ip6 filter FORWARD { type filter hook forward priority 0; policy drop; }\n"); err != nil {
 		t.Fatal(err)
 	}
-	if !waits(func() bool { return strings.Contains(host.Run(t, "nft", "list", "ruleset"), "chain FORWARD") }) {
+	if !eventually(func() bool { return strings.Contains(host.Run(t, "nft", "list", "ruleset"), "chain FORWARD") }) {
 		t.Fatal("no table of an owner")
 	}
 	f := open(t, host)

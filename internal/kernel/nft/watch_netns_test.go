@@ -32,7 +32,7 @@ func watch(t testing.TB, f *Firewall) {
 			if err != nil {
 				t.Errorf("Watch: %v", err)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(longest):
 			t.Error("Watch does not end with its context")
 		}
 	})
@@ -67,7 +67,7 @@ func generation(t testing.TB, f *Firewall) uint32 {
 // settled waits until nothing has changed for a while.
 func settled(t testing.TB, f *Firewall) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(longest)
 	for last := generation(t, f); ; {
 		time.Sleep(3 * settleTime)
 		now := generation(t, f)
@@ -83,6 +83,7 @@ func settled(t testing.TB, f *Firewall) {
 // Whatever another program does to our rules, they come back, and theirs stay
 // as they left them.
 func TestWatchRestores(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name  string
 		harm  [][]string
@@ -100,6 +101,7 @@ func TestWatchRestores(t *testing.T) {
 		{"everything flushed", [][]string{{"nft", "flush ruleset"}}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			host, judge := testnet.New(t, "host"), testnet.New(t, "judge")
 			policyDrop(t, host)
 			dockerUser(t, host)
@@ -121,7 +123,7 @@ func TestWatchRestores(t *testing.T) {
 			}
 			apply(t, open(t, judge), everything())
 			want := listing(t, judge)
-			deadline := time.Now().Add(5 * time.Second)
+			deadline := time.Now().Add(longest)
 			for {
 				got := listing(t, host)
 				if got == want {
@@ -149,20 +151,21 @@ func TestWatchHearsWhatCameBefore(t *testing.T) {
 		t.Fatal("nothing was flushed: the test proves nothing")
 	}
 	watch(t, f)
-	if !waits(func() bool { return listing(t, host) == want }) {
+	if !eventually(func() bool { return listing(t, host) == want }) {
 		t.Errorf("a chain that was flushed before Watch stays so (-want +got):\n%s", cmp.Diff(want, listing(t, host)))
 	}
 }
 
 // Docker starts after us: its chains get our rule as they come.
 func TestWatchSeesDockerStart(t *testing.T) {
+	t.Parallel()
 	host := testnet.New(t, "host")
 	f := open(t, host)
 	watch(t, f)
 	apply(t, f, everything())
 	policyDrop(t, host)
 	dockerUser(t, host)
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(longest)
 	for _, iptables := range bothIPTables {
 		for misplaced := "?"; misplaced != ""; misplaced = acceptMisplaced(t, host, iptables, 1) {
 			if time.Now().After(deadline) {
@@ -176,6 +179,7 @@ func TestWatchSeesDockerStart(t *testing.T) {
 
 // Without a ruleset there is nothing to restore; after Remove there is none.
 func TestWatchLeavesAloneWhatIsRemoved(t *testing.T) {
+	t.Parallel()
 	host := testnet.New(t, "host")
 	f := open(t, host)
 	watch(t, f)
@@ -194,6 +198,7 @@ func TestWatchLeavesAloneWhatIsRemoved(t *testing.T) {
 
 // Our own changes are no reason to restore anything.
 func TestWatchIgnoresOwnChanges(t *testing.T) {
+	t.Parallel()
 	host := testnet.New(t, "host")
 	policyDrop(t, host)
 	f := open(t, host)
@@ -210,6 +215,7 @@ func TestWatchIgnoresOwnChanges(t *testing.T) {
 
 // Events that were lost are taken for the worst.
 func TestWatchSurvivesLostEvents(t *testing.T) {
+	t.Parallel()
 	host := testnet.New(t, "host")
 	f := open(t, host)
 	if err := f.events.SetReadBuffer(4096); err != nil {
@@ -230,7 +236,7 @@ func TestWatchSurvivesLostEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	host.Run(t, "nft", "-f", file)
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(longest)
 	for {
 		if err := host.Command(t.Context(), "nft", "list", "table", "inet", firewall.Name).Run(); err == nil {
 			break
@@ -246,8 +252,10 @@ func TestWatchSurvivesLostEvents(t *testing.T) {
 // Our own table is back at once: while it is gone containers are open to all. Somebody
 // who deletes it again and again is answered no more often than others.
 func TestOwnTableIsRestoredAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, harm := range []string{"flush ruleset", "delete table inet v6net", "flush table inet v6net"} {
 		t.Run(harm, func(t *testing.T) {
+			t.Parallel()
 			host := testnet.New(t, "host")
 			policyDrop(t, host)
 			f := open(t, host)
@@ -263,6 +271,7 @@ func TestOwnTableIsRestoredAtOnce(t *testing.T) {
 			if !eventually(restored) {
 				t.Fatal("not restored before others have settled")
 			}
+			settled(t, f) // bridges' table and rules among others' come one by one
 			before := generation(t, f)
 			for range 20 {
 				host.Run(t, "nft", "add table inet v6net; delete table inet v6net")

@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) { testnet.Main(m) }
 
 // patience is how long a test waits for an event that must come.
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 // quiet logs nothing.
 var quiet = slog.New(slog.DiscardHandler)
