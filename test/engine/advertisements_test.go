@@ -3,6 +3,7 @@
 package engine_test
 
 import (
+	"bufio"
 	"context"
 	"os"
 	"path/filepath"
@@ -74,22 +75,37 @@ func testAdvertisedAuto(t *testing.T, l *lab) {
 			t.Errorf("v6net status does not say %q:\n%s", want, status)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	watching := l.host.Command(ctx, program(t), "ra", "watch", l.bridge(t, "net"))
-	var watched strings.Builder
-	watching.Stdout = &watched
+	watched, err := watching.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := watching.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond)
-	l.solicited(t, "web")
-	time.Sleep(300 * time.Millisecond)
+	heard := make(chan bool, 1)
+	go func() {
+		defer close(heard)
+		for s := bufio.NewScanner(watched); s.Scan(); {
+			if strings.Contains(s.Text(), "no default router, hop limit 64, MTU 1500") {
+				heard <- true
+				return
+			}
+		}
+	}()
+	eventually(t, "v6net ra watch's line of an advertisement", func() bool {
+		l.solicited(t, "web")
+		select {
+		case said := <-heard:
+			return said
+		case <-time.After(300 * time.Millisecond):
+			return false
+		}
+	})
 	cancel()
 	_ = watching.Wait()
-	if !strings.Contains(watched.String(), "no default router, hop limit 64, MTU 1500") {
-		t.Errorf("v6net ra watch says\n%s", watched.String())
-	}
 }
 
 // What the parent's router says of DNS and NAT64 reaches containers, and goes when

@@ -40,7 +40,7 @@ func testDAD(t *testing.T, l *lab) {
 	}
 	neighbour("add", ours)
 	defer neighbour("del", ours)
-	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); ; time.Sleep(50 * time.Millisecond) {
 		state := l.up.Run(t, "ip", "-6", "address", "show", "dev", "lan0", "to", ours)
 		if strings.Contains(state, "dadfailed") {
 			break

@@ -279,7 +279,7 @@ func testAdvertisementsOnParent(t *testing.T, l *lab, mode string) {
 				return strings.Count(l.in(t, "web", "ip", "-6", "-oneline", "address", "show", "dev", "eth0", "scope", "global"), "inet6")
 			}
 			if tc.slaac {
-				for deadline := time.Now().Add(30 * time.Second); global() < 2; time.Sleep(100 * time.Millisecond) {
+				for deadline := time.Now().Add(longest); global() < 2; time.Sleep(100 * time.Millisecond) {
 					if time.Now().After(deadline) {
 						t.Fatalf("no address by SLAAC:\n%s", l.routing(t, "web"))
 					}
@@ -305,7 +305,7 @@ func testAdvertisementsOnParent(t *testing.T, l *lab, mode string) {
 // awaitRouter waits until v6net has heard a router on a parent.
 func (l *lab) awaitRouter(t *testing.T, parent string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); ; time.Sleep(100 * time.Millisecond) {
 		for _, p := range l.status(t).Parents {
 			if p.Link == parent && len(p.Routers) > 0 {
 				return

@@ -53,7 +53,7 @@ func TestNDProxyPath(t *testing.T) {
 
 func (l *lab) proxyStatus(t *testing.T) spec.ProxyStatus {
 	t.Helper()
-	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); ; time.Sleep(20 * time.Millisecond) {
 		if proxies := l.status(t).Proxies; len(proxies) == 1 && proxies[0].Error == "" {
 			return proxies[0]
 		}

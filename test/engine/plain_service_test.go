@@ -106,7 +106,7 @@ func (s *service) start(t *testing.T) {
 	if err := s.running.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); s.lab.host.Command(t.Context(), s.program, "status").Run() != nil; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); s.lab.host.Command(t.Context(), s.program, "status").Run() != nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.end(t)
 			t.Fatalf("the daemon does not come up:\n%s", &s.log)

@@ -73,7 +73,7 @@ func (d *podmanDaemon) start(t *testing.T, args ...string) {
 	if err := d.running.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); d.lab.onEngine(t.Context(), t, d.program, "status").Run() != nil; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); d.lab.onEngine(t.Context(), t, d.program, "status").Run() != nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the daemon does not come up:\n%s", d.logs(t))
 		}
@@ -139,7 +139,7 @@ func (d *podmanDaemon) kill(t *testing.T) {
 // eventually waits for something that happens beside the test.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); !is(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s does not come about", what)
 		}

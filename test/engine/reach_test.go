@@ -20,6 +20,8 @@ import (
 const (
 	// fetchTimeout is long for a packet that was lost.
 	fetchTimeout = 3 * time.Second
+	// longest is for what must come about, on a machine that runs several engines.
+	longest = time.Minute
 	// silence is how long a test waits for an answer that is not to come.
 	silence = time.Second
 )
@@ -51,7 +53,7 @@ func get(ctx context.Context, client *http.Client, url string) (string, error) {
 // mustFetch fetches, and tries again while the server in the container starts.
 func mustFetch(t *testing.T, from *testnet.Host, address string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*fetchTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), longest)
 	defer cancel()
 	for {
 		once, done := context.WithTimeout(ctx, fetchTimeout)

@@ -63,7 +63,7 @@ func restartContainer(t *testing.T, l *lab) { l.docker(t, "restart", "web") }
 // once (moby plugin/manager_linux.go, restart).
 func (l *lab) awaitPlugin(t *testing.T, before string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		out, err := l.host.Command(t.Context(), "pidof", "v6net").Output()
 		if now := strings.TrimSpace(string(out)); err == nil && now != before && l.onEngine(t.Context(), t, program(t), "status").Run() == nil {
 			return
@@ -141,7 +141,7 @@ func TestRestart(t *testing.T) {
 // knows of it and nothing else, and that another container can come and go.
 func (l *lab) mustBeWell(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); l.ipv6(t, "web", "web") == ""; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); l.ipv6(t, "web", "web") == ""; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the container has not come back")
 		}

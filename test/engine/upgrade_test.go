@@ -86,7 +86,7 @@ func startRegistry(t *testing.T, l *lab) {
 		stop()
 		_ = server.Wait() // killed
 	})
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(longest); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := l.host.DialContext(t.Context(), "tcp", registry)
 		if err == nil {
 			_ = conn.Close()
