@@ -4,22 +4,18 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math"
 	"net/netip"
 	"runtime"
 	"time"
 
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
-
 	"github.com/v6net/v6net/internal/kernel/capture"
+	"github.com/v6net/v6net/internal/pcapng"
 )
 
 // fileWriter writes pcapng (draft-ietf-opsawg-pcapng), in which every link has its name
 // and every address of v6net's its container's.
 type fileWriter struct {
-	out   *pcapgo.NgWriter
+	out   *pcapng.Writer
 	ends  func() error
 	spots []spot
 	names nameTable
@@ -28,31 +24,26 @@ type fileWriter struct {
 
 func newFileWriter(w io.Writer, ends func() error, spots []spot, known nameTable, filter string, snaplen int) (*fileWriter, error) {
 	f := &fileWriter{ends: ends, spots: spots, names: known, began: time.Now()}
-	options := pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{
+	var err error
+	f.out, err = pcapng.NewWriter(w, pcapng.Section{
 		Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: "v6net " + version, Comment: "captured on " + spots[0].words,
-	}}
-	for i, s := range spots {
-		link := pcapgo.NgInterface{
+	})
+	for _, s := range spots {
+		link := pcapng.Interface{
 			Name: s.socket.Link, Description: s.words, Comment: s.words, Filter: filter, OS: runtime.GOOS,
-			LinkType: layers.LinkTypeEthernet, SnapLength: uint32(snaplen), TimestampResolution: 9,
+			LinkType: pcapng.Ethernet, SnapLength: uint32(snaplen),
 		}
 		if s.socket.Header == 0 {
-			link.LinkType = layers.LinkTypeRaw
+			link.LinkType = pcapng.RawIP
 		}
-		var err error
-		if i == 0 {
-			f.out, err = pcapgo.NewNgWriterInterface(w, link, options)
-		} else {
-			_, err = f.out.AddInterface(link)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("write what is captured: %w", err)
+		if err == nil {
+			err = f.out.AddInterface(link)
 		}
 	}
-	if err := f.out.Flush(); err != nil {
-		return nil, fmt.Errorf("write what is captured: %w", err)
+	if err == nil {
+		err = f.out.AddNames(known.order, func(a netip.Addr) string { return hostName(known.names[a]) })
 	}
-	if _, err := w.Write(nameResolution(known)); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("write what is captured: %w", err)
 	}
 	return f, nil
@@ -60,18 +51,11 @@ func newFileWriter(w io.Writer, ends func() error, spots []spot, known nameTable
 
 // put writes a frame at once: who reads a pipe wants to see it.
 func (f *fileWriter) put(at int, frame capture.Frame) error {
-	options := pcapgo.NgPacketOptions{Flags: &pcapgo.NgEpbFlags{Direction: pcapgo.NgEpbFlagDirectionInbound}}
-	if frame.Outgoing {
-		options.Flags.Direction = pcapgo.NgEpbFlagDirectionOutbound
-	}
-	if words := endpointsWords(frame, f.spots[at].socket.Header, f.names); words != "" {
-		options.Comments = []string{words}
-	}
-	info := gopacket.CaptureInfo{Timestamp: frame.Time, CaptureLength: len(frame.Data), Length: max(frame.Length, len(frame.Data)), InterfaceIndex: at}
-	if err := f.out.WritePacketWithOptions(info, frame.Data, options); err != nil {
-		return fmt.Errorf("write what is captured: %w", err)
-	}
-	if err := f.out.Flush(); err != nil {
+	err := f.out.WritePacket(pcapng.Packet{
+		Interface: at, Time: frame.Time, Data: frame.Data, Length: frame.Length, Outgoing: frame.Outgoing,
+		Comment: endpointsWords(frame, f.spots[at].socket.Header, f.names),
+	})
+	if err != nil {
 		return fmt.Errorf("write what is captured: %w", err)
 	}
 	return nil
@@ -79,49 +63,12 @@ func (f *fileWriter) put(at int, frame capture.Frame) error {
 
 func (f *fileWriter) end(received, dropped []uint64) error {
 	for i := range f.spots {
-		stats := pcapgo.NgInterfaceStatistics{
-			LastUpdate: time.Now(), StartTime: f.began, EndTime: time.Now(),
-			PacketsReceived: received[i], PacketsDropped: dropped[i],
-		}
-		if err := f.out.WriteInterfaceStats(i, stats); err != nil {
+		s := pcapng.Statistics{Began: f.began, Ended: time.Now(), Received: received[i], Dropped: dropped[i]}
+		if err := f.out.WriteStatistics(i, s); err != nil {
 			return fmt.Errorf("write what is captured: %w", err)
 		}
 	}
-	if err := f.out.Flush(); err != nil {
-		return fmt.Errorf("write what is captured: %w", err)
-	}
 	return f.ends()
-}
-
-// nameResolution is the block that says what addresses are called (§4.5 of the draft),
-// in the byte order of the library's other blocks.
-func nameResolution(known nameTable) []byte {
-	const blockType, ipv4, ipv6, end = 4, 1, 2, 0
-	order := binary.LittleEndian
-	b := order.AppendUint32(nil, blockType)
-	b = order.AppendUint32(b, 0) // its length, below
-	for _, a := range known.order {
-		kind := uint16(ipv6)
-		if a.Is4() {
-			kind = ipv4
-		}
-		value := append(a.AsSlice(), hostName(known.names[a])...)
-		value = append(value, 0)
-		if len(value) > math.MaxUint16 {
-			continue
-		}
-		b = order.AppendUint16(b, kind)
-		b = order.AppendUint16(b, uint16(len(value)))
-		b = append(b, value...)
-		for len(b)%4 != 0 {
-			b = append(b, 0)
-		}
-	}
-	b = order.AppendUint16(b, end)
-	b = order.AppendUint16(b, 0)
-	length := uint32(len(b) + 4)
-	order.PutUint32(b[4:], length)
-	return order.AppendUint32(b, length)
 }
 
 // hostName is a container's name without what a name of a host has not.

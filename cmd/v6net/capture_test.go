@@ -116,20 +116,42 @@ func ip6(next layers.IPProtocol, src, dst string) *layers.IPv6 {
 	return &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: next, SrcIP: net.ParseIP(src), DstIP: net.ParseIP(dst)}
 }
 
+func ip4(next layers.IPProtocol) *layers.IPv4 {
+	return &layers.IPv4{Version: 4, IHL: 5, TTL: 64, Protocol: next, SrcIP: net.IP{192, 0, 2, 1}, DstIP: net.IP{192, 0, 2, 2}}
+}
+
+func arp(operation uint16) *layers.ARP {
+	return &layers.ARP{AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4, Operation: operation,
+		SourceHwAddress: []byte{2, 0, 0, 0, 0, 1}, SourceProtAddress: []byte{192, 0, 2, 1}, DstHwAddress: make([]byte, 6), DstProtAddress: []byte{192, 0, 2, 2}}
+}
+
 func TestPacketWords(t *testing.T) {
 	known := addressNames(captured())
 	e := ethernet(layers.EthernetTypeIPv6)
 	solicitation := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, netip.MustParseAddr("2001:db8:1::5").AsSlice()...)
 	advertisement := append([]byte{136, 0, 0, 0, 0x60, 0, 0, 0}, netip.MustParseAddr("2001:db8:1::5").AsSlice()...)
 	question := frame(t, &layers.DNS{ID: 1, RD: true, Questions: []layers.DNSQuestion{{Name: []byte("example.org"), Type: layers.DNSTypeAAAA, Class: layers.DNSClassIN}}})
+	answer := frame(t, &layers.DNS{ID: 1, QR: true, Questions: []layers.DNSQuestion{{Name: []byte("example.org"), Type: layers.DNSTypeAAAA, Class: layers.DNSClassIN}},
+		Answers: []layers.DNSResourceRecord{{Name: []byte("example.org"), Type: layers.DNSTypeAAAA, Class: layers.DNSClassIN, IP: net.ParseIP("2001:db8:9::1")}}})
+	tagged := ethernet(layers.EthernetTypeDot1Q)
 	for want, b := range map[string][]byte{
 		"[2001:db8:9::1]:40000 > web:443  TCP [S] length 0":                                        frame(t, e, ip6(layers.IPProtocolTCP, "2001:db8:9::1", "2001:db8:1::5"), &layers.TCP{SrcPort: 40000, DstPort: 443, SYN: true}),
 		"web:443 > db:5432  TCP [P.] length 3":                                                     frame(t, e, ip6(layers.IPProtocolTCP, "2001:db8:1::5", "2001:db8:1::6"), &layers.TCP{SrcPort: 443, DstPort: 5432, PSH: true, ACK: true}, gopacket.Payload("abc")),
 		"web:40000 > front.gateway:53  UDP DNS question example.org AAAA":                          frame(t, e, ip6(layers.IPProtocolUDP, "2001:db8:1::5", "2001:db8:1::1"), &layers.UDP{SrcPort: 40000, DstPort: 53}, gopacket.Payload(question)),
+		"front.gateway:53 > web:40000  UDP DNS answer Success example.org AAAA 2001:db8:9::1":       frame(t, e, ip6(layers.IPProtocolUDP, "2001:db8:1::1", "2001:db8:1::5"), &layers.UDP{SrcPort: 53, DstPort: 40000}, gopacket.Payload(answer)),
 		"web:1 > db:2  UDP length 2":                                                               frame(t, e, ip6(layers.IPProtocolUDP, "2001:db8:1::5", "2001:db8:1::6"), &layers.UDP{SrcPort: 1, DstPort: 2}, gopacket.Payload("ab")),
 		"fe80::1 > ff02::1:ff00:5  ICMPv6 neighbor solicitation of web, length 24":                 frame(t, e, ip6(layers.IPProtocolICMPv6, "fe80::1", "ff02::1:ff00:5"), gopacket.Payload(solicitation)),
 		"fe80::2 > fe80::1  ICMPv6 neighbor advertisement of web (solicited, override), length 24": frame(t, e, ip6(layers.IPProtocolICMPv6, "fe80::2", "fe80::1"), gopacket.Payload(advertisement)),
-		"02:00:00:00:00:01 > 02:00:00:00:00:02  LinkLayerDiscovery, length 60":                     frame(t, ethernet(layers.EthernetTypeLinkLayerDiscovery), gopacket.Payload(strings.Repeat("x", 46))),
+		"web > db  ICMPv6 destination unreachable (code 4), length 8":                              frame(t, e, ip6(layers.IPProtocolICMPv6, "2001:db8:1::5", "2001:db8:1::6"), gopacket.Payload{1, 4, 0, 0, 0, 0, 0, 0}),
+		"web > db  ICMPv6 (a fragment, cut short, or not valid), length 4":                         frame(t, e, ip6(layers.IPProtocolICMPv6, "2001:db8:1::5", "2001:db8:1::6"), gopacket.Payload{1, 4, 0, 0}),
+		"web > db  ICMPv6 (a fragment, cut short, or not valid), length 12":                        frame(t, e, ip6(layers.IPProtocolIPv6Fragment, "2001:db8:1::5", "2001:db8:1::6"), gopacket.Payload{58, 0, 0, 8, 0, 0, 0, 1, 135, 0, 0, 0}),
+		"web > db  protocol 50, length 8":                                                          frame(t, e, ip6(layers.IPProtocolESP, "2001:db8:1::5", "2001:db8:1::6"), gopacket.Payload{1, 4, 0, 0, 0, 0, 0, 0}),
+		"web:9999 > db:10000  SCTP":                                                                frame(t, e, ip6(layers.IPProtocolSCTP, "2001:db8:1::5", "2001:db8:1::6"), gopacket.Payload{0x27, 0x0f, 0x27, 0x10, 0, 0, 0, 0, 0, 0, 0, 0}),
+		"web:80 > db:81  TCP [R] length 0":                                                         frame(t, tagged, &layers.Dot1Q{VLANIdentifier: 7, Type: layers.EthernetTypeIPv6}, ip6(layers.IPProtocolTCP, "2001:db8:1::5", "2001:db8:1::6"), &layers.TCP{SrcPort: 80, DstPort: 81, RST: true}),
+		"192.0.2.1 > 192.0.2.2  ICMP echo request, length 8":                                       frame(t, ethernet(layers.EthernetTypeIPv4), ip4(layers.IPProtocolICMPv4), &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(8, 0)}),
+		"ARP who has 192.0.2.2, asks 192.0.2.1":                                                    frame(t, ethernet(layers.EthernetTypeARP), arp(layers.ARPRequest)),
+		"ARP 192.0.2.1 is at 02:00:00:00:00:01":                                                    frame(t, ethernet(layers.EthernetTypeARP), arp(layers.ARPReply)),
+		"02:00:00:00:00:01 > 02:00:00:00:00:02  LLDP, length 60":                     frame(t, ethernet(layers.EthernetTypeLinkLayerDiscovery), gopacket.Payload(strings.Repeat("x", 46))),
 	} {
 		if diff := cmp.Diff(want, packetWords(capture.Frame{Data: b, Length: len(b)}, 14, known)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
@@ -142,6 +164,27 @@ func TestPacketWords(t *testing.T) {
 		}
 		endpointsWords(capture.Frame{Data: whole[:n]}, 14, known)
 	}
+}
+
+// Whatever a link carries, there is something to say, and nothing that breaks the line.
+func FuzzPacketWords(f *testing.F) {
+	known := addressNames(captured())
+	for _, b := range []string{"", "\x60", "\x45", string(append([]byte{0x60, 0, 0, 0, 0, 24, 58, 255}, make([]byte, 56)...)), string(append([]byte{0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17}, make([]byte, 20)...))} {
+		f.Add([]byte(b), false)
+		f.Add([]byte("\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x86\xdd"+b), true)
+		f.Add([]byte("\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x81\x00\x00\x01\x08\x00"+b), true)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, isEthernet bool) {
+		header := 0
+		if isEthernet {
+			header = 14
+		}
+		frame := capture.Frame{Data: b, Length: len(b)}
+		if words := printable(packetWords(frame, header, known)); words == "" || strings.ContainsAny(words, "\n\x1b") {
+			t.Errorf("of %x is said %q", b, words)
+		}
+		endpointsWords(frame, header, known)
+	})
 }
 
 // What is written another program reads: links, names, comments, statistics.

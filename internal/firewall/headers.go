@@ -55,11 +55,8 @@ func readIPv4(b []byte) spec.Headers {
 		return spec.Headers{Protocol: "ipv4"}
 	}
 	h := spec.Headers{From: netip.AddrFrom4([4]byte(b[12:16])), To: netip.AddrFrom4([4]byte(b[16:20]))}
-	size := int(b[0]&0xf) * 4
-	if first := binary.BigEndian.Uint16(b[6:])&0x1fff == 0; !first || size < 20 || size > len(b) {
-		return named(h, b[9])
-	}
-	return readTransport(h, b[9], b[size:])
+	protocol, rest := Payload(b)
+	return readTransport(h, protocol, rest)
 }
 
 func readIPv6(b []byte) spec.Headers {
@@ -67,6 +64,20 @@ func readIPv6(b []byte) spec.Headers {
 		return spec.Headers{Protocol: "ipv6"}
 	}
 	h := spec.Headers{From: netip.AddrFrom16([16]byte(b[8:24])), To: netip.AddrFrom16([16]byte(b[24:40]))}
+	protocol, rest := Payload(b)
+	return readTransport(h, protocol, rest)
+}
+
+// Payload is what follows the headers of an IP packet that has the first of them whole; nil:
+// it is in another fragment, or has been cut off.
+func Payload(b []byte) (protocol byte, rest []byte) {
+	if b[0]>>4 == 4 {
+		size := int(b[0]&0xf) * 4
+		if first := binary.BigEndian.Uint16(b[6:])&0x1fff == 0; !first || size < 20 || size > len(b) {
+			return b[9], nil
+		}
+		return b[9], b[size:]
+	}
 	next, rest := b[6], b[40:]
 	for {
 		var size int
@@ -82,13 +93,13 @@ func readIPv6(b []byte) spec.Headers {
 		case protoFragment:
 			size = 8
 			if len(rest) >= size && binary.BigEndian.Uint16(rest[2:])&0xfff8 != 0 {
-				return named(h, rest[0])
+				return rest[0], nil
 			}
 		default:
-			return readTransport(h, next, rest)
+			return next, rest
 		}
-		if size == 0 || size > len(rest) { // what follows has been cut off
-			return named(h, next)
+		if size == 0 || size > len(rest) {
+			return next, nil
 		}
 		next, rest = rest[0], rest[size:]
 	}
