@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -270,6 +271,7 @@ func (bridged) attachment(_ context.Context, n *network, ep *endpoint) spec.Atta
 
 func (m bridged) linkChanged(ctx context.Context, n *network, ep *endpoint, up, deleted bool) {
 	if up && !ep.announced && ep.Joined {
+		ep.here = time.Now()
 		m.announce(ctx, n, ep)
 		m.readdressArrived(ctx, ep)
 	}
@@ -282,9 +284,8 @@ func (m bridged) linkChanged(ctx context.Context, n *network, ep *endpoint, up, 
 	}
 }
 
-// announce has the host and the bridge's other containers told where an address is
-// now, in case they remember its last owner (RFC 4861 §7.2.6, RFC 5227 §3). A
-// bridge has up to a thousand of them.
+// announce has the host and those of the bridge's other containers that may remember an
+// address's last owner told where it is now (RFC 4861 §7.2.6, RFC 5227 §3).
 func (m bridged) announce(ctx context.Context, n *network, ep *endpoint) {
 	mac, err := net.ParseMAC(ep.MAC)
 	if err != nil {
@@ -299,12 +300,8 @@ func (m bridged) announce(ctx context.Context, n *network, ep *endpoint) {
 	if !n.Options.ICC {
 		return
 	}
-	a := announcement{endpoint: ep.Endpoint, addrs: addrs, mac: mac}
-	for _, other := range m.endpointsOf(ep.NetworkID) {
-		if other != ep && other.Joined && !other.linkGone {
-			a.ports = append(a.ports, spec.VethName(other.ID))
-		}
+	if ports := m.mayRemember(n, ep); len(ports) > 0 {
+		m.announcements = append(m.announcements, announcement{endpoint: ep.Endpoint, ports: ports, addrs: addrs, mac: mac})
+		m.wakeUp()
 	}
-	m.announcements = append(m.announcements, a)
-	m.wakeUp()
 }

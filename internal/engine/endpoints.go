@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -272,6 +273,9 @@ func (e *Engine) noteDeleted(ep *endpoint, err error) error {
 	}
 	e.tellEndpoint("deleted", ep)
 	e.forget(ep)
+	if n, known := e.networks[ep.NetworkID]; known {
+		n.former.left(ep.Endpoint, time.Now())
+	}
 	for _, a := range ep.Leases() {
 		if p, ours := e.pools[a.Masked().String()]; ours && p.addrs.Leased(a.Addr()) {
 			e.loosen(p, a.Addr())

@@ -100,6 +100,7 @@ type network struct {
 	registered bool      // the front end has been seen to have it
 	parent     string    // the one named, or the interface of the IPv6 default route; empty: neither
 	mtu        int
+	former     formerOwners
 	held       int // the least MTU of running containers' links, where the bridge must not have more; 0: nothing holds it
 	// proxied is the link on which all of its prefixes is answered for; empty: none.
 	proxied         string
@@ -117,6 +118,7 @@ type endpoint struct {
 	proxied   string       // the link on which solicitations for it are answered; empty: none
 	answered  []netip.Addr // for which of its addresses
 	announced bool         // neighbours have been told, since its link came up
+	here      time.Time    // when it came up, on a bridge; zero: before this start
 	linkGone  bool         // the container's end vanished with its sandbox
 	err       error        // why it is not as it should be
 	// Of its container's addresses alone (readdress): why they are not those that it should
@@ -176,7 +178,7 @@ func New(c Config) (*Engine, error) {
 		e.Advertisers.Inherit(a)
 	}
 	for _, n := range state.Networks {
-		e.networks[n.ID] = &network{Network: n}
+		e.networks[n.ID] = &network{Network: n, former: formerOwners{before: time.Now()}}
 	}
 	for _, ep := range state.Endpoints {
 		e.remember(&endpoint{Endpoint: ep})
@@ -247,6 +249,9 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 			}
 		}
 		return
+	}
+	if spec.IsSandboxName(name) {
+		return // a container's end, on its way there or gone: the host's end says what matters
 	}
 	e.linkCameUp(name, up, deleted)
 	e.healSoon()

@@ -219,14 +219,45 @@ func (e *Engine) pickHostPort(n *network, ep *endpoint, p spec.Port, own takenPo
 	if first == 0 {
 		first, last = firstDynamicPort, lastDynamicPort
 	}
+	p.HostPort = first
+	wants := n.publishedPort(ep, p)
 	var why error
 	for port := int(first); port <= int(last); port++ {
 		p.HostPort = uint16(port)
+		taken := false
+		for i := range wants {
+			if wants[i].HostPort == 0 {
+				continue
+			}
+			wants[i].HostPort = p.HostPort
+			_, its := e.publisher(ep, wants[i], own)
+			taken = taken || its
+		}
+		if taken && port < int(last) {
+			continue // thousands may be, and who has them is said of the last
+		}
 		if why = e.portFree(n, ep, p, own, false); why == nil {
 			return p, nil
 		}
 	}
 	return spec.Port{}, why
+}
+
+// publisher is what a host port that is to be published collides with: a port of another
+// endpoint's, or one before in the same request.
+func (e *Engine) publisher(ep *endpoint, want firewall.Published, own takenPorts) (takenPort, bool) {
+	key := hostPort{want.Protocol, want.HostPort}
+	for _, t := range own[key] {
+		if want.Collides(t.published) {
+			return t, true
+		}
+	}
+	for _, t := range e.hostPorts[key] {
+		if t.endpoint != ep && want.Collides(t.published) {
+			return t, true
+		}
+	}
+	return takenPort{}, false
 }
 
 // portFree says who has a host port that is to be published: another endpoint,
@@ -237,16 +268,11 @@ func (e *Engine) portFree(n *network, ep *endpoint, p spec.Port, own takenPorts,
 		if want.HostPort == 0 {
 			continue
 		}
-		key := hostPort{want.Protocol, want.HostPort}
-		for _, t := range own[key] {
-			if want.Collides(t.published) {
-				return fmt.Errorf("host port %d/%s is asked for twice, for the container's ports %d and %d", p.HostPort, p.Protocol, t.published.Port, p.Port)
-			}
-		}
-		for _, t := range e.hostPorts[key] {
-			if t.endpoint != ep && want.Collides(t.published) {
-				return fmt.Errorf("host port %d/%s is published by endpoint %s already", p.HostPort, p.Protocol, spec.ShortID(t.endpoint.ID))
-			}
+		switch t, taken := e.publisher(ep, want, own); {
+		case taken && t.endpoint == ep:
+			return fmt.Errorf("host port %d/%s is asked for twice, for the container's ports %d and %d", p.HostPort, p.Protocol, t.published.Port, p.Port)
+		case taken:
+			return fmt.Errorf("host port %d/%s is published by endpoint %s already", p.HostPort, p.Protocol, spec.ShortID(t.endpoint.ID))
 		}
 		if n.FrontEnd != "" || holds {
 			continue // Podman keeps the host's ports occupied by itself, for as long as the container runs

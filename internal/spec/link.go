@@ -43,6 +43,9 @@ func VethName(endpointID string) string { return VethPrefix + endpointID[:11] }
 // SandboxName is the container's end of the pair until the engine renames it.
 func SandboxName(endpointID string) string { return sandboxPrefix + endpointID[:11] }
 
+// IsSandboxName reports whether a link is named as such an end.
+func IsSandboxName(name string) bool { return strings.HasPrefix(name, sandboxPrefix) }
+
 // NetworkAlias and EndpointAlias mark a link as ours and say whose it is.
 func NetworkAlias(id string) string { return networkAlias + id }
 
