@@ -40,6 +40,7 @@ type lab struct {
 	journal  *store.Store
 	bits     int      // of the prefix to ask for
 	many     []uint32 // the numbers of prefixes to ask for; none: the link's one
+	level    slog.Level
 
 	supervisor *sources.Supervisor
 	stop       func()
@@ -50,7 +51,7 @@ type lab struct {
 }
 
 func newLab(t *testing.T) *lab {
-	l := &lab{t: t, self: testnet.Self(t), up: testnet.New(t, "upstream"), dir: t.TempDir()}
+	l := &lab{t: t, self: testnet.Self(t), up: testnet.New(t, "upstream"), dir: t.TempDir(), level: slog.LevelDebug}
 	testnet.Connect(t, l.self, "eth0", l.up, "lan0")
 	l.up.AddAddress(t, "2001:db8:ff::1/64", "lan0")
 	var err error
@@ -79,7 +80,7 @@ func (l *lab) start(boot string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	log := slog.New(slog.NewTextHandler(testWriter{l.t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(slog.NewTextHandler(testWriter{l.t}, &slog.HandlerOptions{Level: l.level}))
 	l.supervisor = sources.New(sources.Config{
 		Journal: l.journal, Leases: leases, Log: log,
 		Changed: func(_ context.Context, _ spec.Source, _ string, lent []spec.Delegation) {
