@@ -214,6 +214,8 @@ func furnish() error {
 		{"proc", "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=755"},
 	}
+	// The machine's own, which this process sees no more in a moment.
+	neighbours, neighboursErr := os.Open("/proc/1/net/stat/ndisc_cache")
 	for _, m := range mounts {
 		if err := unix.Mount(m.source, m.target, m.kind, m.flags, m.data); err != nil {
 			return fmt.Errorf("mount %q on %s: %w", m.kind, m.target, err)
@@ -221,6 +223,13 @@ func furnish() error {
 	}
 	if err := os.Mkdir(namespaceDir, 0o755); err != nil {
 		return fmt.Errorf("make %s: %w", namespaceDir, err)
+	}
+	if neighboursErr == nil { // else a failure will not say whether it is by that
+		defer func() { _ = neighbours.Close() }()
+		if err := os.WriteFile(neighbourStatistics, nil, 0o444); err != nil {
+			return fmt.Errorf("make %s: %w", neighbourStatistics, err)
+		}
+		_ = unix.Mount(fmt.Sprintf("/proc/self/fd/%d", neighbours.Fd()), neighbourStatistics, "", unix.MS_BIND, "")
 	}
 	return nameOwnNamespace()
 }
