@@ -25,6 +25,21 @@ func (h *Host) Resolve(t testing.TB, addr, link string) string {
 	return mac
 }
 
+// Find is Resolve, done again while it yields anything but mac: on a busy machine an answer
+// may be late.
+func (h *Host) Find(t testing.TB, addr, link, mac string) (got string) {
+	t.Helper()
+	for range findTries {
+		if got = h.Resolve(t, addr, link); got == mac {
+			break
+		}
+	}
+	return got
+}
+
+// findTries is how often Find tries, which takes a quarter of a second each time.
+const findTries = 40
+
 // NDisc6 has ndisc6 ask for addr on a link of the host, and returns the link-layer
 // address that it is told, or nothing when it is told none.
 func (h *Host) NDisc6(t testing.TB, addr, link string) string {

@@ -246,7 +246,7 @@ func TestJudges(t *testing.T) {
 		l.up.Sysctl(t, "net/ipv6/neigh/lan0/delay_first_probe_time", "0")
 		l.add(t, leased)
 		us := l.self.MAC(t, "eth0")
-		if got := l.up.Resolve(t, leased, "lan0"); got != us {
+		if got := l.up.Find(t, leased, "lan0", us); got != us {
 			t.Errorf("Linux learns %q of a lease, want %s", got, us)
 		}
 		if got := l.up.Resolve(t, unknown, "lan0"); got != "" {
@@ -269,9 +269,7 @@ func TestJudges(t *testing.T) {
 		// ndisc6 1.0.5 takes no answer for a global target from a link-local source.
 		onEach(t, ndproxy.Knobs{TargetAsSource: true}, func(t *testing.T, l *lab, _ bool) {
 			l.add(t, leased)
-			if got, us := l.up.NDisc6(t, leased, "lan0"), l.self.MAC(t, "eth0"); got != us {
-				t.Errorf("ndisc6 is told %q, want %s", got, us)
-			}
+			eventually(t, "ndisc6 is told", func() bool { return l.up.NDisc6(t, leased, "lan0") == l.self.MAC(t, "eth0") })
 			if got := l.up.NDisc6(t, unknown, "lan0"); got != "" {
 				t.Errorf("ndisc6 is told %q of an unknown target", got)
 			}
@@ -363,7 +361,7 @@ func TestKernelsOwnAreNotDisturbed(t *testing.T) {
 		l.add(t, leased)
 		us := l.self.MAC(t, "eth0")
 		for _, addr := range []string{leased, unknown, "2001:db8::1"} {
-			if got := l.up.Resolve(t, addr, "lan0"); got != us {
+			if got := l.up.Find(t, addr, "lan0", us); got != us {
 				t.Errorf("%s is at %q, want %s", addr, got, us)
 			}
 		}
@@ -392,10 +390,11 @@ func TestManyLeases(t *testing.T) {
 		for i := uint64(0); i < 2*n; i += 499 {
 			l.drain(t) // of what is told of the leases
 			before := l.counters()["unknown_target"]
-			l.send(t, multicastTo(numbered(i)).frame(t))
 			if i >= n {
-				l.advertisement(t, numbered(i))
+				// Asked for again where the answer has found no room among them.
+				eventually(t, "an answer", func() bool { l.send(t, multicastTo(numbered(i)).frame(t)); return l.heard(t, numbered(i)) })
 			} else {
+				l.send(t, multicastTo(numbered(i)).frame(t))
 				eventually(t, "unknown", func() bool { return l.counters()["unknown_target"] > before })
 			}
 		}
@@ -417,8 +416,12 @@ func TestPrefix(t *testing.T) {
 		check := func(want map[string]bool) {
 			t.Helper()
 			for addr, answered := range want {
-				if got := l.up.Resolve(t, addr, "lan0"); (got == us) != answered {
-					t.Errorf("%s is at %q, want an answer: %v", addr, got, answered)
+				find, is := l.up.Resolve, ""
+				if answered {
+					find, is = func(t testing.TB, addr, link string) string { return l.up.Find(t, addr, link, us) }, us
+				}
+				if got := find(t, addr, "lan0"); got != is {
+					t.Errorf("%s is at %q, want %q", addr, got, is)
 				}
 			}
 		}
