@@ -134,7 +134,7 @@ func TestRouterRenumbersItsLink(t *testing.T) {
 	}
 	mac := self.MAC(t, "eth0")
 	for _, a := range []string{addr.String(), next.String()} {
-		if got := l.up.Resolve(t, a, "lan0"); got != mac {
+		if got := l.up.Find(t, a, "lan0", mac); got != mac {
 			t.Errorf("the router is told %q for %s, want %s", got, a, mac)
 		}
 	}

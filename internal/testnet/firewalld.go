@@ -21,7 +21,7 @@ const busConfig = `<busconfig>
 </busconfig>`
 
 // firewalldTime is how long firewalld, which is a large program, may take for something.
-const firewalldTime = 20 * time.Second
+const firewalldTime = 90 * time.Second
 
 // Firewalld is a host's D-Bus and firewalld, with what is configured by default.
 type Firewalld struct {

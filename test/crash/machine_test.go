@@ -21,7 +21,7 @@ import (
 )
 
 // patience is for what needs a moment on a machine that has other work, too.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // machine is a host with the daemon, on a link to a router.
 type machine struct {

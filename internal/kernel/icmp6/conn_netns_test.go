@@ -180,7 +180,7 @@ func TestLinkComesAndGoes(t *testing.T) {
 	if shortest > 500*time.Millisecond {
 		t.Errorf("healed after %v at the least: by the clock, not by the event", shortest)
 	}
-	if got := l.up.Resolve(t, leased, "lan0"); got != l.self.MAC(t, "eth0") {
+	if got := l.up.Find(t, leased, "lan0", l.self.MAC(t, "eth0")); got != l.self.MAC(t, "eth0") {
 		t.Errorf("new link: upstream is told %q, want %s", got, l.self.MAC(t, "eth0"))
 	}
 
@@ -260,7 +260,7 @@ func TestFewGroups(t *testing.T) {
 		t.Errorf("%d groups: there was room for all, the test proves nothing", got)
 	}
 	last := address(1<<16 + maxGroups - 1).String()
-	if got := l.up.Resolve(t, last, "lan0"); got != l.self.MAC(t, "eth0") {
+	if got := l.up.Find(t, last, "lan0", l.self.MAC(t, "eth0")); got != l.self.MAC(t, "eth0") {
 		t.Errorf("the last address is at %q", got)
 	}
 	many := make([]netip.Addr, maxGroups)
