@@ -437,11 +437,10 @@ func Sweep(ctx context.Context, keep *Firewall) error {
 			continue
 		}
 		for _, fam := range families {
-			// One that the kernel has no tables for has none of ours.
-			if variant == "nft" {
-				if _, err := s.read(ctx, p, fam, tableNames[0]); err != nil {
-					continue
-				}
+			// One that the kernel has no tables for has none of ours. The kernel is asked, and not the
+			// programs: each start would wait for a dozen runs of them.
+			if variant == "nft" && !s.nftMayHave(fam) {
+				continue
 			}
 			errs = errors.Join(errs, s.remove(ctx, p, fam, nil))
 		}
@@ -455,16 +454,21 @@ func (s space) mayHaveLeft(variant string) bool {
 	if variant == "legacy" {
 		return slices.ContainsFunc(families, func(fam family) bool { return s.legacyHas(fam, tableNames[0]) })
 	}
-	found := false
-	_ = s.do(func() error {
+	return slices.ContainsFunc(families, s.nftMayHave)
+}
+
+// nftMayHave reports whether there is, or may be, a chain of ours among those of iptables-nft.
+func (s space) nftMayHave(fam family) (may bool) {
+	err := s.do(func() error {
 		k, err := openKernelTables()
 		if err != nil {
 			return err
 		}
-		found = slices.ContainsFunc(families, func(fam family) bool { return k.has(fam, tableNames[0], prefix+"forward") })
-		return k.close()
+		may, err = k.hasOurs(fam)
+		return errors.Join(err, k.close())
 	})
-	return found
+	// Without nftables the kernel does not know the question (netfilter's answer to a subsystem it has not).
+	return may || err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EOPNOTSUPP)
 }
 
 // Counters reads what the chains that count have counted, in both families.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -66,6 +67,27 @@ func (k *kernelTables) generation() (n uint32, ok bool) {
 func (k *kernelTables) has(f family, table, chain string) bool {
 	msgs, err := k.ask(unix.NFT_MSG_GETCHAIN, 0, nfproto[f], map[uint16]string{unix.NFTA_CHAIN_TABLE: table, unix.NFTA_CHAIN_NAME: chain})
 	return err == nil && len(msgs) > 0
+}
+
+// hasOurs reports whether any table of a family has a chain of ours. Without one there is no
+// jump to one either.
+func (k *kernelTables) hasOurs(f family) (bool, error) {
+	msgs, err := k.ask(unix.NFT_MSG_GETCHAIN, netlink.Dump, nfproto[f], nil)
+	if err != nil {
+		return false, fmt.Errorf("list the chains of %s: %w", names[f], err)
+	}
+	for _, m := range msgs {
+		attributes, err := netlink.NewAttributeDecoder(m.Data[min(4, len(m.Data)):])
+		if err != nil {
+			return false, fmt.Errorf("read a chain of %s: %w", names[f], err)
+		}
+		for attributes.Next() {
+			if attributes.Type() == unix.NFTA_CHAIN_NAME && strings.HasPrefix(attributes.String(), prefix) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // tagged is the number of the first rule of a chain with our comment, as iptables counts
