@@ -138,7 +138,7 @@ func TestPacketWords(t *testing.T) {
 		"[2001:db8:9::1]:40000 > web:443  TCP [S] length 0":                                        frame(t, e, ip6(layers.IPProtocolTCP, "2001:db8:9::1", "2001:db8:1::5"), &layers.TCP{SrcPort: 40000, DstPort: 443, SYN: true}),
 		"web:443 > db:5432  TCP [P.] length 3":                                                     frame(t, e, ip6(layers.IPProtocolTCP, "2001:db8:1::5", "2001:db8:1::6"), &layers.TCP{SrcPort: 443, DstPort: 5432, PSH: true, ACK: true}, gopacket.Payload("abc")),
 		"web:40000 > front.gateway:53  UDP DNS question example.org AAAA":                          frame(t, e, ip6(layers.IPProtocolUDP, "2001:db8:1::5", "2001:db8:1::1"), &layers.UDP{SrcPort: 40000, DstPort: 53}, gopacket.Payload(question)),
-		"front.gateway:53 > web:40000  UDP DNS answer Success example.org AAAA 2001:db8:9::1":       frame(t, e, ip6(layers.IPProtocolUDP, "2001:db8:1::1", "2001:db8:1::5"), &layers.UDP{SrcPort: 53, DstPort: 40000}, gopacket.Payload(answer)),
+		"front.gateway:53 > web:40000  UDP DNS answer Success example.org AAAA 2001:db8:9::1":      frame(t, e, ip6(layers.IPProtocolUDP, "2001:db8:1::1", "2001:db8:1::5"), &layers.UDP{SrcPort: 53, DstPort: 40000}, gopacket.Payload(answer)),
 		"web:1 > db:2  UDP length 2":                                                               frame(t, e, ip6(layers.IPProtocolUDP, "2001:db8:1::5", "2001:db8:1::6"), &layers.UDP{SrcPort: 1, DstPort: 2}, gopacket.Payload("ab")),
 		"fe80::1 > ff02::1:ff00:5  ICMPv6 neighbor solicitation of web, length 24":                 frame(t, e, ip6(layers.IPProtocolICMPv6, "fe80::1", "ff02::1:ff00:5"), gopacket.Payload(solicitation)),
 		"fe80::2 > fe80::1  ICMPv6 neighbor advertisement of web (solicited, override), length 24": frame(t, e, ip6(layers.IPProtocolICMPv6, "fe80::2", "fe80::1"), gopacket.Payload(advertisement)),
@@ -151,7 +151,7 @@ func TestPacketWords(t *testing.T) {
 		"192.0.2.1 > 192.0.2.2  ICMP echo request, length 8":                                       frame(t, ethernet(layers.EthernetTypeIPv4), ip4(layers.IPProtocolICMPv4), &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(8, 0)}),
 		"ARP who has 192.0.2.2, asks 192.0.2.1":                                                    frame(t, ethernet(layers.EthernetTypeARP), arp(layers.ARPRequest)),
 		"ARP 192.0.2.1 is at 02:00:00:00:00:01":                                                    frame(t, ethernet(layers.EthernetTypeARP), arp(layers.ARPReply)),
-		"02:00:00:00:00:01 > 02:00:00:00:00:02  LLDP, length 60":                     frame(t, ethernet(layers.EthernetTypeLinkLayerDiscovery), gopacket.Payload(strings.Repeat("x", 46))),
+		"02:00:00:00:00:01 > 02:00:00:00:00:02  LLDP, length 60":                                   frame(t, ethernet(layers.EthernetTypeLinkLayerDiscovery), gopacket.Payload(strings.Repeat("x", 46))),
 	} {
 		if diff := cmp.Diff(want, packetWords(capture.Frame{Data: b, Length: len(b)}, 14, known)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)

@@ -22,6 +22,7 @@ import (
 	"github.com/v6net/v6net/internal/kernel/conntrack"
 	"github.com/v6net/v6net/internal/kernel/icmp6"
 	"github.com/v6net/v6net/internal/kernel/link"
+	"github.com/v6net/v6net/internal/kernel/ndbpf"
 	"github.com/v6net/v6net/internal/kernel/netns"
 	"github.com/v6net/v6net/internal/kernel/nflog"
 	"github.com/v6net/v6net/internal/kernel/raguard"
@@ -102,6 +103,7 @@ func (c daemonCommand) Run(ctx context.Context) (err error) {
 // daemon is everything that runs, joined.
 type daemon struct {
 	engine      *engine.Engine
+	ahead       *ndbpf.Spare // for who is asked for while the daemon starts; nil: nobody
 	proxy       *ndproxy.Supervisor
 	advertisers *ra.Supervisor
 	zones       *firewalld.Keeper
@@ -123,12 +125,22 @@ type daemon struct {
 func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog.Logger) (d *daemon, err error) {
 	lines := metrics.NewLines()
 	log = lines.Count(log)
-	d = &daemon{lines: lines, events: &event.Hub{}, zones: firewalld.NewKeeper("", log), proxy: ndproxy.NewSupervisor(c.Proxy.dial, c.Proxy.knobs(), log), journal: journal}
+	d = &daemon{lines: lines, events: &event.Hub{}, zones: firewalld.NewKeeper("", log), journal: journal}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
 		}
 	}()
+	waiting, err := journal.HasEndpoints()
+	if err != nil {
+		return d, err
+	}
+	if waiting && c.Proxy.Path != "packet" {
+		d.ahead = ndbpf.LoadAhead()
+	}
+	d.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
+		return c.Proxy.dialWith(ctx, d.ahead, link)
+	}, c.Proxy.knobs(), log)
 	boot, err := bootID()
 	if err != nil {
 		return d, err
@@ -190,7 +202,7 @@ func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog
 
 // close gives back what open had opened so far.
 func (d *daemon) close() error {
-	var errs []error
+	errs := []error{d.ahead.Close()}
 	if d.links != nil {
 		d.links.Close()
 	}

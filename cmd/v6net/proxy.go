@@ -51,8 +51,13 @@ func sweepProxies(ctx context.Context, log *slog.Logger) {
 
 // dial opens a link for the NDP proxy, by the path that was chosen.
 func (f *proxyFlags) dial(ctx context.Context, link string) (conn ndproxy.Conn, slow, err error) {
+	return f.dialWith(ctx, nil, link)
+}
+
+// dialWith is dial with programs that may be loaded already.
+func (f *proxyFlags) dialWith(ctx context.Context, ahead *ndbpf.Spare, link string) (conn ndproxy.Conn, slow, err error) {
 	if f.Path != "packet" {
-		fast, err := ndbpf.Dial(ctx, link)
+		fast, err := ahead.Dial(ctx, link)
 		if err == nil {
 			return fast, nil, nil
 		}

@@ -115,6 +115,19 @@ func readAll[T any](tx *bbolt.Tx, bucket []byte, dst *[]T) error {
 	})
 }
 
+// HasEndpoints reports whether there is any, before all are read.
+func (s *Store) HasEndpoints() (has bool, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		k, _ := tx.Bucket(bucketEndpoints).Cursor().First()
+		has = k != nil
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("read journal %s: %w", s.db.Path(), err)
+	}
+	return has, nil
+}
+
 // PutNetwork writes a network.
 func (s *Store) PutNetwork(n spec.Network) error { return s.put(bucketNetworks, n.ID, n) }
 

@@ -127,7 +127,7 @@ func TestDetachFails(t *testing.T) {
 			var err error
 			a.attachment, err = attachClsact(at, p)
 			return &a, err
-		})
+		}, load)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -48,9 +48,9 @@ func load(objects *programObjects) error {
 
 // Dial opens a Conn on a link, as icmp6.Dial does. Nothing is answered by the
 // link until Attach.
-func Dial(ctx context.Context, link string) (*Conn, error) { return dial(ctx, link, attach) }
+func Dial(ctx context.Context, link string) (*Conn, error) { return dial(ctx, link, attach, load) }
 
-func dial(ctx context.Context, link string, attach func(attachPoint, *ebpf.Program) (attachment, error)) (*Conn, error) {
+func dial(ctx context.Context, link string, attach func(attachPoint, *ebpf.Program) (attachment, error), load func(*programObjects) error) (*Conn, error) {
 	c := &Conn{attach: attach}
 	if err := load(&c.objects); err != nil {
 		return nil, err

@@ -29,7 +29,7 @@ const childEnv = "V6NET_NDBPF_CHILD"
 var attachments = map[string]func(attachPoint, *ebpf.Program) (attachment, error){"tcx": attach, "clsact": attachClsact}
 
 func child() {
-	conn, err := dial(context.Background(), "eth0", attachments[os.Getenv(childEnv)])
+	conn, err := dial(context.Background(), "eth0", attachments[os.Getenv(childEnv)], load)
 	if err == nil {
 		if err = conn.Add(netip.MustParseAddr(leased)); err == nil {
 			err = conn.Attach(ndproxy.Station{HardwareAddr: conn.HardwareAddr(), LinkLocal: conn.LinkLocal()}, ndproxy.Knobs{})

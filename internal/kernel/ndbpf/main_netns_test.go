@@ -52,7 +52,7 @@ var paths = map[string]ndproxy.Dialer{
 
 func dialer(attach func(attachPoint, *ebpf.Program) (attachment, error)) ndproxy.Dialer {
 	return func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
-		conn, err := dial(ctx, link, attach)
+		conn, err := dial(ctx, link, attach, load)
 		if err != nil {
 			return nil, nil, err
 		}
