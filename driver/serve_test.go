@@ -48,7 +48,7 @@ func serve(t *testing.T, h *Handler) (socket string, stop func() error) {
 // client is the engine's own client of plugins, with the timeout of `docker plugin enable`.
 func client(t *testing.T, socket string) *plugins.Client {
 	t.Helper()
-	c, err := plugins.NewClientWithTimeout("unix://"+socket, nil, 30*time.Second)
+	c, err := plugins.NewClientWithTimeout("unix://"+socket, nil, 5*time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,7 @@ func TestReload(t *testing.T) {
 	defer func() { _ = running.Process.Kill(); _ = running.Wait() }()
 	wait := func(what, path string) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			if text, err := os.ReadFile(path); err == nil && strings.HasSuffix(string(text), "\n") {
 				return
 			}

@@ -106,7 +106,7 @@ func serve(t *testing.T, l net.Listener, status spec.Status) (stop func()) {
 			if err != nil {
 				t.Errorf("Serve = %v", err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("Serve goes on after its context ended")
 		}
 	}

@@ -26,7 +26,7 @@ func TestOtherProxy(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		testnet.Eventually(t, 10*time.Second, "nsenter becomes ndppd", func() bool {
+		testnet.Eventually(t, time.Minute, "nsenter becomes ndppd", func() bool {
 			name, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "comm"))
 			return err == nil && string(name) == "ndppd\n"
 		})

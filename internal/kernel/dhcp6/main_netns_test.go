@@ -159,7 +159,7 @@ func list(lent []spec.Delegation) []string {
 
 // delegated asks for a prefix and waits long enough for any server.
 func (l *lab) delegated(bits int) ([]spec.Delegation, error) {
-	ctx, cancel := context.WithTimeout(l.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
 	defer cancel()
 	l.bits = bits
 	return l.supervisor.Delegated(ctx, spec.SourcePD, "eth0")
@@ -212,7 +212,7 @@ func daemon(t *testing.T, h *testnet.Host, ready string, args ...string) (stop f
 	}()
 	stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		dead := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
+		dead := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
 		dead.Stop()
 		_ = in.Close()
@@ -224,7 +224,7 @@ func daemon(t *testing.T, h *testnet.Host, ready string, args ...string) (stop f
 	t.Cleanup(stop)
 	select {
 	case <-started:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		stop()
 		t.Fatalf("%s is not ready:\n%s", args[0], strings.Join(said, "\n"))
 	}

@@ -305,8 +305,8 @@ const patience = time.Second
 
 // longest is for what must come about, on a machine that has other work, too: tables of
 // iptables-legacy are looked at every half a minute, and three times as long as a look took
-// goes by until the next one.
-const longest = 90 * time.Second
+// goes by until the next one. With twenty-five processes for each processor one took 20 s.
+const longest = 5 * time.Minute
 
 // insist calls again while nobody answers, for calls that must be: on a busy
 // machine an answer may take longer than patience. An error is an answer, too.
