@@ -240,7 +240,7 @@ func (s *soak) createNetwork() error {
 	err := s.makeNetwork(n)
 	if err == nil {
 		s.networks[n.id] = n
-		return nil
+		return s.forgetUnused()
 	}
 	s.cut = func() bool { s.again(); return true }
 	return errors.Join(err, s.dropNetwork(n))
@@ -278,8 +278,7 @@ func (s *soak) makeNetwork(n *soakNetwork) error {
 	return s.docker.createNetwork(n.id, options, v4, &network.IPAMData{Pool: n.prefix6, Gateway: n.gw6})
 }
 
-// dropNetwork is docker network rm, and what a user does about pools that the engine has
-// had no answer about.
+// dropNetwork is docker network rm.
 func (s *soak) dropNetwork(n *soakNetwork) error {
 	if err := s.docker.deleteNetwork(n.id); err != nil {
 		return err
@@ -292,6 +291,12 @@ func (s *soak) dropNetwork(n *soakNetwork) error {
 			return err
 		}
 	}
+	return s.forgetUnused()
+}
+
+// forgetUnused is what a user does about pools that the engine has had no answer about: asked
+// again the daemon has given it another part of what is lent. They would go in a minute.
+func (s *soak) forgetUnused() error {
 	return s.call(func() error {
 		status, err := s.status()
 		for _, p := range status.Pools {
