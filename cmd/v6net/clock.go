@@ -46,3 +46,11 @@ func (j leaseJournal) PutDelegationLease(l spec.DelegationLease) error {
 	}
 	return j.Store.PutDelegationLease(l)
 }
+
+// MoveDelegationLease implements sources.Journal.
+func (j leaseJournal) MoveDelegationLease(from spec.SourceOnLink, l spec.DelegationLease) error {
+	if err := j.PutClock(j.clock.Record()); err != nil {
+		return err
+	}
+	return j.Store.MoveDelegationLease(from, l)
+}

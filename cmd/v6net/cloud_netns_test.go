@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -181,4 +182,43 @@ func TestCloudTakesBackWhileNoDaemonRuns(t *testing.T) {
 		_, inUse := c.status(t).Networks[0].IPv6[0].Lent.Current()
 		return !inUse && len(globals(t, container)["eth0"]) == 0 && !c.connects(t, addr.String())
 	})
+}
+
+// The uplink gets another name while its cloud lends what containers have: they keep it, and
+// follow what is lent on the link by that name.
+func TestUplinkThatLendsIsRenamed(t *testing.T) {
+	ranges := func(prefix string) string {
+		return fmt.Sprintf(`{"ipv6":{"slaac":"2001:db8:5::5/128","ranges":[%q]}}`, prefix)
+	}
+	m := &metadata{vendor: "Linode", token: "/v1/token", lifetime: "Metadata-Token-Expiry-Seconds", header: "Metadata-Token",
+		pages: map[string]string{"/v1/network": ranges("2001:db8:a000::/56")}}
+	c := newInCloud(t, m)
+	self := testnet.Self(t)
+	c.up.Run(t, "ip", "-6", "route", "add", "2001:db8:8000::/33", "via", self.LinkLocal(t, "eth0"), "dev", "lan0")
+	container, addr := c.run(t, 1)
+	c.answers(t, addr.String())
+	has := globals(t, container)["eth0"]
+	rename := func(from, to string) {
+		t.Helper()
+		self.Run(t, "ip", "link", "set", from, "down")
+		self.Run(t, "ip", "link", "set", from, "name", to)
+		self.Run(t, "ip", "link", "set", to, "up")
+		self.Run(t, "ip", "route", "add", "default", "via", c.up.LinkLocal(t, "lan0"), "dev", to)
+	}
+	rename("eth0", "wan0")
+	defer rename("wan0", "eth0")
+	within(t, "the network follows wan0, where the same is lent", func() bool {
+		s := c.status(t)
+		return s.Networks[0].IPv6[0].Lent.Link == "wan0" && len(s.Delegations) == 1 && s.Delegations[0].Link == "wan0" && len(s.Delegations[0].Delegations) == 1
+	})
+	c.answers(t, addr.String())
+	if now := globals(t, container)["eth0"]; !slices.Equal(now, has) {
+		t.Errorf("the container has %q, and had %q", now, has)
+	}
+	m.set("/v1/network", ranges("2001:db8:b000::/56"))
+	self.Run(t, "ip", "addr", "add", "fe80::b/64", "dev", "wan0", "nodad") // so that the daemon looks
+	c.answers(t, "2001:db8:b000::2")
+	if n := c.status(t).Networks[0]; n.Error != "" || len(n.Notes) > 0 || n.Parent != "wan0" {
+		t.Errorf("behind %s: error %q, notes %q", n.Parent, n.Error, n.Notes)
+	}
 }

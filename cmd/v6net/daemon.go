@@ -364,6 +364,9 @@ func (d *daemon) observe(ctx context.Context) func(watch.Event) {
 		case ev.Kind == watch.Namespace:
 			d.engine.NamespaceGone()
 		case ev.Kind == watch.Link:
+			if ev.Renamed != "" {
+				d.engine.LinkRenamed(ctx, ev.Link, ev.Renamed)
+			}
 			d.engine.LinkChanged(ctx, ev.Link, ev.Up, ev.Deleted)
 			if ev.Up && !up[ev.Link] {
 				d.sources.LinkChanged(ev.Link)

@@ -38,6 +38,7 @@ func (l *lender) Delegated(context.Context, spec.Source, string) ([]spec.Delegat
 }
 
 func (l *lender) Keep([]spec.SourceOnLink)        {}
+func (l *lender) LinkRenamed(string, string)      {}
 func (l *lender) Status() []spec.DelegationStatus { return nil }
 
 // site is a daemon on this host, whose eth0 leads to a router that knows the way to

@@ -52,6 +52,7 @@ type Engine struct {
 	rebooted bool          // since the journal was last open
 	refills  chan string   // pools whose probed addresses run low
 	sourcing chan struct{} // which sources networks need may have changed
+	renames  []rename      // of links, which Sources are about to be told of; guarded by mu
 	probing  chan struct{} // there are parts to be probed
 	wake     chan struct{} // there is something new for Run
 

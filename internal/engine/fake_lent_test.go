@@ -40,6 +40,19 @@ func (f fakeSources) Keep(keep []spec.SourceOnLink) {
 	f.kept = keep
 }
 
+// LinkRenamed has what is lent on a link be lent by its next name.
+func (f fakeSources) LinkRenamed(from, to string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for at, lent := range f.lentTo {
+		if at.Link == from {
+			delete(f.lentTo, at)
+			at.Link = to
+			f.lentTo[at] = lent
+		}
+	}
+}
+
 func (f fakeSources) Status() []spec.DelegationStatus { return f.sources }
 
 type fakeRoutes struct{ *world }

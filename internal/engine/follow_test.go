@@ -824,3 +824,41 @@ func TestExplainWithoutRules(t *testing.T) {
 		t.Errorf("obstacles %v", got)
 	}
 }
+
+// A link that lends a prefix gets another name: it is the same one, whatever has become of its
+// addresses, and networks go on with what is lent there, but those whose user has named it.
+func TestLinkThatLendsIsRenamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		request := pd6(spec.FallbackNone)
+		request.Parent = "eth0"
+		_, err := h.createNetwork(t.Context(), recipe{id: netID(2), pools: []spec.PoolRequest{request}})
+		must(t, err)
+		had := h.inSandbox(1)
+		h.links["wan0"], h.defaultParent = h.links["eth0"], ""
+		delete(h.links, "eth0")
+		delete(h.onLink, "eth0")
+		h.engine.LinkRenamed(t.Context(), "eth0", "wan0")
+		h.engine.LinkChanged(t.Context(), "eth0", false, true)
+		h.engine.LinkChanged(t.Context(), "wan0", true, false)
+		h.defaultParent = "wan0"
+		h.engine.RoutesChanged(t.Context())
+		networks := h.engine.Status(t.Context()).Networks
+		if got := networks[0]; got.IPv6[0].Lent.Link != "wan0" || got.Parent != "wan0" || got.Error != "" || len(got.Notes) > 0 {
+			t.Errorf("follows %+v behind %s: error %q, notes %q", got.IPv6[0].Lent, got.Parent, got.Error, got.Notes)
+		}
+		if got := networks[1]; got.IPv6[0].Lent.Link != "eth0" {
+			t.Errorf("the network whose parent was named follows %+v", got.IPv6[0].Lent)
+		}
+		wantSame(t, "in the container", had, h.inSandbox(1))
+		h.consistent(t, "renamed")
+
+		next := []spec.Delegation{delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour)}
+		h.engine.DelegationsChanged(t.Context(), spec.SourcePD, "wan0", next)
+		if got := h.inSandbox(1); !slices.Contains(got, "2001:db8:b000::2/64") {
+			t.Errorf("when wan0 lends another prefix the container has %q", got)
+		}
+	})
+}

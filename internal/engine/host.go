@@ -176,6 +176,8 @@ type Sources interface {
 	Delegated(ctx context.Context, source spec.Source, link string) ([]spec.Delegation, error)
 	// Keep ends every source that is not in the list, and gives back what it has lent.
 	Keep([]spec.SourceOnLink)
+	// LinkRenamed has the sources on a link go on by its next name, with what they have lent.
+	LinkRenamed(from, to string)
 	Status() []spec.DelegationStatus
 }
 

@@ -247,20 +247,32 @@ func (e *Engine) probeAnew(before, now []spec.Network) {
 	}
 }
 
-// followNames has networks follow a link by its name of now, where nobody has named it: it
-// is known by the prefixes that they have of it, as soon as the link has one of them again. What
-// is delegated waits for the link of the old name: a line that redials is without a link for
+// followNames has networks on a part of their parent's prefix follow that by its name of now,
+// where nobody has named it: it is known by the prefixes that they have of it, as soon as the
+// link has one of them again. Of what has happened while no daemon ran there is no other sign.
+// What is delegated waits for the link of the old name: a line that redials is without a link for
 // a moment, and the default route by another one meanwhile.
 func (e *Engine) followNames(ctx context.Context) (renamed []*network) {
 	names := map[string]bool{}
 	isAbsent := func(link string) bool {
 		absent, asked := names[link]
 		if !asked {
-			absent = e.isAbsent(ctx, link)
+			_, err := e.Links.MTU(ctx, link)
+			absent = errors.Is(err, fs.ErrNotExist)
 			names[link] = absent
 		}
 		return absent
 	}
+	return e.followLinks(func(l spec.Lent) string {
+		if !l.IsShared() || !isAbsent(l.Link) {
+			return l.Link
+		}
+		return e.nameOfNow(ctx, l)
+	})
+}
+
+// followLinks has networks whose user has not named their parent follow what now says of it.
+func (e *Engine) followLinks(now func(spec.Lent) string) (moved []*network) {
 	for _, n := range e.allNetworks() {
 		if n.Options.Parent != "" {
 			continue
@@ -270,25 +282,59 @@ func (e *Engine) followNames(ctx context.Context) (renamed []*network) {
 		changed := false
 		for i := range to.IPv6 {
 			s := &to.IPv6[i]
-			if s.Lent == nil || !s.Lent.IsShared() || s.ParentNamed || !isAbsent(s.Lent.Link) {
+			if s.Lent == nil || s.ParentNamed {
 				continue
 			}
-			link := e.nameOfNow(ctx, *s.Lent)
+			link := now(*s.Lent)
 			if link == s.Lent.Link {
 				continue
 			}
 			lent := *s.Lent
-			lent.Link, s.Parent = link, link
-			s.Lent, changed = &lent, true
+			lent.Link = link
+			if s.Lent, changed = &lent, true; s.OnLink {
+				s.Parent = link
+			}
 		}
 		if changed && e.keepFollowing(n, to) {
-			renamed = append(renamed, n)
+			moved = append(moved, n)
 		}
 	}
-	if len(renamed) > 0 {
+	if len(moved) > 0 {
 		e.reviewSources()
 	}
-	return renamed
+	return moved
+}
+
+// rename is of a link.
+type rename struct{ from, to string }
+
+// LinkRenamed takes in that a link has another name: it is the same one, and so is what is lent
+// there. It comes before LinkChanged says that there is no link of the former name.
+func (e *Engine) LinkRenamed(ctx context.Context, from, to string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	moved := e.followLinks(func(l spec.Lent) string {
+		if l.Link == from {
+			return to
+		}
+		return l.Link
+	})
+	if len(moved) == 0 {
+		return
+	}
+	e.Log.Info("networks follow their parent, which has another name", "from", from, "to", to, "networks", len(moved))
+	e.renames = append(e.renames, rename{from, to})
+	for key, lent := range e.lent {
+		if key.Link != from {
+			continue
+		}
+		key.Link, lent = to, slices.Clone(lent)
+		for i := range lent {
+			lent[i].Parent = to
+		}
+		e.lent[key] = lent
+	}
+	e.reapply(ctx, moved...)
 }
 
 // nameOfNow is the link that has a prefix that an absent one had; the same where that is not known.
@@ -330,11 +376,13 @@ func (e *Engine) keepFollowing(n *network, to spec.Network) bool {
 func (e *Engine) matchPools(n *network) {
 	for _, s := range n.IPv6 {
 		p, ours := e.pools[s.Prefix.String()]
-		if !ours || s.Lent == nil || !s.Lent.IsShared() || p.Lent != nil && p.Lent.Link == s.Lent.Link {
+		if !ours || s.Lent == nil || p.Lent != nil && p.Lent.Link == s.Lent.Link {
 			continue
 		}
 		matched := p.Pool
-		matched.Parent, matched.Lent = s.Lent.Link, s.Lent
+		if matched.Lent = s.Lent; matched.OnLink {
+			matched.Parent = s.Lent.Link
+		}
 		if err := e.Journal.PutPool(matched); err != nil {
 			e.Log.Error("have a pool follow its parent", "pool", p.ID, "err", err)
 			continue

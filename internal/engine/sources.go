@@ -156,9 +156,10 @@ func (e *Engine) runSources(ctx context.Context) error {
 			return nil
 		case <-e.sourcing:
 		}
-		keep := e.keepSources()
+		keep, renames := e.keepSources()
 		for key := range started {
-			if !slices.Contains(keep, key) {
+			renamed := slices.ContainsFunc(renames, func(r rename) bool { return r.from == key.Link })
+			if renamed || !slices.Contains(keep, key) { // by the former name others may go on
 				delete(started, key)
 			}
 		}
@@ -180,10 +181,11 @@ func (e *Engine) runSources(ctx context.Context) error {
 
 // keepSources ends the sources that nothing follows. No pool is chosen meanwhile,
 // which would have started one and not be known to follow it yet.
-func (e *Engine) keepSources() (keep []spec.SourceOnLink) {
+func (e *Engine) keepSources() (keep []spec.SourceOnLink, renames []rename) {
 	e.choosing.Lock()
 	defer e.choosing.Unlock()
 	e.mu.Lock()
+	renames, e.renames = e.renames, nil
 	keep = slices.SortedFunc(maps.Keys(e.followers()), compareSources)
 	for key := range e.lent {
 		if !slices.Contains(keep, key) {
@@ -191,6 +193,9 @@ func (e *Engine) keepSources() (keep []spec.SourceOnLink) {
 		}
 	}
 	e.mu.Unlock()
+	for _, r := range renames {
+		e.Sources.LinkRenamed(r.from, r.to)
+	}
 	e.Sources.Keep(keep)
-	return keep
+	return keep, renames
 }

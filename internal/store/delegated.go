@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
@@ -27,6 +28,54 @@ func (s *Store) PutDelegationLease(l spec.DelegationLease) error {
 // DeleteDelegationLease forgets it; an unknown one is no error.
 func (s *Store) DeleteDelegationLease(at spec.SourceOnLink) error {
 	return s.remove(bucketDelegated, delegationKey(at))
+}
+
+// MoveDelegationLease writes a lease in place of another one, whose link has another name
+// now. The link keeps its numbers (IAID), and what had that name before gets those of the
+// former name, so that none is given again.
+func (s *Store) MoveDelegationLease(from spec.SourceOnLink, l spec.DelegationLease) error {
+	return s.update("lease of "+delegationKey(from), func(tx *writing) error {
+		if err := tx.Bucket(bucketDelegated).Delete([]byte(delegationKey(from))); err != nil {
+			return err
+		}
+		if len(l.Delegations()) > 0 {
+			if err := putIn(tx, bucketDelegated, delegationKey(l.SourceOnLink), l); err != nil {
+				return err
+			}
+		}
+		if from.Source != spec.SourcePD {
+			return nil
+		}
+		return exchangeNumbers(tx.Bucket(bucketIAIDs), from.Link, l.Link)
+	})
+}
+
+// exchangeNumbers gives each of two links the numbers of the other one.
+func exchangeNumbers(ids *writingBucket, one, other string) error {
+	numbers := map[string][]byte{} // by the names that they had
+	if err := ids.ForEach(func(k, v []byte) error {
+		if link, _, _ := strings.Cut(string(k), "/"); link == one || link == other {
+			numbers[string(k)] = bytes.Clone(v)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for name := range numbers {
+		if err := ids.Delete([]byte(name)); err != nil {
+			return err
+		}
+	}
+	for name, number := range numbers {
+		link, to := one, other
+		if !strings.HasPrefix(name+"/", one+"/") {
+			link, to = other, one
+		}
+		if err := ids.Put([]byte(to+strings.TrimPrefix(name, link)), number); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // delegationKey is for one source and link; no link's name has a slash in it.

@@ -84,6 +84,31 @@ func TestNamesToServersAreForGood(t *testing.T) {
 	if other == again {
 		t.Errorf("eth0 and eth1 have one IAID: %d", other)
 	}
+	second, err := s.IAID("eth0/2")
+	must(t, err)
+	// eth0 is called wan0 now, and what comes by its name later is another link.
+	lease := spec.DelegationLease{SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "wan0"},
+		Associations: []spec.Association{{ID: again, Delegations: []spec.Delegation{{Prefix: netip.MustParsePrefix("2001:db8::/56")}}}}}
+	eth0 := spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}
+	must(t, s.PutDelegationLease(spec.DelegationLease{SourceOnLink: eth0}))
+	must(t, s.MoveDelegationLease(eth0, lease))
+	for name, want := range map[string]uint32{"wan0": again, "wan0/2": second, "eth1": other, "eth0": second + 1} {
+		if id, err := s.IAID(name); err != nil || id != want {
+			t.Errorf("after eth0 was renamed wan0 IAID(%s) = %d, %v, want %d", name, id, err, want)
+		}
+	}
+	if leases, err := s.DelegationLeases(); err != nil || len(leases) != 1 || leases[0].Link != "wan0" {
+		t.Errorf("leases %+v, %v, want that of wan0 alone", leases, err)
+	}
+	must(t, s.MoveDelegationLease(lease.SourceOnLink, spec.DelegationLease{SourceOnLink: eth0})) // of which nothing is lent
+	for name, want := range map[string]uint32{"eth0": again, "wan0": second + 1, "eth0/2": second} {
+		if id, err := s.IAID(name); err != nil || id != want {
+			t.Errorf("after wan0 was renamed eth0 IAID(%s) = %d, %v, want %d", name, id, err, want)
+		}
+	}
+	if leases, err := s.DelegationLeases(); err != nil || len(leases) != 0 {
+		t.Errorf("leases %+v, %v, want none", leases, err)
+	}
 	failed := errors.New("no entropy")
 	fresh := open(t, filepath.Join(t.TempDir(), "v6net.db"))
 	if _, err := fresh.DUID(func() ([]byte, error) { return nil, failed }); !errors.Is(err, failed) {

@@ -180,6 +180,28 @@ func TestLinkComesBack(t *testing.T) {
 	})
 }
 
+// The link gets another name: the lease goes on, and the server knows who prolongs it. T1 leaves
+// the link time for its link-local address.
+func TestLinkIsRenamed(t *testing.T) {
+	l := newLab(t)
+	l.capture()
+	l.kea("aa", 5, 60, 80, 100, pool("2001:db8:100::", 48, 56))
+	lent := l.lease(56)
+	l.self.Run(t, "ip", "link", "set", "eth0", "down")
+	l.self.Run(t, "ip", "link", "set", "eth0", "name", "wan0")
+	l.self.Run(t, "ip", "link", "set", "wan0", "up")
+	l.forget()
+	l.supervisor.LinkRenamed("eth0", "wan0")
+	l.supervisor.Keep([]spec.SourceOnLink{{Source: spec.SourcePD, Link: "wan0"}})
+	l.eventually("the lease is prolonged on wan0", func() bool {
+		s := l.status()
+		return s.Link == "wan0" && l.has("Renew") && len(s.Delegations) == 1 && s.Delegations[0].Prefix == lent.Prefix && s.Delegations[0].Valid.After(lent.Valid)
+	})
+	if l.has("Solicit") || l.has("Rebind") || l.has("Release") {
+		t.Errorf("sent %v", l.messages())
+	}
+}
+
 func TestDialSaysWhatTheLinkLacks(t *testing.T) {
 	l := newLab(t)
 	l.self.Run(t, "ip", "addr", "flush", "dev", "eth0", "scope", "link")

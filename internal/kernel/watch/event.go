@@ -44,6 +44,7 @@ type Event struct {
 	Link    string       // the link's name; empty where it is not known (any more)
 	Up      bool         // of a Link: IFF_UP and IFF_LOWER_UP
 	Deleted bool         // the link has left the namespace or that name, the address or route is no more
+	Renamed string       // of a Link that has left that name: what it is called now
 	Prefix  netip.Prefix // of an Address: with its prefix length; of a Route: its destination
 	// Protocol is who has made a Route, as rtnetlink's rtm_protocol.
 	Protocol uint8

@@ -171,7 +171,7 @@ func (w *Watcher) event(m netlink.Message) []Event {
 	}
 	w.names[e.Index] = e.Link
 	if known && before != e.Link {
-		return []Event{{Kind: Link, Index: e.Index, Link: before, Deleted: true}, e}
+		return []Event{{Kind: Link, Index: e.Index, Link: before, Deleted: true, Renamed: e.Link}, e}
 	}
 	return []Event{e}
 }

@@ -99,12 +99,17 @@ func TestLinkFlapRenameAndDelete(t *testing.T) {
 	self.Run(t, "ip", "link", "set", "va", "down")
 	await(t, events, "down", linkEvent("va", false, false))
 	self.Run(t, "ip", "link", "set", "va", "name", "vc")
-	await(t, events, "the end of the former name", linkEvent("va", false, true))
+	if gone := await(t, events, "the end of the former name", linkEvent("va", false, true)); gone.Renamed != "vc" {
+		t.Errorf("%+v, want that the link is called vc now", gone)
+	}
 	renamed := await(t, events, "rename", linkEvent("vc", false, false))
 	self.Run(t, "ip", "addr", "add", "192.0.2.7/24", "dev", "vc")
 	await(t, events, "address under the new name", prefixEvent(Address, "vc", "192.0.2.7/24", false))
 	self.Run(t, "ip", "link", "del", "vc")
 	deleted := await(t, events, "deletion", linkEvent("vc", false, true))
+	if deleted.Renamed != "" {
+		t.Errorf("%+v, which is no more", deleted)
+	}
 	if made.Index == 0 || renamed.Index != made.Index || deleted.Index != made.Index {
 		t.Errorf("one link has the indices %d, %d and %d", made.Index, renamed.Index, deleted.Index)
 	}

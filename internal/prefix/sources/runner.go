@@ -35,6 +35,7 @@ type runner struct {
 	// Under the supervisor's lock.
 	stop    context.CancelFunc // nil before it runs
 	leaving bool               // Keep has ended it
+	next    spec.SourceOnLink  // where it is to go on, since its link has another name; zero: it has not
 
 	mu       sync.Mutex
 	status   spec.DelegationStatus
@@ -64,6 +65,10 @@ func (r *runner) run(own, all context.Context) {
 	defer close(r.done)
 	defer r.abandon()
 	r.source.Run(own, r.report)
+	if next, ok := r.supervisor.renamed(r); ok {
+		r.move(next)
+		return
+	}
 	if !r.supervisor.left(r) {
 		return
 	}
@@ -80,6 +85,26 @@ func (r *runner) run(own, all context.Context) {
 	if err := r.source.Release(ctx); err != nil {
 		log.Warn("what was lent could not be given back, and lasts until its time is over", "err", err)
 	}
+}
+
+// move hands what is lent on to a source that goes on with it under the link's next name.
+func (r *runner) move(next spec.SourceOnLink) {
+	r.mu.Lock()
+	lease := r.lease
+	r.mu.Unlock()
+	lease.SourceOnLink = next
+	lease.Associations = slices.Clone(lease.Associations)
+	for i := range lease.Associations {
+		a := &lease.Associations[i]
+		a.Delegations = slices.Clone(a.Delegations)
+		for j := range a.Delegations {
+			a.Delegations[j].Parent = next.Link
+		}
+	}
+	if err := r.supervisor.config.Journal.MoveDelegationLease(r.at, lease); err != nil {
+		r.supervisor.config.Log.Error("what is lent may be asked for anew after a restart", "source", next.Source, "link", next.Link, "err", err)
+	}
+	r.supervisor.goOn(r, lease)
 }
 
 func (r *runner) releasing() {

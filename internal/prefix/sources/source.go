@@ -29,6 +29,8 @@ type Starter func(link string, before spec.DelegationLease) (Source, error)
 type Journal interface {
 	PutDelegationLease(spec.DelegationLease) error
 	DeleteDelegationLease(spec.SourceOnLink) error
+	// MoveDelegationLease writes a lease in place of another one, whose link has another name now.
+	MoveDelegationLease(from spec.SourceOnLink, to spec.DelegationLease) error
 }
 
 // Changed is told what a source has lent on a link: at every gain, change of lifetimes

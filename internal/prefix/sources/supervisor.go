@@ -59,7 +59,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.begin = func(r *runner) {
 		own, stop := context.WithCancel(ctx)
 		r.stop = stop
-		if r.leaving {
+		if r.leaving || r.next != (spec.SourceOnLink{}) {
 			stop()
 		}
 		running.Go(func() { r.notify(own) })
@@ -106,6 +106,15 @@ func (s *Supervisor) Delegated(ctx context.Context, source spec.Source, link str
 	at := spec.SourceOnLink{Source: source, Link: link}
 	for {
 		s.mu.Lock()
+		if r := s.moving(at); r != nil {
+			s.mu.Unlock()
+			select {
+			case <-r.done:
+				continue
+			case <-ctx.Done():
+				return nil, fmt.Errorf("source=%s on %s, which was called %s: %w", source, r.next.Link, r.at.Link, ctx.Err())
+			}
+		}
 		r, known := s.runners[at]
 		if known && r.leaving {
 			s.mu.Unlock()
@@ -129,10 +138,66 @@ func (s *Supervisor) Keep(keep []spec.SourceOnLink) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for at, r := range s.runners {
+		if r.next != (spec.SourceOnLink{}) {
+			at = r.next
+		}
 		if !slices.Contains(keep, at) && !r.leaving {
 			r.leave()
 		}
 	}
+}
+
+// LinkRenamed has the sources on a link go on by its next name, with what they have lent. The
+// link is the same one, so that nobody is to be asked again.
+func (s *Supervisor) LinkRenamed(from, to string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for at, r := range s.runners {
+		if r.next != (spec.SourceOnLink{}) {
+			at = r.next
+		}
+		next := spec.SourceOnLink{Source: at.Source, Link: to}
+		if _, taken := s.runners[next]; at.Link != from || r.leaving || taken {
+			continue
+		}
+		r.next = next
+		if r.stop != nil {
+			r.stop()
+		}
+	}
+}
+
+// moving is the runner that is about to go on under another name than this, or under this name.
+func (s *Supervisor) moving(at spec.SourceOnLink) *runner {
+	for _, r := range s.runners {
+		if r.next != (spec.SourceOnLink{}) && !r.leaving && (r.next == at || r.at == at) {
+			return r
+		}
+	}
+	return nil
+}
+
+// goOn starts what a runner under another name has stopped for.
+func (s *Supervisor) goOn(r *runner, lease spec.DelegationLease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.runners, r.at)
+	again, err := s.start(lease.SourceOnLink, lease)
+	switch {
+	case err != nil:
+		s.config.Log.Error("a source of prefixes cannot go on by its link's next name", "source", lease.Source, "link", lease.Link, "err", err)
+	case r.next != again.at: // and once more, a moment ago
+		if again.next = r.next; again.stop != nil {
+			again.stop()
+		}
+	}
+}
+
+// renamed is under which name a runner is to go on, if Keep has not ended it since.
+func (s *Supervisor) renamed(r *runner) (next spec.SourceOnLink, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return r.next, r.next != (spec.SourceOnLink{}) && !r.leaving
 }
 
 // LinkChanged says that a link came up or changed: what was lent there is asked for

@@ -88,6 +88,16 @@ func (l *lab) DeleteDelegationLease(at spec.SourceOnLink) error {
 	return nil
 }
 
+func (l *lab) MoveDelegationLease(from spec.SourceOnLink, to spec.DelegationLease) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.journal, from)
+	if len(to.Delegations()) > 0 {
+		l.journal[to.SourceOnLink] = to
+	}
+	return nil
+}
+
 // run runs a supervisor as long as f.
 func run(t *testing.T, f func(l *lab)) {
 	t.Helper()
@@ -531,6 +541,62 @@ func TestLinkChanged(t *testing.T) {
 			l.supervisor.AddressesChanged("") // of any link
 			if l.source(0).addresses != 1 || l.source(1).addresses != 2 {
 				t.Errorf("told of addresses %d and %d times, want 1 and 2", l.source(0).addresses, l.source(1).addresses)
+			}
+		})
+	})
+}
+
+// A link gets another name: what is lent there is not given back, and goes on by that.
+func TestLinkRenamed(t *testing.T) {
+	run(t, func(l *lab) {
+		wan0 := spec.SourceOnLink{Source: spec.SourcePD, Link: "wan0"}
+		l.daemon(func() {
+			go func() { _, _ = l.delegated(time.Minute, spec.SourcePD, "eth0") }()
+			l.source(0).tell <- lent("2001:db8::/56")
+			l.wantChanges("pd eth0 2001:db8::/56")
+			l.supervisor.LinkRenamed("eth0", "wan0")
+			l.supervisor.Keep([]spec.SourceOnLink{wan0})
+			if got, err := l.delegated(time.Second, spec.SourcePD, "wan0"); err != nil || got != "2001:db8::/56" {
+				t.Errorf("Delegated = %s, %v", got, err)
+			}
+			l.wantChanges("pd wan0 2001:db8::/56")
+			if s := l.source(0); s.released != 0 {
+				t.Error("what is lent was given back")
+			}
+			if before := l.source(1).before; before.Link != "wan0" || before.Delegations()[0].Parent != "wan0" {
+				t.Errorf("it goes on with %+v", before)
+			}
+			l.supervisor.LinkRenamed("eth0", "wan7") // nothing is there any more
+			if s := l.supervisor.Status(); len(s) != 1 || s[0].SourceOnLink != wan0 {
+				t.Errorf("status %+v", s)
+			}
+
+			// Twice in a row, and back; whoever asks meanwhile waits for what goes on.
+			l.supervisor.LinkRenamed("wan0", "lan7")
+			l.supervisor.LinkRenamed("lan7", "eth0")
+			if got, err := l.delegated(time.Second, spec.SourcePD, "eth0"); err != nil || got != "2001:db8::/56" {
+				t.Errorf("Delegated = %s, %v", got, err)
+			}
+			synctest.Wait()
+			if s := l.supervisor.Status(); len(s) != 1 || s[0].SourceOnLink != pdOnEth0 {
+				t.Errorf("status %+v", s)
+			}
+		})
+		if len(l.journal) != 1 || len(l.journal[pdOnEth0].Delegations()) != 1 {
+			t.Errorf("journal %+v", l.journal)
+		}
+		// The daemon ends in that moment, and the next one goes on.
+		l.daemon(func() { l.supervisor.LinkRenamed("eth0", "wan0") })
+		l.daemon(func() {
+			if got, err := l.delegated(time.Second, spec.SourcePD, "wan0"); err != nil || got != "2001:db8::/56" {
+				t.Errorf("Delegated = %s, %v", got, err)
+			}
+			// Nobody wants it any more.
+			l.supervisor.LinkRenamed("wan0", "eth0")
+			l.supervisor.Keep(nil)
+			synctest.Wait()
+			if s := l.supervisor.Status(); len(s) != 0 || len(l.journal) != 0 {
+				t.Errorf("status %+v, journal %+v", s, l.journal)
 			}
 		})
 	})
