@@ -50,14 +50,15 @@ unit:
 	$(GO) test -race -timeout 20m $(TESTFLAGS) ./...
 
 # Real kernel, namespaces as hosts and routers: every package with such tests, those
-# first that take longest.
+# first that take longest. They wait for most of their time, so that more run at once
+# than there are processors.
 netns: need-root
 	scripts/deps netns
 	dirs="$$(grep -rlE --include='*_test.go' '^//go:build netns$$' . | xargs -r -n1 dirname | sort -u)"
 	[[ -n $$dirs ]] || { echo 'make netns: no package has tests with the build tag netns' >&2; exit 1; }
-	first='^./(internal/kernel/nft|test/crash)$$'
+	first='^./(internal/kernel/nft|test/crash|cmd/v6net)$$'
 	dirs="$$(grep -E "$$first" <<<"$$dirs"; grep -vE "$$first" <<<"$$dirs")"
-	$(GO) test -race -tags netns -timeout 20m -p 3 -parallel 6 $(TESTFLAGS) $$dirs
+	$(GO) test -race -tags netns -timeout 20m -p 4 -parallel 9 $(TESTFLAGS) $$dirs
 
 # The daemon, killed before every change that it makes in every operation; one point
 # alone: V6NET_CRASH='bridge/join/7' make crash. `make netns` does some of them.
