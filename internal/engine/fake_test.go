@@ -937,12 +937,13 @@ func (h fakeHost) OnLink(ctx context.Context, link string) (prefixes []netip.Pre
 	return prefixes, err
 }
 
-func (h fakeHost) Connected(ctx context.Context) (connected map[string][]netip.Prefix, err error) {
+func (h fakeHost) Connected(ctx context.Context, part netip.Prefix) (connected map[string][]netip.Prefix, err error) {
 	err = h.call(ctx, "host: connected", func() error {
 		connected = map[string][]netip.Prefix{}
 		for link, prefixes := range h.onLink {
-			if _, ok := h.links[link]; ok {
-				connected[link] = prefixes
+			around := slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool { return p.Bits() >= part.Bits() || !p.Overlaps(part) })
+			if _, ok := h.links[link]; ok && len(around) > 0 {
+				connected[link] = around
 			}
 		}
 		return nil

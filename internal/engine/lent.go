@@ -37,7 +37,10 @@ func (p *pool) isShared() bool { return p.OnLink && (p.Lent == nil || p.Lent.IsS
 func (e *Engine) home(p *pool, addr netip.Addr) netip.Addr {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if n := e.networkUsing(p.Prefix); n != nil && p.Lent != nil {
+	if p.Lent == nil {
+		return addr
+	}
+	if n := e.networkUsing(p.Prefix); n != nil {
 		return n.HomeOf(addr)
 	}
 	return addr
@@ -56,8 +59,11 @@ func (e *Engine) inCurrent(p *pool, addr netip.Addr) netip.Addr {
 
 // currentOf is the prefix that a pool's network uses now; the pool's own while it has none.
 func (e *Engine) currentOf(p *pool) netip.Prefix {
+	if p.Lent == nil {
+		return p.Prefix
+	}
 	n := e.networkUsing(p.Prefix)
-	if p.Lent == nil || n == nil {
+	if n == nil {
 		return p.Prefix
 	}
 	for _, s := range n.IPv6 {

@@ -314,14 +314,12 @@ func (e *Engine) onLinkAt(ctx context.Context, part netip.Prefix, link string) s
 	if !e.isAbsent(ctx, link) {
 		return link
 	}
-	connected, err := e.Host.Connected(ctx)
+	connected, err := e.Host.Connected(ctx, part)
 	if err != nil {
 		e.Log.Warn("prefixes on links", "err", err)
 	}
 	for _, other := range sortedIDs(connected) {
-		if slices.ContainsFunc(connected[other], func(p netip.Prefix) bool { return p.Bits() < part.Bits() && p.Contains(part.Addr()) }) {
-			return other
-		}
+		return other
 	}
 	return link
 }

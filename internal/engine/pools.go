@@ -153,13 +153,16 @@ func (e *Engine) dropUnused(p *pool) {
 // networkUsing is the network that has a subnet overlapping prefix, or nil.
 func (e *Engine) networkUsing(prefix netip.Prefix) *network {
 	for _, n := range e.networks {
-		for _, s := range n.Subnets() {
-			if s.Prefix.Overlaps(prefix) || s.Outside.IsValid() && s.Outside.Overlaps(prefix) || slices.ContainsFunc(lentPrefixes(s), prefix.Overlaps) {
-				return n
-			}
+		if slices.ContainsFunc(n.IPv6, func(s spec.Subnet) bool { return uses(&s, prefix) }) || slices.ContainsFunc(n.IPv4, func(s spec.Subnet) bool { return uses(&s, prefix) }) {
+			return n
 		}
 	}
 	return nil
+}
+
+func uses(s *spec.Subnet, prefix netip.Prefix) bool {
+	return s.Prefix.Overlaps(prefix) || s.Outside.IsValid() && s.Outside.Overlaps(prefix) ||
+		s.Lent != nil && slices.ContainsFunc(s.Lent.Prefixes, func(p spec.LentPrefix) bool { return p.Prefix.Overlaps(prefix) })
 }
 
 // ReleasePool forgets a pool and its leases, even while a network is on it: the

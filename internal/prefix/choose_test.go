@@ -58,11 +58,15 @@ func (h *fakeHost) OnLink(_ context.Context, link string) ([]netip.Prefix, error
 	return prefixes(onLink), nil
 }
 
-func (h *fakeHost) Connected(context.Context) (map[string][]netip.Prefix, error) {
+func (h *fakeHost) Connected(_ context.Context, part netip.Prefix) (map[string][]netip.Prefix, error) {
 	connected := map[string][]netip.Prefix{}
 	for _, links := range []map[string][]string{h.onLink, h.lans} {
 		for link, texts := range links {
-			connected[link] = append(connected[link], prefixes(texts)...)
+			for _, p := range prefixes(texts) {
+				if p.Bits() < part.Bits() && p.Overlaps(part) {
+					connected[link] = append(connected[link], p)
+				}
+			}
 		}
 	}
 	return connected, nil

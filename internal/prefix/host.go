@@ -29,9 +29,9 @@ type Machine interface {
 	// there is no such link, and errors.ErrUnsupported if it has no neighbor
 	// discovery (PPP, tunnels), so that nobody would have to answer for a part.
 	OnLink(ctx context.Context, link string) ([]netip.Prefix, error)
-	// Connected lists the prefixes of either family that are directly on links
-	// behind which somebody may be, by the link's name; link-local ones left out.
-	Connected(ctx context.Context) (map[string][]netip.Prefix, error)
+	// Connected lists the prefixes that are directly on links behind which somebody
+	// may be and that part is a part of, by the link's name; link-local ones left out.
+	Connected(ctx context.Context, part netip.Prefix) (map[string][]netip.Prefix, error)
 	// Taken lists the destinations of all routes of the host, default routes left
 	// out, and its addresses as /128 or /32. Every one counts, also one inside
 	// another: an address inside an on-link prefix is what a free part must not have.

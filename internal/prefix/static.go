@@ -76,16 +76,14 @@ func (c *choice) placeOnLink(ctx context.Context, pool *spec.Pool, link string) 
 // its addresses for neighbours, and only an IPv6 parent's are answered for. It is
 // empty where there is none.
 func (c *choice) connectedConflict(ctx context.Context, p netip.Prefix, parent string) (string, error) {
-	connected, err := c.host.Connected(ctx)
+	connected, err := c.host.Connected(ctx, p)
 	if err != nil {
 		return "", fmt.Errorf("subnet %s: %w", p, err)
 	}
 	delete(connected, parent)
 	for _, link := range slices.Sorted(maps.Keys(connected)) {
 		for _, lan := range connected[link] {
-			if lan.Bits() >= p.Bits() || !lan.Overlaps(p) {
-				continue // the same or a part: a route in the way, as any other
-			}
+			// One that is the same or a part of it is a route in the way, as any other.
 			if p.Addr().Is4() {
 				return fmt.Sprintf("subnet %s is a part of %s, the network on %s, whose hosts would look for its addresses there", p, lan, link), nil
 			}

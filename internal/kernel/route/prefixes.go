@@ -155,28 +155,33 @@ func longer(a, b time.Duration) time.Duration {
 	return max(a, b)
 }
 
-// Connected lists the prefixes of either family that are directly on links, by
-// the link's name: those of their addresses, and those that a router
+// Connected lists the prefixes that are directly on links and that part is a part of, by
+// the link's name: those of the links' addresses, and those that a router
 // advertisement says are on-link. Links that nobody is behind are left out.
-func (h *Handle) Connected(ctx context.Context) (map[string][]netip.Prefix, error) {
+func (h *Handle) Connected(ctx context.Context, part netip.Prefix) (map[string][]netip.Prefix, error) {
+	family := netlink.FAMILY_V6
+	if part.Addr().Is4() {
+		family = netlink.FAMILY_V4
+	}
+	routes, err := h.routes(ctx, family, false, func(r netlink.Route) bool {
+		whole := destination(r)
+		return isConnected(r) && whole.Bits() < part.Bits() && whole.Overlaps(part)
+	})
+	if err != nil {
+		return nil, err
+	}
 	connected := map[string][]netip.Prefix{}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := h.routes(ctx, family, false, isConnected)
+	for _, r := range routes {
+		l, err := h.linkByIndex(r.LinkIndex)
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range routes {
-			l, err := h.linkByIndex(r.LinkIndex)
-			if err != nil {
-				return nil, err
-			}
-			if l == nil || isBarren(l) {
-				continue
-			}
-			name, p := l.Attrs().Name, destination(r).Masked()
-			if !slices.Contains(connected[name], p) {
-				connected[name] = append(connected[name], p)
-			}
+		if l == nil || isBarren(l) {
+			continue
+		}
+		name, p := l.Attrs().Name, destination(r).Masked()
+		if !slices.Contains(connected[name], p) {
+			connected[name] = append(connected[name], p)
 		}
 	}
 	return connected, nil

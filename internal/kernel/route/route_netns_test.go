@@ -204,10 +204,16 @@ func TestConnected(t *testing.T) {
 			_ = self.Command(context.Background(), append([]string{"ip"}, strings.Fields(args)...)...).Run()
 		}
 	})
-	got, err := h.Connected(t.Context())
-	want := map[string][]netip.Prefix{"eth0": prefixes("192.0.2.0/24", "2001:db8:1::/64"), "eth1": prefixes("2001:db8:4::/64", "2001:db8:5::/64")}
-	if err != nil || !maps.EqualFunc(got, want, slices.Equal) {
-		t.Errorf("%v, %v;\nwant %v", got, err, want)
+	for part, want := range map[string]map[string][]netip.Prefix{
+		"2001:db8:1:0:1::/80": {"eth0": prefixes("2001:db8:1::/64")}, "192.0.2.128/25": {"eth0": prefixes("192.0.2.0/24")},
+		"2001:db8:4:0:1::/80": {"eth1": prefixes("2001:db8:4::/64")}, "2001:db8:5:0:1::/80": {"eth1": prefixes("2001:db8:5::/64")},
+		"2001:db8:1::/64": {}, "2001:db8::/32": {}, "2001:db8:2::5/128": {}, "198.51.100.1/32": {}, "2001:db8:6:0:1::/80": {}, "2001:db8:7:0:1::/80": {},
+		"2001:db8:8:1::/64": {}, "10.7.0.0/16": {}, "2001:db8:f00:1::/64": {}, "203.0.113.128/25": {},
+	} {
+		got, err := h.Connected(t.Context(), netip.MustParsePrefix(part))
+		if err != nil || !maps.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("around %s: %v, %v;\nwant %v", part, got, err, want)
+		}
 	}
 }
 
