@@ -607,7 +607,7 @@ func (h *host) sendersAllowed(t reporter) (sources func(number int) string) {
 			for _, text := range has {
 				element := fmt.Sprintf("%q . %s", spec.VethName(strings.TrimPrefix(alias, spec.EndpointAlias(""))), pfx(strings.Fields(text)[0]).Addr())
 				for _, set := range []string{"sources6", "claimed6"} {
-					if h.ruleset == nil || !slices.ContainsFunc(h.ruleset.Set(set).Elements, func(e firewall.Element) bool { return e.Key == element }) {
+					if h.ruleset == nil || !slices.ContainsFunc(h.ruleset.Set(set).Elements, func(e firewall.Element) bool { return e.Key == element || strings.HasPrefix(e.Key, element+" . ") }) {
 						t.Errorf("after %s: the container has an address, and %s has no %s", h.calls[len(h.calls)-1], set, element)
 					}
 				}
@@ -619,7 +619,8 @@ func (h *host) sendersAllowed(t reporter) (sources func(number int) string) {
 		var addrs []string
 		for _, e := range h.ruleset.Set("sources6").Elements {
 			if a, its := strings.CutPrefix(e.Key, port); its && !strings.HasPrefix(a, "fe80:") {
-				addrs = append(addrs, a)
+				address, _, _ := strings.Cut(a, " . ")
+				addrs = append(addrs, address)
 			}
 		}
 		return strings.Join(addrs, " ")

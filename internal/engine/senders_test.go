@@ -28,7 +28,7 @@ func TestSenders(t *testing.T) {
 	first, second := `"`+spec.VethName(epID(1))+`"`, `"`+spec.VethName(epID(2))+`"`
 	for set, want := range map[string]string{
 		"senders":   first + " . 02:00:00:00:00:05",
-		"sources6":  first + " . fd00:1::5 " + first + " . fd00:1::99 " + first + " . fe80::ff:fe00:5",
+		"sources6":  first + " . fd00:1::5 . 02:00:00:00:00:05 " + first + " . fd00:1::99 . 02:00:00:00:00:05 " + first + " . fe80::ff:fe00:5 . 02:00:00:00:00:05",
 		"claimed6":  first + " . fd00:1::5 " + first + " . fd00:1::99 " + first + " . fe80::ff:fe00:5",
 		"unguarded": second,
 	} {
@@ -59,7 +59,8 @@ func TestSendersElsewhere(t *testing.T) {
 		var all []string
 		for _, e := range h.ruleset.Set("sources6").Elements {
 			if a, of := strings.CutPrefix(e.Key, port); of && !strings.HasPrefix(a, "fe80:") {
-				all = append(all, a)
+				address, _, _ := strings.Cut(a, " . ")
+				all = append(all, address)
 			}
 		}
 		return strings.Join(all, " ")

@@ -48,7 +48,7 @@ func Build(c Config) (Ruleset, error) {
 		b.outbound(n)
 	}
 	b["slaac_pools6"] = slices.Clone(b["autonomous6"])
-	return b.ruleset(c.logging()), nil
+	return b.ruleset(c.wanted()), nil
 }
 
 // Since lists the changes of elements that turn a ruleset with old in it into one
@@ -67,7 +67,7 @@ func (n Network) Since(old Network) ([]Change, error) {
 	before.sort()
 	after.sort()
 	var changes []Change
-	for _, t := range empty(0).all() {
+	for _, t := range empty(wanted{}).all() {
 		for _, set := range t.Sets {
 			changes = appendChange(changes, set.Name, before[set.Name], after[set.Name])
 		}
@@ -197,8 +197,8 @@ func (b builder) translations(n Network) {
 	}
 }
 
-func (b builder) ruleset(l logging) Ruleset {
-	r := empty(l)
+func (b builder) ruleset(w wanted) Ruleset {
+	r := empty(w)
 	for _, t := range r.all() {
 		for i := range t.Sets {
 			set := &t.Sets[i]

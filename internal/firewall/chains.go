@@ -1,6 +1,9 @@
 package firewall
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Name is that of our tables, which are ours alone: whoever finds them may replace
 // or delete them.
@@ -41,31 +44,53 @@ const (
 )
 
 // empty is a ruleset without elements that depend on the host.
-func empty(l logging) Ruleset { return Ruleset{Tables: tables(l), Routed: routedTable(l)} }
+func empty(w wanted) Ruleset { return Ruleset{Tables: tables(w), Routed: routedTable(w.log)} }
 
 // tables are ours with empty sets. Their chains are the same on every host, but for
-// rules that tell what is denied, where that is wanted.
-func tables(l logging) []Table {
-	return []Table{
-		{Family: FamilyInet, Name: Name, Sets: append(sets(), l.sets(logBridges)...), Chains: chains(l)},
-		{Family: FamilyBridge, Name: Name, Sets: append(senderSets(), l.sets(logPorts)...), Chains: senderChains(l)},
+// those of what no network wants: each base chain costs every packet of the host.
+func tables(w wanted) []Table {
+	all := chains(w)
+	if w.translation {
+		all = append(all, translationChains()...)
 	}
+	return []Table{
+		{Family: FamilyInet, Name: Name, Sets: append(sets(), w.log.sets(logBridges)...), Chains: all},
+		{Family: FamilyBridge, Name: Name, Sets: append(senderSets(), w.log.sets(logPorts)...), Chains: senderChains(w.log)},
+	}
+}
+
+// wanted is what there are rules for only where some network wants it.
+type wanted struct {
+	log         logging
+	translation bool // of prefixes
 }
 
 // deciding are chains that do what the rule that leads there has decided.
 var deciding = []string{"vouch", "stray_out", "stray_in", "nobody", "confined_out", "confined_in", "invalid"}
 
+// linkOnly drops what is for one link alone (RFC 4890 §4.3.3): nobody believes it with
+// a hop limit below 255, and nobody has to see it. To conntrack it is of no connection.
+const linkOnly = "icmpv6 type @link_only counter drop"
+
 // chains are those of what the host forwards.
-func chains(l logging) []Chain {
+func chains(w wanted) []Chain {
+	l := w.log
 	return []Chain{
+		// What a packet of a known connection is asked costs each of them: so that is
+		// asked first by which most packets are told.
 		{Name: "forward", Hook: &Hook{"filter", "forward", PriorityForward}, Rules: []string{
-			"iifname != @networks oifname != @networks return",
+			"oifname @networks goto inward",
+			"iifname @networks goto outward",
+		}},
+		{Name: "inward", Rules: []string{
+			"iifname @networks goto across",
+			"goto towards",
+		}},
+		{Name: "across", Rules: []string{
 			"iifname . oifname @same goto within",
-			// What leaves its bridge is known by its address outside.
-			fmt.Sprintf("ip6 saddr @inside_pools6 meta mark set meta mark | %#x", outsideMark),
-			// What is for one link alone (RFC 4890 §4.3.3): nobody believes it with
-			// a hop limit below 255, and nobody has to see it.
-			"icmpv6 type @link_only counter drop",
+			"goto towards",
+		}},
+		{Name: "towards", Rules: slices.Concat(w.known(), []string{
 			// A packet from a link-local address stays on its link (RFC 3927 §2.7), and
 			// leaves under no address of the host's. In IPv6 the kernel sees to that.
 			"ip saddr 169.254.0.0/16 iifname @networks goto stray_out",
@@ -73,26 +98,37 @@ func chains(l logging) []Chain {
 			// Before all else, what conntrack knows included: whoever scans a
 			// prefix must not fill the host's neighbour cache (RFC 6583). The
 			// forward hook precedes the neighbour's resolution.
-			"oifname @networks ip6 daddr @pools6 ip6 daddr != @live6 ip6 daddr != @autonomous6 goto nobody",
-			"oifname @networks ip daddr @pools4 ip daddr != @live4 goto nobody",
+			"ip6 daddr != @live6 ip6 daddr @pools6 ip6 daddr != @autonomous6 goto nobody",
+			"ip daddr != @live4 ip daddr @pools4 goto nobody",
 			"ct state established,related goto vouch",
+			linkOnly,
 			"iifname @internal goto confined_out",
 			"oifname @internal goto confined_in",
 			// Published means reachable by anyone, from other networks too. A
 			// translated port is reached by the host's address alone: who knows
 			// the container's own does not get in that way.
-			"oifname @accepting ct status dnat oifname @let_in goto vouch",
+			"ct status dnat oifname @accepting oifname @let_in goto vouch",
 			"ip6 daddr . meta l4proto . th dport @published6 oifname @let_in goto vouch",
 			"ip daddr . meta l4proto . th dport @published4 oifname @let_in goto vouch",
 			// Never dropped (RFC 4890 §4.3.1), whoever sends them. They are for
 			// connections that conntrack has forgotten; others are "related".
-			"oifname @networks icmpv6 type @errors goto vouch",
+			"icmpv6 type @errors goto vouch",
 			// In IPv4 for containers that are known by their own address.
-			"oifname @networks icmp type @errors4 ip daddr != @masquerade4 goto vouch",
-			"iifname @networks oifname @networks goto between",
-			"oifname @networks goto inbound",
-			"goto outbound",
-		}},
+			"icmp type @errors4 ip daddr != @masquerade4 goto vouch",
+			"iifname @networks goto between",
+			"goto inbound",
+		})},
+		{Name: "outward", Rules: slices.Concat(w.known(), []string{
+			"ip saddr 169.254.0.0/16 goto stray_out",
+			"ct state established,related goto vouch",
+			linkOnly,
+			"iifname @internal goto confined_out",
+			"ip6 saddr != @masquerade6 goto leaving",
+			"ip saddr != @masquerade4 goto leaving",
+			// NAT leaves these alone: a container's private address would get out.
+			"ct state invalid goto invalid",
+			"goto leaving",
+		})},
 		// Inside one bridge: frames that br_netfilter shows us, and connections
 		// that come back from the host's address. Neighbor discovery is
 		// untracked, so that conntrack does not know it.
@@ -110,13 +146,6 @@ func chains(l logging) []Chain {
 			"oifname @accepting icmpv6 type echo-request oifname @let_in goto vouch",
 			"oifname @accepting icmp type echo-request ip daddr != @masquerade4 oifname @let_in goto vouch",
 		}, l.in(DeniedUnpublished)...)},
-		{Name: "outbound", Rules: []string{
-			"ip6 saddr != @masquerade6 goto leaving",
-			"ip saddr != @masquerade4 goto leaving",
-			// NAT leaves these alone: a container's private address would get out.
-			"ct state invalid goto invalid",
-			"goto leaving",
-		}},
 		{Name: "leaving", Rules: []string{
 			"oifname @parents iifname @let_out goto vouch",
 			// A bridge that is neither ours nor a parent is another engine's,
@@ -137,8 +166,8 @@ func chains(l logging) []Chain {
 		// translated to a container. A container must not get at the host's
 		// loopback services by it (CVE-2020-8558), nor pass for the host itself.
 		{Name: "loopback", Hook: &Hook{"filter", "prerouting", priorityRaw}, Rules: []string{
-			"iifname @networks ip daddr 127.0.0.0/8 counter drop",
-			"iifname @networks ip saddr 127.0.0.0/8 counter drop",
+			"ip daddr 127.0.0.0/8 iifname @networks counter drop",
+			"ip saddr 127.0.0.0/8 iifname @networks counter drop",
 		}},
 		// A name server for containers listens on an address of the bridge, which
 		// may be a global one that everybody has a way to. It is no resolver for
@@ -164,8 +193,10 @@ func chains(l logging) []Chain {
 		{Name: "translate", Rules: []string{
 			// IPv6 has no route_localnet: a packet from ::1 cannot leave the host.
 			"ip6 daddr ::1 return",
-			"dnat ip to ip daddr . meta l4proto . th dport map @addresses4",
+			// A port is every address's or one's, so that either may come first.
+			"meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @ports6",
 			"dnat ip6 to ip6 daddr . meta l4proto . th dport map @addresses6",
+			"dnat ip to ip daddr . meta l4proto . th dport map @addresses4",
 			// One loopback address stands for all of the host's. The others are those of
 			// services of its own, such as 127.0.0.53 of systemd-resolved.
 			"ip daddr 127.0.0.1 goto ports",
@@ -173,21 +204,37 @@ func chains(l logging) []Chain {
 			"goto ports",
 		}},
 		{Name: "ports", Rules: []string{
-			"dnat ip to meta l4proto . th dport map @ports4",
-			"dnat ip6 to meta l4proto . th dport map @ports6",
+			"meta nfproto ipv4 dnat ip to meta l4proto . th dport map @ports4",
 		}},
 		{Name: "postrouting", Hook: &Hook{"nat", "postrouting", prioritySNAT}, Rules: []string{
-			"oifname != @networks snat ip to ip saddr map @outbound4",
-			"oifname != @networks snat ip6 to ip6 saddr map @outbound6",
-			"oifname != @networks ip saddr @masquerade4 masquerade",
-			"oifname != @networks ip6 saddr @masquerade6 masquerade",
+			"oifname @networks goto arriving",
+			"snat ip to ip saddr map @outbound4",
+			"snat ip6 to ip6 saddr map @outbound6",
+			"ip saddr @masquerade4 masquerade",
+			"ip6 saddr @masquerade6 masquerade",
+		}},
+		{Name: "arriving", Rules: []string{
 			// A loopback source must not leave the host (RFC 1122 §3.2.1.3).
-			"oifname @networks ip saddr 127.0.0.0/8 masquerade",
+			"ip saddr 127.0.0.0/8 masquerade",
 			// Hairpin: the answer must come back through the host, or the
 			// client hears from an address it never called.
-			"oifname @networks ct status dnat ip saddr @pools4 masquerade",
-			"oifname @networks ct status dnat ip6 saddr @pools6 masquerade",
+			"ct status dnat ip saddr @pools4 masquerade",
+			"ct status dnat ip6 saddr @pools6 masquerade",
 		}},
+	}
+}
+
+// known has what leaves its bridge known by its address outside.
+func (w wanted) known() []string {
+	if !w.translation {
+		return nil
+	}
+	return []string{fmt.Sprintf("ip6 saddr @inside_pools6 meta mark set meta mark | %#x", outsideMark)}
+}
+
+// translationChains are those of networks with translated prefixes.
+func translationChains() []Chain {
+	return []Chain{
 		// RFC 6296. What an address is on the other side is in maps, one element for
 		// each live address: so there is no arithmetic to be done by rules, and
 		// nothing else is translated. An error has the addresses of the packet that

@@ -3,7 +3,6 @@ package firewall
 import (
 	"cmp"
 	"net/netip"
-	"slices"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -18,12 +17,15 @@ type Config struct {
 	LogGroup uint16
 }
 
-// logging says by which group anything is told.
-func (c Config) logging() logging {
-	if !slices.ContainsFunc(c.Networks, func(n Network) bool { return n.Log }) {
-		return 0
+// wanted says by which group anything is told, and whether any prefix is translated.
+func (c Config) wanted() (w wanted) {
+	for _, n := range c.Networks {
+		if n.Log {
+			w.log = logging(cmp.Or(c.LogGroup, DefaultLogGroup))
+		}
+		w.translation = w.translation || len(n.Translations) > 0
 	}
-	return logging(cmp.Or(c.LogGroup, DefaultLogGroup))
+	return w
 }
 
 // Network is a network as the firewall sees it.

@@ -13,7 +13,7 @@ type Counters map[string]map[string]uint64
 // CountingSets are the names of those sets.
 func CountingSets() []string {
 	var names []string
-	for _, t := range tables(0) {
+	for _, t := range tables(wanted{}) {
 		for _, s := range t.Sets {
 			if s.Counter {
 				names = append(names, s.Name)

@@ -296,7 +296,8 @@ func (n Network) has(a netip.Addr) bool {
 // reasons are the rules that decide, in words, by what distinguishes each in its
 // chain. TestEveryDecisionHasAReason holds them together.
 var reasons = map[string][]struct{ rule, words string }{
-	"forward": {
+	"forward": {{"", "it concerns no network of v6net's"}},
+	"towards": {
 		{"@link_only", "it is for one link alone, and is not forwarded"},
 		{"ip saddr 169.254.0.0/16", DeniedStray.Words()},
 		{"@live6", DeniedNobody.Words()},
@@ -309,7 +310,13 @@ var reasons = map[string][]struct{ rule, words string }{
 		{"@published4", "the port is published"},
 		{"@errors4", "errors are let through to who is not masqueraded"},
 		{"@errors", "ICMPv6 errors are let through (RFC 4890)"},
-		{"return", "it concerns no network of v6net's"},
+	},
+	"outward": {
+		{"@link_only", "it is for one link alone, and is not forwarded"},
+		{"ip saddr 169.254.0.0/16", DeniedStray.Words()},
+		{"invalid", DeniedInvalid.Words()},
+		{"ct state", "it belongs to a connection that is known"},
+		{"iifname @internal", "the caller's network is internal: nothing leaves it"},
 	},
 	"within": {
 		{"@icc", "containers of the network reach each other"},
@@ -327,7 +334,6 @@ var reasons = map[string][]struct{ rule, words string }{
 		{"echo-request", "echo requests are answered"},
 		{"drop", DeniedUnpublished.Words()},
 	},
-	"outbound": {{"invalid", DeniedInvalid.Words()}},
 	"leaving": {
 		{"@parents", "containers may open connections to the outside"},
 		{"meta oifkind", "it goes to another engine's bridge, whose own rules judge it"},

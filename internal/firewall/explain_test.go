@@ -70,22 +70,22 @@ func TestExplain(t *testing.T) {
 		says           []string // in the reason or the steps
 		chain          string
 	}{
-		{outside6, "2001:db8:a::2", "80", spec.Accepted, []string{"published"}, "forward"},
+		{outside6, "2001:db8:a::2", "80", spec.Accepted, []string{"published"}, "towards"},
 		{outside6, "2001:db8:a::2", "81", spec.Dropped, []string{"not published", "aaaaaaaaaaaa"}, "inbound"},
 		{outside6, "2001:db8:a::2", "80/udp", spec.Dropped, []string{"not published"}, "inbound"},
 		{outside6, "2001:db8:a::2", "ping", spec.Accepted, []string{"echo"}, "inbound"},
-		{outside6, "2001:db8:a::77", "80", spec.Dropped, []string{"nobody"}, "forward"},
-		{outside4, "192.0.2.1", "8080", spec.Accepted, []string{"translated to port 80 of 172.18.1.2", "published"}, "forward"},
-		{outside4, "192.0.2.1", "8282", spec.Accepted, []string{"translated to port 80 of 172.18.7.2"}, "forward"},
-		{outside6, "2001:db8::1", "8282", spec.Accepted, []string{"translated to port 80 of fd00:1::2"}, "forward"},
+		{outside6, "2001:db8:a::77", "80", spec.Dropped, []string{"nobody"}, "towards"},
+		{outside4, "192.0.2.1", "8080", spec.Accepted, []string{"translated to port 80 of 172.18.1.2", "published"}, "towards"},
+		{outside4, "192.0.2.1", "8282", spec.Accepted, []string{"translated to port 80 of 172.18.7.2"}, "towards"},
+		{outside6, "2001:db8::1", "8282", spec.Accepted, []string{"translated to port 80 of fd00:1::2"}, "towards"},
 		{outside6, "2001:db8::1", "8080", spec.Unjudged, []string{"host itself"}, ""},
 		{outside4, "192.0.2.1", "22", spec.Unjudged, []string{"host itself"}, ""},
 		{outside4, "172.18.1.2", "80", spec.Dropped, []string{"not published"}, "inbound"},
 		{outside6, "2001:db8:b::2", "81", spec.Accepted, []string{"inbound=open"}, "inbound"},
 		{outside6, "2001:db8:d::2", "81", spec.Dropped, []string{"inbound"}, "inbound"},
 		{outside6, "2001:db8:d::2", "ping", spec.Dropped, nil, "inbound"},
-		{outside6, "2001:db8:c::2", "81", spec.Dropped, []string{"internal"}, "forward"},
-		{outside6, public, "53/udp", spec.Accepted, []string{"is fd00:f::2 inside", "published"}, "forward"},
+		{outside6, "2001:db8:c::2", "81", spec.Dropped, []string{"internal"}, "towards"},
+		{outside6, public, "53/udp", spec.Accepted, []string{"is fd00:f::2 inside", "published"}, "towards"},
 		{outside6, "2001:db8:ffff::7", "53/udp", spec.Dropped, []string{"nptv6"}, "inside"},
 		{outside6, "2001:db8:9999::1", "80", spec.Unjudged, []string{"neither"}, ""},
 		{"2001:db8:a::2", outside6, "443", spec.Accepted, []string{"outside"}, "leaving"},
@@ -97,13 +97,13 @@ func TestExplain(t *testing.T) {
 		{"2001:db8:a::2", "fe80::9", "80", spec.Dropped, []string{"one link"}, ""},
 		{"fd00:f::2", outside6, "443", spec.Accepted, []string{public}, "leaving"},
 		{public, outside6, "443", spec.Accepted, []string{public + " is fd00:f::2 inside", "is on network ffffffffffff", "goes on under " + public}, "leaving"},
-		{public, "2001:db8:a::2", "80", spec.Accepted, []string{"published", public}, "forward"},
+		{public, "2001:db8:a::2", "80", spec.Accepted, []string{"published", public}, "towards"},
 		{public, public, "53/udp", spec.Accepted, []string{public + " is fd00:f::2 inside"}, "within"},
 		{"2001:db8:ffff::7", outside6, "443", spec.Dropped, []string{"inside", "antispoof"}, ""},
-		{"2001:db8:c::2", outside6, "443", spec.Dropped, []string{"internal"}, "forward"},
+		{"2001:db8:c::2", outside6, "443", spec.Dropped, []string{"internal"}, "outward"},
 		{"2001:db8:c::2", "2001:db8:c::1", "22", spec.Dropped, []string{"isolated"}, "input"},
 		{"2001:db8:a::2", "2001:db8:b::2", "81", spec.Dropped, []string{"isolate"}, "between"},
-		{"2001:db8:e::2", "2001:db8:a::2", "80", spec.Accepted, []string{"published"}, "forward"},
+		{"2001:db8:e::2", "2001:db8:a::2", "80", spec.Accepted, []string{"published"}, "towards"},
 		{"fd00:f::2", "2001:db8:e::2", "81", spec.Accepted, []string{"isolate=off", public}, "between"},
 		{"2001:db8:a::2", "2001:db8:a::3", "81", spec.Accepted, []string{"one bridge"}, ""},
 		{"2001:db8:b::2", "2001:db8:b::3", "81", spec.Dropped, []string{"enable_icc"}, ""},
@@ -151,8 +151,8 @@ func TestTranslated(t *testing.T) {
 
 // What ends a packet's way has a reason in words.
 func TestEveryDecisionHasAReason(t *testing.T) {
-	for _, c := range chains(0) {
-		if slices.Contains(append([]string{"prerouting", "output", "translate", "postrouting"}, deciding...), c.Name) {
+	for _, c := range tables(wanted{translation: true})[0].Chains {
+		if slices.Contains(append([]string{"prerouting", "output", "translate", "postrouting", "arriving"}, deciding...), c.Name) {
 			continue
 		}
 		for _, rule := range c.Rules {

@@ -86,7 +86,7 @@ func FuzzReadHeaders(f *testing.F) {
 func TestParseLogPrefix(t *testing.T) {
 	l := logging(DefaultLogGroup)
 	told := 0
-	for _, c := range append(append(chains(l), senderChains(l)...), routedTable(l).Chains...) {
+	for _, c := range append(append(chains(wanted{log: l}), senderChains(l)...), routedTable(l).Chains...) {
 		for _, rule := range c.Rules {
 			_, text, tells := strings.Cut(rule, `log prefix "`)
 			if !tells {

@@ -36,6 +36,9 @@ func (t Table) run(name string, p *packet) decision {
 	d := decision{chain: name}
 	for {
 		i := slices.IndexFunc(t.Chains, func(c Chain) bool { return c.Name == name })
+		if i < 0 { // of what no network wants
+			return decision{chain: name}
+		}
 		next := ""
 		for _, rule := range t.Chains[i].Rules {
 			done := t.rule(rule, p)
@@ -115,7 +118,7 @@ func (t Table) rule(text string, p *packet) decision {
 			if six := strings.Contains(text, "nat ip6 to "); !ok || !found || six != p.to().Is6() {
 				return decision{}
 			}
-			if strings.HasPrefix(text, "dnat") {
+			if strings.Contains(text, "dnat ") {
 				p.translate(value)
 				return decision{verdict: "dnat"}
 			}

@@ -23,6 +23,8 @@ func senderChains(l logging) []Chain {
 		// container's port that is in no set sends nothing: so there is no moment,
 		// neither at its beginning nor at its end, at which it could.
 		{Name: "senders_in", Hook: &Hook{"filter", "prerouting", prioritySenders}, Rules: []string{
+			// What nearly all frames are, by one question.
+			fmt.Sprintf("iifname %s iifname . ip6 saddr . ether saddr @sources6 goto content6", quote(spec.VethPrefix+"*")),
 			fmt.Sprintf("iifname %s iifname != @unguarded goto sender", quote(spec.VethPrefix+"*")),
 		}},
 		{Name: "sender", Rules: []string{
@@ -35,7 +37,6 @@ func senderChains(l logging) []Chain {
 
 		{Name: "from6", Rules: []string{
 			"ip6 saddr :: goto from_nobody6",
-			"iifname . ip6 saddr @sources6 goto content6",
 			// Link-local addresses are the container's own to make, by RFC 7217
 			// say. But not those that are somebody's: a bridge's, or one made
 			// of another's MAC address.
@@ -54,6 +55,7 @@ func senderChains(l logging) []Chain {
 			"goto forged",
 		}},
 		{Name: "content6", Rules: []string{
+			"meta l4proto tcp accept", // what is most, without asking a set
 			"meta l4proto != @examined accept",
 			// It has come by a router, or pretends to (RFC 4861 §7.1).
 			"icmpv6 type @discovery ip6 hoplimit != 255 goto forged",
@@ -81,6 +83,7 @@ func senderChains(l logging) []Chain {
 			"goto forged",
 		}},
 		{Name: "content4", Rules: []string{
+			"meta l4proto tcp accept",
 			"meta l4proto != @examined accept",
 			"icmp type != @of_routers4 accept",
 			fmt.Sprintf("udp dport != %d accept", dhcp4Client),
@@ -139,7 +142,7 @@ func senderSets() []Set {
 		{Name: "forgers", Key: typeLink, Counter: true},                          // all others, to count by
 		{Name: "senders", Key: "ifname . ether_addr"},                            // ports with their MAC addresses
 		{Name: "sources4", Key: typeSource4},                                     // and with the addresses that they may send from
-		{Name: "sources6", Key: typeSource6},                                     //
+		{Name: "sources6", Key: typeSource6 + " . ether_addr"},                   // by MAC address at once
 		{Name: "claimed4", Key: typeSource4},                                     // and with those that they may have
 		{Name: "claimed6", Key: typeSource6, Expression: "iifname . @th,64,128"}, //
 		{Name: "slaac", Key: typeLink},                                           // ports of hosts that make addresses themselves
@@ -169,12 +172,11 @@ func (b builder) senders(n Network) {
 		}
 		b.add("senders", port+" . "+c.MAC)
 		for _, a := range slices.Concat(c.Addresses, n.Shared, []netip.Addr{linkLocal(c.MAC)}) {
-			key := fmt.Sprintf("%s . %s", port, a)
-			b.add("sources"+family(a), key)
-			b.add("claimed"+family(a), key)
+			b.source(port, c.MAC, a)
+			b.add("claimed"+family(a), fmt.Sprintf("%s . %s", port, a))
 		}
 		for _, a := range c.Elsewhere {
-			b.add("sources"+family(a), fmt.Sprintf("%s . %s", port, a))
+			b.source(port, c.MAC, a)
 		}
 		if slaac {
 			b.add("slaac", port)
@@ -189,6 +191,14 @@ func (b builder) senders(n Network) {
 			b.add("taken_claims6", a.String())
 		}
 	}
+}
+
+func (b builder) source(port, mac string, a netip.Addr) {
+	if a.Is6() {
+		b.add("sources6", fmt.Sprintf("%s . %s . %s", port, a, mac))
+		return
+	}
+	b.add("sources4", fmt.Sprintf("%s . %s", port, a))
 }
 
 // linkLocal is the address that the kernel makes of a MAC address (RFC 4291 appendix A).

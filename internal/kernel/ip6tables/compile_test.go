@@ -261,7 +261,7 @@ func TestCompileRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range r.Tables[0].Chains {
-			if r.Tables[0].Chains[i].Name == "forward" {
+			if r.Tables[0].Chains[i].Name == "towards" {
 				r.Tables[0].Chains[i].Rules = append(slices.Clone(r.Tables[0].Chains[i].Rules[:3]), text)
 			}
 		}

@@ -34,6 +34,9 @@ var flags = map[string]string{
 	"iifname": "-i", "oifname": "-o", "ip saddr": "-s", "ip daddr": "-d", "ip6 saddr": "-s", "ip6 daddr": "-d",
 }
 
+// protocols are those of packets that have a key.
+var protocols = map[string]string{"icmpv6 type": "ipv6-icmp", "icmp type": "icmp"}
+
 // single is the match of one key with a value that is no element of a set.
 func single(t test) (string, error) {
 	key, value, not := t.keys[0], t.value, ""

@@ -13,8 +13,8 @@ import (
 //
 //   - One set, or a few small ones, and whatever tells by a limit of each element's: a
 //     rule for each element.
-//   - "Whatever is not of ours returns": a rule for each element goes on to a chain
-//     with the rest, to which only our networks' packets come.
+//   - "Whatever is not of ours returns", and "whatever is of our networks goes there": a
+//     rule for each element goes on to a chain to which only our networks' packets come.
 //   - There, several sets, or a long one: a jump to a chain for each set, which
 //     leaves the [missed] mark if the packet does not pass, and a rule for packets
 //     without it. So the rules add up, and their numbers are not multiplied.
@@ -224,7 +224,11 @@ func (s *step) target() (string, error) {
 	case "masquerade":
 		return "-j MASQUERADE", nil
 	case "goto":
-		ours := s.ours
+		ours := s.ours || slices.ContainsFunc(s.rule.tests, func(t test) bool { return t.set == "networks" && !t.not })
+		if _, done := s.done[s.rule.to]; ours && !s.ours && !done {
+			first := s.chain(prefix + s.rule.to)
+			first.rules = append(first.rules, forget)
+		}
 		if err := s.main(s.rule.to, ours); err != nil {
 			return "", err
 		}
@@ -292,6 +296,11 @@ func (s *step) guard() (*chain, bool, error) {
 // marked asks each set in a chain of its own.
 func (s *step) marked(target string) error {
 	s.marks[s.from] = true
+	for _, l := range s.is {
+		if protocol := protocols[l.keys[0]]; protocol != "" { // which spares others the set
+			s.simple = append(s.simple, "-p "+protocol)
+		}
+	}
 	matches := s.simple
 	for i, l := range slices.Concat(s.is, s.not) {
 		name, err := s.ask(l, i >= len(s.is), fmt.Sprintf("%s%c", s.name, 'a'+i))

@@ -327,6 +327,8 @@ func parseOperand(k key, value string) ([]byte, error) {
 			return []byte{family}, nil
 		}
 		return nil, fmt.Errorf("%q is no protocol of packets", value)
+	case "meta l4proto":
+		return datatypes["inet_proto"].parse(value)
 	case "meta protocol":
 		if family, ok := map[string]byte{"ip": unix.NFPROTO_IPV4, "ip6": unix.NFPROTO_IPV6, "arp": unix.NFPROTO_ARP}[value]; ok {
 			return etherTypes[family], nil

@@ -325,7 +325,8 @@ func call(ctx context.Context, from *testnet.Host, network, address string) (str
 	defer cancel()
 	conn, err := from.DialContext(ctx, network, address)
 	if err != nil {
-		// No route to the host: a neighbour has not answered, which a busy one may not in time.
+		// No route to the host: a neighbour has not answered, which a busy one may not in time,
+		// and does not where neighbor solicitations are dropped, too.
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.EHOSTUNREACH) {
 			return "", nil
 		}
