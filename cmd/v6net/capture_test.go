@@ -157,12 +157,16 @@ func TestPacketWords(t *testing.T) {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	}
-	whole := frame(t, e, ip6(layers.IPProtocolTCP, "2001:db8:9::1", "2001:db8:1::5"), &layers.TCP{SrcPort: 40000, DstPort: 443, SYN: true})
-	for n := range whole { // whatever is cut off, there is something to say
-		if words := packetWords(capture.Frame{Data: whole[:n], Length: len(whole)}, 14, known); words == "" {
-			t.Errorf("nothing is said of %d bytes", n)
+	for _, whole := range [][]byte{
+		frame(t, e, ip6(layers.IPProtocolTCP, "2001:db8:9::1", "2001:db8:1::5"), &layers.TCP{SrcPort: 40000, DstPort: 443, SYN: true}),
+		frame(t, e, ip6(layers.IPProtocolUDP, "2001:db8:1::1", "2001:db8:1::5"), &layers.UDP{SrcPort: 53, DstPort: 40000}, gopacket.Payload(answer)),
+	} {
+		for n := range whole { // whatever is cut off, there is something to say
+			if words := packetWords(capture.Frame{Data: whole[:n], Length: len(whole)}, 14, known); words == "" {
+				t.Errorf("nothing is said of %d bytes", n)
+			}
+			endpointsWords(capture.Frame{Data: whole[:n]}, 14, known)
 		}
-		endpointsWords(capture.Frame{Data: whole[:n]}, 14, known)
 	}
 }
 
@@ -174,6 +178,9 @@ func FuzzPacketWords(f *testing.F) {
 		f.Add([]byte("\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x86\xdd"+b), true)
 		f.Add([]byte("\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x81\x00\x00\x01\x08\x00"+b), true)
 	}
+	// An answer of a name server whose last record is cut off.
+	f.Add([]byte("\x45\x00\x00\x3e\x00\x00\x00\x00\x40\x11\x00\x00\xc0\x00\x02\x01\xc0\x00\x02\x02\x00\x35\x01\x01\x00\x2a\x00\x00"+
+		"\x00\x01\x80\x00\x00\x01\x00\x01\x00\x00\x00\x00\x01a\x00\x00\x1c\x00\x01\xc0\x0c\x00\x1c\x00\x01\x00\x00\x00\x01\x00\x10\x01\x02\x03"), false)
 	f.Fuzz(func(t *testing.T, b []byte, isEthernet bool) {
 		header := 0
 		if isEthernet {

@@ -151,13 +151,17 @@ func dnsWords(udp []byte) string {
 		}
 		switch answer.Type {
 		case dnsmessage.TypeAAAA:
-			if r, err := p.AAAAResource(); err == nil {
-				what += " " + netip.AddrFrom16(r.AAAA).String()
+			r, err := p.AAAAResource()
+			if err != nil {
+				return what
 			}
+			what += " " + netip.AddrFrom16(r.AAAA).String()
 		case dnsmessage.TypeA:
-			if r, err := p.AResource(); err == nil {
-				what += " " + netip.AddrFrom4(r.A).String()
+			r, err := p.AResource()
+			if err != nil {
+				return what
 			}
+			what += " " + netip.AddrFrom4(r.A).String()
 		default:
 			if err := p.SkipAnswer(); err != nil {
 				return what

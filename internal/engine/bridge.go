@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"time"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -271,7 +270,6 @@ func (bridged) attachment(_ context.Context, n *network, ep *endpoint) spec.Atta
 
 func (m bridged) linkChanged(ctx context.Context, n *network, ep *endpoint, up, deleted bool) {
 	if up && !ep.announced && ep.Joined {
-		ep.here = time.Now()
 		m.announce(ctx, n, ep)
 		m.readdressArrived(ctx, ep)
 	}

@@ -268,6 +268,7 @@ func (e *Engine) noteDeleted(ep *endpoint, err error) error {
 	if err := e.Journal.DeleteEndpoint(ep.ID); err != nil {
 		return err
 	}
+	e.setProxied(ep, "") // whoever has looked at its network meanwhile
 	if ep.Joined {
 		e.tellEndpoint("left", ep)
 	}
@@ -303,7 +304,7 @@ func (e *Engine) Join(ctx context.Context, networkID, id, sandbox string) (spec.
 	if err != nil {
 		return spec.Attachment{}, err
 	}
-	ep, err := e.endpoint(networkID, id)
+	ep, err := e.living(networkID, id)
 	if err != nil {
 		return spec.Attachment{}, err
 	}
@@ -340,7 +341,7 @@ func (e *Engine) join(ctx context.Context, ep *endpoint, sandbox string) error {
 				return err
 			}
 			e.enter(ep, sandbox)
-			ep.Joined = true
+			ep.Joined, ep.here = true, time.Now()
 			e.tellEndpoint("joined", ep)
 			return nil
 		},

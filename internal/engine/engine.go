@@ -119,7 +119,7 @@ type endpoint struct {
 	proxied   string       // the link on which solicitations for it are answered; empty: none
 	answered  []netip.Addr // for which of its addresses
 	announced bool         // neighbours have been told, since its link came up
-	here      time.Time    // when it came up, on a bridge; zero: before this start
+	here      time.Time    // when it was joined, and may have begun to hear of others; zero: before this start
 	linkGone  bool         // the container's end vanished with its sandbox
 	err       error        // why it is not as it should be
 	// Of its container's addresses alone (readdress): why they are not those that it should
@@ -482,6 +482,15 @@ func (e *Engine) endpoint(networkID, id string) (*endpoint, error) {
 		return nil, fmt.Errorf("network %s: endpoint %s: %w", spec.ShortID(networkID), spec.ShortID(id), spec.ErrNotFound)
 	}
 	return ep, nil
+}
+
+// living is an endpoint that is not being deleted, which takes a while without Engine.mu.
+func (e *Engine) living(networkID, id string) (*endpoint, error) {
+	ep, err := e.endpoint(networkID, id)
+	if err == nil && ep.Phase == spec.PhaseDeleting {
+		return nil, fmt.Errorf("network %s: endpoint %s is being deleted: %w", spec.ShortID(networkID), spec.ShortID(id), spec.ErrNotFound)
+	}
+	return ep, err
 }
 
 // remember makes an endpoint known under its ID, link and addresses.

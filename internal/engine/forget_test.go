@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -137,5 +138,44 @@ func TestForgettingHoldsNobodyUp(t *testing.T) {
 			must(t, gone(h.engine.ReleaseAddress(t.Context(), pool, addr)))
 		}
 		h.consistent(t, "afterwards")
+	}
+}
+
+// What is asked of an endpoint while its connections are forgotten comes too late: neither a
+// port nor an answer for its address is left of it.
+func TestAskedWhileForgetting(t *testing.T) {
+	for name, ask := range map[string]func(h *host, network, id string) error{
+		"publish": func(h *host, network, id string) error {
+			return h.engine.Publish(t.Context(), network, id, []spec.Port{{Protocol: "tcp", Port: 80, HostPort: 8080}})
+		},
+		"join": func(h *host, network, id string) error {
+			_, err := h.engine.Join(t.Context(), network, id, "/run/sandbox")
+			return err
+		},
+		"the parent comes up": func(h *host, network, id string) error {
+			h.engine.Resync(t.Context())
+			return spec.ErrNotFound
+		},
+	} {
+		h := newHost(t)
+		n, err := h.createNetwork(t.Context(), dual(1))
+		must(t, err)
+		a := &attachment{id: epID(1)}
+		must(t, h.run(t.Context(), n, a))
+		h.onForget = func() {
+			h.onForget = nil
+			if err := ask(h, n.ID, a.id); !errors.Is(err, spec.ErrNotFound) {
+				t.Errorf("%s: %v, want not found", name, err)
+			}
+		}
+		must(t, h.engine.DeleteEndpoint(t.Context(), n.ID, a.id))
+		h.moveOut(a.id)
+		for pool, addr := range a.leases {
+			must(t, gone(h.engine.ReleaseAddress(t.Context(), pool, addr)))
+		}
+		if len(h.proxied) > 0 {
+			t.Errorf("%s: %v are answered for", name, h.proxied)
+		}
+		h.consistent(t, name)
 	}
 }

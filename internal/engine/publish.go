@@ -27,7 +27,7 @@ func (e *Engine) Publish(ctx context.Context, networkID, id string, ports []spec
 	if err != nil {
 		return err
 	}
-	ep, err := e.endpoint(networkID, id)
+	ep, err := e.living(networkID, id)
 	if err != nil {
 		return err
 	}
