@@ -330,7 +330,7 @@ func testConnectionsSurviveApply(t *testing.T, b backend) {
 		defer func() { _ = conn.Close() }()
 		t.Run(tc.to, func(t *testing.T) {
 			done := make(chan error, 1)
-			go func() { done <- s.reload(t, f) }()
+			go func() { done <- s.reload(t, f, 20) }()
 			for i := 0; ; i++ {
 				time.Sleep(time.Millisecond) // the rest of the machine is to change rules
 				if err := echo(conn, fmt.Sprintf("%08d\n", i)); err != nil {
@@ -353,9 +353,9 @@ func testConnectionsSurviveApply(t *testing.T, b backend) {
 	}
 }
 
-// reload changes elements and replaces the table by turns.
-func (s *site) reload(t testing.TB, f kernel) error {
-	for i := range 20 {
+// reload changes elements and replaces the table by turns, so many times.
+func (s *site) reload(t testing.TB, f kernel, times int) error {
+	for i := range times {
 		c := s.config
 		c.Parents = append([]string{fmt.Sprintf("eth%d", i+1)}, c.Parents...)
 		r := build(t, c)
