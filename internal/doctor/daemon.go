@@ -21,7 +21,11 @@ func (daemonRuns) Judge(f Facts) []Finding {
 		Fix: "docker plugin enable v6net (or systemctl start v6net.service)"}
 	if n := len(f.bridges()); n > 0 {
 		found.Level = Problem
-		found.Found = fmt.Sprintf("%s; bridges of %d networks are there", f.NoDaemon, n)
+		there := "the bridge of a network is there"
+		if n > 1 {
+			there = fmt.Sprintf("bridges of %d networks are there", n)
+		}
+		found.Found = f.NoDaemon + "; " + there
 	}
 	return []Finding{found}
 }

@@ -13,7 +13,7 @@ func TestDaemon(t *testing.T) {
 	s := newScene(t)
 	status := s.status
 	s.status = nil
-	s.finds(t, "daemon", doctor.Problem, "no v6net daemon answers", "bridges of 1 networks")
+	s.finds(t, "daemon", doctor.Problem, "no v6net daemon answers", "the bridge of a network is there")
 	s.self.Run(t, "ip", "link", "set", "dev", s.bridge, "type", "bridge", "mcast_snooping", "1")
 	s.finds(t, "mld_snooping", doctor.Problem, s.bridge)
 	s.status = status

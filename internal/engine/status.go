@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 
 	"github.com/v6net/v6net/internal/firewall"
@@ -50,7 +52,7 @@ func (e *Engine) status(ctx context.Context, proxies []spec.ProxyStatus) spec.St
 		for _, ep := range e.endpointsOf(id) {
 			ns.Endpoints = append(ns.Endpoints, ep.Endpoint)
 			if ep.stale != nil {
-				ns.Notes = append(ns.Notes, fmt.Sprintf("endpoint %s keeps the addresses that it had before the last change until its container is started again: %v", spec.ShortID(ep.ID), ep.stale))
+				ns.Notes = append(ns.Notes, ep.staleWords())
 			}
 		}
 		status.Networks = append(status.Networks, ns)
@@ -93,4 +95,13 @@ func (e *Engine) lookAtRules(ctx context.Context) (counted firewall.Counters, ob
 		e.Log.Warn("look for obstacles", "err", err)
 	}
 	return counted, obstacles
+}
+
+// staleWords are why the endpoint's container has not followed a change, and what mends it.
+func (ep *endpoint) staleWords() string {
+	words := fmt.Sprintf("endpoint %s keeps the addresses that it had before the last change until its container is started again: %v", spec.ShortID(ep.ID), ep.stale)
+	if errors.Is(ep.stale, fs.ErrNotExist) { // which the managed plugin sees where mounts are not passed on to it
+		words += "; if the container runs, `mount --make-rshared /` and a restart of the engine let v6net in"
+	}
+	return words
 }
