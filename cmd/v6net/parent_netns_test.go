@@ -281,6 +281,9 @@ func TestUplinkIsRenamedWhileDown(t *testing.T) {
 	}
 	rename("eth0", "lan9")
 	defer rename("lan9", "eth0")
+	// udev keeps the former name as another one of the link, by which it is found still.
+	self.Run(t, "ip", "link", "property", "add", "dev", "lan9", "altname", "eth0")
+	defer self.Run(t, "ip", "link", "property", "del", "dev", "lan9", "altname", "eth0")
 	within(t, "the router finds the container by the uplink's new name", func() bool {
 		l.asksAnew(t)
 		return l.up.Resolve(t, addr.String(), "lan0") == self.MAC(t, "lan9")

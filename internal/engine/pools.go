@@ -55,13 +55,14 @@ func (p *pool) leases() int {
 // RequestPool finds a pool, or takes the one asked for, and keeps it until
 // ReleasePool, or until the network of ours that uses it is deleted.
 func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool, error) {
-	e.choosing.Lock()
-	defer e.choosing.Unlock()
 	if err := e.dropUnheard(r); err != nil {
 		return spec.Pool{}, err
 	}
 	found := r.V6 && !r.Prefix.IsValid()
 	if found {
+		// A source may be silent for seconds, which others that ask none need not wait for.
+		e.choosing.Lock()
+		defer e.choosing.Unlock()
 		defer e.reviewSources() // some may have been asked in vain
 	}
 	host := chooser{e.Host, e, found && r.Source == spec.SourceAuto}

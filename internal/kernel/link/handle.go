@@ -51,7 +51,8 @@ func (h *Handle) Close() {
 	_ = h.filters.Close()
 }
 
-// find reads one link by name. The error matches [ErrNotFound].
+// find reads one link by name, by its first one: the kernel tells of a link by no other
+// (IFLA_ALT_IFNAME). The error matches [ErrNotFound].
 func (h *Handle) find(name string) (netlink.Link, error) {
 	l, err := h.netlink.LinkByName(name)
 	if rtnl.IsAbsent(err) {
@@ -59,6 +60,9 @@ func (h *Handle) find(name string) (netlink.Link, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read link %s: %w", name, err)
+	}
+	if is := l.Attrs().Name; is != name {
+		return nil, fmt.Errorf("link %s is called %s, which is the name to use: %w", name, is, ErrNotFound)
 	}
 	return l, nil
 }

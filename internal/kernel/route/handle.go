@@ -32,7 +32,8 @@ func New() (*Handle, error) {
 // Close releases the handle's socket, after the last call.
 func (h *Handle) Close() { h.netlink.Close() }
 
-// link finds a link by name. The error matches [fs.ErrNotExist].
+// link finds a link by its first name, by which the kernel tells of it. The error matches
+// [fs.ErrNotExist].
 func (h *Handle) link(name string) (netlink.Link, error) {
 	l, err := h.netlink.LinkByName(name)
 	if rtnl.IsAbsent(err) {
@@ -40,6 +41,9 @@ func (h *Handle) link(name string) (netlink.Link, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read link %s: %w", name, err)
+	}
+	if is := l.Attrs().Name; is != name {
+		return nil, fmt.Errorf("link %s is called %s, which is the name to use: %w", name, is, fs.ErrNotExist)
 	}
 	return l, nil
 }

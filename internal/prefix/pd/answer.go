@@ -19,10 +19,11 @@ import (
 
 // Bounds of what a server may say.
 const (
-	mostPrefixes = 16      // of one association
-	mostDUID     = 2 + 128 // RFC 8415 §11.1
-	leastDUID    = 2 + 1
-	mostText     = 200 // of a status message that is shown
+	mostPrefixes     = 16 // of one association
+	mostAssociations = 16
+	mostDUID         = 2 + 128 // RFC 8415 §11.1
+	leastDUID        = 2 + 1
+	mostText         = 200 // of a status message that is shown
 )
 
 // forever is the lifetime, T1 or T2 that never ends (RFC 8415 §7.7).
@@ -181,7 +182,7 @@ func (a *answer) add(pd *dhcpv6.OptIAPD) {
 		id: binary.BigEndian.Uint32(pd.IaId[:]), t1: pd.T1, t2: pd.T2,
 		status: statusOf(pd.Options.Options),
 	}
-	if g.t1 > g.t2 && g.t2 > 0 || slices.ContainsFunc(a.pds, func(other granted) bool { return other.id == g.id }) {
+	if len(a.pds) >= mostAssociations || g.t1 > g.t2 && g.t2 > 0 || slices.ContainsFunc(a.pds, func(other granted) bool { return other.id == g.id }) {
 		return
 	}
 	for _, p := range pd.Options.Prefixes() {

@@ -43,6 +43,7 @@ type Client struct {
 	// Of the goroutine that calls Run, and then Release.
 	lease       spec.DelegationLease
 	said        spec.DelegationReport
+	refusedAt   time.Time     // when a refusal was last reported
 	solicitMost time.Duration // SOL_MAX_RT
 	unhinted    bool          // servers lend nothing of the length that was asked for
 	sent        bucket
@@ -145,9 +146,19 @@ func (c *Client) say(state string) {
 	c.report(c.said)
 }
 
-// refuse reports that there is no prefix for now, and why.
-func (c *Client) refuse(why string) {
-	c.said.Answered, c.said.Error = true, why
+// refusedEvery bounds how often it is told that a server lends nothing: whoever is on the link
+// may say so, in as many words as he likes.
+const refusedEvery = time.Second
+
+// refused reports why an answer lends nothing; final: there is no prefix for now.
+func (c *Client) refused(a answer, final bool) {
+	now := c.config.Now()
+	if now.Sub(c.refusedAt) < refusedEvery && (c.said.Answered || !final) {
+		return
+	}
+	c.refusedAt = now
+	c.said.Answered = c.said.Answered || final
+	c.said.Error = a.refusal(c.config.IAID)
 	c.say(c.said.State)
 }
 
@@ -287,7 +298,7 @@ func (c *Client) prolong(ctx context.Context, kind dhcpv6.MessageType, t timing)
 			// Another server may know it, but in a Renew no other is asked.
 			return kind == dhcpv6.MessageTypeRenew
 		}
-		c.fail(a.refusal(c.config.IAID))
+		c.refused(a, false)
 		return false
 	}, func() bool { return stranger != nil })
 	if err == nil && stranger != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
@@ -95,8 +94,7 @@ func (c *Client) rest(ctx context.Context, d time.Duration) {
 
 // solicit finds the server to be asked, or is bound by a rapid commit.
 func (c *Client) solicit(ctx context.Context, most time.Duration) (best answer, bound bool, err error) {
-	var offers []answer
-	refused := false
+	offered, refused := false, false
 	first := true // the first wait is for the best of all offers (§18.2.1)
 	q := question{kind: dhcpv6.MessageTypeSolicit, associations: c.wanted()}
 	err = c.exchange(ctx, q, timing{initial: solicitTimeout, total: most}, func(a answer) bool {
@@ -111,30 +109,29 @@ func (c *Client) solicit(ctx context.Context, most time.Duration) (best answer, 
 			return true
 		}
 		if a.reply || !a.status.ok() || a.live(c.config.IAID) == 0 {
-			if refused = true; c.hint() > 0 {
-				c.fail(a.refusal(c.config.IAID))
-			} else {
-				c.refuse(a.refusal(c.config.IAID))
-			}
+			refused = true
+			c.refused(a, c.hint() == 0)
 			return false
 		}
-		offers = append(offers, a)
+		if !offered || c.better(a, best) > 0 {
+			best, offered = a, true
+		}
 		return !first || a.preference == 255
 	}, func() bool {
 		first = false
-		return len(offers) > 0 || refused && c.hint() > 0
+		return offered || refused && c.hint() > 0
 	})
 	if err != nil || bound {
 		return answer{}, bound, err
 	}
-	if len(offers) == 0 {
+	if !offered {
 		// Some servers take a length that they do not have for a reason to lend nothing,
 		// though it is a hint (RFC 8168 §3.2).
 		c.unhinted = true
 		c.hurried.Store(true)
 		return answer{}, false, errHint
 	}
-	return slices.MaxFunc(offers, c.better), false, nil
+	return best, false, nil
 }
 
 // better orders offers: the server's preference decides, then which lends more.
@@ -179,7 +176,7 @@ func (c *Client) request(ctx context.Context, server []byte, associations []spec
 		if bound = c.bind(a, c.config.Now()); bound {
 			return true
 		}
-		c.refuse(a.refusal(c.config.IAID))
+		c.refused(a, true)
 		return !a.transient()
 	}, nil)
 	c.note(err)
