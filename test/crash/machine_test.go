@@ -149,10 +149,15 @@ func (m *machine) runs() bool {
 var errGivenUp = errors.New("the daemon went in the middle of it")
 
 // call makes a call to the daemon, and makes it again when the daemon has gone meanwhile,
-// as container engines do.
+// as container engines do; and when it was given up since the machine had too much to do,
+// as people do: Podman's plugin waits for two seconds, and here the daemon is held at
+// each of its system calls.
 func (m *machine) call(do func() error) error {
-	for {
+	for deadline := time.Now().Add(patience); ; {
 		err := do()
+		if err != nil && m.runs() && strings.Contains(err.Error(), "given up after") && time.Now().Before(deadline) {
+			continue
+		}
 		if err == nil || m.runs() {
 			return err
 		}
