@@ -169,6 +169,10 @@ func TestSocketBesideAnotherDaemon(t *testing.T) {
 			answers <- err
 		}()
 	}
+	within(t, "all of them wait at the socket", func() bool {
+		socket := strings.Fields(testnet.Self(t).Run(t, "ss", "-xlH", "src", path))
+		return len(socket) > 2 && socket[2] == fmt.Sprint(cap(answers)) // Recv-Q
+	})
 	daemon := exec.CommandContext(t.Context(), "sh", "-c", `LISTEN_PID=$$ exec "$0"`, os.Args[0])
 	daemon.Env = append(os.Environ(), argsEnv+"=daemon", "LISTEN_FDS=1", "LISTEN_FDNAMES="+controlListener)
 	daemon.ExtraFiles = []*os.File{file}
