@@ -49,7 +49,8 @@ func packetWords(f capture.Frame, header int, known nameTable) string {
 		a, b := binary.BigEndian.Uint16(rest), binary.BigEndian.Uint16(rest[2:])
 		return fmt.Sprintf("%s > %s  %s%s", joinPort(from, a), joinPort(to, b), protocol, said)
 	}
-	what, whole := "", true
+	var what string
+	var whole bool
 	switch {
 	case protocol == protoTCP && len(rest) >= 20:
 		return ports("TCP", fmt.Sprintf(" [%s] length %d", tcpFlags(rest[13]), max(length-int(rest[12]>>4)*4, 0)))

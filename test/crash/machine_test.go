@@ -20,8 +20,10 @@ import (
 	"github.com/v6net/v6net/internal/testnet"
 )
 
-// patience is for what needs a moment on a machine that has other work, too.
-const patience = time.Minute
+// patience is for what needs a moment on a machine that has other work, too. It is less than
+// the minute after which the daemon does what is left over (engine.settleTime), which is to
+// come about before.
+const patience = 30 * time.Second
 
 // machine is a host with the daemon, on a link to a router.
 type machine struct {

@@ -108,11 +108,12 @@ func (m *machine) usage() usage {
 
 // TestSoak does this and that for a while. V6NET_SEED repeats it, V6NET_SOAK says how long.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("V6NET_SEED"), "2"), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	long, err := time.ParseDuration(cmp.Or(os.Getenv("V6NET_SOAK"), "20s"))
+	long, err := time.ParseDuration(cmp.Or(os.Getenv("V6NET_SOAK"), "2m"))
 	if err != nil {
 		t.Fatal(err)
 	}
