@@ -82,13 +82,14 @@ func (c *choice) connectedConflict(ctx context.Context, p netip.Prefix, parent s
 	}
 	delete(connected, parent)
 	for _, link := range slices.Sorted(maps.Keys(connected)) {
-		for _, lan := range connected[link] {
-			// One that is the same or a part of it is a route in the way, as any other.
-			if p.Addr().Is4() {
-				return fmt.Sprintf("subnet %s is a part of %s, the network on %s, whose hosts would look for its addresses there", p, lan, link), nil
-			}
-			return fmt.Sprintf("subnet %s is a part of %s, the on-link prefix of %s, which is not the parent (--ipam-opt parent=%s makes it so)", p, lan, link, link), nil
+		if len(connected[link]) == 0 {
+			continue
 		}
+		lan := connected[link][0] // one that is the same or a part of it is a route in the way, as any other
+		if p.Addr().Is4() {
+			return fmt.Sprintf("subnet %s is a part of %s, the network on %s, whose hosts would look for its addresses there", p, lan, link), nil
+		}
+		return fmt.Sprintf("subnet %s is a part of %s, the on-link prefix of %s, which is not the parent (--ipam-opt parent=%s makes it so)", p, lan, link, link), nil
 	}
 	return "", nil
 }
