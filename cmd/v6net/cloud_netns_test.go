@@ -184,14 +184,20 @@ func TestCloudTakesBackWhileNoDaemonRuns(t *testing.T) {
 	})
 }
 
+// ofLinode is the metadata of a machine at Linode, which has a range.
+func ofLinode(prefix string) *metadata {
+	return &metadata{vendor: "Linode", token: "/v1/token", lifetime: "Metadata-Token-Expiry-Seconds", header: "Metadata-Token",
+		pages: map[string]string{"/v1/network": linodeRange(prefix)}}
+}
+
+func linodeRange(prefix string) string {
+	return fmt.Sprintf(`{"ipv6":{"slaac":"2001:db8:5::5/128","ranges":[%q]}}`, prefix)
+}
+
 // The uplink gets another name while its cloud lends what containers have: they keep it, and
 // follow what is lent on the link by that name.
 func TestUplinkThatLendsIsRenamed(t *testing.T) {
-	ranges := func(prefix string) string {
-		return fmt.Sprintf(`{"ipv6":{"slaac":"2001:db8:5::5/128","ranges":[%q]}}`, prefix)
-	}
-	m := &metadata{vendor: "Linode", token: "/v1/token", lifetime: "Metadata-Token-Expiry-Seconds", header: "Metadata-Token",
-		pages: map[string]string{"/v1/network": ranges("2001:db8:a000::/56")}}
+	m := ofLinode("2001:db8:a000::/56")
 	c := newInCloud(t, m)
 	self := testnet.Self(t)
 	c.up.Run(t, "ip", "-6", "route", "add", "2001:db8:8000::/33", "via", self.LinkLocal(t, "eth0"), "dev", "lan0")
@@ -200,9 +206,7 @@ func TestUplinkThatLendsIsRenamed(t *testing.T) {
 	has := globals(t, container)["eth0"]
 	rename := func(from, to string) {
 		t.Helper()
-		self.Run(t, "ip", "link", "set", from, "down")
-		self.Run(t, "ip", "link", "set", from, "name", to)
-		self.Run(t, "ip", "link", "set", to, "up")
+		renameUplink(t, from, to)
 		self.Run(t, "ip", "route", "add", "default", "via", c.up.LinkLocal(t, "lan0"), "dev", to)
 	}
 	rename("eth0", "wan0")
@@ -215,7 +219,7 @@ func TestUplinkThatLendsIsRenamed(t *testing.T) {
 	if now := globals(t, container)["eth0"]; !slices.Equal(now, has) {
 		t.Errorf("the container has %q, and had %q", now, has)
 	}
-	m.set("/v1/network", ranges("2001:db8:b000::/56"))
+	m.set("/v1/network", linodeRange("2001:db8:b000::/56"))
 	self.Run(t, "ip", "addr", "add", "fe80::b/64", "dev", "wan0", "nodad") // so that the daemon looks
 	c.answers(t, "2001:db8:b000::2")
 	if n := c.status(t).Networks[0]; n.Error != "" || len(n.Notes) > 0 || n.Parent != "wan0" {

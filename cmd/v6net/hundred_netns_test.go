@@ -40,11 +40,7 @@ func globals(t *testing.T, h *testnet.Host) map[string][]string {
 // lost a byte.
 func TestAHundredNetworksAreRenumbered(t *testing.T) {
 	const networks, middle = 100, 15
-	ranges := func(prefix string) string {
-		return fmt.Sprintf(`{"ipv6":{"slaac":"2001:db8:5::5/128","ranges":[%q]}}`, prefix)
-	}
-	m := &metadata{vendor: "Linode", token: "/v1/token", lifetime: "Metadata-Token-Expiry-Seconds", header: "Metadata-Token",
-		pages: map[string]string{"/v1/network": ranges("2001:db8:a000::/56")}}
+	m := ofLinode("2001:db8:a000::/56")
 	c := newInCloud(t, m)
 	self := testnet.Self(t)
 	c.up.Run(t, "ip", "-6", "route", "add", "2001:db8:8000::/33", "via", self.LinkLocal(t, "eth0"), "dev", "lan0")
@@ -67,7 +63,7 @@ func TestAHundredNetworksAreRenumbered(t *testing.T) {
 	// assign has the cloud assign another prefix, and the daemon look.
 	assign := func(prefix, address string) {
 		t.Helper()
-		m.set("/v1/network", ranges(prefix))
+		m.set("/v1/network", linodeRange(prefix))
 		self.Run(t, "ip", "addr", "add", address, "dev", "eth0", "nodad") // so that the link is another one, perhaps
 	}
 	answer := func(prefix string) {

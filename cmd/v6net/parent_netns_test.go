@@ -267,6 +267,15 @@ func TestLinkLosesItsPrefixForAMoment(t *testing.T) {
 	}
 }
 
+// renameUplink gives this host's link another name, which it has to be down for.
+func renameUplink(t *testing.T, from, to string) {
+	t.Helper()
+	self := testnet.Self(t)
+	self.Run(t, "ip", "link", "set", from, "down")
+	self.Run(t, "ip", "link", "set", from, "name", to)
+	self.Run(t, "ip", "link", "set", to, "up")
+}
+
 // The uplink gets another name as people do it: down, renamed, up. It has no prefix then until
 // its router advertises it again, and the container on a part of that is found behind it.
 func TestUplinkIsRenamedWhileDown(t *testing.T) {
@@ -274,13 +283,8 @@ func TestUplinkIsRenamedWhileDown(t *testing.T) {
 	self := testnet.Self(t)
 	_, addr := l.runOn(t, 1, onParentOfLan())
 	l.answers(t, addr.String())
-	rename := func(from, to string) {
-		self.Run(t, "ip", "link", "set", from, "down")
-		self.Run(t, "ip", "link", "set", from, "name", to)
-		self.Run(t, "ip", "link", "set", to, "up")
-	}
-	rename("eth0", "lan9")
-	defer rename("lan9", "eth0")
+	renameUplink(t, "eth0", "lan9")
+	defer renameUplink(t, "lan9", "eth0")
 	// udev keeps the former name as another one of the link, by which it is found still.
 	self.Run(t, "ip", "link", "property", "add", "dev", "lan9", "altname", "eth0")
 	defer self.Run(t, "ip", "link", "property", "del", "dev", "lan9", "altname", "eth0")

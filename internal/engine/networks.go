@@ -318,8 +318,8 @@ func (e *Engine) onLinkAt(ctx context.Context, part netip.Prefix, link string) s
 	if err != nil {
 		e.Log.Warn("prefixes on links", "err", err)
 	}
-	for _, other := range sortedIDs(connected) {
-		return other
+	if others := sortedIDs(connected); len(others) > 0 {
+		return others[0]
 	}
 	return link
 }

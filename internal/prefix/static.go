@@ -81,17 +81,16 @@ func (c *choice) connectedConflict(ctx context.Context, p netip.Prefix, parent s
 		return "", fmt.Errorf("subnet %s: %w", p, err)
 	}
 	delete(connected, parent)
-	for _, link := range slices.Sorted(maps.Keys(connected)) {
-		if len(connected[link]) == 0 {
-			continue
-		}
-		lan := connected[link][0] // one that is the same or a part of it is a route in the way, as any other
-		if p.Addr().Is4() {
-			return fmt.Sprintf("subnet %s is a part of %s, the network on %s, whose hosts would look for its addresses there", p, lan, link), nil
-		}
-		return fmt.Sprintf("subnet %s is a part of %s, the on-link prefix of %s, which is not the parent (--ipam-opt parent=%s makes it so)", p, lan, link, link), nil
+	links := slices.Sorted(maps.Keys(connected))
+	if len(links) == 0 {
+		return "", nil
 	}
-	return "", nil
+	link := links[0]
+	lan := connected[link][0] // one that is the same or a part of it is a route in the way, as any other
+	if p.Addr().Is4() {
+		return fmt.Sprintf("subnet %s is a part of %s, the network on %s, whose hosts would look for its addresses there", p, lan, link), nil
+	}
+	return fmt.Sprintf("subnet %s is a part of %s, the on-link prefix of %s, which is not the parent (--ipam-opt parent=%s makes it so)", p, lan, link, link), nil
 }
 
 // isSubnetRouter reports whether a route is the subnet-router anycast address
