@@ -29,7 +29,7 @@ type Accepts struct {
 	variants []string
 
 	mu      sync.Mutex
-	applied *firewall.Ruleset
+	wanted  map[family]map[string]bool // the chains that are to have the rule; nil: no ruleset is applied
 	faults  map[filterTable]spec.Obstacle
 	legacy  []family      // whose filter table of iptables-legacy was there at the last look
 	commits atomic.Uint32 // changes of tables that were made
@@ -80,7 +80,10 @@ func (a *Accepts) Close() error {
 func (a *Accepts) Apply(ctx context.Context, r firewall.Ruleset) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.applied = &r
+	a.wanted = map[family]map[string]bool{} // and not r itself, which its owner changes in place
+	for _, fam := range families {
+		a.wanted[fam] = accepting(r, fam)
+	}
 	a.put(ctx, a.variants)
 }
 
@@ -88,7 +91,7 @@ func (a *Accepts) Apply(ctx context.Context, r firewall.Ruleset) {
 func (a *Accepts) Remove(ctx context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.applied = nil
+	a.wanted = nil
 	a.put(ctx, a.variants)
 }
 
@@ -115,7 +118,7 @@ func (a *Accepts) Watch(ctx context.Context) error {
 func (a *Accepts) check(ctx context.Context, variants ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.applied != nil {
+	if a.wanted != nil {
 		a.put(ctx, variants)
 	}
 }
@@ -125,7 +128,7 @@ func (a *Accepts) check(ctx context.Context, variants ...string) {
 func (a *Accepts) appeared() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.applied != nil && slices.Contains(a.variants, "legacy") && !slices.Equal(a.legacy, a.legacyTables())
+	return a.wanted != nil && slices.Contains(a.variants, "legacy") && !slices.Equal(a.legacy, a.legacyTables())
 }
 
 func (a *Accepts) legacyTables() (made []family) {
@@ -162,10 +165,7 @@ func (a *Accepts) put(ctx context.Context, variants []string) {
 // putIn brings the rule in one table to where it belongs. The error is about a chain
 // that is to have it.
 func (a *Accepts) putIn(ctx context.Context, at filterTable) (string, error) {
-	wanted := map[string]bool{}
-	if a.applied != nil {
-		wanted = accepting(*a.applied, at.family)
-	}
+	wanted := a.wanted[at.family]
 	there := a.present(at)
 	if len(there) == 0 {
 		return "", nil
