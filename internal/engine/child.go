@@ -189,7 +189,7 @@ func (m onParent) adoptPool(ctx context.Context, parent string, s spec.Subnet) (
 	if err := m.Journal.PutPool(adopted); err != nil {
 		return true, err
 	}
-	p.Pool = adopted
+	p.OnLink, p.Parent = s.OnLink, s.Parent
 	return true, nil
 }
 

@@ -33,6 +33,13 @@ func lentPrefixes(s spec.Subnet) []netip.Prefix {
 // have its addresses. What is lent to this host alone is nobody else's, on a link or not.
 func (p *pool) isShared() bool { return p.OnLink && (p.Lent == nil || p.Lent.IsShared()) }
 
+// isShared is pool.isShared where the lock is not held.
+func (e *Engine) isShared(p *pool) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return p.isShared()
+}
+
 // home is an address by the pool's own prefix, that of its leases.
 func (e *Engine) home(p *pool, addr netip.Addr) netip.Addr {
 	e.mu.Lock()

@@ -326,10 +326,13 @@ func (e *Engine) onLinkAt(ctx context.Context, part netip.Prefix, link string) s
 
 // parentOf is the link of a pool's addresses, by the name that it has now where nobody has named it.
 func (e *Engine) parentOf(ctx context.Context, p *pool) string {
-	if p.ParentNamed {
-		return p.Parent
+	e.mu.Lock()
+	parent, named := p.Parent, p.ParentNamed
+	e.mu.Unlock()
+	if named {
+		return parent
 	}
-	return e.onLinkAt(ctx, p.Prefix, p.Parent)
+	return e.onLinkAt(ctx, p.Prefix, parent)
 }
 
 // parentMTU is what a network takes over from its parent.

@@ -387,7 +387,7 @@ func (e *Engine) matchPools(n *network) {
 			e.Log.Error("have a pool follow its parent", "pool", p.ID, "err", err)
 			continue
 		}
-		p.Pool = matched
+		p.Lent, p.Parent = matched.Lent, matched.Parent
 	}
 }
 

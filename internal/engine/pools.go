@@ -15,6 +15,8 @@ import (
 )
 
 type pool struct {
+	// Pool is read without a lock but for Parent, ParentNamed, OnLink, Settled, Gateway and
+	// Lent, which change and are guarded by Engine.mu. Who changes them writes no other.
 	spec.Pool
 	addrs *ipam.Pool
 	// inherited says that an earlier daemon took it, and that nobody may have heard of it.
@@ -128,7 +130,7 @@ func (e *Engine) settle(p *pool) {
 		e.Log.Error("settle a pool", "pool", p.ID, "err", err)
 		return
 	}
-	p.Pool = settled
+	p.Settled = true
 }
 
 // settleOrDrop is settle for a pool of an earlier daemon, which nobody may have
@@ -278,7 +280,7 @@ func (e *Engine) lease(p *pool, addr netip.Addr, of netip.Prefix, want netip.Add
 }
 
 func (e *Engine) allocate(ctx context.Context, p *pool) (netip.Addr, error) {
-	if p.isShared() {
+	if e.isShared(p) {
 		return e.allocateProbed(ctx, p)
 	}
 	addr, err := p.addrs.Allocate()
@@ -335,7 +337,7 @@ func (e *Engine) reserveGateway(p *pool, addr netip.Addr) error {
 		p.addrs.Release(addr)
 		return err
 	}
-	p.Pool = named
+	p.Gateway = addr
 	return nil
 }
 

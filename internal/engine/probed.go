@@ -42,7 +42,7 @@ func (e *Engine) allocateProbed(ctx context.Context, p *pool) (netip.Addr, error
 			return addr, nil
 		}
 		if tries == probeTries {
-			return netip.Addr{}, fmt.Errorf("every address that was probed on %s is %w", p.Parent, errDuplicate)
+			return netip.Addr{}, fmt.Errorf("every address that was probed on %s is %w", e.parentOf(ctx, p), errDuplicate)
 		}
 		found, err := e.refill(ctx, p)
 		if err != nil {
@@ -213,13 +213,13 @@ func (e *Engine) probe(ctx context.Context, parent string, addrs []netip.Addr) (
 // now, unless it was just before and found free.
 func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
 	probed, err := e.setAside(p, addr)
-	if errors.Is(err, ipam.ErrTaken) && p.isShared() {
+	if errors.Is(err, ipam.ErrTaken) && e.isShared(p) {
 		// It may be in the batch that is being probed now.
 		p.refilling.Lock()
 		probed, err = e.setAside(p, addr)
 		p.refilling.Unlock()
 	}
-	if err != nil || probed || !p.isShared() {
+	if err != nil || probed || !e.isShared(p) {
 		return err
 	}
 	parent := e.parentOf(ctx, p)

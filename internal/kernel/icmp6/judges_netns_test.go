@@ -272,6 +272,8 @@ func (l *routerLab) first(t *testing.T, daemon *exec.Cmd, heard func() []byte) (
 		}
 	}()
 	eventually(t, "its advertisement", func() bool { message = heard(); return message != nil })
+	// radvd sends its first before it minds signals, and a second one after that.
+	eventually(t, "its next advertisement", func() bool { return heard() != nil })
 	stop(daemon)
 	eventually(t, "its farewell", func() bool { return heard() != nil })
 	return message
