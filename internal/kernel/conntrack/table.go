@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -69,9 +68,9 @@ func forgetAddresses(ctx context.Context, addrs []netip.Addr) error {
 	for _, a := range addrs {
 		wanted[a] = true
 	}
-	var filters []filter
+	filters := map[filter]bool{}
 	for a := range wanted {
-		filters = append(filters, askedBy(a), answeredBy(a))
+		filters[askedBy(a)], filters[answeredBy(a)] = true, true
 	}
 	err := forget(ctx, addrs, filters, func(e entry) bool {
 		return wanted[e.original.src.Addr()] || wanted[e.original.dst.Addr()] ||
@@ -100,14 +99,12 @@ func (*Table) ForgetPorts(ctx context.Context, ports []firewall.Published) error
 	for _, p := range ports {
 		protocol := protocols[p.Protocol]
 		addrs = append(addrs, p.Container)
-		filters[answeredBy(p.Container)] = true
-		if p.HostPort != 0 {
-			filters[filter{protocol: protocol, port: p.HostPort, is6: p.Container.Is6()}] = true
-		}
-		containers[service{protocol, netip.AddrPortFrom(p.Container, p.Port)}] = true
+		inside := service{protocol, netip.AddrPortFrom(p.Container, p.Port)}
+		containers[inside], filters[answeredAt(inside)] = true, true
 		if p.HostPort == 0 {
 			continue
 		}
+		filters[askedAt(service{protocol, netip.AddrPortFrom(p.Container, p.HostPort)})] = true
 		if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
 			hosts[service{protocol, netip.AddrPortFrom(p.HostIP, p.HostPort)}] = true
 			continue
@@ -116,7 +113,7 @@ func (*Table) ForgetPorts(ctx context.Context, ports []firewall.Published) error
 			hosts[service{protocol, netip.AddrPortFrom(a, p.HostPort)}] = true
 		}
 	}
-	err = forget(ctx, addrs, slices.Collect(maps.Keys(filters)), func(e entry) bool {
+	err = forget(ctx, addrs, filters, func(e entry) bool {
 		return containers[service{e.protocol, e.reply.src}] || hosts[service{e.protocol, e.original.dst}]
 	})
 	if err != nil {
@@ -154,7 +151,7 @@ func localAddresses() ([]netip.Addr, error) {
 // any is in use; what takes long on a busy host is to hand over each entry. So where
 // they are few it is asked for what filters pass, and otherwise all is read once,
 // whatever is deleted. Entries that come meanwhile are made by the rules as they are now.
-func forget(ctx context.Context, addrs []netip.Addr, filters []filter, match func(entry) bool) error {
+func forget(ctx context.Context, addrs []netip.Addr, filters map[filter]bool, match func(entry) bool) error {
 	if len(addrs) == 0 {
 		return nil
 	}
@@ -164,7 +161,7 @@ func forget(ctx context.Context, addrs []netip.Addr, filters []filter, match fun
 	questions := [][]byte{{familyOf(addrs), 0, 0, 0}}
 	if len(filters) <= maxFilters {
 		questions = nil
-		for _, f := range filters {
+		for f := range filters {
 			questions = append(questions, f.request())
 		}
 	}

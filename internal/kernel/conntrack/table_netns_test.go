@@ -253,29 +253,42 @@ func TestReusedAddress(t *testing.T) {
 	c.wants(t, "", "b published nothing")
 }
 
-// Closing a port ends the connections to it and no others.
+// Closing a port ends the connections to it and no others, translated or not.
 func TestClosedPort(t *testing.T) {
-	s := newSite(t)
-	serve(t, s.a, a4+":53")
-	serve(t, s.a, a4+":54")
-	serve(t, s.outside, outside4+":53")
-	p53, p54 := udp(a4, 53, 5353), udp(a4, 54, 5354)
-	s.apply(t, a4, p53, p54)
-	to53, to54, out := dial(t, s.outside, host4+":5353"), dial(t, s.outside, host4+":5354"), dial(t, s.a, outside4+":53")
-	to53.wants(t, "a", "published")
-	to54.wants(t, "a", "published")
-	out.wants(t, "outside", "egress")
-	before := s.entries(t, "id")
-	s.apply(t, a4, p54)
-	to53.wants(t, "a", "closed, and conntrack remembers it: the test would prove nothing")
-	s.forget(t, ports(p53))
-	after := s.entries(t, "id")
-	if len(before) != 3 || len(after) != 2 {
-		t.Errorf("entries before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+	for _, tc := range []struct{ name, container, outside, host, port53, port54 string }{
+		{"IPv4 by the host's port", a4, outside4, host4, "5353", "5354"},
+		{"IPv6 by the host's port", a6, outside6, host6, "5353", "5354"},
+		{"IPv6 by the container's address", a6, outside6, a6, "53", "54"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newSite(t)
+			ip(t, s.a, "addr add "+a6+"/64 nodad dev eth0", "route add default via 2001:db8:1::1")
+			to := func(address, port string) string { return net.JoinHostPort(address, port) }
+			serve(t, s.a, to(tc.container, "53"))
+			serve(t, s.a, to(tc.container, "54"))
+			serve(t, s.outside, to(tc.outside, "53"))
+			p53, p54 := udp(tc.container, 53, 0), udp(tc.container, 54, 0)
+			if tc.host != tc.container {
+				p53.HostPort, p54.HostPort = 5353, 5354
+			}
+			s.apply(t, tc.container, p53, p54)
+			to53, to54, out := dial(t, s.outside, to(tc.host, tc.port53)), dial(t, s.outside, to(tc.host, tc.port54)), dial(t, s.a, to(tc.outside, "53"))
+			to53.wants(t, "a", "published")
+			to54.wants(t, "a", "published")
+			out.wants(t, "outside", "egress")
+			before := s.entries(t, "id")
+			s.apply(t, tc.container, p54)
+			to53.wants(t, "a", "closed, and conntrack remembers it: the test would prove nothing")
+			s.forget(t, ports(p53))
+			after := s.entries(t, "id")
+			if len(before) != 3 || len(after) != 2 {
+				t.Errorf("entries before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+			}
+			to53.wants(t, "", "closed")
+			to54.wants(t, "a", "still published")
+			out.wants(t, "outside", "egress")
+		})
 	}
-	to53.wants(t, "", "closed")
-	to54.wants(t, "a", "still published")
-	out.wants(t, "outside", "egress")
 }
 
 // entries are the host's entries for UDP, as conntrack(8) prints them.
@@ -314,6 +327,10 @@ func TestLargeTable(t *testing.T) {
 	host := testnet.New(t, "host")
 	host.Do(t, func() {
 		fill(t, size)
+		for _, port := range []uint16{53, 54} {
+			client, server := at(unix.IPPROTO_UDP, "[2001:db8::9]:4000").at, netip.AddrPortFrom(netip.MustParseAddr(a6), port)
+			create(t, entry{unix.IPPROTO_UDP, tuple{client, server}, tuple{server, client}})
+		}
 		handed := func(question []byte) (n int) {
 			began := time.Now()
 			err := request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, question, func([]byte) bool { n++; return true })
@@ -333,10 +350,14 @@ func TestLargeTable(t *testing.T) {
 			{"asked by one", askedBy(gone).request(), 100},
 			{"answered by one", answeredBy(netip.MustParseAddr("192.0.2.1")).request(), size},
 			{"answered by nobody", answeredBy(gone).request(), 0},
-			{"in the other family", askedBy(netip.MustParseAddr(a6)).request(), 0},
-			{"to a port", filter{protocol: unix.IPPROTO_UDP, port: 53}.request(), size},
-			{"to another port", filter{protocol: unix.IPPROTO_UDP, port: 54}.request(), 0},
-			{"to the port of another protocol", filter{protocol: unix.IPPROTO_TCP, port: 53}.request(), 0},
+			{"to a port", askedAt(at(unix.IPPROTO_UDP, ":53")).request(), size},
+			{"to another port", askedAt(at(unix.IPPROTO_UDP, ":54")).request(), 0},
+			{"to the port of another protocol", askedAt(at(unix.IPPROTO_TCP, ":53")).request(), 0},
+			{"from a port", answeredAt(at(unix.IPPROTO_UDP, ":53")).request(), size},
+			{"from another port", answeredAt(at(unix.IPPROTO_UDP, ":1024")).request(), 0},
+			{"all of IPv6", askedBy(netip.MustParseAddr(a6)).request(), 2},
+			{"from a port of IPv6", answeredAt(at(unix.IPPROTO_UDP, "[::]:54")).request(), 1},
+			{"to a port of IPv6", askedAt(at(unix.IPPROTO_UDP, "[::]:54")).request(), 1},
 		} {
 			if got := handed(tc.question); got != tc.want {
 				t.Errorf("%s: %d entries, want %d", tc.what, got, tc.want)
@@ -407,10 +428,22 @@ func fill(t *testing.T, size int) {
 		n := i/100 + 1
 		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), uint16(1024+i%100))
 		dst := netip.MustParseAddrPort("192.0.2.1:53")
-		m := message(entry{unix.IPPROTO_UDP, tuple{src, dst}, tuple{dst, src}})
-		m = append(m, attr(nl.CTA_TIMEOUT, 0, 0, 2, 0)...)
-		if err := request(nl.IPCTNL_MSG_CT_NEW, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, m, func([]byte) bool { return true }); err != nil {
-			t.Fatalf("make entry %d: %v", i, err)
-		}
+		create(t, entry{unix.IPPROTO_UDP, tuple{src, dst}, tuple{dst, src}})
 	}
+}
+
+func create(t *testing.T, e entry) {
+	t.Helper()
+	m := append(message(e), attr(nl.CTA_TIMEOUT, 0, 0, 2, 0)...)
+	m[0] = familyOf([]netip.Addr{e.original.src.Addr()})
+	if err := request(nl.IPCTNL_MSG_CT_NEW, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, m, func([]byte) bool { return true }); err != nil {
+		t.Fatalf("make entry %s: %v", e, err)
+	}
+}
+
+func at(protocol uint8, port string) service {
+	if port[0] == ':' {
+		port = "0.0.0.0" + port
+	}
+	return service{protocol, netip.MustParseAddrPort(port)}
 }
