@@ -292,16 +292,26 @@ func offers(p spec.Port, port uint16) bool {
 // hostIP is the host's address from which a published port is translated to the
 // container's address: the one named, the network's default, or any.
 func (n *network) hostIP(p spec.Port, to netip.Addr) netip.Addr {
+	bound := n.bound(p)
 	switch {
-	case p.HostIP.IsValid():
-		return p.HostIP
+	case bound.IsValid():
+		return bound
 	case to.Is6():
 		return netip.IPv6Unspecified()
-	case n.Options.HostBinding4.IsValid():
-		return n.Options.HostBinding4
 	default:
 		return netip.IPv4Unspecified()
 	}
+}
+
+// bound is the one address of the host, if any, on which a port is published: the one that
+// it was asked for with, or the network's (host_binding_ipv4). In the other family it is
+// not published then, as by Docker's bridge (moby
+// libnetwork/drivers/bridge/port_mapping_linux.go, configurePortBindingIPv6).
+func (n *network) bound(p spec.Port) netip.Addr {
+	if p.HostIP.IsValid() || n.Options.HostBinding4.IsUnspecified() {
+		return p.HostIP
+	}
+	return n.Options.HostBinding4
 }
 
 // translated are the endpoint's addresses to which a published port is
@@ -318,11 +328,12 @@ func (n *network) opened(ep *endpoint, p spec.Port) []netip.Addr {
 
 func (n *network) publishedTo(ep *endpoint, p spec.Port, translated bool) []netip.Addr {
 	var addrs []netip.Addr
+	bound := n.bound(p)
 	for i, a := range n.AddressesOf(ep.Endpoint) {
 		if translated && i > 0 && a.Is6() {
 			continue // a former one
 		}
-		if p.HostIP.IsValid() && p.HostIP.Is4() != a.Is4() || !p.Family.Has(a) {
+		if bound.IsValid() && bound.Is4() != a.Is4() || !p.Family.Has(a) {
 			continue
 		}
 		if n.translates(a) == translated {
