@@ -21,8 +21,9 @@ const apiVersion = "1.0.0"
 
 const (
 	// callTime bounds setup and teardown, during which netavark holds a lock of the
-	// whole host's: no other container starts or ends meanwhile.
-	callTime = 2 * time.Second
+	// whole host's: no other container starts or ends meanwhile. A busy host takes its
+	// time, and a container that does not start is worse than one that waits.
+	callTime = 10 * time.Second
 	// undoTime is for taking back what a setup did that failed.
 	undoTime = time.Second
 	// createTime bounds create, which holds nobody up. It is longer than the daemon
