@@ -66,7 +66,7 @@ type wanted struct {
 }
 
 // deciding are chains that do what the rule that leads there has decided.
-var deciding = []string{"vouch", "stray_out", "stray_in", "nobody", "confined_out", "confined_in", "invalid"}
+var deciding = []string{"vouch", "stray_out", "stray_in", "posing", "nobody", "confined_out", "confined_in", "invalid"}
 
 // linkOnly drops what is for one link alone (RFC 4890 §4.3.3): nobody believes it with
 // a hop limit below 255, and nobody has to see it. To conntrack it is of no connection.
@@ -102,6 +102,9 @@ func chains(w wanted) []Chain {
 			"ip daddr != @live4 ip daddr @pools4 goto nobody",
 			"ct state established,related goto vouch",
 			linkOnly,
+			// RFC 6092 REC-6: who is elsewhere has no container's address.
+			"iifname != @networks ip6 saddr @pools6 goto posing",
+			"iifname != @networks ip saddr @pools4 goto posing",
 			"iifname @internal goto confined_out",
 			"oifname @internal goto confined_in",
 			// Published means reachable by anyone, from other networks too. A
@@ -158,6 +161,7 @@ func chains(w wanted) []Chain {
 		}},
 		{Name: "stray_out", Rules: l.out(DeniedStray)},
 		{Name: "stray_in", Rules: l.in(DeniedStray)},
+		{Name: "posing", Rules: l.in(DeniedPosing)},
 		{Name: "nobody", Rules: l.in(DeniedNobody)},
 		{Name: "confined_out", Rules: l.out(DeniedInternal)},
 		{Name: "confined_in", Rules: l.in(DeniedInternal)},
@@ -185,6 +189,9 @@ func chains(w wanted) []Chain {
 			"iifname . ip daddr @asking4 meta l4proto . th dport @names goto vouch",
 		}},
 		{Name: "prerouting", Hook: &Hook{"nat", "prerouting", priorityDNAT}, Rules: []string{
+			// What comes in by a link for 127.0.0.1 is no packet of the host's, whose own are
+			// translated as they go out: untranslated it is a martian, and goes no further.
+			"ip daddr 127.0.0.0/8 return",
 			"fib daddr type local goto translate",
 		}},
 		{Name: "output", Hook: &Hook{"nat", "output", priorityDNAT}, Rules: []string{

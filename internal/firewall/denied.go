@@ -34,6 +34,7 @@ const (
 	DeniedInternal    Reason = "internal"
 	DeniedNeighbour   Reason = "neighbour"
 	DeniedStray       Reason = "stray"
+	DeniedPosing      Reason = "posing"
 	DeniedInvalid     Reason = "invalid"
 	DeniedForged      Reason = "forged"
 )
@@ -47,6 +48,7 @@ func (r Reason) Words() string {
 		DeniedInternal:    "the network is internal: nothing gets in or out",
 		DeniedNeighbour:   "containers of the network do not reach each other (com.docker.network.bridge.enable_icc=false)",
 		DeniedStray:       "an address of the link alone is not forwarded from (RFC 3927)",
+		DeniedPosing:      "it comes from elsewhere under an address of a network of containers (RFC 6092)",
 		DeniedInvalid:     "conntrack can make nothing of it, so that it would leave under a private address",
 		DeniedForged:      "a container sends what is not its own to send (antispoof)",
 	}[r]

@@ -300,6 +300,7 @@ var reasons = map[string][]struct{ rule, words string }{
 	"towards": {
 		{"@link_only", "it is for one link alone, and is not forwarded"},
 		{"ip saddr 169.254.0.0/16", DeniedStray.Words()},
+		{"saddr @pools", DeniedPosing.Words()},
 		{"@live6", DeniedNobody.Words()},
 		{"@live4", DeniedNobody.Words()},
 		{"ct state", "it belongs to a connection that is known"},

@@ -44,19 +44,15 @@ func PlaceOurs(rules []ForeignRule, wanted bool, chain func(name string) (rules 
 
 // place is how many of a chain's other rules precede ours.
 //
-// Where Docker is, those up to its jump to DOCKER-USER: drops there, by an
-// administrator or by fail2ban, hold for our packets too. Ours is not in that
-// chain, which others leave by RETURN before its end (ufw-docker does with
-// whatever comes from private addresses). Where Docker is not, all rules but
-// those at the end that take every packet: they are a policy of drop by another
+// All but those at the end that take every packet: they are a policy of drop by another
 // name, which our rule is there to overcome. So are the last chains of ufw, which log
-// what has come as far, and reject it. A chain that cannot be read is no such end.
+// what has come as far, and reject it. A chain that cannot be read is no such end, nor is
+// DOCKER-USER: drops there, by an administrator or by fail2ban, hold for our packets too.
+// Ours is not in that chain, which others leave by RETURN before its end (ufw-docker does
+// with whatever comes from private addresses).
 func place(others []ForeignRule, chain func(string) ([]ForeignRule, bool)) int {
-	if i := slices.IndexFunc(others, func(r ForeignRule) bool { return r.To == UserChain }); i >= 0 {
-		return i + 1
-	}
 	n := len(others)
-	for n > 0 && isEnd(others[n-1], chain) {
+	for n > 0 && others[n-1].To != UserChain && isEnd(others[n-1], chain) {
 		n--
 	}
 	return n

@@ -9,7 +9,7 @@ func TestPlaceOurs(t *testing.T) {
 	ours, user, some := ForeignRule{Ours: true, Vouched: true}, ForeignRule{To: UserChain, All: true}, ForeignRule{}
 	refuses, theirs := ForeignRule{Ends: true}, ForeignRule{Vouched: true}
 	to := func(chain string) ForeignRule { return ForeignRule{To: chain, All: true} }
-	chains := map[string][]ForeignRule{"log-and-refuse": {refuses, refuses}, "looks": {some, refuses}, "empty": nil}
+	chains := map[string][]ForeignRule{"log-and-refuse": {refuses, refuses}, "looks": {some, refuses}, "empty": nil, UserChain: nil}
 	for name, tc := range map[string]struct {
 		rules  []ForeignRule
 		wanted bool
@@ -25,10 +25,11 @@ func TestPlaceOurs(t *testing.T) {
 		"after one that looks":                {[]ForeignRule{some, to("looks")}, true, nil, 2},
 		"after one that cannot be read":       {[]ForeignRule{some, to("unknown")}, true, nil, 2},
 		"after one that some are led to":      {[]ForeignRule{some, {To: "log-and-refuse"}}, true, nil, 2},
-		"after Docker's jump":                 {[]ForeignRule{some, user, some, refuses}, true, nil, 2},
-		"in its place":                        {[]ForeignRule{user, ours, some}, true, nil, -1},
-		"in its place, and once more":         {[]ForeignRule{user, ours, some, ours}, true, []int{3}, -1},
-		"in another place":                    {[]ForeignRule{ours, user, some}, true, []int{0}, 1},
+		"after Docker's, and what follows":    {[]ForeignRule{some, user, some, refuses}, true, nil, 3},
+		"after Docker's, which is empty":      {[]ForeignRule{some, user, refuses}, true, nil, 2},
+		"in its place":                        {[]ForeignRule{user, some, ours}, true, nil, -1},
+		"in its place, and once more":         {[]ForeignRule{user, some, ours, ours}, true, []int{3}, -1},
+		"in another place":                    {[]ForeignRule{user, ours, some}, true, []int{1}, 2},
 		"what carries our comment alone":      {[]ForeignRule{user, {Ours: true}}, true, []int{1}, 1},
 		"an administrator's will do":          {[]ForeignRule{theirs, refuses}, true, nil, -1},
 		"an administrator's, and ours before": {[]ForeignRule{ours, theirs}, true, []int{0}, -1},

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/testnet"
 )
 
@@ -78,6 +79,34 @@ func send(t testing.TB, from *testnet.Host, local, to string) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// A service that trusts its neighbours, and published, hears nobody elsewhere who says
+// that he is one (RFC 6092 REC-6).
+func TestPosersAreDropped(t *testing.T) { eachKind(t, testPosersAreDropped) }
+
+func testPosersAreDropped(t *testing.T, b backend) {
+	s := b.site(t)
+	s.config.Networks[0].Published = append(s.config.Networks[0].Published,
+		firewall.Published{Protocol: "udp", Container: netip.MustParseAddr("2001:db8:1::2"), Port: 55})
+	apply(t, s.open(t), s.config)
+	ip(t, s.outside, "addr add 2001:db8:1::7777/128 nodad dev lo")
+	const service = "[2001:db8:1::2]:55"
+	got := count(t, s.c["web2"], service)
+	send(t, s.outside, "", service)
+	if !eventually(func() bool { return got.Load() == 1 }) {
+		t.Fatal("the published service is not reached: the test would prove nothing")
+	}
+	for range 10 {
+		send(t, s.outside, "[2001:db8:1::7777]:0", service)
+	}
+	send(t, s.outside, "", service) // comes last
+	if !eventually(func() bool { return got.Load() > 1 }) {
+		t.Fatal("the honest datagram does not arrive")
+	}
+	if n := got.Load(); n != 2 {
+		t.Errorf("%d datagrams under the address of a neighbour reached %s", n-2, service)
+	}
 }
 
 // Nobody on a bridge has a loopback address: the host's services take such a

@@ -90,11 +90,17 @@ func (s *site) checkLoopbackIsClosed(t *testing.T) {
 	if _, err := insist(t.Context(), s.host, "tcp", service); err != nil {
 		t.Fatalf("the host's own service on loopback: %v", err)
 	}
-	attacker := s.c["web2"]
-	attacker.Sysctl(t, "net/ipv4/conf/all/route_localnet", "1")
-	ip(t, attacker, "addr del 127.0.0.1/8 dev lo", "route add 127.0.0.0/8 via 172.18.1.1 dev eth0 src 172.18.1.2", "rule add to 127.0.0.0/8 lookup main pref 0")
-	if got, err := call(t.Context(), attacker, "tcp", service); err == nil && got != "" {
-		t.Errorf("a container reached the host's %s as %q", service, got)
+	for _, attacker := range []struct {
+		*testnet.Host
+		by, via, own string
+	}{{s.c["web2"], "eth0", "172.18.1.1", "172.18.1.2"}, {s.outside, "lan0", host4, outside4}} {
+		attacker.Sysctl(t, "net/ipv4/conf/all/route_localnet", "1")
+		ip(t, attacker.Host, "addr del 127.0.0.1/8 dev lo", fmt.Sprintf("route add 127.0.0.0/8 via %s dev %s src %s", attacker.via, attacker.by, attacker.own), "rule add to 127.0.0.0/8 lookup main pref 0")
+		for _, at := range []string{service, "127.0.0.1:8080", "127.0.0.1:8086"} { // published on every address, and on that alone
+			if got, err := call(t.Context(), attacker.Host, "tcp", at); err == nil && got != "" {
+				t.Errorf("%s reached the host's %s as %q", attacker.Name(), at, got)
+			}
+		}
 	}
 }
 

@@ -77,6 +77,9 @@ func TestUFW(t *testing.T) {
 			check("its administrator denies", false)
 			run("route", "delete", "deny", "proto", "tcp", "to", "any", "port", "80")
 			check("he denies no more", true)
+			dockerUser(t, s.host)
+			run("route", "deny", "proto", "tcp", "to", "any", "port", "80")
+			check("he denies beside Docker", false)
 		})
 	}
 }
