@@ -358,21 +358,24 @@ func (j fakeJournal) Boot(id string) (other bool, err error) {
 func (j fakeJournal) PutNetwork(n spec.Network) error   { return j.put("network", n.ID, n) }
 func (j fakeJournal) DeleteNetwork(id string) error     { return j.remove("network", id) }
 func (j fakeJournal) PutEndpoint(e spec.Endpoint) error { return j.put("endpoint", e.ID, e) }
-func (j fakeJournal) PutAll(networks []spec.Network, endpoints []spec.Endpoint) error {
+func (j fakeJournal) PutAll(networks []spec.Network, pools []spec.Pool, endpoints []spec.Endpoint) error {
 	return j.call(noContext, "journal: put all", func() error {
+		records := map[string]any{}
 		for _, n := range networks {
-			text, err := json.Marshal(n)
-			if err != nil {
-				return err
-			}
-			j.journal[journalKey("network", n.ID)] = string(text)
+			records[journalKey("network", n.ID)] = n
+		}
+		for _, p := range pools {
+			records[journalKey("pool", p.ID)] = p
 		}
 		for _, e := range endpoints {
-			text, err := json.Marshal(e)
+			records[journalKey("endpoint", e.ID)] = e
+		}
+		for key, record := range records {
+			text, err := json.Marshal(record)
 			if err != nil {
 				return err
 			}
-			j.journal[journalKey("endpoint", e.ID)] = string(text)
+			j.journal[key] = string(text)
 		}
 		return nil
 	})

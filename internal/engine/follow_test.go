@@ -176,28 +176,75 @@ func TestParentHasAnotherName(t *testing.T) {
 	}
 }
 
-// A daemon is killed when it has taken down that a network follows a link of another name,
-// and not yet that its pool does.
-func TestKilledBetweenNetworkAndPool(t *testing.T) {
-	h := newHost(t)
-	_, err := h.createNetwork(t.Context(), dual(1))
-	must(t, err)
-	h.links["wan0"], h.onLink["wan0"], h.defaultParent = h.links["eth0"], h.onLink["eth0"], "wan0"
-	delete(h.links, "eth0")
-	delete(h.onLink, "eth0")
-	pool := journalKey("pool", onLinkPool)
-	before := h.world.journal[pool]
-	h.engine.LinkChanged(t.Context(), "eth0", false, true)
-	after := h.world.journal[pool]
-	if !strings.Contains(after, `"parent":"wan0"`) || !strings.Contains(after, `"link":"wan0"`) {
-		t.Fatalf("the pool's record is %s", after)
+// A daemon is killed at any call that it makes when a link is renamed. Networks and pools have
+// all gone over to the next name, or none: then the next daemon finds out by the prefix where
+// they are on the link's own, and waits for the former name where something is delegated there.
+func TestKilledWhileLinkIsRenamed(t *testing.T) {
+	for name, pool := range map[string]spec.PoolRequest{"on-link": auto6(), "delegated": pd6(spec.FallbackNone)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				at := func() *host {
+					h := newHost(t)
+					if pool.Source == spec.SourcePD {
+						h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+					}
+					for i := range 2 {
+						n, err := h.createNetwork(t.Context(), recipe{id: netID(1 + i), pools: []spec.PoolRequest{auto4(), pool}})
+						must(t, err)
+						must(t, h.run(t.Context(), n, &attachment{id: epID(1 + i)}))
+					}
+					h.links["wan0"], h.onLink["wan0"], h.defaultParent = h.links["eth0"], h.onLink["eth0"], "wan0"
+					delete(h.links, "eth0")
+					delete(h.onLink, "eth0")
+					fakeSources{h.world}.LinkRenamed("eth0", "wan0") // who lends is on the link, whatever its name
+					return h
+				}
+				rename := func(h *host) error {
+					h.engine.LinkRenamed(t.Context(), "eth0", "wan0")
+					h.engine.LinkChanged(t.Context(), "eth0", false, true)
+					h.engine.LinkChanged(t.Context(), "wan0", true, false)
+					return nil
+				}
+				done := at()
+				done.arm(fault{})
+				must(t, rename(done))
+				calls := done.calls
+				written := slices.Index(calls, "journal: put all")
+				done.restart(t)
+				after := done.snapshot()
+				for k, call := range calls {
+					for _, m := range []mode{crashBefore, crashAfter} {
+						h := at()
+						h.arm(fault{at: k + 1, mode: m})
+						if !dies(func() error { return rename(h) }) {
+							t.Fatalf("call %d of %q did not happen", k+1, calls)
+						}
+						h.restart(t)
+						what := "call " + call + " " + string(m)
+						follow, status := map[string]bool{}, h.engine.Status(t.Context())
+						for _, n := range status.Networks {
+							follow[n.IPv6[0].Lent.Link] = true
+						}
+						for _, p := range status.Pools {
+							if p.Lent != nil {
+								follow[p.Lent.Link] = true
+							}
+						}
+						want := "wan0"
+						if pool.Source == spec.SourcePD && (k < written || k == written && m == crashBefore) {
+							want = "eth0"
+						} else {
+							sameWorld(t, what, after, h.snapshot())
+						}
+						if len(follow) != 1 || !follow[want] {
+							t.Errorf("%s: networks and pools follow %v, want %s", what, follow, want)
+						}
+						h.consistent(t, what)
+					}
+				}
+			})
+		})
 	}
-	h.world.journal[pool] = before
-	h.restart(t)
-	if got := h.world.journal[pool]; got != after {
-		t.Errorf("after the next start the pool's record is\n%s, want\n%s", got, after)
-	}
-	h.consistent(t, "started")
 }
 
 // A link that gets another name while it is down has no prefix at first: it is known by the

@@ -24,7 +24,7 @@ type Journal interface {
 	PutEndpoint(spec.Endpoint) error
 	// PutAll writes them together or not at all: what is renumbered at a time may be
 	// a hundred networks.
-	PutAll([]spec.Network, []spec.Endpoint) error
+	PutAll([]spec.Network, []spec.Pool, []spec.Endpoint) error
 	DeleteEndpoint(id string) error
 	PutPool(spec.Pool) error
 	DeletePool(id string) error

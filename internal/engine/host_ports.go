@@ -224,7 +224,7 @@ func (e *Engine) settleAndRecord(endpoints []*endpoint) publications {
 	if len(changed) == 0 {
 		return nil
 	}
-	if err := e.Journal.PutAll(nil, changed.records()); err != nil {
+	if err := e.Journal.PutAll(nil, nil, changed.records()); err != nil {
 		e.Log.Error("host ports", "err", err)
 	}
 	return changed

@@ -273,6 +273,7 @@ func (e *Engine) followNames(ctx context.Context) (renamed []*network) {
 
 // followLinks has networks whose user has not named their parent follow what now says of it.
 func (e *Engine) followLinks(now func(spec.Lent) string) (moved []*network) {
+	var records []spec.Network
 	for _, n := range e.allNetworks() {
 		if n.Options.Parent != "" {
 			continue
@@ -295,13 +296,14 @@ func (e *Engine) followLinks(now func(spec.Lent) string) (moved []*network) {
 				s.Parent = link
 			}
 		}
-		if changed && e.keepFollowing(n, to) {
-			moved = append(moved, n)
+		if changed {
+			moved, records = append(moved, n), append(records, to)
 		}
 	}
-	if len(moved) > 0 {
-		e.reviewSources()
+	if len(moved) == 0 || !e.keepFollowing(moved, records) {
+		return nil
 	}
+	e.reviewSources()
 	return moved
 }
 
@@ -360,41 +362,43 @@ func (e *Engine) AddressesChanged(ctx context.Context) {
 	}
 }
 
-// keepFollowing takes down what a network's subnets follow, and with them its pools.
-func (e *Engine) keepFollowing(n *network, to spec.Network) bool {
-	if err := e.Journal.PutNetwork(to); err != nil {
-		e.Log.Error("have a network follow its parent", aboutNetwork(n.Network, "err", err)...)
+// keepFollowing takes down what networks' subnets follow, and with them their pools: all or
+// none, since a daemon that is killed has heard of a rename that the next one does not hear of.
+func (e *Engine) keepFollowing(networks []*network, to []spec.Network) bool {
+	var pools []*pool
+	var records []spec.Pool
+	for _, n := range to {
+		for _, s := range n.IPv6 {
+			p, ours := e.pools[s.Prefix.String()]
+			if !ours || s.Lent == nil || p.Lent != nil && p.Lent.Link == s.Lent.Link {
+				continue
+			}
+			matched := p.Pool
+			if matched.Lent = s.Lent; matched.OnLink {
+				matched.Parent = s.Lent.Link
+			}
+			pools, records = append(pools, p), append(records, matched)
+		}
+	}
+	if err := e.Journal.PutAll(to, records, nil); err != nil {
+		e.Log.Error("have networks follow their parent", "networks", len(networks), "err", err)
 		return false
 	}
-	n.Network = to
-	e.matchPools(n)
-	return true
-}
-
-// matchPools has a network's pools follow what its subnets do. A daemon may have been killed
-// between the two records.
-func (e *Engine) matchPools(n *network) {
-	for _, s := range n.IPv6 {
-		p, ours := e.pools[s.Prefix.String()]
-		if !ours || s.Lent == nil || p.Lent != nil && p.Lent.Link == s.Lent.Link {
-			continue
-		}
-		matched := p.Pool
-		if matched.Lent = s.Lent; matched.OnLink {
-			matched.Parent = s.Lent.Link
-		}
-		if err := e.Journal.PutPool(matched); err != nil {
-			e.Log.Error("have a pool follow its parent", "pool", p.ID, "err", err)
-			continue
-		}
-		p.Lent, p.Parent = matched.Lent, matched.Parent
+	for i, n := range networks {
+		n.Network = to[i]
 	}
+	for i, p := range pools {
+		p.Lent, p.Parent = records[i].Lent, records[i].Parent
+	}
+	return true
 }
 
 // adoptShared has networks follow their parent's prefix that were made when none did. Which
 // prefix it was, their record does not say: one that the link has yet, or else, as it is
 // nearly everywhere, a /64.
 func (e *Engine) adoptShared(ctx context.Context) {
+	var networks []*network
+	var records []spec.Network
 	for _, n := range e.allNetworks() {
 		to, changed := n.Network, false
 		to.IPv6 = slices.Clone(n.IPv6)
@@ -404,10 +408,11 @@ func (e *Engine) adoptShared(ctx context.Context) {
 			}
 		}
 		if changed {
-			e.keepFollowing(n, to)
-		} else {
-			e.matchPools(n)
+			networks, records = append(networks, n), append(records, to)
 		}
+	}
+	if len(networks) > 0 {
+		e.keepFollowing(networks, records)
 	}
 }
 

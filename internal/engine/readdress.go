@@ -50,7 +50,7 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 	if len(due) == 0 {
 		return
 	}
-	if err := e.Journal.PutAll(nil, intents); err != nil {
+	if err := e.Journal.PutAll(nil, nil, intents); err != nil {
 		e.failAll(due, err)
 		return
 	}
@@ -79,7 +79,7 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 	if len(done) == 0 {
 		return
 	}
-	if err := e.Journal.PutAll(nil, outcomes); err != nil {
+	if err := e.Journal.PutAll(nil, nil, outcomes); err != nil {
 		e.failAll(done, err)
 		return
 	}

@@ -95,7 +95,7 @@ func (e *Engine) prolong(ctx context.Context, changed map[*network]spec.Network)
 		e.minded(e.applyRoutes(ctx))
 		return
 	}
-	if err := e.Journal.PutAll(slices.Collect(maps.Values(changed)), nil); err != nil {
+	if err := e.Journal.PutAll(slices.Collect(maps.Values(changed)), nil, nil); err != nil {
 		e.Log.Error("note how long prefixes last", "err", err)
 		e.later(minHealWait, e.followAgain)
 		return
@@ -237,7 +237,7 @@ func (e *Engine) renumber(ctx context.Context, changed map[*network]spec.Network
 		}
 	}
 	settled, takeBack := e.settleOn(networks, records, endpoints)
-	if err := e.Journal.PutAll(records, settled.records()); err != nil {
+	if err := e.Journal.PutAll(records, nil, settled.records()); err != nil {
 		takeBack()
 		e.Log.Error("renumber", "err", err)
 		e.later(minHealWait, e.followAgain)

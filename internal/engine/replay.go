@@ -83,7 +83,7 @@ func (e *Engine) dropFormer() {
 	if len(records) == 0 {
 		return
 	}
-	if err := e.Journal.PutAll(records, nil); err != nil {
+	if err := e.Journal.PutAll(records, nil, nil); err != nil {
 		e.Log.Error("forget former prefixes", "err", err)
 		return
 	}

@@ -247,7 +247,7 @@ func TestSum(t *testing.T) {
 	_, err = s.DUID(func() ([]byte, error) { return []byte{1, 2}, nil })
 	must(t, err)
 	must(t, s.PutClock(spec.ClockRecord{}))
-	must(t, s.PutAll([]spec.Network{{ID: "n"}}, []spec.Endpoint{{ID: "e"}}))
+	must(t, s.PutAll([]spec.Network{{ID: "n"}}, []spec.Pool{{ID: "p"}}, []spec.Endpoint{{ID: "e"}}))
 	must(t, s.PutAdvertised(spec.Advertisement{Link: "l"}))
 	must(t, s.DeleteAdvertised("l"))
 	must(t, s.PutDelegationLease(spec.DelegationLease{SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}}))

@@ -137,12 +137,17 @@ func (s *Store) DeleteNetwork(id string) error { return s.remove(bucketNetworks,
 // PutEndpoint writes an endpoint.
 func (s *Store) PutEndpoint(e spec.Endpoint) error { return s.put(bucketEndpoints, e.ID, e) }
 
-// PutAll writes networks and endpoints, all of them or none.
-func (s *Store) PutAll(networks []spec.Network, endpoints []spec.Endpoint) error {
-	what := fmt.Sprintf("put %d networks and %d endpoints", len(networks), len(endpoints))
+// PutAll writes networks, pools and endpoints, all of them or none.
+func (s *Store) PutAll(networks []spec.Network, pools []spec.Pool, endpoints []spec.Endpoint) error {
+	what := fmt.Sprintf("put %d networks, %d pools and %d endpoints", len(networks), len(pools), len(endpoints))
 	return s.update(what, func(tx *writing) error {
 		for _, n := range networks {
 			if err := putIn(tx, bucketNetworks, n.ID, n); err != nil {
+				return err
+			}
+		}
+		for _, p := range pools {
+			if err := putIn(tx, bucketPools, p.ID, p); err != nil {
 				return err
 			}
 		}

@@ -202,21 +202,22 @@ func TestPutAll(t *testing.T) {
 			Valid: time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)}}}
 	want := spec.State{
 		Networks: []spec.Network{{ID: "a", IPv6: []spec.Subnet{{Prefix: netip.MustParsePrefix("2001:db8::/64"), Lent: lent}}}, {ID: "b"}},
+		Pools:    []spec.Pool{{ID: "2001:db8::/64", Prefix: netip.MustParsePrefix("2001:db8::/64"), Lent: lent}},
 		Endpoints: []spec.Endpoint{{ID: "e", Home: netip.MustParseAddr("2001:db8::2"), IPv6: netip.MustParsePrefix("2001:db8:1::2/64"),
 			Held: []spec.SandboxAddress{{Prefix: netip.MustParsePrefix("2001:db8:1::2/64"), Former: true, Valid: time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)}}}},
 		Leases: map[string][]netip.Addr{}, Sysctls: map[string]string{},
 	}
 	must(t, s.PutNetwork(spec.Network{ID: "a"}))
-	must(t, s.PutAll(want.Networks, want.Endpoints))
+	must(t, s.PutAll(want.Networks, want.Pools, want.Endpoints))
 	got, err := s.Load()
 	must(t, err)
 	if diff := cmp.Diff(want, got, compareAddrs); diff != "" {
 		t.Errorf("journal (-want +got):\n%s", diff)
 	}
-	if err := s.PutAll([]spec.Network{{ID: "c"}}, []spec.Endpoint{{ID: ""}}); err == nil {
+	if err := s.PutAll([]spec.Network{{ID: "c"}}, []spec.Pool{{ID: "q"}}, []spec.Endpoint{{ID: ""}}); err == nil {
 		t.Error("a record without a key was written")
 	}
-	if got, err = s.Load(); err != nil || len(got.Networks) != 2 {
-		t.Errorf("%d networks, %v: half of what failed was written", len(got.Networks), err)
+	if got, err = s.Load(); err != nil || len(got.Networks) != 2 || len(got.Pools) != 1 {
+		t.Errorf("%d networks, %d pools, %v: half of what failed was written", len(got.Networks), len(got.Pools), err)
 	}
 }
