@@ -9,7 +9,6 @@ package link
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 
 	mdlayher "github.com/mdlayher/netlink"
 	"github.com/v6net/v6net/internal/kernel/rtnl"
@@ -19,7 +18,7 @@ import (
 
 var (
 	// ErrNotFound says that there is no link of that name. It matches [fs.ErrNotExist].
-	ErrNotFound = fmt.Errorf("no such link: %w", fs.ErrNotExist)
+	ErrNotFound = rtnl.ErrAbsent
 	// ErrForeign says that the link of that name is somebody else's.
 	ErrForeign = errors.New("the link exists and is not ours")
 )
@@ -51,18 +50,7 @@ func (h *Handle) Close() {
 	_ = h.filters.Close()
 }
 
-// find reads one link by name, by its first one: the kernel tells of a link by no other
-// (IFLA_ALT_IFNAME). The error matches [ErrNotFound].
+// find reads one link by its first name. The error matches [ErrNotFound].
 func (h *Handle) find(name string) (netlink.Link, error) {
-	l, err := h.netlink.LinkByName(name)
-	if rtnl.IsAbsent(err) {
-		return nil, fmt.Errorf("link %s: %w", name, ErrNotFound)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read link %s: %w", name, err)
-	}
-	if is := l.Attrs().Name; is != name {
-		return nil, fmt.Errorf("link %s is called %s, which is the name to use: %w", name, is, ErrNotFound)
-	}
-	return l, nil
+	return rtnl.Find(h.netlink, name)
 }

@@ -7,7 +7,6 @@ package route
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"net/netip"
 
 	"github.com/v6net/v6net/internal/kernel/dump"
@@ -32,20 +31,9 @@ func New() (*Handle, error) {
 // Close releases the handle's socket, after the last call.
 func (h *Handle) Close() { h.netlink.Close() }
 
-// link finds a link by its first name, by which the kernel tells of it. The error matches
-// [fs.ErrNotExist].
+// link reads one link by its first name. The error matches [fs.ErrNotExist].
 func (h *Handle) link(name string) (netlink.Link, error) {
-	l, err := h.netlink.LinkByName(name)
-	if rtnl.IsAbsent(err) {
-		return nil, fmt.Errorf("link %s: %w", name, fs.ErrNotExist)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read link %s: %w", name, err)
-	}
-	if is := l.Attrs().Name; is != name {
-		return nil, fmt.Errorf("link %s is called %s, which is the name to use: %w", name, is, fs.ErrNotExist)
-	}
-	return l, nil
+	return rtnl.Find(h.netlink, name)
 }
 
 // routes lists the routes of a family that keep accepts. On a router they are

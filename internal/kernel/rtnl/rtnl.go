@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -42,6 +43,25 @@ func Ask[T any](ctx context.Context, question func(*netlink.Handle) (T, error)) 
 	}
 	defer h.Close()
 	return dump.Retry(ctx, func() (T, error) { return question(h) })
+}
+
+// ErrAbsent says that there is no link of that name. It matches [fs.ErrNotExist].
+var ErrAbsent = fmt.Errorf("no such link: %w", fs.ErrNotExist)
+
+// Find reads one link by name, by its first one: the kernel tells of a link by no other
+// (IFLA_ALT_IFNAME). The error matches [ErrAbsent].
+func Find(h *netlink.Handle, name string) (netlink.Link, error) {
+	l, err := h.LinkByName(name)
+	if IsAbsent(err) {
+		return nil, fmt.Errorf("link %s: %w", name, ErrAbsent)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read link %s: %w", name, err)
+	}
+	if is := l.Attrs().Name; is != name {
+		return nil, fmt.Errorf("link %s is called %s, which is the name to use: %w", name, is, ErrAbsent)
+	}
+	return l, nil
 }
 
 // IsAbsent reports whether an error says that a link is not there: the library's
