@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/v6net/v6net/internal/spec"
@@ -423,16 +422,7 @@ func (e *Engine) setProxied(ep *endpoint, link string, addrs ...netip.Addr) {
 	if len(addrs) == 0 {
 		link = ""
 	}
-	for _, a := range ep.answered {
-		if ep.proxied != link || !slices.Contains(addrs, a) {
-			e.Proxy.Remove(ep.proxied, a)
-		}
-	}
-	for _, a := range addrs {
-		if ep.proxied != link || !slices.Contains(ep.answered, a) {
-			e.Proxy.Add(link, a)
-		}
-	}
+	moveAnswers(e.Proxy.Remove, ep.proxied, ep.answered, e.Proxy.Add, link, addrs)
 	ep.proxied, ep.answered = link, addrs
 }
 

@@ -262,16 +262,7 @@ func (e *Engine) setPrefixProxied(n *network, link string) {
 			}
 		}
 	}
-	for _, p := range n.proxiedPrefixes {
-		if n.proxied != link || !slices.Contains(prefixes, p) {
-			e.Proxy.RemovePrefix(n.proxied, p)
-		}
-	}
-	for _, p := range prefixes {
-		if n.proxied != link || !slices.Contains(n.proxiedPrefixes, p) {
-			e.Proxy.AddPrefix(link, p)
-		}
-	}
+	moveAnswers(e.Proxy.RemovePrefix, n.proxied, n.proxiedPrefixes, e.Proxy.AddPrefix, link, prefixes)
 	n.proxied, n.proxiedPrefixes = link, prefixes
 }
 

@@ -52,6 +52,21 @@ func (e *Engine) proxyPrefix(ctx context.Context, n *network) error {
 	return nil
 }
 
+// moveAnswers ends the answers for what was on a link and is not to be there any more, and
+// then begins those for what is new on this one.
+func moveAnswers[T comparable](end func(string, T), from string, had []T, begin func(string, T), to string, wanted []T) {
+	for _, v := range had {
+		if from != to || !slices.Contains(wanted, v) {
+			end(from, v)
+		}
+	}
+	for _, v := range wanted {
+		if from != to || !slices.Contains(had, v) {
+			begin(to, v)
+		}
+	}
+}
+
 // dialAgain has the links on which the host is heard looked at, as after an event
 // of each: what changed of them was lost with the events.
 func (e *Engine) dialAgain() {
