@@ -111,10 +111,16 @@ func (e *Engine) dropUnheard(r spec.PoolRequest) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p, ours := e.pools[r.Prefix.String()]
-	if !r.Prefix.IsValid() || !ours || !p.inherited || p.Settled || p.leases() > 0 || e.networkUsing(p.Prefix) != nil {
+	if !r.Prefix.IsValid() || !ours || !e.isUnheard(p) {
 		return nil
 	}
 	return e.dropPool(p.ID)
+}
+
+// isUnheard reports whether a pool was taken by a daemon whose front end may have had no
+// answer, since it has asked for nothing on it.
+func (e *Engine) isUnheard(p *pool) bool {
+	return p.inherited && !p.Settled && p.leases() == 0 && e.networkUsing(p.Prefix) == nil
 }
 
 // settle notes that a network of another driver is on a pool: it has been kept for
@@ -133,13 +139,13 @@ func (e *Engine) settle(p *pool) {
 	p.Settled = true
 }
 
-// settleOrDrop is settle for a pool of an earlier daemon, which nobody may have
-// had an answer about: without a lease it is dropped.
+// settleOrDrop is settle for a pool of an earlier daemon: one of which nobody has heard is
+// dropped.
 func (e *Engine) settleOrDrop(p *pool) {
-	if p.leases() > 0 {
-		e.settle(p)
-	} else if !p.Settled {
+	if e.isUnheard(p) {
 		e.dropUnused(p)
+	} else {
+		e.settle(p)
 	}
 }
 
