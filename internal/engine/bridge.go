@@ -97,7 +97,7 @@ func (m bridged) classify(ctx context.Context, n spec.Network, s *spec.Subnet, i
 		// address and not a router's that is there already.
 		taken, err := m.probe(ctx, s.Parent, []netip.Addr{s.Gateway})
 		if err == nil && len(taken) > 0 {
-			err = fmt.Errorf("gateway %s on %s is %w", s.Gateway, s.Parent, errDuplicate)
+			err = &duplicate{"gateway " + s.Gateway.String(), s.Parent, m.usedBy(ctx, s.Gateway)}
 		}
 		if err != nil {
 			return err

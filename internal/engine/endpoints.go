@@ -114,8 +114,8 @@ func (e *Engine) addEndpoint(ctx context.Context, n *network, spe spec.Endpoint)
 	return run(ctx, []step{
 		{
 			what: "leases",
-			do: func(context.Context) (err error) {
-				adopted, err = e.adoptLeases(ep)
+			do: func(ctx context.Context) (err error) {
+				adopted, err = e.adoptLeases(ctx, ep)
 				return err
 			},
 			undo: func(context.Context) error { return e.dropLeases(adopted) },
@@ -167,7 +167,7 @@ type lease struct {
 // pool is ours: the lease may have been swept by a start between the engine's
 // RequestAddress and its CreateEndpoint. It answers those that were not, also
 // when it fails.
-func (e *Engine) adoptLeases(ep *endpoint) (adopted []lease, err error) {
+func (e *Engine) adoptLeases(ctx context.Context, ep *endpoint) (adopted []lease, err error) {
 	for _, a := range ep.Leases() {
 		p, ours := e.pools[a.Masked().String()]
 		if !ours {
@@ -177,7 +177,7 @@ func (e *Engine) adoptLeases(ep *endpoint) (adopted []lease, err error) {
 			return adopted, fmt.Errorf("pool %s: %w", p.ID, err)
 		}
 		if p.duplicates[a.Addr()] {
-			return adopted, fmt.Errorf("pool %s: address %s on %s is %w", p.ID, a.Addr(), p.Parent, errDuplicate)
+			return adopted, fmt.Errorf("pool %s: %w", p.ID, &duplicate{"address " + a.Addr().String(), p.Parent, e.usedBy(ctx, a.Addr())})
 		}
 		if !p.takeCandidate(a.Addr()) && !p.takeResting(a.Addr()) {
 			if p.addrs.Leased(a.Addr()) {

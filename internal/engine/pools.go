@@ -57,6 +57,9 @@ func (p *pool) leases() int {
 // RequestPool finds a pool, or takes the one asked for, and keeps it until
 // ReleasePool, or until the network of ours that uses it is deleted.
 func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool, error) {
+	if err := e.refuseLoopback(ctx, r); err != nil {
+		return spec.Pool{}, err
+	}
 	if err := e.dropUnheard(r); err != nil {
 		return spec.Pool{}, err
 	}
@@ -80,6 +83,17 @@ func (e *Engine) RequestPool(ctx context.Context, r spec.PoolRequest) (spec.Pool
 		}
 	}
 	return chosen, nil
+}
+
+// refuseLoopback refuses a parent that has nobody on it before its sources are waited for.
+func (e *Engine) refuseLoopback(ctx context.Context, r spec.PoolRequest) error {
+	if r.Parent == "" || !r.V6 {
+		return nil
+	}
+	if facts, err := e.Links.Parent(ctx, r.Parent); err != nil || !facts.Loopback {
+		return nil // what else is wrong with it is said where the prefix is chosen
+	}
+	return fmt.Errorf("parent %s is the loopback interface, on which nobody lends a prefix (name the uplink, or leave parent out)", r.Parent)
 }
 
 // keepPool takes a pool down that was chosen, unless networks have been renumbered into
@@ -311,7 +325,7 @@ func (e *Engine) allocateGateway(ctx context.Context, p *pool) (netip.Addr, erro
 		reserve = func(a netip.Addr) error { return e.reserve(ctx, p, a) }
 	}
 	err := reserve(first)
-	if errors.Is(err, ipam.ErrTaken) || errors.Is(err, errDuplicate) {
+	if _, isDuplicate := errors.AsType[*duplicate](err); isDuplicate || errors.Is(err, ipam.ErrTaken) {
 		return e.allocate(ctx, p)
 	}
 	return first, err

@@ -24,8 +24,26 @@ const (
 	probeTries = 2 // batches of which every address is somebody else's
 )
 
-// errDuplicate marks an address that another host on the link has.
-var errDuplicate = errors.New("in use by another host")
+// duplicate is the error of an address that somebody on a link has already.
+type duplicate struct {
+	what      string // the address, for people
+	link, who string
+}
+
+func (d *duplicate) Error() string {
+	return fmt.Sprintf("%s on %s is in use by %s", d.what, d.link, d.who)
+}
+
+const anotherHost = "another host"
+
+// usedBy says, for people, who has an address that is in use on a link.
+func (e *Engine) usedBy(ctx context.Context, addr netip.Addr) string {
+	taken, err := e.Host.Taken(ctx)
+	if err == nil && slices.Contains(taken, netip.PrefixFrom(addr, addr.BitLen())) {
+		return "this host itself"
+	}
+	return anotherHost
+}
 
 // candidate is an address that nobody answered for. It is reserved in its pool
 // and not in the journal: it is nobody's lease yet.
@@ -42,7 +60,7 @@ func (e *Engine) allocateProbed(ctx context.Context, p *pool) (netip.Addr, error
 			return addr, nil
 		}
 		if tries == probeTries {
-			return netip.Addr{}, fmt.Errorf("every address that was probed on %s is %w", e.parentOf(ctx, p), errDuplicate)
+			return netip.Addr{}, &duplicate{"every address that was probed", e.parentOf(ctx, p), anotherHost}
 		}
 		found, err := e.refill(ctx, p)
 		if err != nil {
@@ -226,7 +244,7 @@ func (e *Engine) reserve(ctx context.Context, p *pool, addr netip.Addr) error {
 	asked := outward([]netip.Addr{addr}, e.current(p))
 	taken, err := e.probe(ctx, parent, asked)
 	if err == nil && len(taken) > 0 {
-		err = fmt.Errorf("address %s on %s is %w", asked[0], parent, errDuplicate)
+		err = &duplicate{"address " + asked[0].String(), parent, e.usedBy(ctx, asked[0])}
 	}
 	if err != nil {
 		p.addrs.Release(addr)

@@ -85,6 +85,11 @@ func TestRefusals(t *testing.T) {
 		{"the gateway's address", lease("2001:db8:1:0:789a::1", false), []string{"2001:db8:1:0:789a::1", "already leased"}},
 		{"subnet-router anycast address", lease("2001:db8:1:0:789a::", false), []string{"reserved"}},
 		{"address of a neighbour", lease("2001:db8:1:0:789a::77", false), []string{"2001:db8:1:0:789a::77", "another host", "eth0"}},
+		{"address of this host", func(ctx context.Context, h *host, n1, _ spec.Network) error {
+			own := pfx("2001:db8:1:0:789a::78/128")
+			h.foreign[own.Addr()], h.routes = true, append(h.routes, own)
+			return lease(own.Addr().String(), false)(ctx, h, n1, spec.Network{})
+		}, []string{"address 2001:db8:1:0:789a::78 on eth0 is in use by this host itself"}},
 		{"network: gateway address of a neighbour", func(ctx context.Context, h *host, _, _ spec.Network) error {
 			h.foreign[ip("2001:db8:1:0:5::77")] = true
 			_, err := h.createNetwork(ctx, recipe{id: netID(3), pools: []spec.PoolRequest{static("2001:db8:1:0:5::/80")}, gateways: []string{"2001:db8:1:0:5::77"}})
@@ -107,6 +112,15 @@ func TestRefusals(t *testing.T) {
 			return h.engine.CreateNetwork(ctx, spec.Network{ID: netID(3), Options: spec.DefaultOptions(), IPv6: []spec.Subnet{{Prefix: pfx("2001:db8:2::/64")}}})
 		}, []string{"2001:db8:2::/64", "overlaps"}},
 
+		{"pool: on loopback", func(ctx context.Context, h *host, _, _ spec.Network) error {
+			h.links["lo"] = fakeLink{Kind: "loopback", Up: true}
+			defer delete(h.links, "lo")
+			_, err := h.engine.RequestPool(ctx, spec.PoolRequest{V6: true, Source: spec.SourcePD, Parent: "lo"})
+			if len(h.asked) > 2 { // by those of the other networks
+				t.Errorf("asked were %q", h.asked)
+			}
+			return err
+		}, []string{"parent lo is the loopback interface", "leave parent out"}},
 		{"pool: overlaps one in use", func(ctx context.Context, h *host, _, _ spec.Network) error {
 			_, err := h.engine.RequestPool(ctx, static("2001:db8:1:0:789a:8000::/81"))
 			return err
