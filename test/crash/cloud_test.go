@@ -58,11 +58,14 @@ func (d *metadata) assign(prefix string) {
 	d.prefix = prefix
 }
 
+// telling is an address that is there for a moment, and no part of any world.
+const telling = "fe80::b"
+
 // told has the daemon ask, since the link may be another one. The kernel tells of an address a
 // moment after it is there, and never of one that is gone by then, so that it goes by itself.
 func (d *metadata) told(m *machine) {
 	m.t.Helper()
-	m.host.Run(m.t, "ip", "addr", "replace", "fe80::b/64", "dev", "eth0", "nodad", "valid_lft", "1", "preferred_lft", "1")
+	m.host.Run(m.t, "ip", "addr", "replace", telling+"/64", "dev", "eth0", "nodad", "valid_lft", "1", "preferred_lft", "1")
 }
 
 func (d *metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -31,7 +31,7 @@ func namespace() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("links: %w", err)
 	}
-	names, own := map[int]string{0: "-"}, map[string]bool{}
+	names, own := map[int]string{0: "-"}, map[string]bool{telling: true}
 	for _, l := range links {
 		names[l.Attrs().Index] = l.Attrs().Name
 		// A bridge has the kernel's own link-local address from its first port on; that of the host's
