@@ -69,16 +69,17 @@ func Listen(path string) (net.Listener, error) {
 // Serve answers on l until ctx ends, and closes it. What happens comes from hub.
 func Serve(ctx context.Context, l net.Listener, engine Engine, hub *event.Hub, log *slog.Logger) error {
 	mux := watchers(ctx, engine, hub, log)
-	mux.HandleFunc("POST "+makePath, task(engine.MakeNetwork, log))
 	mux.HandleFunc("POST "+explainPath, task(engine.Explain, log))
-	mux.HandleFunc("POST "+attachPath, task(engine.Attach, log))
-	mux.HandleFunc("DELETE "+networksPath+"{network}"+endpointsInfix+"{id}", func(w http.ResponseWriter, r *http.Request) {
+	// What front ends do all day the engine logs itself; what an operator has removed, who that was.
+	mux.HandleFunc("POST "+makePath, changing(slog.LevelDebug, log, task(engine.MakeNetwork, log)))
+	mux.HandleFunc("POST "+attachPath, changing(slog.LevelDebug, log, task(engine.Attach, log)))
+	mux.HandleFunc("DELETE "+networksPath+"{network}"+endpointsInfix+"{id}", changing(slog.LevelDebug, log, func(w http.ResponseWriter, r *http.Request) {
 		removal(func(ctx context.Context, id string) error {
 			return engine.Detach(ctx, r.PathValue("network"), id)
 		})(w, r)
-	})
-	mux.HandleFunc("DELETE "+networksPath+"{id}", removal(engine.DeleteNetwork))
-	mux.HandleFunc("DELETE "+poolsPath+"{id}", removal(engine.ForgetPool))
+	}))
+	mux.HandleFunc("DELETE "+networksPath+"{id}", changing(slog.LevelInfo, log, removal(engine.DeleteNetwork)))
+	mux.HandleFunc("DELETE "+poolsPath+"{id}", changing(slog.LevelInfo, log, removal(engine.ForgetPool)))
 	return serveFor(ctx, l, mux, requestTimeout)
 }
 
@@ -104,7 +105,7 @@ func watchers(ctx context.Context, what Watched, hub *event.Hub, log *slog.Logge
 
 // serveFor gives requests so long to be read and answered, but for streams.
 func serveFor(ctx context.Context, l net.Listener, mux *http.ServeMux, patience time.Duration) error {
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, ReadTimeout: patience, WriteTimeout: patience}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, ReadTimeout: patience, WriteTimeout: patience, ConnContext: withCaller}
 	if err := serve.HTTP(ctx, l, server, shutdownTimeout); err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
