@@ -350,12 +350,12 @@ func (d *daemon) clockChanged(ctx context.Context, doubt *clock.Doubt, log *slog
 
 // observe passes on what the kernel says.
 func (d *daemon) observe(ctx context.Context) func(watch.Event) {
-	up := linksUp() // many a change of a link that is up is not of what is behind it
+	up := d.linksUp(ctx) // many a change of a link that is up is not of what is behind it
 	return func(ev watch.Event) {
 		switch {
 		case ev.Kind == watch.Resync:
 			d.engine.Resync(ctx)
-			now := linksUp()
+			now := d.linksUp(ctx)
 			for _, link := range cameUp(up, now) {
 				d.sources.LinkChanged(link)
 			}

@@ -142,16 +142,14 @@ func addressesOf(link string) (own []netip.Addr) {
 
 // linksUp are the links that are up and have a carrier. Where the host does not say,
 // none are known to be.
-func linksUp() map[string]bool {
+func (d *daemon) linksUp(ctx context.Context) map[string]bool {
 	up := map[string]bool{}
-	links, err := net.Interfaces()
+	links, err := d.links.Usable(ctx)
 	if err != nil {
 		return up
 	}
 	for _, l := range links {
-		if l.Flags&net.FlagUp != 0 && l.Flags&net.FlagRunning != 0 {
-			up[l.Name] = true
-		}
+		up[l] = true
 	}
 	return up
 }

@@ -50,34 +50,22 @@ func (h *Handle) RemoveElsewhere(ctx context.Context, alias string) error {
 	return errors.Join(errs...)
 }
 
-// distantTime bounds how long the kernel is waited for, as package rtnl does.
-const distantTime = 10 * time.Second
-
 // dial opens a socket for requests that the library of [Handle] has no words for.
 func dial() (*netlink.Conn, error) {
 	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
 	}
-	if err := conn.SetDeadline(time.Now().Add(distantTime)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(replyTimeout)); err != nil {
 		return nil, errors.Join(fmt.Errorf("set timeout of rtnetlink socket: %w", err), conn.Close())
 	}
 	return conn, nil
 }
 
-// distantLink is a link in another namespace.
+// distantLink is a link in another namespace: what its indexes mean is that one's.
 type distantLink struct {
-	nsid  uint32
-	index int32
-	name  string
-	alias string
-
-	kind            string
-	mac             []byte
-	parent          int32 // its index, in the namespace that it is in
-	parentElsewhere bool  // which is not the link's own
-	ipvlanMode      uint16
-	ipvlanFlag      uint16
+	entry
+	nsid uint32
 }
 
 // elsewhere are the links of ours.
@@ -107,8 +95,8 @@ func distantLinks(ctx context.Context, wanted func(distantLink) bool) ([]distant
 			return nil, err
 		}
 		for _, l := range links {
-			if wanted(l) {
-				found = append(found, l)
+			if distant := (distantLink{l, id}); wanted(distant) {
+				found = append(found, distant)
 			}
 		}
 	}
@@ -129,87 +117,19 @@ func namespaceIDs(ctx context.Context, conn *netlink.Conn) ([]uint32, error) {
 	}
 	var ids []uint32
 	for _, m := range messages {
-		err := attributes(m.Data, 4, func(a *netlink.AttributeDecoder) {
-			if a.Type() == unix.NETNSA_NSID {
-				ids = append(ids, a.Uint32())
+		for kind, value := range attributes(m.Data[min(4, len(m.Data)):]) {
+			if kind == unix.NETNSA_NSID {
+				ids = append(ids, uint32(number(value)))
 			}
-		})
-		if err != nil {
-			return nil, err
 		}
 	}
 	return ids, nil
 }
 
-func linksIn(ctx context.Context, conn *netlink.Conn, nsid uint32) ([]distantLink, error) {
-	request, err := linkRequest(nsid, 0)
-	if err != nil {
-		return nil, err
-	}
-	messages, err := dump.Retry(ctx, func() ([]netlink.Message, error) {
-		return conn.Execute(netlink.Message{
-			Header: netlink.Header{Type: unix.RTM_GETLINK, Flags: netlink.Request | netlink.Dump},
-			Data:   request,
-		})
+func linksIn(ctx context.Context, conn *netlink.Conn, nsid uint32) ([]entry, error) {
+	return dump.Retry(ctx, func() ([]entry, error) {
+		return readEntries(conn, netlink.Request|netlink.Dump, func(e *netlink.AttributeEncoder) { e.Uint32(unix.IFLA_TARGET_NETNSID, nsid) })
 	})
-	if err != nil {
-		return nil, err
-	}
-	var found []distantLink
-	for _, m := range messages {
-		if len(m.Data) < unix.SizeofIfInfomsg {
-			continue
-		}
-		l := distantLink{nsid: nsid, index: int32(binary.NativeEndian.Uint32(m.Data[4:]))}
-		err := attributes(m.Data, unix.SizeofIfInfomsg, func(a *netlink.AttributeDecoder) {
-			switch a.Type() {
-			case unix.IFLA_IFNAME:
-				l.name = a.String()
-			case unix.IFLA_IFALIAS:
-				l.alias = a.String()
-			case unix.IFLA_ADDRESS:
-				l.mac = a.Bytes()
-			case unix.IFLA_LINK:
-				l.parent = a.Int32()
-			case unix.IFLA_LINK_NETNSID:
-				l.parentElsewhere = true
-			case unix.IFLA_LINKINFO:
-				a.Nested(l.readKind)
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, l)
-	}
-	return found, nil
-}
-
-// readKind reads what is particular to a kind of link.
-func (l *distantLink) readKind(info *netlink.AttributeDecoder) error {
-	for info.Next() {
-		switch info.Type() {
-		case unix.IFLA_INFO_KIND:
-			l.kind = info.String()
-		case unix.IFLA_INFO_DATA:
-			if l.kind == "ipvlan" {
-				info.Nested(l.readIPvlan)
-			}
-		}
-	}
-	return nil
-}
-
-func (l *distantLink) readIPvlan(data *netlink.AttributeDecoder) error {
-	for data.Next() {
-		switch data.Type() {
-		case unix.IFLA_IPVLAN_MODE:
-			l.ipvlanMode = data.Uint16()
-		case unix.IFLA_IPVLAN_FLAGS:
-			l.ipvlanFlag = data.Uint16()
-		}
-	}
-	return nil
 }
 
 func (l distantLink) remove() error {
@@ -233,25 +153,11 @@ func (l distantLink) remove() error {
 }
 
 // linkRequest is struct ifinfomsg and the namespace that is meant.
-func linkRequest(nsid uint32, index int32) ([]byte, error) {
+func linkRequest(nsid uint32, index int) ([]byte, error) {
 	header := make([]byte, unix.SizeofIfInfomsg)
 	binary.NativeEndian.PutUint32(header[4:], uint32(index))
 	e := netlink.NewAttributeEncoder()
 	e.Uint32(unix.IFLA_TARGET_NETNSID, nsid)
 	more, err := e.Encode()
 	return append(header, more...), err
-}
-
-func attributes(data []byte, header int, f func(*netlink.AttributeDecoder)) error {
-	if len(data) < header {
-		return fmt.Errorf("rtnetlink message of %d bytes", len(data))
-	}
-	a, err := netlink.NewAttributeDecoder(data[header:])
-	if err != nil {
-		return err
-	}
-	for a.Next() {
-		f(a)
-	}
-	return a.Err()
 }

@@ -27,7 +27,7 @@ var (
 // be called from any goroutine.
 type Handle struct {
 	netlink *netlink.Handle
-	filters *mdlayher.Conn // for what the library of the other cannot say
+	raw     *mdlayher.Conn // for what the library of the other cannot say
 }
 
 // New opens a handle on the network namespace of the calling thread.
@@ -36,18 +36,18 @@ func New() (*Handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	filters, err := mdlayher.Dial(unix.NETLINK_ROUTE, nil)
+	raw, err := mdlayher.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
 		h.Close()
-		return nil, fmt.Errorf("open rtnetlink socket for filters: %w", err)
+		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
 	}
-	return &Handle{h, filters}, nil
+	return &Handle{h, raw}, nil
 }
 
 // Close closes the handle's sockets, after the last call.
 func (h *Handle) Close() {
 	h.netlink.Close()
-	_ = h.filters.Close()
+	_ = h.raw.Close()
 }
 
 // find reads one link by its first name. The error matches [ErrNotFound].

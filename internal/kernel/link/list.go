@@ -6,9 +6,7 @@ import (
 	"net"
 	"strings"
 
-	"github.com/v6net/v6net/internal/kernel/dump"
 	"github.com/v6net/v6net/internal/spec"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,17 +47,25 @@ func (h *Handle) Owned(ctx context.Context) ([]spec.OwnedLink, error) {
 	}
 	var owned []spec.OwnedLink
 	for _, l := range links {
-		if a := l.Attrs(); strings.HasPrefix(a.Alias, spec.LinkAliasMark) {
-			owned = append(owned, spec.OwnedLink{Name: a.Name, Alias: a.Alias})
+		if strings.HasPrefix(l.alias, spec.LinkAliasMark) {
+			owned = append(owned, spec.OwnedLink{Name: l.name, Alias: l.alias})
 		}
 	}
 	return owned, nil
 }
 
-func (h *Handle) list(ctx context.Context) ([]netlink.Link, error) {
-	links, err := dump.Retry(ctx, h.netlink.LinkList)
+// Usable names the links that are up and have a carrier.
+func (h *Handle) Usable(ctx context.Context) ([]string, error) {
+	links, err := h.list(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
+		return nil, err
 	}
-	return links, nil
+	const usable = unix.IFF_UP | unix.IFF_LOWER_UP
+	var names []string
+	for _, l := range links {
+		if l.flags&usable == usable {
+			names = append(names, l.name)
+		}
+	}
+	return names, nil
 }

@@ -2,12 +2,12 @@ package link
 
 import (
 	"context"
-	"net"
 	"slices"
 	"strings"
 
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // RouterLinks names the links on which a router may be, sorted: all but
@@ -21,7 +21,7 @@ func (h *Handle) RouterLinks(ctx context.Context) ([]string, error) {
 	var names []string
 	for _, l := range links {
 		if mayHaveRouter(l, links) {
-			names = append(names, l.Attrs().Name)
+			names = append(names, l.name)
 		}
 	}
 	slices.Sort(names)
@@ -37,8 +37,8 @@ func (h *Handle) Uplinks(ctx context.Context) ([]string, error) {
 	}
 	var names []string
 	for _, l := range links {
-		if isBridge(l) && mayHaveRouter(l, links) {
-			names = append(names, l.Attrs().Name)
+		if l.isBridge() && mayHaveRouter(l, links) {
+			names = append(names, l.name)
 		}
 	}
 	slices.Sort(names)
@@ -48,12 +48,12 @@ func (h *Handle) Uplinks(ctx context.Context) ([]string, error) {
 // IsRouterLink reports whether a link is one of [Handle.RouterLinks]. The error
 // matches [ErrNotFound] where there is no such link.
 func (h *Handle) IsRouterLink(ctx context.Context, name string) (bool, error) {
-	l, err := h.find(name)
+	l, err := h.entry(name)
 	if err != nil {
 		return false, err
 	}
-	var links []netlink.Link
-	if isBridge(l) || l.Attrs().MasterIndex != 0 { // it depends on its ports, or on its master
+	var links []entry
+	if l.isBridge() || l.master != 0 { // it depends on its ports, or on its master
 		if links, err = h.list(ctx); err != nil {
 			return false, err
 		}
@@ -61,33 +61,28 @@ func (h *Handle) IsRouterLink(ctx context.Context, name string) (bool, error) {
 	return mayHaveRouter(l, links), nil
 }
 
-func mayHaveRouter(l netlink.Link, all []netlink.Link) bool {
-	a := l.Attrs()
-	if a.Flags&net.FlagLoopback != 0 || isPort(l, all) || strings.HasPrefix(a.Alias, spec.LinkAliasMark) {
+// mayHaveRouter looks at the other links last: there may be thousands.
+func mayHaveRouter(l entry, all []entry) bool {
+	if l.flags&unix.IFF_LOOPBACK != 0 || strings.HasPrefix(l.alias, spec.LinkAliasMark) || isPort(l, all) {
 		return false
 	}
-	if !isBridge(l) {
+	if !l.isBridge() {
 		return true
 	}
-	return slices.ContainsFunc(all, func(port netlink.Link) bool {
-		return port.Attrs().MasterIndex == a.Index && leadsOut(port)
-	})
+	return slices.ContainsFunc(all, func(port entry) bool { return port.master == l.index && leadsOut(port) })
 }
 
 // isPort reports whether what a link receives is another one's. A member of a VRF
 // has its own routes in a table of the VRF's, and all the rest for itself.
-func isPort(l netlink.Link, all []netlink.Link) bool {
-	master := l.Attrs().MasterIndex
-	return master != 0 && !slices.ContainsFunc(all, func(m netlink.Link) bool { return m.Attrs().Index == master && m.Type() == "vrf" })
+func isPort(l entry, all []entry) bool {
+	return l.master != 0 && !slices.ContainsFunc(all, func(m entry) bool { return m.index == l.master && m.kind == "vrf" })
 }
 
 // leadsOut reports whether a bridge's port is a network card, or stands for
 // some, and not the other end of a container or a virtual machine.
-func leadsOut(port netlink.Link) bool {
-	return slices.Contains([]string{"device", "vlan", "bond", "team"}, port.Type())
+func leadsOut(port entry) bool {
+	return slices.Contains([]string{device, "vlan", "bond", "team"}, port.kind)
 }
-
-func isBridge(l netlink.Link) bool { return l.Type() == "bridge" }
 
 // ForeignBridgeHas reports whether a bridge that is not ours has an address of
 // the family that is not link-local.
@@ -97,10 +92,10 @@ func (h *Handle) ForeignBridgeHas(ctx context.Context, v6 bool) (bool, error) {
 		return false, err
 	}
 	for _, l := range links {
-		if !isBridge(l) || strings.HasPrefix(l.Attrs().Alias, spec.LinkAliasMark) {
+		if !l.isBridge() || strings.HasPrefix(l.alias, spec.LinkAliasMark) {
 			continue
 		}
-		addrs, err := h.addresses(ctx, l)
+		addrs, err := h.addresses(ctx, &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: l.name, Index: l.index}})
 		if err != nil {
 			return false, err
 		}

@@ -40,12 +40,10 @@ func (h *Handle) CheckChild(ctx context.Context, want spec.Child) error {
 		return err
 	}
 	for _, l := range links {
-		a := l.Attrs()
-		sibling, ok := l.(*netlink.IPVlan)
-		if !ok || a.ParentIndex != parent.Attrs().Index || a.NetNsID >= 0 || a.Name == want.Name && a.Alias == want.Alias {
+		if l.kind != "ipvlan" || l.parent != parent.Attrs().Index || l.parentElsewhere || l.name == want.Name && l.alias == want.Alias {
 			continue
 		}
-		if err := sameIPvlan(want, wanted, sibling.Mode, sibling.Flag, a.Name); err != nil {
+		if err := sameIPvlan(want, wanted, netlink.IPVlanMode(l.ipvlanMode), netlink.IPVlanFlag(l.ipvlanFlag), l.name); err != nil {
 			return err
 		}
 	}
@@ -56,7 +54,7 @@ func (h *Handle) CheckChild(ctx context.Context, want spec.Child) error {
 	for _, l := range distant {
 		// The parent's index is its own namespace's, which may be a third one. But
 		// an ipvlan has its parent's hardware address, too.
-		if l.kind != "ipvlan" || !l.parentElsewhere || int(l.parent) != parent.Attrs().Index || !bytes.Equal(l.mac, parent.Attrs().HardwareAddr) {
+		if l.kind != "ipvlan" || !l.parentElsewhere || l.parent != parent.Attrs().Index || !bytes.Equal(l.mac, parent.Attrs().HardwareAddr) {
 			continue
 		}
 		if err := sameIPvlan(want, wanted, netlink.IPVlanMode(l.ipvlanMode), netlink.IPVlanFlag(l.ipvlanFlag), l.name+" in another network namespace"); err != nil {

@@ -31,9 +31,16 @@ func (h *Handle) EnsureVeth(ctx context.Context, want spec.Veth) (err error) {
 	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
 		return fmt.Errorf("veth %s: %q is no hardware address for its container's end", want.Name, want.MAC)
 	}
-	master, err := h.find(want.Bridge)
+	master, err := h.entry(want.Bridge)
 	if err != nil {
 		return fmt.Errorf("bridge of veth %s: %w", want.Name, err)
+	}
+	is, err := h.entry(want.Name)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if is.isPort(master, want) && is.parentElsewhere { // a container's that runs: that is all there is
+		return nil
 	}
 	host, created, err := h.ensure(veth(want, mac), want.Alias)
 	if err != nil {
@@ -49,7 +56,7 @@ func (h *Handle) EnsureVeth(ctx context.Context, want spec.Veth) (err error) {
 	if err := h.ensurePeer(host, want, mac); err != nil {
 		return err
 	}
-	return h.ensurePort(host, master, want)
+	return h.ensurePort(host, is, master, want)
 }
 
 func veth(want spec.Veth, mac net.HardwareAddr) *netlink.Veth {
@@ -81,24 +88,40 @@ func (h *Handle) ensurePeer(host netlink.Link, want spec.Veth, mac net.HardwareA
 	return h.setMTU(peer, want.MTU)
 }
 
-// ensurePort corrects the host's end. It comes up last, with all its port flags.
-func (h *Handle) ensurePort(host, master netlink.Link, want spec.Veth) error {
+// isPort reports whether a link is the host's end as wanted.
+func (e entry) isPort(master entry, want spec.Veth) bool {
+	return e.kind == "veth" && e.alias == want.Alias && e.isUp() && (want.MTU == 0 || e.mtu == want.MTU) &&
+		e.master == master.index && e.hairpin && e.isolated == want.Isolated && e.addrGenMode == addrGenModeNone
+}
+
+// ensurePort corrects the host's end, which was as given. It comes up last, with all its port
+// flags. What is so already is not set again: the kernel takes that for a change of the link,
+// for each of which it looks at every IPv6 route (rt6_sync_up in net/ipv6/route.c) and tells
+// all who listen.
+func (h *Handle) ensurePort(host netlink.Link, is, master entry, want spec.Veth) error {
 	if err := h.setMTU(host, want.MTU); err != nil {
 		return err
 	}
-	if err := h.netlink.LinkSetIP6AddrGenMode(host, addrGenModeNone); err != nil {
-		return fmt.Errorf("turn off address generation of %s: %w", want.Name, err)
-	}
-	if host.Attrs().MasterIndex != master.Attrs().Index {
-		if err := h.netlink.LinkSetMaster(host, master); err != nil {
-			return fmt.Errorf("attach %s to bridge %s: %w", want.Name, want.Bridge, err)
+	if is.addrGenMode != addrGenModeNone {
+		if err := h.netlink.LinkSetIP6AddrGenMode(host, addrGenModeNone); err != nil {
+			return fmt.Errorf("turn off address generation of %s: %w", want.Name, err)
 		}
 	}
-	if err := h.netlink.LinkSetHairpin(host, true); err != nil {
-		return fmt.Errorf("set hairpin mode of %s: %w", want.Name, err)
+	if is.master != master.index {
+		if err := h.netlink.LinkSetMasterByIndex(host, master.index); err != nil {
+			return fmt.Errorf("attach %s to bridge %s: %w", want.Name, want.Bridge, err)
+		}
+		is.hairpin, is.isolated = false, false // as the kernel makes a port
 	}
-	if err := h.netlink.LinkSetIsolated(host, want.Isolated); err != nil {
-		return fmt.Errorf("set isolation of %s to %t: %w", want.Name, want.Isolated, err)
+	if !is.hairpin {
+		if err := h.netlink.LinkSetHairpin(host, true); err != nil {
+			return fmt.Errorf("set hairpin mode of %s: %w", want.Name, err)
+		}
+	}
+	if is.isolated != want.Isolated {
+		if err := h.netlink.LinkSetIsolated(host, want.Isolated); err != nil {
+			return fmt.Errorf("set isolation of %s to %t: %w", want.Name, want.Isolated, err)
+		}
 	}
 	return h.setUp(host)
 }
