@@ -250,6 +250,13 @@ func (c daemonCommand) serve(ctx context.Context, d *daemon, log *slog.Logger) (
 	if err := d.engine.Replay(ctx); err != nil {
 		return errors.Join(fmt.Errorf("start: %w", err), events.Close(), clockWatch.Close())
 	}
+	tasks.Go(func() error {
+		// What is answered for has its link by now, or has to wait for one.
+		if err := d.ahead.Close(); err != nil {
+			log.Warn("proxying neighbor discovery: what was loaded ahead and nobody has taken", "err", err)
+		}
+		return nil
+	})
 	if err := d.sweep(ctx); err != nil { // after the new rules are in place
 		log.Error("firewall: rules of an earlier daemon's cannot be removed", "err", err)
 	}

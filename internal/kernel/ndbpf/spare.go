@@ -13,7 +13,8 @@ type Spare struct {
 	loaded  chan error          // holds one; closed when it has been told
 }
 
-// LoadAhead begins to load, beside all else. Close releases what no link has taken.
+// LoadAhead begins to load, beside all else. Close releases what no link has taken; one that
+// comes later loads what it needs.
 func LoadAhead() *Spare {
 	s := &Spare{make(chan programObjects, 1), make(chan error, 1)}
 	go func() {

@@ -12,7 +12,8 @@ import (
 	"github.com/v6net/v6net/internal/testnet"
 )
 
-// What is loaded ahead the first link takes, others load their own, and nothing of it stays.
+// What is loaded ahead the first link takes, others load their own, also where nobody has
+// taken it in time, and nothing of it stays.
 func TestSpare(t *testing.T) {
 	testnet.Connect(t, testnet.Self(t), "eth0", testnet.New(t, "up"), "lan0")
 	before := loadedObjects(t)
@@ -26,7 +27,18 @@ func TestSpare(t *testing.T) {
 	if ofTwo := loadedObjects(t) - before; ofOne == 0 || ofTwo != 2*ofOne {
 		t.Errorf("programs and tables: %d of one link, %d of two", ofOne, ofTwo)
 	}
-	if err := errors.Join(first.Close(), second.Close(), s.Close(), LoadAhead().Close(), (*Spare)(nil).Close()); err != nil {
+	late := LoadAhead()
+	if err := errors.Join(first.Close(), second.Close(), s.Close(), late.Close(), (*Spare)(nil).Close()); err != nil {
+		t.Error(err)
+	}
+	third, err := late.Dial(t.Context(), "eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := loadedObjects(t) - before; n != ofOne {
+		t.Errorf("a link that comes late has %d programs and tables, want %d", n, ofOne)
+	}
+	if err := errors.Join(third.Close(), late.Close()); err != nil {
 		t.Error(err)
 	}
 	if left := loadedObjects(t) - before; left != 0 {
