@@ -757,6 +757,11 @@ func TestExplainWithoutTranslation(t *testing.T) {
 		if cut := j.Verdict == spec.Dropped && strings.Contains(j.Why, "needs nftables"); cut != (untranslated != nil) {
 			t.Errorf("translation: %v, explained as %s: %s", untranslated, j.Verdict, j.Why)
 		}
+		h.restart(t) // the backend is chosen at a start
+		h.settle(t)
+		if got := h.engine.Status(t.Context()).Networks[0].Error; strings.Contains(got, "cut off from outside: needs nftables") != (untranslated != nil) {
+			t.Errorf("translation: %v, its status has the error %q", untranslated, got)
+		}
 	}
 }
 

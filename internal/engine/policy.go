@@ -62,12 +62,24 @@ func (e *Engine) noteFaults(faults []firewall.Fault) {
 	}
 	for id, n := range e.networks {
 		before := e.networkError(n)
-		n.unruled = errors.Join(append(all[id], e.unheardOf(n))...)
+		n.unruled = errors.Join(append(all[id], e.unheardOf(n), e.untranslated(n))...)
 		e.noteHealth(n, before)
 	}
 	if e.unheard != nil && e.healDue.IsZero() {
 		e.planHeal()
 	}
+}
+
+// untranslated is why a network's prefix is not translated that is to be, or nil: it was
+// made by another firewall's rules.
+func (e *Engine) untranslated(n *network) error {
+	if !n.isRouted() || n.Options.Masquerade != spec.SwitchNPTv6 {
+		return nil
+	}
+	if err := e.Firewall.CanTranslate(); err != nil {
+		return fmt.Errorf("option masquerade=nptv6: the network is cut off from outside: %w", err)
+	}
+	return nil
 }
 
 // applyContainer turns the rules for one endpoint from what they were into what

@@ -129,7 +129,7 @@ var optionTable = slices.Concat(modeOptions, raOptions, []option{
 	{"nptv6", func(o *Options, k, v string) error {
 		p, err := netip.ParsePrefix(v)
 		if err != nil || !p.Addr().Is6() || p.Addr().Is4In6() || p != p.Masked() {
-			return &OptionError{Key: k, Value: v, Allowed: "an IPv6 prefix such as 2001:db8:1::/64"}
+			return &OptionError{Key: k, Value: v, Allowed: "an IPv6 prefix, with zeros behind its length, such as 2001:db8:1::/64"}
 		}
 		o.NPTv6 = p
 		return nil

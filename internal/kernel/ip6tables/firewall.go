@@ -140,7 +140,6 @@ func (f *Firewall) compile(ctx context.Context, want firewall.Ruleset) error {
 			return fmt.Errorf("make rules for %s: %w", names[fam], err)
 		}
 	}
-	f.warn(want)
 	f.applied, f.bridges, f.wanted = &want, bridges, all
 	return nil
 }
@@ -182,14 +181,6 @@ func (f *Firewall) putAll(ctx context.Context, certain bool) error {
 		}
 	}
 	return nil
-}
-
-// warn says what of a ruleset cannot be had here.
-func (f *Firewall) warn(want firewall.Ruleset) {
-	translated := len(want.Set("inside_pools6").Elements) > 0
-	if translated && (f.applied == nil || len(f.applied.Set("inside_pools6").Elements) == 0) {
-		f.log.Error("firewall: networks with masquerade=nptv6 are cut off from the outside", "err", f.CanTranslate())
-	}
 }
 
 // errTranslate is why prefixes are not translated.
