@@ -3,6 +3,8 @@
 package main
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/store"
 	"github.com/v6net/v6net/internal/testnet"
 )
 
@@ -139,5 +142,118 @@ func TestAHundredNetworksAreRenumbered(t *testing.T) {
 	routes := self.Run(t, "ip", "-6", "route", "show", "type", "unreachable", "proto", "118")
 	if strings.Count(routes, "unreachable") != 3 || !strings.Contains(routes, "2001:db8:a000::/56") || !strings.Contains(routes, "2001:db8:b000::/56") || !strings.Contains(routes, "2001:db8:c000::/56") {
 		t.Errorf("unreachable:\n%s", routes)
+	}
+}
+
+// A hundred networks are on parts of the parent's own prefix, and its router gives the link
+// another one: the parts of all are probed in one go, and all have moved then, the containers
+// that run found by the router, and no conversation with them has lost a byte.
+func TestAHundredNetworksOnTheParentAreRenumbered(t *testing.T) {
+	const networks = 100
+	l := newLan(t)
+	self := testnet.Self(t)
+	if _, err := l.client.MakeNetwork(t.Context(), onLan(0)); err != nil {
+		t.Fatal(err)
+	}
+	l.signal(os.Kill)
+	_ = l.wait()
+	l.multiply(t, networks) // each would have its part probed for a second
+	l.begin(t)
+
+	type running struct {
+		*testnet.Host
+		was, is netip.Addr
+		talk    *stream
+	}
+	next := netip.MustParsePrefix(secondOfLan + "/64")
+	var containers []running
+	for _, n := range []int{0, 1, networks / 2, networks - 1} {
+		container, ep := attach(t, l.client, onLan(n), n)
+		addr := ep.IPv6.Addr()
+		l.answers(t, addr.String())
+		containers = append(containers, running{container, addr, spec.Renumbered(addr, next), l.stream(t, addr.String())})
+	}
+	before := globals(t, self)
+
+	l.advertise(t, prefixOfLan(firstOfLan, 0), prefixOfLan(secondOfLan, 1800))
+	l.hears(t, secondOfLan)
+	began := time.Now()
+	for _, c := range containers {
+		l.answers(t, c.is.String())
+	}
+	t.Logf("they answer from outside after %s", time.Since(began).Round(time.Millisecond))
+	for _, c := range containers {
+		if c.talk.end(t) == 0 {
+			t.Error("a conversation stood still")
+		}
+		if got, want := globals(t, c.Host)["eth0"], []string{c.was.String() + "/80 former", c.is.String() + "/80"}; !slices.Equal(got, want) {
+			t.Errorf("a container has %q, want %q", got, want)
+		}
+	}
+	bridges := globals(t, self)
+	for n := range networks {
+		bridge := spec.BridgeName(number("a", n))
+		if len(before[bridge]) != 1 {
+			t.Fatalf("bridge %d had %q", n, before[bridge])
+		}
+		gateway := netip.MustParsePrefix(before[bridge][0])
+		want := []string{gateway.String() + " former", netip.PrefixFrom(spec.Renumbered(gateway.Addr(), next), 80).String()}
+		if !slices.Equal(bridges[bridge], want) {
+			t.Errorf("bridge %d has %q, want %q", n, bridges[bridge], want)
+		}
+	}
+	status := l.status(t)
+	if len(status.Networks) != networks || status.Error != "" {
+		t.Errorf("%d networks, error %q", len(status.Networks), status.Error)
+	}
+	for _, n := range status.Networks {
+		if n.Error != "" || len(n.Notes) > 0 {
+			t.Errorf("network %s: error %q, notes %q", n.ID, n.Error, n.Notes)
+		}
+	}
+}
+
+// onLan is a request for network n on a part of the link's own prefix.
+func onLan(n int) spec.NetworkRequest {
+	return spec.NetworkRequest{ID: number("a", n), Name: fmt.Sprint("net", n), FrontEnd: "podman", Options: spec.DefaultOptions(),
+		IPv6: []spec.SubnetRequest{{Pool: onParentOfLan()}}}
+}
+
+// multiply writes networks into the journal that are as the only one there, each on the next
+// part of the link's prefix.
+func (l *lan) multiply(t *testing.T, networks int) {
+	t.Helper()
+	journal, err := store.Open(l.journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := journal.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	state, err := journal.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, pool := state.Networks[0], state.Pools[0]
+	for n := 1; n < networks; n++ {
+		part := pool.Prefix.Addr().As16()
+		binary.BigEndian.PutUint16(part[8:], binary.BigEndian.Uint16(part[8:])+uint16(n))
+		prefix := netip.PrefixFrom(netip.AddrFrom16(part), pool.Prefix.Bits())
+		lent := *pool.Lent
+		lent.Index += uint64(n)
+		lent.Prefixes = slices.Clone(lent.Prefixes)
+		lent.Prefixes[0].Prefix = prefix
+		p := pool
+		p.ID, p.Prefix, p.Lent = prefix.String(), prefix, &lent
+		network := first
+		network.ID, network.Name = number("a", n), fmt.Sprint("net", n)
+		network.IPv6 = slices.Clone(network.IPv6)
+		s := &network.IPv6[0]
+		s.Prefix, s.Gateway, s.Lent = prefix, spec.Renumbered(s.Gateway, prefix), &lent
+		if err := errors.Join(journal.PutAll([]spec.Network{network}, []spec.Pool{p}, nil), journal.PutLease(p.ID, s.Gateway)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -19,15 +19,17 @@ import (
 type machine struct {
 	outside
 	*program
-	client *control.Client
-	args   string
+	client  *control.Client
+	args    string
+	journal string // its file
 }
 
 // open starts the daemon on an empty journal. In the end all networks go, and it.
 func (m *machine) open(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
-	m.args = fmt.Sprintf("daemon --state %s/v6net.db --plugin-socket %[1]s/v6net.sock --control-socket %[1]s/control.sock --podman-folder=", dir)
+	m.journal = filepath.Join(dir, "v6net.db")
+	m.args = fmt.Sprintf("daemon --state %s --plugin-socket %s/v6net.sock --control-socket %[2]s/control.sock --podman-folder=", m.journal, dir)
 	m.client = control.NewClient(filepath.Join(dir, "control.sock"))
 	m.begin(t)
 	t.Cleanup(func() {
