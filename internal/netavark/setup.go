@@ -111,7 +111,7 @@ func attachRequest(c call, o options, sandbox string) (spec.AttachRequest, error
 		return r, fmt.Errorf("unknown option %q of the container on network %s (known: none)", key, c.Network.Name)
 	}
 	// The prefix has been found, if the user left that to v6net.
-	for _, done := range []string{"source", "prefix_length"} {
+	for _, done := range []string{"source", "prefix_length", "fallback"} {
 		delete(o.pool, done)
 	}
 	var err error

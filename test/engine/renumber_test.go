@@ -236,7 +236,7 @@ func TestRenumberWithoutEntering(t *testing.T) {
 // that is killed goes on with what it knew.
 func TestRenumberPodman(t *testing.T) {
 	onPodman(t, func(t *testing.T, l *lab, d *podmanDaemon) {
-		testRenumber(t, l)
+		next := testRenumber(t, l)
 		d.kill(t)
 		d.start(t)
 		subnet := l.subnet(t, "net")
@@ -248,5 +248,10 @@ func TestRenumberPodman(t *testing.T) {
 				mustFetch(t, l.far, bracket(address))
 			}
 		}
+		l.docker(t, "rm", "-f", "-t", "0", "web")
+		l.docker(t, "network", "rm", "net")
+		eventually(t, "removal of the network", func() bool { return !l.hasNetwork(t.Context(), t, "net") })
+		next.stop()
+		testLostPrefix(t, l)
 	})
 }
