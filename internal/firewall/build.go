@@ -86,7 +86,7 @@ func (b builder) addMapping(set, key, value string) {
 
 func (b builder) network(n Network) {
 	bridge := quote(n.Bridge)
-	for _, set := range []string{"networks", "let_in", "let_out", "denied_in", "denied_out"} {
+	for _, set := range []string{"networks", "loops", "let_out", "denied_in", "denied_out"} {
 		b.add(set, bridge)
 	}
 	b.add("same", bridge+" . "+bridge)
@@ -125,7 +125,7 @@ func (b builder) network(n Network) {
 	if !n.accepts() {
 		return // publishes nothing either
 	}
-	b.add("accepting", bridge)
+	b.add("let_in", bridge)
 	if n.Inbound == spec.InboundOpen || n.Unprotected4 {
 		b.add("open4", bridge)
 	}

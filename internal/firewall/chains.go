@@ -12,6 +12,7 @@ const Name = "v6net"
 // The families of our tables.
 const (
 	FamilyInet   = "inet"   // what the host forwards
+	FamilyIPv4   = "ip"     // what only IPv4 packets are asked
 	FamilyBridge = "bridge" // what containers send
 )
 
@@ -55,6 +56,7 @@ func tables(w wanted) []Table {
 	}
 	return []Table{
 		{Family: FamilyInet, Name: Name, Sets: append(sets(), w.log.sets(logBridges)...), Chains: all},
+		{Family: FamilyIPv4, Name: Name, Sets: []Set{{Name: "loops", Key: typeLink}}, Chains: loopbackChains()},
 		{Family: FamilyBridge, Name: Name, Sets: append(senderSets(), w.log.sets(logPorts)...), Chains: senderChains(w.log)},
 	}
 }
@@ -83,18 +85,19 @@ func chains(w wanted) []Chain {
 			"iifname @networks goto outward",
 		}},
 		{Name: "inward", Rules: []string{
-			"iifname @networks goto across",
+			// All networks are bridges, which is told without asking a set.
+			`meta iifkind "bridge" goto across`,
 			"goto towards",
 		}},
 		{Name: "across", Rules: []string{
 			"iifname . oifname @same goto within",
+			"iifname @internal goto confined_out",
 			"goto towards",
 		}},
 		{Name: "towards", Rules: slices.Concat(w.known(), []string{
 			// A packet from a link-local address stays on its link (RFC 3927 §2.7), and
 			// leaves under no address of the host's. In IPv6 the kernel sees to that.
-			"ip saddr 169.254.0.0/16 iifname @networks goto stray_out",
-			"ip saddr 169.254.0.0/16 goto stray_in",
+			"ip saddr 169.254.0.0/16 goto stray",
 			// Before all else, what conntrack knows included: whoever scans a
 			// prefix must not fill the host's neighbour cache (RFC 6583). The
 			// forward hook precedes the neighbour's resolution.
@@ -103,16 +106,16 @@ func chains(w wanted) []Chain {
 			"ct state established,related goto vouch",
 			linkOnly,
 			// RFC 6092 REC-6: who is elsewhere has no container's address.
-			"iifname != @networks ip6 saddr @pools6 goto posing",
-			"iifname != @networks ip saddr @pools4 goto posing",
-			"iifname @internal goto confined_out",
-			"oifname @internal goto confined_in",
+			"ip6 saddr @pools6 iifname != @networks goto posing",
+			"ip saddr @pools4 iifname != @networks goto posing",
 			// Published means reachable by anyone, from other networks too. A
 			// translated port is reached by the host's address alone: who knows
-			// the container's own does not get in that way.
-			"ct status dnat oifname @accepting oifname @let_in goto vouch",
+			// the container's own does not get in that way. An internal network lets
+			// nothing in, so that it is not asked for before.
+			"ct status dnat oifname @let_in goto vouch",
 			"ip6 daddr . meta l4proto . th dport @published6 oifname @let_in goto vouch",
 			"ip daddr . meta l4proto . th dport @published4 oifname @let_in goto vouch",
+			"oifname @internal goto confined_in",
 			// Never dropped (RFC 4890 §4.3.1), whoever sends them. They are for
 			// connections that conntrack has forgotten; others are "related".
 			"icmpv6 type @errors goto vouch",
@@ -141,13 +144,13 @@ func chains(w wanted) []Chain {
 			"ct status dnat goto vouch",
 		}, l.out(DeniedNeighbour)...)},
 		{Name: "between", Rules: append([]string{
-			"iifname @mutual oifname @mutual oifname @accepting oifname @let_in goto vouch",
+			"iifname @mutual oifname @mutual oifname @let_in goto vouch",
 		}, l.between(DeniedIsolated)...)},
 		{Name: "inbound", Rules: append([]string{
 			"meta nfproto ipv4 oifname @open4 oifname @let_in goto vouch",
 			"meta nfproto ipv6 oifname @open6 oifname @let_in goto vouch",
-			"oifname @accepting icmpv6 type echo-request oifname @let_in goto vouch",
-			"oifname @accepting icmp type echo-request ip daddr != @masquerade4 oifname @let_in goto vouch",
+			"icmpv6 type echo-request oifname @let_in goto vouch",
+			"icmp type echo-request ip daddr != @masquerade4 oifname @let_in goto vouch",
 		}, l.in(DeniedUnpublished)...)},
 		{Name: "leaving", Rules: []string{
 			"oifname @parents iifname @let_out goto vouch",
@@ -159,6 +162,10 @@ func chains(w wanted) []Chain {
 		{Name: "vouch", Rules: []string{
 			fmt.Sprintf("meta mark set meta mark | %#x accept", VouchMark),
 		}},
+		{Name: "stray", Rules: []string{
+			"iifname @networks goto stray_out",
+			"goto stray_in",
+		}},
 		{Name: "stray_out", Rules: l.out(DeniedStray)},
 		{Name: "stray_in", Rules: l.in(DeniedStray)},
 		{Name: "posing", Rules: l.in(DeniedPosing)},
@@ -166,13 +173,6 @@ func chains(w wanted) []Chain {
 		{Name: "confined_out", Rules: l.out(DeniedInternal)},
 		{Name: "confined_in", Rules: l.in(DeniedInternal)},
 		{Name: "invalid", Rules: l.out(DeniedInvalid)},
-		// Our bridges have route_localnet, so that the host's own 127.0.0.1 can be
-		// translated to a container. A container must not get at the host's
-		// loopback services by it (CVE-2020-8558), nor pass for the host itself.
-		{Name: "loopback", Hook: &Hook{"filter", "prerouting", priorityRaw}, Rules: []string{
-			"ip daddr 127.0.0.0/8 iifname @networks counter drop",
-			"ip saddr 127.0.0.0/8 iifname @networks counter drop",
-		}},
 		// A name server for containers listens on an address of the bridge, which
 		// may be a global one that everybody has a way to. It is no resolver for
 		// the world, nor for other networks, internal ones included. What the host
@@ -227,6 +227,20 @@ func chains(w wanted) []Chain {
 			// client hears from an address it never called.
 			"ct status dnat ip saddr @pools4 masquerade",
 			"ct status dnat ip6 saddr @pools6 masquerade",
+		}},
+	}
+}
+
+// loopbackChains have a table of their own: what every IPv4 packet is asked costs an IPv6
+// packet nothing there.
+func loopbackChains() []Chain {
+	return []Chain{
+		// Our bridges have route_localnet, so that the host's own 127.0.0.1 can be
+		// translated to a container. A container must not get at the host's
+		// loopback services by it (CVE-2020-8558), nor pass for the host itself.
+		{Name: "loopback", Hook: &Hook{"filter", "prerouting", priorityRaw}, Rules: []string{
+			"ip daddr 127.0.0.0/8 iifname @loops counter drop",
+			"ip saddr 127.0.0.0/8 iifname @loops counter drop",
 		}},
 	}
 }
@@ -296,10 +310,9 @@ const (
 // sets are those that chains look at, empty.
 func sets() []Set {
 	return []Set{
-		{Name: "networks", Key: typeLink},  // every bridge of ours
-		{Name: "internal", Key: typeLink},  // no way to or from outside
-		{Name: "accepting", Key: typeLink}, // inbound is published or open
-		{Name: "open4", Key: typeLink},     // any port is open, by a container's own IPv4 address
+		{Name: "networks", Key: typeLink}, // every bridge of ours
+		{Name: "internal", Key: typeLink}, // no way to or from outside
+		{Name: "open4", Key: typeLink},    // any port is open, by a container's own IPv4 address
 		{Name: "open6", Key: typeLink},
 		{Name: "isolated4", Key: typeLink}, // the host has no IPv4 there, and takes none from there
 		{Name: "isolated6", Key: typeLink},
@@ -307,7 +320,8 @@ func sets() []Set {
 		{Name: "same", Key: typePair},   // every bridge, with itself
 		{Name: "icc", Key: typeLink},    // containers of the bridge reach each other
 		{Name: "parents", Key: typeLink},
-		// Every bridge, to count by: what belongs to no known connection.
+		// To count by, what belongs to no known connection: the bridges that let anything
+		// in (inbound is published or open), and for the others every bridge.
 		{Name: "let_in", Key: typeLink, Counter: true},
 		{Name: "let_out", Key: typeLink, Counter: true},
 		{Name: "denied_in", Key: typeLink, Counter: true},

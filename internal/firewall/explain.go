@@ -20,7 +20,7 @@ func (c Config) Explain(call spec.Call, host Host) (spec.Judgement, error) {
 	if err != nil {
 		return spec.Judgement{}, err
 	}
-	e := explanation{config: c, table: r.Tables[0], call: call, host: host}
+	e := explanation{config: c, tables: r.Tables, call: call, host: host}
 	e.judge()
 	return e.out, nil
 }
@@ -37,7 +37,7 @@ type Host struct {
 // explanation is one call on its way.
 type explanation struct {
 	config Config
-	table  Table
+	tables []Table
 	call   spec.Call
 	host   Host
 	out    spec.Judgement
@@ -50,8 +50,20 @@ func (e *explanation) step(format string, args ...any) {
 func (e *explanation) end(verdict spec.Verdict, why string, d decision) {
 	e.out.Verdict, e.out.Why = verdict, why
 	if d.rule != "" {
-		e.out.Table, e.out.Chain, e.out.Rule = e.table.Family+" "+e.table.Name, d.chain, d.rule
+		e.out.Table, e.out.Chain, e.out.Rule = d.table, d.chain, d.rule
 	}
+}
+
+// run sends the packet through a base chain of whichever table has it. What no network
+// wants has none.
+func (e *explanation) run(chain string, p *packet) decision {
+	i := slices.IndexFunc(e.tables, func(t Table) bool { return t.has(chain) })
+	if i < 0 {
+		return decision{chain: chain}
+	}
+	d := e.tables[i].run(chain, p)
+	d.table = e.tables[i].Family + " " + e.tables[i].Name
+	return d
 }
 
 // at is the network that an address is on; nil: none.
@@ -105,15 +117,19 @@ func (e *explanation) judge() {
 			e.forged(from)
 			return
 		}
-		p.fields["iifname"] = quote(from.Bridge)
+		p.fields["iifname"], p.fields["meta iifkind"] = quote(from.Bridge), quote("bridge")
 	default:
-		p.fields["iifname"] = quote(e.outside(e.call.From).Link)
+		way := e.outside(e.call.From)
+		p.fields["iifname"] = quote(way.Link)
+		if way.Bridge {
+			p.fields["meta iifkind"] = quote("bridge")
+		}
 	}
-	if d := e.table.run("inside", p); d.verdict == "drop" {
+	if d := e.run("inside", p); d.verdict == "drop" {
 		e.end(spec.Dropped, e.reason(d), d)
 		return
 	}
-	if d := e.table.run("loopback", p); d.verdict == "drop" {
+	if d := e.run("loopback", p); d.verdict == "drop" {
 		e.end(spec.Dropped, e.reason(d), d)
 		return
 	}
@@ -125,7 +141,7 @@ func (e *explanation) judge() {
 	if slices.Contains(e.host.Addresses, before) {
 		p.fields["fib daddr type"] = "local"
 	}
-	if e.table.run("prerouting", p).verdict == "dnat" {
+	if e.run("prerouting", p).verdict == "dnat" {
 		e.step("port %d of %s is published: translated to port %s of %s", e.call.Port, before, p.fields["th dport"], p.to())
 	}
 	e.route(p, from)
@@ -173,7 +189,7 @@ func oneLink(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
 func (e *explanation) route(p *packet, from *Network) {
 	to := p.to()
 	if slices.Contains(e.host.Addresses, to) {
-		switch d := e.table.run("input", p); d.verdict {
+		switch d := e.run("input", p); d.verdict {
 		case "drop":
 			e.end(spec.Dropped, e.reason(d), d)
 			return
@@ -211,7 +227,7 @@ func (e *explanation) route(p *packet, from *Network) {
 			return
 		}
 	}
-	d := e.table.run("forward", p)
+	d := e.run("forward", p)
 	switch d.verdict {
 	case "drop":
 		e.end(spec.Dropped, e.reason(d), d)
@@ -226,14 +242,14 @@ func (e *explanation) route(p *packet, from *Network) {
 
 // leave says under which address an accepted packet goes on.
 func (e *explanation) leave(p *packet) {
-	switch d := e.table.run("postrouting", p); d.verdict {
+	switch d := e.run("postrouting", p); d.verdict {
 	case "masquerade":
 		e.step("it goes on under an address of the host's (masquerade)")
 	case "snat":
 		e.step("it goes on under the host's address %s", d.outbound)
 	}
 	before := p.fields["ip6 saddr"]
-	e.table.run("outside", p)
+	e.run("outside", p)
 	if after := p.fields["ip6 saddr"]; after != before {
 		e.step("it goes on under %s (nptv6)", after)
 	}
@@ -241,7 +257,7 @@ func (e *explanation) leave(p *packet) {
 
 // packet is the first of the call, before anybody has seen it.
 func (e *explanation) packet() *packet {
-	p := &packet{fields: map[string]string{"ct state": "new", "meta oifkind": ""}}
+	p := &packet{fields: map[string]string{"ct state": "new", "meta iifkind": "", "meta oifkind": ""}}
 	family, nfproto := "ip", "ipv4"
 	if e.call.To.Is6() {
 		family, nfproto = "ip6", "ipv6"
@@ -297,14 +313,14 @@ func (n Network) has(a netip.Addr) bool {
 // chain. TestEveryDecisionHasAReason holds them together.
 var reasons = map[string][]struct{ rule, words string }{
 	"forward": {{"", "it concerns no network of v6net's"}},
+	"across":  {{"@internal", "the caller's network is internal: nothing leaves it"}},
+	"stray":   {{"", DeniedStray.Words()}},
 	"towards": {
 		{"@link_only", "it is for one link alone, and is not forwarded"},
-		{"ip saddr 169.254.0.0/16", DeniedStray.Words()},
-		{"saddr @pools", DeniedPosing.Words()},
+		{"goto posing", DeniedPosing.Words()},
 		{"@live6", DeniedNobody.Words()},
 		{"@live4", DeniedNobody.Words()},
 		{"ct state", "it belongs to a connection that is known"},
-		{"iifname @internal", "the caller's network is internal: nothing leaves it"},
 		{"oifname @internal", "the network is internal: nothing gets in"},
 		{"ct status dnat", "the port is published"},
 		{"@published6", "the port is published"},

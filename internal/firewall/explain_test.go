@@ -151,7 +151,8 @@ func TestTranslated(t *testing.T) {
 
 // What ends a packet's way has a reason in words.
 func TestEveryDecisionHasAReason(t *testing.T) {
-	for _, c := range tables(wanted{translation: true})[0].Chains {
+	all := tables(wanted{translation: true})
+	for _, c := range append(all[0].Chains, all[1].Chains...) {
 		if slices.Contains(append([]string{"prerouting", "output", "translate", "postrouting", "arriving"}, deciding...), c.Name) {
 			continue
 		}
@@ -182,10 +183,15 @@ func TestEveryRuleIsUnderstood(t *testing.T) {
 	for _, name := range fields {
 		everything[name] = "x"
 	}
-	for _, c := range r.Tables[0].Chains {
-		for _, rule := range c.Rules {
-			r.Tables[0].rule(rule, &packet{fields: map[string]string{}})
-			r.Tables[0].rule(rule, &packet{fields: everything})
+	for _, table := range r.Tables {
+		if table.Family == FamilyBridge {
+			continue
+		}
+		for _, c := range table.Chains {
+			for _, rule := range c.Rules {
+				table.rule(rule, &packet{fields: map[string]string{}})
+				table.rule(rule, &packet{fields: everything})
+			}
 		}
 	}
 }

@@ -19,12 +19,13 @@ type packet struct {
 
 // fields are the names by which rules look at a packet, the longer ones first.
 var fields = []string{
-	"iifname", "oifname", "meta oifkind", "meta nfproto", "meta l4proto", "meta mark", "th dport", "icmpv6 type", "icmp type",
+	"iifname", "oifname", "meta iifkind", "meta oifkind", "meta nfproto", "meta l4proto", "meta mark", "th dport", "icmpv6 type", "icmp type",
 	"ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr", "ct state", "ct status", "fib daddr type", "@th,128,128", "@th,256,128",
 }
 
 // decision is the rule that ended a packet's way through a hook.
 type decision struct {
+	table       string // its family and name; empty: no rule decided
 	chain, rule string
 	verdict     string // accept, drop, masquerade, snat, dnat; empty: the end of a chain, which accepts
 	outbound    string // of snat: the address
@@ -36,9 +37,6 @@ func (t Table) run(name string, p *packet) decision {
 	d := decision{chain: name}
 	for {
 		i := slices.IndexFunc(t.Chains, func(c Chain) bool { return c.Name == name })
-		if i < 0 { // of what no network wants
-			return decision{chain: name}
-		}
 		next := ""
 		for _, rule := range t.Chains[i].Rules {
 			done := t.rule(rule, p)
@@ -64,6 +62,10 @@ func (t Table) run(name string, p *packet) decision {
 		}
 		name = next
 	}
+}
+
+func (t Table) has(chain string) bool {
+	return slices.ContainsFunc(t.Chains, func(c Chain) bool { return c.Name == chain })
 }
 
 // rule is what one rule decides about the packet: nothing, if it does not match.

@@ -43,6 +43,7 @@ func routedTable(l logging) Table {
 			"goto routed_forged",
 		}},
 		{Name: "routed_content6", Rules: []string{
+			"meta l4proto tcp return", // what is most
 			"icmpv6 type @of_routers6 goto routed_forged",
 			fmt.Sprintf("udp dport %d goto routed_forged", dhcp6Client),
 		}},
@@ -57,6 +58,7 @@ func routedTable(l logging) Table {
 			"goto routed_content4",
 		}},
 		{Name: "routed_content4", Rules: []string{
+			"meta l4proto tcp return",
 			"icmp type @of_routers4 goto routed_forged",
 			fmt.Sprintf("udp dport %d goto routed_forged", dhcp4Client),
 		}},

@@ -26,7 +26,7 @@ func (r Ruleset) all() []Table { return append(slices.Clone(r.Tables), r.Routed)
 
 // Table is one nftables table. The names of sets are unique over all tables.
 type Table struct {
-	Family string // inet or bridge
+	Family string // inet, ip or bridge
 	Name   string
 	Sets   []Set
 	Chains []Chain

@@ -44,7 +44,7 @@ func testDockersNFTables(t *testing.T, l *lab) {
 		t.Run("ours were first", check)
 		t.Run("doctor", func(t *testing.T) { testDoctor(t, l) })
 		l.docker(t, "plugin", "disable", "-f", pluginName)
-		l.host.Run(t, "nft", "delete table inet v6net; delete table bridge v6net") // as if it had never been
+		l.host.Run(t, "nft", "delete table inet v6net; delete table ip v6net; delete table bridge v6net") // as if it had never been
 		l.docker(t, "plugin", "enable", pluginName)
 		t.Run("theirs were first", check)
 	})

@@ -109,7 +109,13 @@ type compiler struct {
 
 // mains are the chains that are compiled, all of whose names differ.
 func (c *compiler) mains() []firewall.Chain {
-	return slices.Concat(c.ruleset.Tables[0].Chains, c.ruleset.Routed.Chains)
+	var out []firewall.Chain
+	for _, t := range c.ruleset.Tables {
+		if t.Family != firewall.FamilyBridge { // for which there is Routed
+			out = append(out, t.Chains...)
+		}
+	}
+	return append(out, c.ruleset.Routed.Chains...)
 }
 
 // chain is one of the table's, made if it is not there.
@@ -206,6 +212,9 @@ func (c *compiler) prune() error {
 	}
 	c.out.chains = slices.DeleteFunc(c.out.chains, func(ch *chain) bool { return !reached[ch.name] })
 	for _, ch := range c.out.chains {
+		if last := len(ch.rules) - 1; last > 0 && ch.rules[last] == "-j RETURN" { // as the end of a chain does
+			ch.rules = ch.rules[:last]
+		}
 		if len(ch.name) > maxName {
 			return fmt.Errorf("chain %s: its name is too long", ch.name)
 		}

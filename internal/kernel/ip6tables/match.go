@@ -67,6 +67,8 @@ func single(t test) (string, error) {
 		return "-m mac " + not + "--mac-source " + value, nil
 	case "udp dport":
 		return fmt.Sprintf("-p udp -m udp %s--dport %s", not, value), nil
+	case "meta l4proto":
+		return not + "-p " + value, nil
 	case "ct state":
 		return "-m conntrack " + not + "--ctstate " + strings.ToUpper(value), nil
 	case "ct status":

@@ -15,11 +15,12 @@ import (
 //     rule for each element.
 //   - "Whatever is not of ours returns", and "whatever is of our networks goes there": a
 //     rule for each element goes on to a chain to which only our networks' packets come.
-//   - There, several sets, or a long one: a jump to a chain for each set, which
-//     leaves the [missed] mark if the packet does not pass, and a rule for packets
-//     without it. So the rules add up, and their numbers are not multiplied.
-//   - Elsewhere, with a target that ends a packet's way: a jump to chains that lead
-//     from set to set, and return what does not pass.
+//   - One set, or several short ones, with a target that ends a packet's way: a jump to
+//     chains that lead from set to set, and return what does not pass. Elsewhere than where
+//     only our networks' packets come, long ones, too.
+//   - There, with several long sets or another target: a jump to a chain for each set, which
+//     leaves the [missed] mark if the packet does not pass, and a rule for packets without
+//     it. So the rules add up, and their numbers are not multiplied.
 type step struct {
 	*compiler
 	into *chain
@@ -83,7 +84,8 @@ func (s *step) compile() (into *chain, ours bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	final := s.rule.verdict == "drop" || s.rule.verdict == "masquerade" || s.rule.verdict == "dnat" || s.rule.verdict == "snat"
+	links := len(s.not) == 0 && len(s.is) == 1 && s.is[0].ofLinks()
+	nested := s.ends() && !links
 	switch {
 	case s.rule.mark != 0:
 		s.emit(s.simple, fmt.Sprintf("-j MARK --set-xmark %#x/%#x", s.rule.mark, s.rule.mark))
@@ -100,9 +102,9 @@ func (s *step) compile() (into *chain, ours bool, err error) {
 		return s.guard()
 	case len(s.not) == 0 && s.product() <= few:
 		return s.into, s.ours, s.each(s.is, nil, target)
-	case s.ours && s.rule.pairs.set == "":
+	case s.ours && s.rule.pairs.set == "" && !(nested && s.short()):
 		return s.into, s.ours, s.marked(target)
-	case final && !(len(s.not) == 0 && len(s.is) == 1 && s.is[0].ofLinks()):
+	case nested:
 		return s.into, s.ours, s.nested(target)
 	case len(s.not) == 0:
 		return s.into, s.ours, s.each(s.is, nil, target)
@@ -122,6 +124,9 @@ func (s *step) take(t test) (possible bool, err error) {
 	switch {
 	case t.keys[0] == "meta nfproto":
 		return (t.value == "ipv4") == (s.family == ip4) != t.not, nil
+	case t.keys[0] == "meta iifkind": // which goes where what is of no network is told from others
+		s.is = append(s.is, elements(s.ruleset.Set("networks"), []string{"iifname"}))
+		return true, nil
 	case t.keys[0] == "meta oifkind":
 		l := lookup{keys: []string{"oifname"}}
 		for _, bridge := range s.bridges {
@@ -138,9 +143,11 @@ func (s *step) take(t test) (possible bool, err error) {
 	if set == nil {
 		return false, fmt.Errorf("no set %s", t.set)
 	}
-	if set.Counter { // of every network: it is asked for what it counts, and not for what it has
+	if set.Counter {
 		s.count, s.key = set, t.keys[0]
-		return true, nil
+		if len(set.Elements) == len(s.ruleset.Set("networks").Elements) { // of every one: nothing to be asked
+			return true, nil
+		}
 	}
 	l := elements(set, t.keys)
 	if t.not {
@@ -210,6 +217,16 @@ func (s *step) merge() {
 	}
 }
 
+// ends reports whether the rule ends a packet's way.
+func (s *step) ends() bool {
+	if s.rule.verdict == "goto" {
+		return slices.ContainsFunc(s.mains(), func(c firewall.Chain) bool {
+			return c.Name == s.rule.to && strings.HasSuffix(c.Rules[len(c.Rules)-1], " drop")
+		})
+	}
+	return slices.Contains([]string{"drop", "masquerade", "dnat", "snat"}, s.rule.verdict)
+}
+
 // target is what becomes of a packet that has passed.
 func (s *step) target() (string, error) {
 	switch s.rule.verdict {
@@ -225,10 +242,6 @@ func (s *step) target() (string, error) {
 		return "-j MASQUERADE", nil
 	case "goto":
 		ours := s.ours || slices.ContainsFunc(s.rule.tests, func(t test) bool { return t.set == "networks" && !t.not })
-		if _, done := s.done[s.rule.to]; ours && !s.ours && !done {
-			first := s.chain(prefix + s.rule.to)
-			first.rules = append(first.rules, forget)
-		}
 		if err := s.main(s.rule.to, ours); err != nil {
 			return "", err
 		}
@@ -251,6 +264,11 @@ func (s *step) product() int {
 		n *= len(l.entries)
 	}
 	return n
+}
+
+// short reports whether the ways through the sets, one after the other, are few.
+func (s *step) short() bool {
+	return len(s.is) == 1 && len(s.not) == 0 || !slices.ContainsFunc(slices.Concat(s.is, s.not), func(l lookup) bool { return len(l.entries) > leafEntries })
 }
 
 // ofLinks reports whether the names of links are all that is asked.
@@ -283,7 +301,6 @@ func (s *step) each(lookups []lookup, matches []string, target string) error {
 // guard goes on with what has any of the elements, and returns the rest.
 func (s *step) guard() (*chain, bool, error) {
 	rest := s.chain(s.name)
-	rest.rules = []string{forget}
 	s.is, s.not = s.not, nil
 	for _, l := range s.is {
 		if err := s.each([]lookup{l}, nil, "-g "+rest.name); err != nil {
@@ -296,10 +313,9 @@ func (s *step) guard() (*chain, bool, error) {
 // marked asks each set in a chain of its own.
 func (s *step) marked(target string) error {
 	s.marks[s.from] = true
-	for _, l := range s.is {
-		if protocol := protocols[l.keys[0]]; protocol != "" { // which spares others the set
-			s.simple = append(s.simple, "-p "+protocol)
-		}
+	s.sparing()
+	if rules := s.into.rules; len(rules) == 0 || rules[len(rules)-1] != forget {
+		s.emit(nil, forget) // what others may have marked
 	}
 	matches := s.simple
 	for i, l := range slices.Concat(s.is, s.not) {
@@ -313,6 +329,15 @@ func (s *step) marked(target string) error {
 	s.emit(matches, target)
 	s.emit(nil, forget)
 	return nil
+}
+
+// sparing has a set of one protocol's asked for its packets alone.
+func (s *step) sparing() {
+	for _, l := range s.is {
+		if protocol := protocols[l.keys[0]]; protocol != "" {
+			s.simple = append(s.simple, "-p "+protocol)
+		}
+	}
 }
 
 // ask is the chain that marks what does not pass a lookup. All rules share the one
@@ -339,6 +364,7 @@ func (s *step) ask(l lookup, not bool, own string) (string, error) {
 
 // nested leads from set to set; whoever does not pass comes back.
 func (s *step) nested(target string) error {
+	s.sparing()
 	s.emit(s.simple, "-j "+s.name)
 	name := s.name
 	for _, l := range s.not {

@@ -54,7 +54,7 @@ func TestNoForeignTable(t *testing.T) {
 	host := testnet.New(t, "host")
 	f := open(t, host)
 	apply(t, f, everything())
-	if out := host.Run(t, "nft", "list", "tables"); out != "table inet v6net\ntable bridge v6net" {
+	if out := host.Run(t, "nft", "list", "tables"); out != "table inet v6net\ntable ip v6net\ntable bridge v6net" {
 		t.Errorf("tables: %s", out)
 	}
 	if err := f.Remove(t.Context()); err != nil {

@@ -18,8 +18,11 @@ import (
 // takes them in a row, each key from a register of its own.
 const firstRegister = unix.NFT_REG32_00
 
-// nftMetaOIFKind is NFT_META_OIFKIND of include/uapi/linux/netfilter/nf_tables.h.
-const nftMetaOIFKind expr.MetaKey = 27
+// NFT_META_IIFKIND and its like of include/uapi/linux/netfilter/nf_tables.h.
+const (
+	nftMetaIIFKind expr.MetaKey = 26
+	nftMetaOIFKind expr.MetaKey = 27
+)
 
 // key is something of a packet that a rule can look at.
 type key struct {
@@ -34,6 +37,7 @@ type key struct {
 var keys = []key{
 	{name: "iifname", size: unix.IFNAMSIZ, load: meta(expr.MetaKeyIIFNAME)},
 	{name: "oifname", size: unix.IFNAMSIZ, load: meta(expr.MetaKeyOIFNAME)},
+	{name: "meta iifkind", size: unix.IFNAMSIZ, load: meta(nftMetaIIFKind)},
 	{name: "meta oifkind", size: unix.IFNAMSIZ, load: meta(nftMetaOIFKind)},
 	{name: "meta l4proto", size: 1, load: meta(expr.MetaKeyL4PROTO)},
 	{name: "th dport", size: 2, load: payload(expr.PayloadBaseTransportHeader, 2, 2)},
@@ -100,6 +104,9 @@ var bits = map[string]uint32{
 // each set by its name. It makes of a rule what nft makes of it.
 func compile(rule string, family nftables.TableFamily, sets map[string]uint32) ([]expr.Any, error) {
 	c := compiler{rest: rule, family: family, sets: sets}
+	if family == nftables.TableFamilyIPv4 { // which has no other packets
+		c.nfproto = unix.NFPROTO_IPV4
+	}
 	for c.rest != "" {
 		if err := c.statement(); err != nil {
 			return nil, fmt.Errorf("rule %q: %w", rule, err)
@@ -312,7 +319,7 @@ func (c *compiler) compareBits(k key, value string, not bool) error {
 // parseOperand reads what a key is compared with.
 func parseOperand(k key, value string) ([]byte, error) {
 	switch k.name {
-	case "iifname", "oifname", "meta oifkind":
+	case "iifname", "oifname", "meta iifkind", "meta oifkind":
 		if name := strings.Trim(value, `"`); len(name)+2 == len(value) && name != "" {
 			return padded(name, k.size), nil
 		}

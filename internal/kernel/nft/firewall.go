@@ -205,7 +205,7 @@ func (f *Firewall) Remove(ctx context.Context) error {
 
 func (f *Firewall) removeTables() error {
 	f.applied, f.certain = nil, false
-	for _, family := range []nftables.TableFamily{nftables.TableFamilyINet, nftables.TableFamilyBridge} {
+	for _, family := range families {
 		if family == nftables.TableFamilyBridge && f.frameless {
 			continue
 		}

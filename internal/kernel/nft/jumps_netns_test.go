@@ -70,7 +70,7 @@ func testChangesSeeHarm(t *testing.T, b backend) {
 	want := listed()
 	for _, harm := range []string{
 		"-t mangle -F FORWARD",
-		"-t mangle -R v6net-vouch 2 -j ACCEPT",
+		"-t mangle -R v6net-vouch 1 -j ACCEPT",
 		"-t mangle -R v6net-forward 1 -j RETURN",
 		"-t mangle -I FORWARD -m comment --comment v6net -j v6net-forward",
 		"-t mangle -F v6net-forward",

@@ -110,7 +110,7 @@ func (f *Firewall) forwarded() map[string][][]probe {
 	if len(parents) == 0 {
 		parents = []string{"outside"}
 	}
-	internal, accepting := linksIn(f.applied.Set("internal")), linksIn(f.applied.Set("accepting"))
+	internal, accepting := linksIn(f.applied.Set("internal")), linksIn(f.applied.Set("let_in"))
 	bridges := map[string][][]probe{}
 	for _, bridge := range linksIn(f.applied.Set("networks")) {
 		if slices.Contains(internal, bridge) {

@@ -141,7 +141,7 @@ func TestMissing(t *testing.T) {
 	if err := f.Missing(t.Context()); err != nil {
 		t.Errorf("missing: %v", err)
 	}
-	for _, table := range []string{"inet v6net", "bridge v6net"} {
+	for _, table := range []string{"inet v6net", "ip v6net", "bridge v6net"} {
 		host.Run(t, "nft", "delete table "+table)
 		if err := f.Missing(t.Context()); err == nil {
 			t.Errorf("table %s is gone, and nothing is missing", table)

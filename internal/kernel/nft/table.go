@@ -16,8 +16,10 @@ import (
 const elementsPerMessage = 512
 
 var (
-	families = map[string]nftables.TableFamily{firewall.FamilyInet: nftables.TableFamilyINet, firewall.FamilyBridge: nftables.TableFamilyBridge}
-	hooks    = map[string]*nftables.ChainHook{
+	families = map[string]nftables.TableFamily{
+		firewall.FamilyInet: nftables.TableFamilyINet, firewall.FamilyIPv4: nftables.TableFamilyIPv4, firewall.FamilyBridge: nftables.TableFamilyBridge,
+	}
+	hooks = map[string]*nftables.ChainHook{
 		"prerouting":  nftables.ChainHookPrerouting,
 		"input":       nftables.ChainHookInput,
 		"forward":     nftables.ChainHookForward,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -105,6 +106,9 @@ func (c *change) merge(other change) {
 	c.other = c.other || other.other
 }
 
+// protocols are the families of our tables in events.
+var protocols = []byte{unix.NFPROTO_INET, unix.NFPROTO_IPV4, unix.NFPROTO_BRIDGE}
+
 // structural are the kinds of messages about chains and rules; elements of sets come and go.
 var structural = map[netlink.HeaderType]bool{
 	unix.NFT_MSG_NEWCHAIN: true, unix.NFT_MSG_DELCHAIN: true, unix.NFT_MSG_NEWRULE: true, unix.NFT_MSG_DELRULE: true,
@@ -129,7 +133,7 @@ func changeOf(m netlink.Message) change {
 			continue
 		}
 		switch name, family := attributes.String(), m.Data[0]; {
-		case name == firewall.Name && (family == unix.NFPROTO_INET || family == unix.NFPROTO_BRIDGE):
+		case name == firewall.Name && slices.Contains(protocols, family):
 			return change{table: true}
 		case name == foreignTable && (family == unix.NFPROTO_IPV4 || family == unix.NFPROTO_IPV6):
 			return change{chain: true}

@@ -94,6 +94,7 @@ func TestWatchRestores(t *testing.T) {
 		{"docker's chain deleted", [][]string{{"iptables", "-F"}, {"iptables", "-X"}}, false},
 		{"table deleted", [][]string{{"nft", "delete table inet v6net"}}, false},
 		{"chain flushed", [][]string{{"nft", "flush chain inet v6net forward"}}, false},
+		{"table of IPv4 deleted", [][]string{{"nft", "delete table ip v6net"}}, false},
 		{"table of the bridges deleted", [][]string{{"nft", "delete table bridge v6net"}}, false},
 		{"sender added", [][]string{{"nft", "add element bridge v6net unguarded { v6nvaaaaaaaaaaa }"}}, false},
 		{"rule inserted", [][]string{{"nft", "insert rule inet v6net forward accept"}}, false},

@@ -30,7 +30,8 @@ func TestChangeOf(t *testing.T) {
 	}{
 		{"our table", event(unix.NFT_MSG_DELTABLE, unix.NFPROTO_INET, "v6net"), ours},
 		{"our element", event(unix.NFT_MSG_NEWSETELEM, unix.NFPROTO_INET, "v6net"), ours},
-		{"our name in another family", event(unix.NFT_MSG_NEWRULE, unix.NFPROTO_IPV4, "v6net"), obstacle},
+		{"our table of IPv4", event(unix.NFT_MSG_DELTABLE, unix.NFPROTO_IPV4, "v6net"), ours},
+		{"our name in another family", event(unix.NFT_MSG_NEWRULE, unix.NFPROTO_IPV6, "v6net"), obstacle},
 		{"iptables' rule", event(unix.NFT_MSG_DELRULE, unix.NFPROTO_IPV4, "filter"), foreign},
 		{"ip6tables' chain", event(unix.NFT_MSG_NEWCHAIN, unix.NFPROTO_IPV6, "filter"), foreign},
 		{"somebody's table", event(unix.NFT_MSG_NEWTABLE, unix.NFPROTO_INET, "filter"), change{}},
