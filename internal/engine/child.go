@@ -214,7 +214,7 @@ func (e *Engine) avoidOthers(ctx context.Context, p *pool, parent string, known 
 	if p.Prefix.Addr().Is6() {
 		return nil
 	}
-	taken, err := e.Host.Taken(ctx)
+	taken, err := e.Host.Taken(ctx, false)
 	if err != nil {
 		return fmt.Errorf("pool %s: addresses of this host: %w", p.ID, err)
 	}

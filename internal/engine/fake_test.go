@@ -954,7 +954,7 @@ func (h fakeHost) Connected(ctx context.Context, part netip.Prefix) (connected m
 	return connected, err
 }
 
-func (h fakeHost) Taken(ctx context.Context) (taken []netip.Prefix, err error) {
+func (h fakeHost) Taken(ctx context.Context, v6 bool) (taken []netip.Prefix, err error) {
 	err = h.call(ctx, "host: routes", func() error {
 		taken = slices.Clone(h.routes)
 		for _, l := range h.links {
@@ -964,6 +964,7 @@ func (h fakeHost) Taken(ctx context.Context) (taken []netip.Prefix, err error) {
 				}
 			}
 		}
+		taken = slices.DeleteFunc(taken, func(p netip.Prefix) bool { return p.Addr().Is6() != v6 })
 		return nil
 	})
 	return taken, err

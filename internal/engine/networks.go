@@ -188,12 +188,22 @@ func (e *Engine) returnHost(p *pool, s spec.Subnet) error {
 	return nil
 }
 
-// applyNetwork makes the kernel match one network, and the host match them all. It is idempotent.
+// applyNetwork makes the kernel match one network, and the host match them all. It is
+// idempotent. What the host is like is not found out again for each network, from all of its
+// links and routes, while the rules of others are in place: changes are told.
 func (e *Engine) applyNetwork(ctx context.Context, n *network) error {
 	if err := e.mode(n.Options).apply(ctx, n); err != nil {
 		return err
 	}
-	return e.applyHost(ctx)
+	if !e.ruled || e.hostErr != nil {
+		return e.applyHost(ctx)
+	}
+	return errors.Join(
+		e.applyFirewall(ctx),
+		e.applyRoutes(ctx),
+		e.applySysctlsOf(ctx, n),
+		e.applyAdvertisements(ctx),
+	)
 }
 
 // applyHost sets what all present networks need of the host: firewall, routes,

@@ -187,7 +187,7 @@ func (e *Engine) takenOf(ctx context.Context, lent []spec.Delegation, claims []p
 	taken := slices.DeleteFunc(slices.Clone(inUse), func(t netip.Prefix) bool {
 		return slices.ContainsFunc(claims, func(c prefix.Claim) bool { return slices.Contains(c.Own, t) })
 	})
-	host, err := e.Host.Taken(ctx)
+	host, err := e.Host.Taken(ctx, true)
 	if err != nil {
 		e.Log.Warn("what the host has of what is lent", "err", err)
 	}

@@ -120,6 +120,27 @@ func (e *Engine) applySysctls(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// applySysctlsOf is applySysctls for a network that has come to others. While the host
+// forwards what it is to, all of its other links have what they need: one that comes is told of.
+func (e *Engine) applySysctlsOf(ctx context.Context, n *network) error {
+	v4, v6 := e.forwards()
+	for _, family := range []struct {
+		key      string
+		forwards bool
+	}{{forwarding6, v6}, {forwarding4, v4}} {
+		if !family.forwards {
+			continue
+		}
+		if now, err := e.Sysctls.Get(ctx, family.key); err != nil || now != "1" || !e.ruled {
+			return e.applySysctls(ctx)
+		}
+	}
+	if parent := n.namedParent(); v6 && parent != "" && n.isRouted() {
+		return e.setSysctl(ctx, acceptRA(parent))
+	}
+	return nil
+}
+
 // mustForward reports whether forwarding has to stay on: for a network of ours,
 // or for another's bridge that came while it was on.
 func (e *Engine) mustForward(ctx context.Context, key string) (bool, error) {

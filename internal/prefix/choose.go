@@ -19,7 +19,7 @@ import (
 //
 // The error of a prefix with no free part wraps ipam.ErrExhausted.
 func Choose(ctx context.Context, host Host, req spec.PoolRequest, inUse []netip.Prefix, globalID [5]byte, seed uint64) (spec.Pool, error) {
-	taken, err := host.Taken(ctx)
+	taken, err := host.Taken(ctx, req.V6 || req.Prefix.Addr().Is6())
 	if err != nil {
 		return spec.Pool{}, fmt.Errorf("choose a prefix: %w", err)
 	}

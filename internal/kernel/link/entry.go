@@ -5,13 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
 	"net"
 	"strings"
 	"time"
 
 	mdlayher "github.com/mdlayher/netlink"
 	"github.com/v6net/v6net/internal/kernel/dump"
+	"github.com/v6net/v6net/internal/kernel/rtnl"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -114,7 +114,7 @@ func readEntry(b []byte) (e entry, ok bool) {
 	e.index = int(int32(binary.NativeEndian.Uint32(b[4:])))
 	e.flags = binary.NativeEndian.Uint32(b[8:])
 	e.kind = device
-	for kind, value := range attributes(b[unix.SizeofIfInfomsg:]) {
+	for kind, value := range rtnl.Attributes(b[unix.SizeofIfInfomsg:]) {
 		switch kind {
 		case unix.IFLA_IFNAME:
 			e.name = text(value)
@@ -123,11 +123,11 @@ func readEntry(b []byte) (e entry, ok bool) {
 		case unix.IFLA_ADDRESS:
 			e.mac = net.HardwareAddr(append([]byte(nil), value...))
 		case unix.IFLA_MTU:
-			e.mtu = number(value)
+			e.mtu = rtnl.Number(value)
 		case unix.IFLA_MASTER:
-			e.master = number(value)
+			e.master = rtnl.Number(value)
 		case unix.IFLA_LINK:
-			e.parent = number(value)
+			e.parent = rtnl.Number(value)
 		case unix.IFLA_LINK_NETNSID:
 			e.parentElsewhere = true
 		case unix.IFLA_AF_SPEC:
@@ -140,11 +140,11 @@ func readEntry(b []byte) (e entry, ok bool) {
 }
 
 func (e *entry) readFamilies(b []byte) {
-	for family, settings := range attributes(b) {
+	for family, settings := range rtnl.Attributes(b) {
 		if family != unix.AF_INET6 {
 			continue
 		}
-		for kind, value := range attributes(settings) {
+		for kind, value := range rtnl.Attributes(settings) {
 			if kind == unix.IFLA_INET6_ADDR_GEN_MODE && len(value) > 0 {
 				e.addrGenMode = value[0]
 			}
@@ -155,64 +155,33 @@ func (e *entry) readFamilies(b []byte) {
 // readInfo reads what is particular to a kind of link, which comes first.
 func (e *entry) readInfo(b []byte) {
 	master := ""
-	for kind, value := range attributes(b) {
+	for kind, value := range rtnl.Attributes(b) {
 		switch {
 		case kind == unix.IFLA_INFO_KIND:
 			e.kind = text(value)
 		case kind == unix.IFLA_INFO_SLAVE_KIND:
 			master = text(value)
 		case kind == unix.IFLA_INFO_DATA && e.kind == "ipvlan":
-			for kind, value := range attributes(value) {
+			for kind, value := range rtnl.Attributes(value) {
 				switch kind {
 				case unix.IFLA_IPVLAN_MODE:
-					e.ipvlanMode = uint16(number(value))
+					e.ipvlanMode = uint16(rtnl.Number(value))
 				case unix.IFLA_IPVLAN_FLAGS:
-					e.ipvlanFlag = uint16(number(value))
+					e.ipvlanFlag = uint16(rtnl.Number(value))
 				}
 			}
 		case kind == unix.IFLA_INFO_SLAVE_DATA && master == "bridge":
-			for kind, value := range attributes(value) {
+			for kind, value := range rtnl.Attributes(value) {
 				switch kind {
 				case unix.IFLA_BRPORT_MODE:
-					e.hairpin = number(value) != 0
+					e.hairpin = rtnl.Number(value) != 0
 				case unix.IFLA_BRPORT_ISOLATED:
-					e.isolated = number(value) != 0
+					e.isolated = rtnl.Number(value) != 0
 				}
 			}
-		}
-	}
-}
-
-// attributes are those of a message, by their types, where they lie in it (netlink(7)): the
-// decoder of the library copies each.
-func attributes(b []byte) iter.Seq2[uint16, []byte] {
-	return func(yield func(uint16, []byte) bool) {
-		for len(b) >= unix.SizeofNlAttr {
-			size := int(binary.NativeEndian.Uint16(b))
-			if size < unix.SizeofNlAttr || size > len(b) {
-				return
-			}
-			const flags = unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER
-			if !yield(binary.NativeEndian.Uint16(b[2:])&^flags, b[unix.SizeofNlAttr:size]) {
-				return
-			}
-			b = b[min((size+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(b)):]
 		}
 	}
 }
 
 // text is a string's, without the zero at its end.
 func text(value []byte) string { return strings.TrimSuffix(string(value), "\x00") }
-
-// number is one of 8, 16 or 32 bits, of which those with a sign have 32.
-func number(value []byte) int {
-	switch len(value) {
-	case 1:
-		return int(value[0])
-	case 2:
-		return int(binary.NativeEndian.Uint16(value))
-	case 4:
-		return int(int32(binary.NativeEndian.Uint32(value)))
-	}
-	return 0
-}

@@ -53,7 +53,8 @@ func (h *Handle) IsRouterLink(ctx context.Context, name string) (bool, error) {
 		return false, err
 	}
 	var links []entry
-	if l.isBridge() || l.master != 0 { // it depends on its ports, or on its master
+	// It depends on its ports, or on its master; but not one of ours.
+	if !strings.HasPrefix(l.alias, spec.LinkAliasMark) && (l.isBridge() || l.master != 0) {
 		if links, err = h.list(ctx); err != nil {
 			return false, err
 		}

@@ -20,9 +20,7 @@ var ErrNoDefault = errors.New("this host has no usable IPv6 default route")
 // multipath route the next hop of the greatest weight. The error matches
 // [ErrNoDefault] where there is none.
 func (h *Handle) DefaultParent(ctx context.Context) (string, error) {
-	defaults, err := h.routes(ctx, netlink.FAMILY_V6, false, func(r netlink.Route) bool {
-		return r.Type == unix.RTN_UNICAST && isDefault(r)
-	})
+	defaults, err := h.routes(ctx, unicast(netlink.FAMILY_V6), isDefault)
 	if err != nil {
 		return "", err
 	}
@@ -47,8 +45,8 @@ func (h *Handle) DefaultParent(ctx context.Context) (string, error) {
 // net/ipv6/addrconf.c). Where accept_ra is 0 the route is a network manager's,
 // and stays.
 func (h *Handle) RALinks(ctx context.Context) ([]string, error) {
-	defaults, err := h.routes(ctx, netlink.FAMILY_V6, true, func(r netlink.Route) bool {
-		return r.Protocol == unix.RTPROT_RA && r.Type == unix.RTN_UNICAST && isDefault(r)
+	defaults, err := h.routes(ctx, which{family: netlink.FAMILY_V6, kind: unix.RTN_UNICAST}, func(r netlink.Route) bool {
+		return r.Protocol == unix.RTPROT_RA && isDefault(r)
 	})
 	if err != nil {
 		return nil, err
@@ -60,9 +58,7 @@ func (h *Handle) RALinks(ctx context.Context) ([]string, error) {
 func (h *Handle) DefaultLinks(ctx context.Context) ([]string, error) {
 	var defaults []netlink.Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := h.routes(ctx, family, false, func(r netlink.Route) bool {
-			return r.Type == unix.RTN_UNICAST && isDefault(r)
-		})
+		routes, err := h.routes(ctx, unicast(family), isDefault)
 		if err != nil {
 			return nil, err
 		}

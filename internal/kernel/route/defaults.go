@@ -21,9 +21,7 @@ type Default struct {
 // Defaults are the next hops of the IPv6 default routes of the main table, those of
 // the lowest metric first.
 func (h *Handle) Defaults(ctx context.Context) ([]Default, error) {
-	routes, err := h.routes(ctx, netlink.FAMILY_V6, false, func(r netlink.Route) bool {
-		return r.Type == unix.RTN_UNICAST && isDefault(r)
-	})
+	routes, err := h.routes(ctx, unicast(netlink.FAMILY_V6), isDefault)
 	if err != nil {
 		return nil, err
 	}

@@ -17,26 +17,28 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// Taken lists the prefixes of either family that are in use on this host, sorted:
+// Taken lists the prefixes of a family that are in use on this host, sorted:
 // the destinations of all routes of all tables, also of those that reject, and
 // the addresses of all links, also of those that are down, each alone (/128 or
 // /32) and with its prefix. Every one is there once, also one inside another.
 // Default routes are left out, link-local, multicast and loopback prefixes, and the
 // routes of [Handle.EnsureUnreachable]: what nobody uses yet has those.
-func (h *Handle) Taken(ctx context.Context) ([]netip.Prefix, error) {
-	var taken []netip.Prefix
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := h.routes(ctx, family, true, func(r netlink.Route) bool {
-			return !isCompanion(r) && !isUnreachable(r) && isNetwork(destination(r))
-		})
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range routes {
-			taken = append(taken, destination(r).Masked())
-		}
+func (h *Handle) Taken(ctx context.Context, v6 bool) ([]netip.Prefix, error) {
+	family := netlink.FAMILY_V4
+	if v6 {
+		family = netlink.FAMILY_V6
 	}
-	addrs, err := h.addresses(ctx, nil, netlink.FAMILY_ALL)
+	routes, err := h.routes(ctx, which{family: family}, func(r netlink.Route) bool {
+		return !isCompanion(r) && !isUnreachable(r) && isNetwork(destination(r))
+	})
+	if err != nil {
+		return nil, err
+	}
+	var taken []netip.Prefix
+	for _, r := range routes {
+		taken = append(taken, destination(r).Masked())
+	}
+	addrs, err := h.addresses(ctx, nil, family)
 	if err != nil {
 		return nil, err
 	}
@@ -115,9 +117,9 @@ func (h *Handle) OnLinkFor(ctx context.Context, link string) (has []spec.OnLinkP
 		}
 		found[p] = now
 	}
-	routes, err := h.routes(ctx, netlink.FAMILY_V6, false, func(r netlink.Route) bool {
-		return r.LinkIndex == l.Attrs().Index && isConnected(r)
-	})
+	atLink := unicast(netlink.FAMILY_V6)
+	atLink.link = l.Attrs().Index
+	routes, err := h.routes(ctx, atLink, isConnected)
 	if err != nil {
 		return nil, false, fmt.Errorf("prefixes of %s: %w", link, err)
 	}
@@ -163,7 +165,7 @@ func (h *Handle) Connected(ctx context.Context, part netip.Prefix) (map[string][
 	if part.Addr().Is4() {
 		family = netlink.FAMILY_V4
 	}
-	routes, err := h.routes(ctx, family, false, func(r netlink.Route) bool {
+	routes, err := h.routes(ctx, unicast(family), func(r netlink.Route) bool {
 		whole := destination(r)
 		return isConnected(r) && whole.Bits() < part.Bits() && whole.Overlaps(part)
 	})

@@ -249,7 +249,7 @@ func TestTaken(t *testing.T) {
 			_ = self.Command(context.Background(), append([]string{"ip"}, strings.Fields(args)...)...).Run()
 		}
 	})
-	got, err := h.Taken(t.Context())
+	got, err := taken(t, h)
 	want := prefixes("0.0.0.0/1", "10.0.0.0/8", "10.7.0.0/16", "172.20.0.0/16", "172.21.0.0/16", "172.21.0.1/32",
 		"192.0.2.0/24", "192.0.2.5/32", "192.168.9.0/24", "2000::/3",
 		"2001:db8:1::/64", "2001:db8:1::5/128", "2001:db8:2::5/128", "2001:db8:3::/80", "2001:db8:3::5/128", "2001:db8:5::/64",
@@ -288,7 +288,7 @@ func TestTakenDuringChurn(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- batch(flap.String()) }()
 	for {
-		got, err := h.Taken(t.Context())
+		got, err := taken(t, h)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -304,6 +304,14 @@ func TestTakenDuringChurn(t *testing.T) {
 		default:
 		}
 	}
+}
+
+// taken are those of both families.
+func taken(t *testing.T, h *route.Handle) ([]netip.Prefix, error) {
+	t.Helper()
+	v4, err4 := h.Taken(t.Context(), false)
+	v6, err6 := h.Taken(t.Context(), true)
+	return slices.Concat(v4, v6), errors.Join(err4, err6)
 }
 
 func prefixes(texts ...string) []netip.Prefix {

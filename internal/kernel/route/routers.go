@@ -8,7 +8,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
-	"golang.org/x/sys/unix"
 )
 
 // Routers are the next hops of a link's default routes of both families in the
@@ -21,9 +20,7 @@ func (h *Handle) Routers(ctx context.Context, link string) ([]netip.Addr, error)
 	}
 	var routers []netip.Addr
 	for _, family := range []int{netlink.FAMILY_V6, netlink.FAMILY_V4} {
-		routes, err := h.routes(ctx, family, false, func(r netlink.Route) bool {
-			return r.Type == unix.RTN_UNICAST && isDefault(r)
-		})
+		routes, err := h.routes(ctx, unicast(family), isDefault)
 		if err != nil {
 			return nil, fmt.Errorf("routers on %s: %w", link, err)
 		}

@@ -46,7 +46,7 @@ func (h *Handle) RemoveUnreachable(ctx context.Context, prefix netip.Prefix) err
 
 // Unreachable lists the prefixes that have such a route, sorted.
 func (h *Handle) Unreachable(ctx context.Context) ([]netip.Prefix, error) {
-	routes, err := h.routes(ctx, netlink.FAMILY_V6, false, isUnreachable)
+	routes, err := h.routes(ctx, which{family: netlink.FAMILY_V6, table: unix.RT_TABLE_MAIN, kind: unix.RTN_UNREACHABLE}, isUnreachable)
 	if err != nil {
 		return nil, err
 	}
