@@ -24,6 +24,7 @@ const startTimeout = 30 * time.Second
 type daemon struct {
 	host   *testnet.Host
 	dir    string // of its journal, on the disk
+	args   []string
 	plugin *plugin
 	cmd    *exec.Cmd
 	log    bytes.Buffer // read when the process has ended
@@ -40,10 +41,12 @@ func newDaemon(t *testing.T, host *testnet.Host) *daemon {
 func (d *daemon) start(t *testing.T) time.Duration {
 	t.Helper()
 	d.log.Reset()
-	d.cmd = d.host.Command(context.Background(), built(t, "bin/v6net"), "daemon",
+	d.cmd = d.host.Command(context.Background(), append([]string{
+		built(t, "bin/v6net"), "daemon",
 		"--state", filepath.Join(d.dir, "v6net.db"),
 		"--plugin-socket", d.plugin.socket,
-		"--control-socket", filepath.Join(filepath.Dir(d.plugin.socket), "control.sock"))
+		"--control-socket", filepath.Join(filepath.Dir(d.plugin.socket), "control.sock"),
+	}, d.args...)...)
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
 	began := time.Now()
 	if err := d.cmd.Start(); err != nil {
@@ -63,6 +66,15 @@ func (d *daemon) start(t *testing.T) time.Duration {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// kill ends the daemon as a crash does.
+func (d *daemon) kill(t *testing.T) {
+	t.Helper()
+	if err := d.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = d.cmd.Wait() // it was killed
 }
 
 // stop ends the daemon. What it logged as an error fails the test: a daemon in

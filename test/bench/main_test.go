@@ -27,6 +27,7 @@ func TestBench(t *testing.T) {
 		{"journal", measureJournal}, // first, while nothing else is being written to the disk
 		{"ipam", measureIPAM},
 		{"ndproxy", measureNDProxy},
+		{"restart", measureRestart},
 		{"daemon", measureDaemon},
 		{"docker run", measureDockerRun},
 		{"throughput", measureThroughput},
@@ -68,7 +69,11 @@ func built(t *testing.T, path string) string {
 // a journal costs nothing.
 func diskDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(filepath.Join(moduleDir(t), "build"), "bench.")
+	build := filepath.Join(moduleDir(t), "build")
+	if err := os.MkdirAll(build, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(build, "bench.")
 	if err != nil {
 		t.Fatal(err)
 	}

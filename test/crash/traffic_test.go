@@ -3,86 +3,14 @@
 package crash_test
 
 import (
-	"net"
 	"net/netip"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
-	"github.com/mdlayher/ndp"
 
 	"github.com/v6net/v6net/internal/testnet"
 )
-
-// asker asks for a neighbor every millisecond, as long as it is there.
-type asker struct {
-	conn  *ndp.Conn
-	over  chan struct{}
-	ended sync.WaitGroup
-
-	mu      sync.Mutex
-	answers []time.Time
-}
-
-func ask(t *testing.T, from *testnet.Host, link string, target netip.Addr) *asker {
-	t.Helper()
-	a := &asker{over: make(chan struct{})}
-	group, err := ndp.SolicitedNodeMulticast(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	from.Do(t, func() {
-		var device *net.Interface
-		if device, err = net.InterfaceByName(link); err == nil {
-			a.conn, _, err = ndp.Listen(device, ndp.LinkLocal)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		question := &ndp.NeighborSolicitation{TargetAddress: target, Options: []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: device.HardwareAddr}}}
-		a.ended.Go(func() {
-			tick := time.NewTicker(time.Millisecond)
-			defer tick.Stop()
-			for {
-				select {
-				case <-a.over:
-					return
-				case <-tick.C:
-					_ = a.conn.WriteTo(question, nil, group)
-				}
-			}
-		})
-	})
-	a.ended.Go(func() {
-		for {
-			message, _, _, err := a.conn.ReadFrom()
-			if err != nil {
-				return // closed
-			}
-			if answer, ok := message.(*ndp.NeighborAdvertisement); ok && answer.TargetAddress == target && answer.Solicited {
-				a.mu.Lock()
-				a.answers = append(a.answers, time.Now())
-				a.mu.Unlock()
-			}
-		}
-	})
-	t.Cleanup(func() {
-		close(a.over)
-		_ = a.conn.Close()
-		a.ended.Wait()
-	})
-	return a
-}
-
-// since are the answers from a moment on.
-func (a *asker) since(from time.Time) []time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	i, _ := slices.BinarySearchFunc(a.answers, from, time.Time.Compare)
-	return slices.Clone(a.answers[i:])
-}
 
 // Containers behind a bridge do not notice that the daemon is restarted, however it ended.
 func TestTrafficThroughRestarts(t *testing.T) {
@@ -115,8 +43,8 @@ func TestTrafficThroughRestarts(t *testing.T) {
 				m.args = []string{"--ndproxy-path", path}
 				m.kill()
 				m.start(0)
-				asker := ask(t, m.up, "lan0", address)
-				testnet.Eventually(t, patience, "an answer", func() bool { return len(asker.since(time.Time{})) > 0 })
+				asker := testnet.Ask(t, m.up, "lan0", address)
+				testnet.Eventually(t, patience, "an answer", func() bool { return len(asker.Since(time.Time{})) > 0 })
 				stream := testnet.StartStream(t, m.up, m.container, address.String(), port)
 				time.Sleep(100 * time.Millisecond)
 				down := time.Now()
@@ -126,18 +54,18 @@ func TestTrafficThroughRestarts(t *testing.T) {
 				started := time.Now()
 				m.start(0)
 				serves := time.Now()
-				testnet.Eventually(t, patience, "answers go on", func() bool { return len(asker.since(serves)) > 100 })
+				testnet.Eventually(t, patience, "answers go on", func() bool { return len(asker.Since(serves)) > 100 })
 				outcome := stream.Stop()
 				if outcome.There != outcome.Sent || outcome.Back != outcome.Sent {
 					t.Errorf("of %d packets %d have arrived and %d come back", outcome.Sent, outcome.There, outcome.Back)
 				}
 				var pause time.Duration
 				last := down
-				for _, at := range asker.since(down) {
+				for _, at := range asker.Since(down) {
 					pause, last = max(pause, at.Sub(last)), at
 				}
 				first := time.Duration(0)
-				if answers := asker.since(started); len(answers) > 0 {
+				if answers := asker.Since(started); len(answers) > 0 {
 					first = answers[0].Sub(started)
 				}
 				t.Logf("%d packets sent, %d arrived, the longest pause %v; solicitations had no answer for %v, until %v after the daemon was started again, which served after %v",
