@@ -56,7 +56,7 @@ func testIPvlanPrivate(t *testing.T, l *lab) {
 func testIPvlanL3(t *testing.T, l *lab, mode string) {
 	serveClientAddress(t, l.far)
 	l.network(t, "net", "-o", "mode=ipvlan", "-o", "ipvlan_mode="+mode)
-	l.container(t, "web", "--network", "net")
+	l.containerWith(t, "web", echoCommand, "--network", "net")
 	l.container(t, "other", "--network", "net")
 	address := l.ipv6(t, "web", "net")
 	mustFetch(t, l.far, bracket(address))
@@ -70,10 +70,12 @@ func testIPvlanL3(t *testing.T, l *lab, mode string) {
 	if route := l.in(t, "web", "ip", "-6", "route", "show", "default"); !strings.HasPrefix(route, "default dev eth0") {
 		t.Errorf("default route %q, want one without a next hop", route)
 	}
-	l.renumberLink(t, "web", address)
+	current := l.renumberLink(t, map[string]string{"web": address})["web"]
 	l.docker(t, "rm", "-f", "web")
-	if mac := l.resolve(t, address); mac != "" {
-		t.Errorf("somebody at %s still answers for %s", mac, address)
+	for _, a := range []string{address, current} {
+		if mac := l.resolve(t, a); mac != "" {
+			t.Errorf("somebody at %s still answers for %s", mac, a)
+		}
 	}
 }
 

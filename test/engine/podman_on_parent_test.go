@@ -21,6 +21,7 @@ func testPodmanOnParent(t *testing.T, l *lab, _ *podmanDaemon) {
 			{"no option", func(t *testing.T, l *lab) { testOnParent(t, l, mode) }},
 			{"interface name", func(t *testing.T, l *lab) { testPodmanParentByName(t, l, mode) }},
 			{"reload", func(t *testing.T, l *lab) { testPodmanReloadOn(t, l, "-o", "mode="+mode) }},
+			{"renumbered", func(t *testing.T, l *lab) { testPodmanRenumbered(t, l, mode) }},
 			{"made again", func(t *testing.T, l *lab) { testPodmanMadeAgain(t, l, "-o", "mode="+mode) }},
 			{"no word of the end", func(t *testing.T, l *lab) { testPodmanNoWord(t, l, mode) }},
 		} {
@@ -47,6 +48,20 @@ func testPodmanParentByName(t *testing.T, l *lab, mode string) {
 	if err == nil || !strings.Contains(out, "option parent=eth0 and --interface-name eth1: only one can be meant") {
 		t.Errorf("two parents: %v: %s", err, out)
 	}
+}
+
+// testPodmanRenumbered: who is on the link itself, and who is behind the host on a part of its
+// prefix, follow it.
+func testPodmanRenumbered(t *testing.T, l *lab, mode string) {
+	serveClientAddress(t, l.far)
+	former := map[string]string{}
+	for name, options := range map[string][]string{"beside": {"-o", "mode=" + mode}, "behind": {"-o", "inbound=open"}} {
+		l.network(t, name, append(options, "-o", "source=parent")...)
+		l.containerWith(t, name, echoCommand, "--network", name)
+		former[name] = l.ipv6(t, name, name)
+	}
+	l.renumberLink(t, former)
+	l.mustHaveNoNotes(t)
 }
 
 // testPodmanMadeAgain: a network that the daemon has forgotten comes back from

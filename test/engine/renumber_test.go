@@ -11,6 +11,7 @@ import (
 
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testengine"
+	"github.com/v6net/v6net/internal/testnet"
 )
 
 // What the lab's provider lends at first, and then.
@@ -166,32 +167,62 @@ func testLostPrefix(t *testing.T, l *lab) {
 }
 
 // renumberLink gives the link of the host another prefix, and deprecates the one of which the
-// container has its address. It has one of each then, and answers at both. far shows who asks.
-func (l *lab) renumberLink(t *testing.T, container, former string) {
+// containers, with echoCommand, have these addresses. Each has one of both then and answers at
+// both, from which it is served to whom it talks to, until the former one ends. It returns the
+// current ones. far shows who asks.
+func (l *lab) renumberLink(t *testing.T, former map[string]string) (current map[string]string) {
 	t.Helper()
-	const nextOfLink = "2001:db8:1f::/64"
-	l.up.AddAddress(t, "2001:db8:1f::1/64", "lan0")
-	l.host.AddAddress(t, "2001:db8:1f::2/64", "eth0")
-	l.host.Run(t, "ip", "address", "change", hostIPv6+"/64", "dev", "eth0", "preferred_lft", "0", "valid_lft", "3600")
-	defer func() {
-		l.host.Run(t, "ip", "address", "change", hostIPv6+"/64", "dev", "eth0", "preferred_lft", "forever", "valid_lft", "forever")
-		l.host.Run(t, "ip", "address", "del", "2001:db8:1f::2/64", "dev", "eth0")
-		l.up.Run(t, "ip", "address", "del", "2001:db8:1f::1/64", "dev", "lan0")
-	}()
-	want := spec.Renumbered(netip.MustParseAddr(former), netip.MustParsePrefix(nextOfLink)).String()
-	eventually(t, want+" in "+container, func() bool {
-		current, deprecated := false, false
-		for line := range strings.Lines(l.in(t, container, "ip", "-6", "address", "show", "dev", "eth0")) {
-			current = current || strings.Contains(line, want+"/80 ") && !strings.Contains(line, "deprecated")
-			deprecated = deprecated || strings.Contains(line, former+"/80 ") && strings.Contains(line, "deprecated")
+	const nextOfLink, upNext, hostNext = "2001:db8:1f::/64", "2001:db8:1f::1/64", "2001:db8:1f::2/64"
+	run := func(h *testnet.Host, args ...string) { // at the end, too, when the test's context is over
+		if out, err := h.Command(context.Background(), args...).CombinedOutput(); err != nil {
+			t.Errorf("%s: %q: %v: %s", h.Name(), args, err, out)
 		}
-		return current && deprecated
-	})
-	mustFetch(t, l.far, bracket(want))
-	mustFetch(t, l.far, bracket(former))
-	if got, err := l.fetchIn(t, container, bracket(farIPv6)); err != nil || got != want {
-		t.Errorf("far sees the container as %q (%v), want %s", got, err, want)
 	}
+	lasts := func(preferred, valid string) {
+		run(l.host, "ip", "address", "replace", hostIPv6+"/64", "dev", "eth0", "nodad", "preferred_lft", preferred, "valid_lft", valid)
+	}
+	t.Cleanup(func() {
+		lasts("forever", "forever")
+		run(l.host, "ip", "address", "del", hostNext, "dev", "eth0")
+		run(l.up, "ip", "address", "del", upNext, "dev", "lan0")
+	})
+	talks := map[string]*conversation{}
+	for container, address := range former {
+		talks[container] = converse(t, l.far, bracket(address)+":7")
+	}
+	l.up.AddAddress(t, upNext, "lan0")
+	l.host.AddAddress(t, hostNext, "eth0")
+	lasts("0", "3600")
+	has := func(container, address string) (line string) {
+		for line := range strings.Lines(l.in(t, container, "ip", "-6", "address", "show", "dev", "eth0")) {
+			if strings.Contains(line, "inet6 "+address+"/") {
+				return line
+			}
+		}
+		return ""
+	}
+	current = map[string]string{}
+	for container, address := range former {
+		next := spec.Renumbered(netip.MustParseAddr(address), netip.MustParsePrefix(nextOfLink)).String()
+		current[container] = next
+		eventually(t, next+" beside "+address+" in "+container, func() bool {
+			line := has(container, next)
+			return line != "" && !strings.Contains(line, "deprecated") && strings.Contains(has(container, address), "deprecated")
+		})
+		mustFetch(t, l.far, bracket(next))
+		mustFetch(t, l.far, bracket(address))
+		if got, err := l.fetchIn(t, container, bracket(farIPv6)); err != nil || got != next {
+			t.Errorf("far sees %s as %q (%v), want %s", container, got, err, next)
+		}
+		talks[container].mustHaveGoneOn(t, patience)
+	}
+	lasts("0", "2")
+	for container, address := range former {
+		eventually(t, "the end of "+address+" in "+container, func() bool { return has(container, address) == "" })
+		mustNotFetch(t, l.far, bracket(address))
+		mustFetch(t, l.far, bracket(current[container]))
+	}
+	return current
 }
 
 // A plugin that may not enter namespaces says which containers have to be started
