@@ -360,6 +360,7 @@ var reasons = map[string][]struct{ rule, words string }{
 	"outside":  {{"@inside_pools6 counter drop", "the address has none outside (nptv6)"}},
 	"loopback": {{"127.0.0.0/8", "loopback addresses are the host's own"}},
 	"input": {
+		{"iifname \"" + spec.VethPrefix, "it comes in by a container's port, past the bridge"},
 		{"@resolvers6", "the name server on the bridge answers that network's containers alone"},
 		{"@resolvers4", "the name server on the bridge answers that network's containers alone"},
 		{"@asking6", "the network's containers ask its name server (dns=on)"},

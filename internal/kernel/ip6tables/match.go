@@ -45,7 +45,11 @@ func single(t test) (string, error) {
 	}
 	switch key {
 	case "iifname", "oifname":
-		return not + flags[key] + " " + unquote(value), nil
+		name := unquote(value)
+		if begins, open := strings.CutSuffix(name, "*"); open {
+			name = begins + "+"
+		}
+		return not + flags[key] + " " + name, nil
 	case "ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr":
 		if t.mask != "" {
 			value += "/" + t.mask

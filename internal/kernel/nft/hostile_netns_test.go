@@ -4,6 +4,7 @@ package nft
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/testnet"
@@ -273,6 +276,66 @@ func testNothingSlipsIn(t *testing.T, b backend) {
 		send(t, s.outside, "", to)
 		if !eventually(func() bool { return slipped[i].Load() > 0 }) {
 			t.Errorf("without a ruleset nothing comes to %s: the test proves nothing", to)
+		}
+	}
+}
+
+// pastTheBridge has scapy make datagrams to the host, in frames that a bridge forwards to
+// nobody, and does not filter (IEEE 802.1Q, reserved addresses).
+const pastTheBridge = `
+from scapy.all import *
+import sys
+host6, host4, *sources = sys.argv[1:]
+for source in sources:
+    layer = IPv6(src=source, dst=host6) if ":" in source else IP(src=source, dst=host4)
+    for group in "01:80:c2:00:00:0e", "01:80:c2:00:00:03":
+        print(raw(Ether(src="02:00:00:00:01:02", dst=group)/layer/UDP(sport=4000, dport=7700)/Raw(b"?")).hex())
+`
+
+// What a container sends past its bridge gets nowhere: neither under addresses of others,
+// nor from a network that does not reach its host, nor where it may send what it likes.
+func TestPastTheBridge(t *testing.T) { eachKind(t, testPastTheBridge) }
+
+func testPastTheBridge(t *testing.T, b backend) {
+	s := b.site(t)
+	for _, conf := range []string{"all", "default", "v6nvweb2", "v6nvalone2"} {
+		s.host.Sysctl(t, "net/ipv4/conf/"+conf+"/rp_filter", "0")
+	}
+	var frames [][]byte
+	for line := range strings.Lines(s.host.Run(t, "/usr/bin/python3", "-c", pastTheBridge, host6, host4, outside6, outside4, "2001:db8:1::2", "172.18.1.2")) {
+		frame, err := hex.DecodeString(strings.TrimSpace(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		frames = append(frames, frame)
+	}
+	got := count(t, s.host, ":7700")
+	sockets := []int{packetSocket(t, s.c["web2"], "eth0"), packetSocket(t, s.c["alone2"], "eth0")}
+	past := func() {
+		for _, out := range sockets {
+			for _, frame := range frames {
+				if _, err := unix.Write(out, frame); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	past()
+	if want := int64(len(sockets) * len(frames)); !eventually(func() bool { return got.Load() == want }) {
+		t.Fatalf("without rules %d of %d datagrams get there: the test would prove nothing", got.Load(), want)
+	}
+	f := s.open(t)
+	for _, anySource := range []bool{false, true} {
+		before := got.Load()
+		s.config.Networks[0].AnySource = anySource
+		apply(t, f, s.config)
+		past()
+		send(t, s.c["web2"], "", "["+host6+"]:7700") // comes last
+		if !eventually(func() bool { return got.Load() > before }) {
+			t.Fatal("the honest datagram does not arrive")
+		}
+		if n := got.Load() - before; n != 1 {
+			t.Errorf("antispoof %v: %d datagrams got past the bridge", !anySource, n-1)
 		}
 	}
 }
