@@ -17,7 +17,8 @@ import (
 func TestMain(m *testing.M) { testnet.Main(m) }
 
 // TestBench takes all measurements, prints them as a table and writes them to
-// build/bench.json, .md and .svg. A part that fails leaves the others' rows.
+// build/bench.json, .md and .svg, and into the pages of V6NET_BENCH_PAGES if that is given.
+// A part that fails leaves the others' rows.
 func TestBench(t *testing.T) {
 	r := newReport(t)
 	for _, part := range []struct {
@@ -41,6 +42,11 @@ func TestBench(t *testing.T) {
 	}
 	if err := r.write(filepath.Join(moduleDir(t), "build/bench")); err != nil {
 		t.Error(err)
+	}
+	if folder := os.Getenv("V6NET_BENCH_PAGES"); folder != "" {
+		if err := r.publish(moduleDir(t), folder); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -26,7 +27,9 @@ type report struct {
 	Kernel string    `json:"kernel"`
 	Go     string    `json:"go"`
 	Engine string    `json:"engine,omitempty"`
+	Load   string    `json:"load"` // of the last minute, before the run
 	Rows   []row     `json:"rows"`
+	Curves []curve   `json:"curves,omitempty"`
 	began  time.Time
 }
 
@@ -38,8 +41,20 @@ func newReport(t *testing.T) *report {
 		CPUs:   runtime.NumCPU(),
 		Kernel: testnet.Self(t).Run(t, "uname", "-r"),
 		Go:     runtime.Version(),
+		Load:   load(t),
 		began:  time.Now(),
 	}
+}
+
+// load is the first of /proc/loadavg (proc_loadavg(5)).
+func load(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	minute, _, _ := strings.Cut(string(text), " ")
+	return minute
 }
 
 func cpuModel(t *testing.T) string {
@@ -70,8 +85,8 @@ func (r *report) print(w io.Writer) error {
 	for _, m := range r.Rows {
 		line(m.What, number(m.Value)+" "+m.Unit, m.Peer, number(m.Beside)+" "+m.Unit, m.ratio(), m.Wanted.text(m.Unit))
 	}
-	_, err := fmt.Fprintf(w, "\n%s, %d × %s, Linux %s, %s, Docker %s, measured in %s\n\n",
-		r.Date.Format(time.DateOnly), r.CPUs, r.CPU, r.Kernel, r.Go, r.Engine, time.Since(r.began).Round(time.Second))
+	_, err := fmt.Fprintf(w, "\nMeasured on %s: %d × %s, Linux %s, %s, Docker %s, in %s; the load was %s before.\n\n",
+		r.Date.Format(time.DateOnly), r.CPUs, r.CPU, r.Kernel, r.Go, r.Engine, time.Since(r.began).Round(time.Second), r.Load)
 	if err != nil {
 		return fmt.Errorf("print the report: %w", err)
 	}
@@ -80,6 +95,24 @@ func (r *report) print(w io.Writer) error {
 		return fmt.Errorf("print the report: %w", err)
 	}
 	return table.Flush()
+}
+
+// publish writes the report into the pages of a folder, with what the NDP proxy's own
+// benchmark has left in build.
+func (r *report) publish(module, folder string) error {
+	var m measured
+	var table bytes.Buffer
+	err := r.print(&table)
+	m.table, m.picture = table.Bytes(), plot(r.Rows, r.Curves)
+	for file, into := range map[string]*[]byte{"bench-ndproxy.md": &m.ndproxyTable, "bench-ndproxy.svg": &m.ndproxyPicture} {
+		if err == nil {
+			*into, err = os.ReadFile(filepath.Join(module, "build", file))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("write the pages: %w", err)
+	}
+	return m.publish(filepath.Join(module, folder))
 }
 
 // write keeps the report for programs, its table and its picture for the documentation.
@@ -95,6 +128,6 @@ func (r *report) write(path string) error {
 	return errors.Join(
 		os.WriteFile(path+".json", append(text, '\n'), 0o644),
 		os.WriteFile(path+".md", table.Bytes(), 0o644),
-		os.WriteFile(path+".svg", plot(r.Rows), 0o644),
+		os.WriteFile(path+".svg", plot(r.Rows, r.Curves), 0o644),
 	)
 }

@@ -4,20 +4,34 @@ package bench_test
 
 import (
 	"fmt"
+	"os"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/v6net/v6net/internal/testnet"
 )
 
-const (
-	manyNetworks  = 1000
-	manyEndpoints = 10 * manyNetworks
-)
+// networksAsked is how many networks are made, for who has less time: V6NET_BENCH_NETWORKS.
+func networksAsked(t *testing.T) int {
+	t.Helper()
+	asked := os.Getenv("V6NET_BENCH_NETWORKS")
+	if asked == "" {
+		return 1000
+	}
+	n, err := strconv.Atoi(asked)
+	if err != nil || n < 1 || n > 48*256 { // as many /24 as measureScale has
+		t.Fatalf("V6NET_BENCH_NETWORKS=%q is not allowed (allowed: 1 to 12288)", asked)
+	}
+	return n
+}
 
 // measureScale makes a thousand networks and ten endpoints on each, restarts the daemon,
 // and removes them all. What is flat costs the last hundred no more than the first.
 func measureScale(t *testing.T, r *report) {
+	manyNetworks := networksAsked(t)
+	manyEndpoints := 10 * manyNetworks
 	host, containers := testnet.New(t, "host"), testnet.New(t, "containers")
 	up := testnet.New(t, "up")
 	testnet.Connect(t, host, "eth0", up, "lan0")
@@ -46,7 +60,7 @@ func measureScale(t *testing.T, r *report) {
 			took := d.start(t)
 			r.add(row{What: fmt.Sprintf("start with %d networks and %d endpoints to replay", manyNetworks, manyEndpoints), Value: milliseconds(took), Unit: "ms",
 				Peer: "itself without any", Beside: milliseconds(empty)})
-			r.add(row{What: "the daemon's memory after that", Value: d.memory(t, "VmRSS"), Unit: "MiB", Peer: "a KiB for each endpoint", Beside: manyEndpoints / 1024.})
+			r.add(row{What: "the daemon's memory after that", Value: d.memory(t, "VmRSS"), Unit: "MiB", Peer: "a KiB for each endpoint", Beside: float64(manyEndpoints) / 1024})
 			return took
 		}},
 		{"remove an endpoint", "endpoints", manyEndpoints, timed(func(i int) { d.plugin.remove(t, networkID(i), endpointID(i)) })},
@@ -59,6 +73,11 @@ func measureScale(t *testing.T, r *report) {
 		if step.count < 2*edge {
 			continue
 		}
+		growth := curve{What: fmt.Sprintf("%s, %d", step.what, step.count)}
+		for part := range slices.Chunk(times, max(step.count/20, edge)) {
+			growth.add(len(growth.At)*max(step.count/20, edge)+len(part), part.median())
+		}
+		r.Curves = append(r.Curves, growth)
 		first, last := times[:edge].median(), times[len(times)-edge:].median()
 		r.add(row{What: fmt.Sprintf("%s, median of the last %d of %d", step.what, edge, step.count), Value: last, Unit: "ms",
 			Peer: fmt.Sprintf("the first %d %s", edge, step.unit), Beside: first})

@@ -38,28 +38,23 @@ func measureDaemon(t *testing.T, r *report) {
 		subnets := pair{v4: fmt.Sprintf("10.6.%d.0/22", 4*n), v6: fmt.Sprintf("2001:db8:a:%x::/64", n)}
 		pools[n] = d.plugin.makeNetwork(t, id("network", n), subnets, map[string]any{"ndproxy": "on", "parent": "eth0"})
 	}
+	growth := curve{What: "bring up an endpoint, on 4 bridges"}
 	bring := func(from, to int) cost {
 		began := d.cpu(t)
 		var times sample
 		for i := from; i < to; i++ {
 			times = append(times, connect(t, d.plugin, id("network", i%networks), id("endpoint", i), pools[i%networks], host, containers))
 		}
+		growth.add(to, times.median())
 		return cost{wall: times.median(), cpu: milliseconds(d.cpu(t)-began) / float64(to-from)}
 	}
 	first := bring(0, edge)
-	bring(edge, endpoints-edge)
-	last := bring(endpoints-edge, endpoints)
-	bareFirst, bareLast := bareLinks(t)
-
-	for _, m := range []struct {
-		what         string
-		value, alone cost
-	}{{"first", first, bareFirst}, {"last", last, bareLast}} {
-		r.add(row{What: "bring up an endpoint, median of the " + m.what + " 100 of 1,000", Value: m.value.wall, Unit: "ms",
-			Peer: "the same links by ip -batch", Beside: m.alone.wall})
-		r.add(row{What: "the daemon's processor time for each of these", Value: m.value.cpu, Unit: "ms",
-			Peer: "the same links by ip -batch", Beside: m.alone.cpu})
+	for at := edge; at < endpoints-edge; at += edge {
+		bring(at, at+edge)
 	}
+	last := bring(endpoints-edge, endpoints)
+	r.Curves = append(r.Curves, growth)
+
 	r.add(row{What: "daemon's memory with 1,000 endpoints", Value: d.memory(t, "VmRSS"), Unit: "MiB",
 		Peer: "itself without any", Beside: baseRSS, Wanted: below(40)})
 	r.add(row{What: "daemon's memory at its peak (VmHWM)", Value: d.memory(t, "VmHWM"), Unit: "MiB",
@@ -83,6 +78,18 @@ func measureDaemon(t *testing.T, r *report) {
 	r.add(row{What: "daemon's memory at its peak in the replay (VmHWM)", Value: d.memory(t, "VmHWM"), Unit: "MiB",
 		Peer: "itself without any", Beside: baseRSS, Wanted: below(40)})
 	d.stop(t)
+
+	// After all else: a thousand more links of this machine ask for routers and groups for a quarter of a minute.
+	bareFirst, bareLast := bareLinks(t)
+	for _, m := range []struct {
+		what         string
+		value, alone cost
+	}{{"first", first, bareFirst}, {"last", last, bareLast}} {
+		r.add(row{What: "bring up an endpoint, median of the " + m.what + " 100 of 1,000", Value: m.value.wall, Unit: "ms",
+			Peer: "the same links by ip -batch", Beside: m.alone.wall})
+		r.add(row{What: "the daemon's processor time for each of these", Value: m.value.cpu, Unit: "ms",
+			Peer: "the same links by ip -batch", Beside: m.alone.cpu})
+	}
 }
 
 // connect brings one endpoint up and answers how long the plugin took. What a
