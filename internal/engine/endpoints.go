@@ -273,12 +273,16 @@ func (e *Engine) noteDeleted(ep *endpoint, err error) error {
 	}
 	e.tellEndpoint("deleted", ep)
 	e.forget(ep)
+	wait := settleTime
 	if n, known := e.networks[ep.NetworkID]; known {
 		n.former.left(ep.Endpoint, time.Now())
+		if n.FrontEnd != "" { // which knows of no leases, and releases none
+			wait = absentTime
+		}
 	}
 	for _, a := range ep.Leases() {
 		if p, ours := e.pools[a.Masked().String()]; ours && p.addrs.Leased(a.Addr()) {
-			e.loosen(p, a.Addr())
+			e.loosenFor(p, a.Addr(), wait)
 		}
 	}
 	return nil
@@ -342,6 +346,7 @@ func (e *Engine) join(ctx context.Context, ep *endpoint, sandbox string) error {
 			e.enter(ep, sandbox)
 			ep.Joined, ep.here = true, time.Now()
 			e.tellEndpoint("joined", ep)
+			e.awaitTaken(ep)
 			return nil
 		},
 	}))

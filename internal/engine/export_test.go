@@ -23,4 +23,5 @@ const (
 	RestTime   = restTime
 	AbsentTime = absentTime
 	DepartTime = departTime
+	TakenTime  = takenTime
 )

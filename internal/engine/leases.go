@@ -9,10 +9,13 @@ import (
 // loosen notes that a lease has no endpoint, from now on. If it has none for long,
 // it is taken back: a container engine that fails to start a container forgets
 // some of the addresses that it asked for.
-func (e *Engine) loosen(p *pool, addr netip.Addr) {
+func (e *Engine) loosen(p *pool, addr netip.Addr) { e.loosenFor(p, addr, settleTime) }
+
+// loosenFor is loosen where less than a minute is to be waited.
+func (e *Engine) loosenFor(p *pool, addr netip.Addr, wait time.Duration) {
 	since := time.Now()
 	p.loose[addr] = since
-	e.later(settleTime, func() {
+	e.later(wait, func() {
 		if e.pools[p.ID] != p || p.loose[addr] != since {
 			return
 		}
@@ -23,6 +26,8 @@ func (e *Engine) loosen(p *pool, addr netip.Addr) {
 		}
 		if err := e.sweepLease(p, addr); err != nil {
 			e.Log.Error("release what nobody uses", "pool", p.ID, "address", addr, "err", err)
+		} else if n.FrontEnd != "" && p.takeResting(addr) {
+			p.addrs.Release(addr) // as in sweepLeases
 		}
 	})
 }

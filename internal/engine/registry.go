@@ -16,6 +16,9 @@ const (
 	// departTime is for how long the link of a container has to be gone before its
 	// endpoint is removed unasked: longer than a front end that is about to ask takes.
 	departTime = 10 * time.Second
+	// takenTime is for how long a link may be on the host that a front end is to take into a
+	// container: longer than Podman's plugin takes, or takes to give up (internal/netavark).
+	takenTime = 20 * time.Second
 )
 
 // Registry is where front ends that do not say when a network is deleted keep
@@ -97,6 +100,28 @@ func (e *Engine) departed(ep *endpoint) {
 	})
 }
 
+// awaitTaken has an endpoint removed whose link nobody takes into its container, if the front
+// end is one that cannot say so: Podman's plugin has been killed in between, and may not be
+// run for that container again.
+func (e *Engine) awaitTaken(ep *endpoint) {
+	if ep.Container == "" || !ep.Joined {
+		return
+	}
+	joined := ep.here
+	e.later(takenTime, func() {
+		if e.endpoints[ep.ID] != ep || !ep.Joined || !ep.here.Equal(joined) {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+		defer cancel()
+		if here, err := e.isHere(ctx, ep); err != nil || !here {
+			return
+		}
+		e.Log.Warn("link was never taken into its container: has Podman's plugin been killed?", subject(ep.Endpoint)...)
+		e.dropGone(ep)
+	})
+}
+
 // NamespaceGone takes in that a network namespace is gone, to which links of ours may
 // have been moved. A macvlan or ipvlan link has no end here that would tell: so it is
 // looked whether any is missing now, and, in case one was only on its way, again.
@@ -146,9 +171,9 @@ func (e *Engine) missing() []*endpoint {
 	return gone
 }
 
-// dropGone removes an endpoint whose link is gone.
+// dropGone removes an endpoint whose container has no link.
 func (e *Engine) dropGone(ep *endpoint) {
-	e.Log.Info("endpoint removed: its container's link is gone", subject(ep.Endpoint)...)
+	e.Log.Info("endpoint removed: its container has no link", subject(ep.Endpoint)...)
 	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
 	defer cancel()
 	if ep.err = e.dropAttached(ctx, ep); ep.err != nil {

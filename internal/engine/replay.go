@@ -131,6 +131,9 @@ func (e *Engine) matchLinks(ctx context.Context) (map[string]struct{}, error) {
 			e.setProxied(ep, "")
 			e.departed(ep)
 		}
+		if _, here := present[spec.SandboxName(ep.ID)]; here {
+			e.awaitTaken(ep)
+		}
 	}
 	return present, nil
 }

@@ -337,9 +337,14 @@ func (p *inPodman) remove(m *machine) error {
 }
 
 func (p *inPodman) call() any {
-	return map[string]any{"container_id": strings.Repeat("c0", 32), "container_name": "web", "network": p.network,
-		"port_mappings":   []map[string]any{{"container_port": 80, "host_ip": "", "host_port": 8080, "protocol": "tcp", "range": 1}},
-		"network_options": map[string]any{"interface_name": "eth0", "static_ips": []string{"2001:db8:b::7", "10.81.0.7"}, "static_mac": nil, "aliases": []string{}, "options": nil}}
+	return p.callOf(strings.Repeat("c0", 32), "2001:db8:b::7", "10.81.0.7", 8080)
+}
+
+// callOf is what Podman says of a container.
+func (p *inPodman) callOf(id, v6, v4 string, hostPort int) any {
+	return map[string]any{"container_id": id, "container_name": "web", "network": p.network,
+		"port_mappings":   []map[string]any{{"container_port": 80, "host_ip": "", "host_port": hostPort, "protocol": "tcp", "range": 1}},
+		"network_options": map[string]any{"interface_name": "eth0", "static_ips": []string{v6, v4}, "static_mac": nil, "aliases": []string{}, "options": nil}}
 }
 
 func (p *inPodman) setup(m *machine) error {
