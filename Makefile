@@ -14,7 +14,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # More flags for the tests of every floor, as in: make netns TESTFLAGS='-run Router -v'
 TESTFLAGS ?=
 
-.PHONY: all build plugin packages test unit netns crash soak fuzz engine vm bench bench-ndproxy generate lint rules vuln demo fmt clean
+.PHONY: all build plugin packages test unit netns crash soak fuzz engine crowd vm bench bench-ndproxy generate lint rules vuln demo fmt clean
 
 all: build
 
@@ -110,6 +110,13 @@ engine: need-root plugin
 	done
 	[[ ! -e build/previous/shallow ]] || echo 'make engine: NO MIGRATION OF THE JOURNAL WAS TESTED: the history is cut off (git fetch --unshallow)' >&2
 	[[ ! $$failed ]] || { echo "make engine: failed:$$failed" >&2; exit 1; }
+
+# Two hundred containers started and removed at once, and the engine killed at random among
+# fifty that start and stop, which `make engine` does with fewer.
+crowd: need-root plugin
+	scripts/deps engine
+	V6NET_PARALLEL="$${V6NET_PARALLEL:-200}" V6NET_CROWD="$${V6NET_CROWD:-50}" V6NET_ENGINES='$(or $(V6NET_ENGINES),26.1)' \
+		$(GO) test -tags engine -count=1 -timeout 90m -v -run '^TestNetworks$$/./^parallel$$|^TestEngineIsKilledAmongContainers$$' $(TESTFLAGS) ./test/engine
 
 # The newest engines on a stock kernel, each in a VM of its own. What they say is
 # kept in build/vm.*, too. All that a part can: make vm VM_PARTS=29 TESTFLAGS='-run .'

@@ -41,8 +41,9 @@ func TestEngineIsKilledAmongContainers(t *testing.T) {
 		l.installPlugin(t)
 		l.traceless(t, "containers", func(t *testing.T) {
 			l.network(t, "crowd")
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(count)*time.Minute)
 			defer cancel()
+			began := time.Now()
 			var working sync.WaitGroup
 			var begun, started atomic.Int64
 			for range atOnce {
@@ -75,6 +76,7 @@ func TestEngineIsKilledAmongContainers(t *testing.T) {
 				t.Fatalf("%d containers of %d were started", started.Load(), count)
 			}
 			l.mustAgree(t, "crowd")
+			t.Logf("%d containers were started, half of them removed, and the engine killed %d times, within %v", count, count/every, time.Since(began).Round(time.Second))
 			for i := range count {
 				l.discard(t, "rm", "-f", fmt.Sprintf("crowd%02d", i+1))
 			}

@@ -8,22 +8,24 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
-// Many containers at once, on a link where each address has to be probed.
+// Many containers (V6NET_PARALLEL) at once, on a link where each address has to be probed.
 func testParallel(t *testing.T, l *lab) {
-	const count = 20
+	count := number(t, "V6NET_PARALLEL", 20)
 	l.network(t, "crowd")
 	var names []string
 	for i := range count {
-		name := fmt.Sprintf("crowd%02d", i)
-		names = append(names, name)
-		t.Cleanup(func() { l.discard(t, "rm", "-f", name) })
+		names = append(names, fmt.Sprintf("crowd%03d", i))
 	}
+	t.Cleanup(func() { l.discard(t, append([]string{"rm", "-f"}, names...)...) })
+	began := time.Now()
 	allAtOnce(t, names, func(ctx context.Context, name string) error {
 		_, err := l.cli.Try(ctx, "run", "-d", "--name", name, "--network", "crowd", l.image)
 		return err
 	})
+	t.Logf("%d containers were started at once within %v", count, time.Since(began).Round(100*time.Millisecond))
 	var addresses []string
 	for _, name := range names {
 		addresses = append(addresses, l.ipv6(t, name, "crowd"))
@@ -35,10 +37,12 @@ func testParallel(t *testing.T, l *lab) {
 	for _, address := range addresses {
 		mustFetch(t, l.host, bracket(address))
 	}
+	began = time.Now()
 	allAtOnce(t, names, func(ctx context.Context, name string) error {
 		_, err := l.cli.Try(ctx, "rm", "-f", name)
 		return err
 	})
+	t.Logf("%d containers were removed at once within %v", count, time.Since(began).Round(100*time.Millisecond))
 	if status := l.status(t); len(status.Networks) != 1 || len(status.Networks[0].Endpoints) != 0 {
 		t.Errorf("with all containers gone v6net has %+v, want one network without endpoints", status.Networks)
 	}
