@@ -137,11 +137,12 @@ func (p *Process) fail(err error) {
 }
 
 // Count begins to count anew: the process is killed before the kill'th change from now
-// on; 0: it is not.
-func (p *Process) Count(kill int) {
+// on; 0: it is not. It answers what Points has answered until now.
+func (p *Process) Count(kill int) (points []string, killed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.points, p.kill = nil, kill
+	points, p.points, p.kill = p.points, nil, kill
+	return points, p.killed
 }
 
 // Points are the changes since Count, or the start: the last one is that before which it

@@ -169,6 +169,7 @@ func (m *machine) call(do func() error) error {
 		if !m.cut() {
 			return errGivenUp
 		}
+		deadline = time.Now().Add(patience) // of the call that comes now
 	}
 }
 
