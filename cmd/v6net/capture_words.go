@@ -52,16 +52,16 @@ func packetWords(f capture.Frame, header int, known nameTable) string {
 	var what string
 	var whole bool
 	switch {
-	case protocol == protoTCP && len(rest) >= 20:
+	case protocol == firewall.TCP && len(rest) >= 20:
 		return ports("TCP", fmt.Sprintf(" [%s] length %d", tcpFlags(rest[13]), max(length-int(rest[12]>>4)*4, 0)))
-	case protocol == protoUDP && len(rest) >= 8:
+	case protocol == firewall.UDP && len(rest) >= 8:
 		return ports("UDP", cmp.Or(dnsWords(rest), fmt.Sprintf(" length %d", max(length-8, 0))))
-	case protocol == protoSCTP && len(rest) >= 12:
+	case protocol == firewall.SCTP && len(rest) >= 12:
 		return ports("SCTP", "")
-	case protocol == protoICMPv6:
+	case protocol == firewall.ICMPv6:
 		what, whole = icmp6Words(rest, known)
 		what = "ICMPv6" + what
-	case protocol == protoICMP:
+	case protocol == firewall.ICMP:
 		what, whole = icmpWords(rest, icmpNames)
 		what = "ICMP" + what
 	default:
@@ -171,16 +171,8 @@ func dnsWords(udp []byte) string {
 	}
 }
 
-// IP protocols that are said by name.
-const (
-	protoICMP   = 1
-	protoTCP    = 6
-	protoUDP    = 17
-	protoICMPv6 = 58
-	protoSCTP   = 132
-)
-
-var protocolNames = map[byte]string{protoICMP: "ICMP", protoTCP: "TCP", protoUDP: "UDP", protoICMPv6: "ICMPv6", protoSCTP: "SCTP"}
+// protocolNames are those of people, which [firewall.ReadHeaders] has for programs.
+var protocolNames = map[byte]string{firewall.ICMP: "ICMP", firewall.TCP: "TCP", firewall.UDP: "UDP", firewall.ICMPv6: "ICMPv6", firewall.SCTP: "SCTP"}
 
 // The types of ICMP (RFC 792) and ICMPv6 (RFC 4443, RFC 4861, RFC 3810).
 var (

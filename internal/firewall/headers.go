@@ -15,21 +15,25 @@ const (
 	etherIPv6 = 0x86dd
 )
 
-// IP protocol numbers, those of extension headers among them (RFC 8200 §4).
+// Protocol numbers of IP that are said by name.
+const (
+	ICMP   = 1
+	TCP    = 6
+	UDP    = 17
+	ICMPv6 = 58
+	SCTP   = 132
+)
+
+// Those of extension headers (RFC 8200 §4).
 const (
 	protoHopByHop = 0
-	protoICMP     = 1
-	protoTCP      = 6
-	protoUDP      = 17
 	protoRouting  = 43
 	protoFragment = 44
 	protoAH       = 51
-	protoICMPv6   = 58
 	protoDestOpts = 60
-	protoSCTP     = 132
 )
 
-var protocolNames = map[byte]string{protoICMP: "icmp", protoTCP: "tcp", protoUDP: "udp", protoICMPv6: "icmpv6", protoSCTP: "sctp"}
+var protocolNames = map[byte]string{ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMPv6: "icmpv6", SCTP: "sctp"}
 
 // ReadHeaders reads the beginning of a packet, which whoever sent it has made up, and
 // of which the rest has been cut off. What cannot be read stays empty. ether is the
@@ -108,11 +112,11 @@ func Payload(b []byte) (protocol byte, rest []byte) {
 func readTransport(h spec.Headers, protocol byte, b []byte) spec.Headers {
 	h = named(h, protocol)
 	switch protocol {
-	case protoTCP, protoUDP, protoSCTP:
+	case TCP, UDP, SCTP:
 		if len(b) >= 4 {
 			h.FromPort, h.ToPort = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 		}
-	case protoICMP, protoICMPv6:
+	case ICMP, ICMPv6:
 		if len(b) >= 1 {
 			kind := b[0]
 			h.Type = &kind
