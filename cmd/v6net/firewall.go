@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -35,10 +36,35 @@ func (c firewallExplainCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if status, err := client.Status(ctx); err == nil { // without names the judgement is as true
+		nameContainers(ctx, &status)
+		nameJudged(&judgement, status)
+	}
 	if c.JSON {
 		return printJSON(os.Stdout, judgement)
 	}
 	return printJudgement(os.Stdout, judgement)
+}
+
+// nameJudged says networks and containers as the status does: a daemon beside Docker has
+// no names of its own, which tells drivers none.
+func nameJudged(j *spec.Judgement, s spec.Status) {
+	var pairs []string
+	for _, n := range s.Networks {
+		if n.Name != "" {
+			pairs = append(pairs, "network "+spec.ShortID(n.ID), "network "+called(n.ID, n.Name))
+		}
+		for _, ep := range n.Endpoints {
+			if ep.Name != "" {
+				pairs = append(pairs, "endpoint "+spec.ShortID(ep.ID), "container "+ep.Name)
+			}
+		}
+	}
+	names := strings.NewReplacer(pairs...)
+	j.Why = names.Replace(j.Why)
+	for i, step := range j.Steps {
+		j.Steps[i] = names.Replace(step)
+	}
 }
 
 // printJudgement writes one for people.

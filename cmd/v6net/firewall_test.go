@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -18,6 +20,27 @@ func TestPrintJudgement(t *testing.T) {
 	const want = "2001:db8::9 is outside\n2001:db8:1::5 is container web\ndropped: the port is not published\n  table inet v6net, chain inbound: counter drop\n"
 	if out.String() != want {
 		t.Errorf("printed\n%swant\n%s", out.String(), want)
+	}
+}
+
+// A judgement has the names that Docker gives, as the status has them.
+func TestNameJudged(t *testing.T) {
+	const network, endpoint = "47e36a743b35aaaaaaaa", "dc254297c6a4bbbbbbbb"
+	status := spec.Status{Networks: []spec.NetworkStatus{
+		{Network: spec.Network{ID: network, Name: "pub"}, Endpoints: []spec.Endpoint{{ID: endpoint, Name: "web"}, {ID: "eeeeeeeeeeeeffff"}}},
+		{Network: spec.Network{ID: "ffffffffffffeeee"}},
+	}}
+	j := spec.Judgement{
+		Why:   "denied to network 47e36a743b35",
+		Steps: []string{"2001:db8::2 is endpoint dc254297c6a4 on network 47e36a743b35 (v6n47e36a743b35)", "2001:db8:1::2 is endpoint eeeeeeeeeeee on network ffffffffffff (br0)"},
+	}
+	nameJudged(&j, status)
+	want := spec.Judgement{
+		Why:   "denied to network 47e36a743b35 pub",
+		Steps: []string{"2001:db8::2 is container web on network 47e36a743b35 pub (v6n47e36a743b35)", "2001:db8:1::2 is endpoint eeeeeeeeeeee on network ffffffffffff (br0)"},
+	}
+	if diff := cmp.Diff(want, j); diff != "" {
+		t.Errorf("named (-want +got):\n%s", diff)
 	}
 }
 
