@@ -291,7 +291,7 @@ func (m bridged) announce(ctx context.Context, n *network, ep *endpoint) {
 	}
 	addrs := n.AddressesOf(ep.Endpoint)
 	for _, addr := range addrs {
-		if err := m.Links.ForgetNeighbour(ctx, n.Bridge(), addr); err != nil {
+		if err := m.Links.ForgetNeighbour(ctx, n.Bridge(), addr); err != nil && ctx.Err() == nil {
 			m.Log.Warn("forget neighbour", subject(ep.Endpoint, "address", addr, "err", err)...)
 		}
 	}
