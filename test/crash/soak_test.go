@@ -43,7 +43,10 @@ type soak struct {
 	containers map[string]*soakContainer
 	free       []*testnet.Host // sandboxes that no container is in
 	made       int
-	prefix     int // that the cloud assigns
+	newest     string // the container that came last, until the host has reached it
+	router     string // its link-local address
+	mac        string // the host's on its parent
+	prefix     int    // that the cloud assigns
 	empty      world
 	rest       usage // when there was nothing for the first time
 	killed     int
@@ -126,6 +129,7 @@ func TestSoak(t *testing.T) {
 	}
 	s.args = []string{"--metrics", "unix://" + s.machine.metrics()}
 	s.start(0)
+	s.router, s.mac = s.up.LinkLocal(t, "lan0"), s.host.MAC(t, "eth0")
 	s.empty = s.settled()
 	// In the first half it is killed as well; in the second one, which shows what one
 	// process gathers, it is not.
@@ -139,6 +143,9 @@ func TestSoak(t *testing.T) {
 		s.kills = kills
 		what := s.step()
 		if err := s.check(); err != nil {
+			t.Fatalf("step %d, %s: %v", steps, what, err)
+		}
+		if err := s.reach(); err != nil {
 			t.Fatalf("step %d, %s: %v", steps, what, err)
 		}
 		if steps%restEvery == restEvery-1 {
@@ -337,7 +344,7 @@ func (s *soak) runContainer() error {
 	s.free = s.free[1:]
 	err := s.connect(n, c)
 	if err == nil {
-		s.containers[c.id] = c
+		s.containers[c.id], s.newest = c, c.id
 		return nil
 	}
 	s.cut = func() bool { s.again(); return true }
@@ -416,6 +423,40 @@ func (s *soak) check() (err error) {
 			return err
 		}
 	}
+}
+
+// reach has the host reach the container that came last, by which it gets to know a neighbour.
+func (s *soak) reach() error {
+	c := s.containers[s.newest]
+	if c == nil {
+		return nil
+	}
+	s.newest = ""
+	address, _, _ := strings.Cut(c.addr6, "/")
+	var out []byte
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if out, err = s.host.Command(s.t.Context(), "ping", "-6", "-c", "1", "-W", "1", address).CombinedOutput(); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("the host does not reach container %s at %s: %w\n%s", c.id, address, err, out)
+}
+
+// strangers are neighbours that the host remembers, and that are no machine of its own link. The
+// kernel takes its own advertisements on the parent, which it hears, for those of a neighbour.
+func (s *soak) strangers() []string {
+	var left []string
+	for _, family := range []string{"-4", "-6"} {
+		for line := range strings.Lines(s.host.Run(s.t, "ip", family, "neigh", "show")) {
+			address, _, _ := strings.Cut(line, " ")
+			known := slices.Contains([]string{"2001:db8:1::1", metadataAddress, s.router}, address) || strings.Contains(line, s.mac)
+			if !known || !strings.Contains(line, " dev eth0 ") {
+				left = append(left, strings.TrimSpace(line))
+			}
+		}
+	}
+	return left
 }
 
 // differs compares the host with the model.
@@ -515,5 +556,8 @@ func (s *soak) remove() {
 	}
 	if _, err := s.await("with nothing left", s.empty); err != nil {
 		s.t.Fatal(err)
+	}
+	if left := s.strangers(); len(left) > 0 {
+		s.t.Fatalf("with nothing left the host remembers neighbours: %q", left)
 	}
 }
