@@ -59,10 +59,11 @@ func testScan(t *testing.T, b backend) {
 }
 
 // The same by UDP: the published port answers, and of the rest nobody hears that it is closed.
-func TestScanUDP(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	apply(t, open(t, s.host), s.config)
+func TestScanUDP(t *testing.T) { eachKind(t, testScanUDP) }
+
+func testScanUDP(t *testing.T, b backend) {
+	s := b.site(t)
+	apply(t, s.open(t), s.config)
 	for to, want := range map[string]string{"2001:db8:1::2": "53", "2001:db8:1::3": "", "172.18.1.2": "", host4: "5353"} {
 		args := []string{"nmap", "-n", "-Pn", "-sU", "-p", "1-2000,5353", "-T5", "--min-rate", "1000", "--max-retries", "2", "-oG", "-"}
 		if strings.Contains(to, ":") {
