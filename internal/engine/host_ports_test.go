@@ -51,7 +51,9 @@ func TestFallbackCollides(t *testing.T) {
 		h := newHost(t)
 		h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
 		one, two := boundTo(t, h, 1, "192.0.2.1"), boundTo(t, h, 2, "192.0.2.2")
-		a, b := &attachment{id: epID(1), ports: []spec.Port{web80}}, &attachment{id: epID(2), ports: []spec.Port{web80}}
+		everywhere := web80
+		everywhere.HostIP = ip("::") // else a port is IPv4's alone, where the network's are bound to an address of that
+		a, b := &attachment{id: epID(1), ports: []spec.Port{web80, everywhere}}, &attachment{id: epID(2), ports: []spec.Port{web80, everywhere}}
 		must(t, h.run(t.Context(), one, a))
 		must(t, h.run(t.Context(), two, b))
 		before := [2]string{h.ports(t, 1), h.ports(t, 2)}
