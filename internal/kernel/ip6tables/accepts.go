@@ -270,7 +270,6 @@ func (s space) readFilter(ctx context.Context, p programs, f family, chains []st
 		rules := all.rules[chain]
 		if slices.ContainsFunc(rules, func(r savedRule) bool { return leadsTo(r.text) == userChain }) {
 			_ = take(userChain) // where earlier versions had our rule
-			continue
 		}
 		for i := len(rules) - 1; i >= 0; i-- {
 			to := leadsTo(rules[i].text)

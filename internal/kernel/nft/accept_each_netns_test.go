@@ -20,7 +20,7 @@ import (
 var docker = []string{
 	"-P FORWARD DROP", "-N DOCKER-FORWARD", "-N DOCKER-USER",
 	"-A FORWARD -j DOCKER-USER", "-A FORWARD -j DOCKER-FORWARD",
-	"-A DOCKER-USER -j RETURN",
+	"-A DOCKER-USER -j RETURN", "-A DOCKER-FORWARD -i docker0 -j ACCEPT",
 }
 
 // small is a configuration with rules in every table.
@@ -83,9 +83,9 @@ func testAcceptIsPlaced(t *testing.T, b backend) {
 		{"an administrator's rules", []string{"-A FORWARD -p udp --dport 25 -j DROP", "-A FORWARD -p tcp --dport 25 -m comment --comment mail -j REJECT"}, 2},
 		{"a drop of everything", []string{"-A FORWARD -p tcp --dport 25 -j DROP", "-A FORWARD -j DROP"}, 1},
 		{"a rejection of everything", []string{"-A FORWARD -p tcp --dport 25 -j DROP", "-A FORWARD -m comment --comment last -j REJECT", "-A FORWARD -j DROP"}, 1},
-		{"docker", docker, 1},
+		{"docker", docker, 2},
 		{"docker, and rules of an administrator", slices.Concat(docker, []string{
-			"-I DOCKER-USER -p tcp --dport 25 -j DROP", "-I FORWARD -p tcp --dport 26 -j DROP", "-A FORWARD -p tcp --dport 27 -j DROP"}), 2},
+			"-I DOCKER-USER -p tcp --dport 25 -j DROP", "-I FORWARD -p tcp --dport 26 -j DROP", "-A FORWARD -p tcp --dport 27 -j DROP"}), 4},
 		{"ufw, and a route that it denies", []string{
 			"-N ufw-before-forward", "-N ufw-user-forward", "-N ufw-after-forward", "-N ufw-after-logging-forward", "-N ufw-reject-forward", "-N ufw-track-forward",
 			"-A FORWARD -j ufw-before-forward", "-A FORWARD -j ufw-after-forward", "-A FORWARD -j ufw-after-logging-forward", "-A FORWARD -j ufw-reject-forward", "-A FORWARD -j ufw-track-forward",
@@ -129,7 +129,7 @@ func testAcceptFollowsDocker(t *testing.T, b backend) {
 	b.dockerUser(t, host)
 	apply(t, f, small())
 	b.wantAccept(t, host, 1)
-	b.rules(t, host, "-N DOCKER-FORWARD", "-I FORWARD -j DOCKER-FORWARD", "-D FORWARD -j DOCKER-USER", "-I FORWARD -j DOCKER-USER")
+	b.rules(t, host, "-N DOCKER-FORWARD", "-A DOCKER-FORWARD -i docker0 -j ACCEPT", "-I FORWARD -j DOCKER-FORWARD", "-D FORWARD -j DOCKER-USER", "-I FORWARD -j DOCKER-USER")
 	apply(t, f, small())
 	b.wantAccept(t, host, 2)
 }
@@ -145,7 +145,7 @@ func testAcceptOfEarlierVersionsGoes(t *testing.T, b backend) {
 		"-I DOCKER-USER -m mark --mark 0x10000000/0x10000000 -m comment --comment v6net -j ACCEPT",
 		"-I FORWARD -m mark --mark 0x10000000/0x10000000 -m comment --comment v6net -j ACCEPT"})...)
 	apply(t, b.open(t, host), small())
-	b.wantAccept(t, host, 1)
+	b.wantAccept(t, host, 2)
 }
 
 // What an administrator, fail2ban or CrowdSec drops stays dropped, whatever is

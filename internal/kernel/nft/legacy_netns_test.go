@@ -44,10 +44,10 @@ func (b backend) listed(t testing.TB, host *testnet.Host) (out string) {
 	return out
 }
 
-// acceptsAfterDockerUser reports whether our rule is where Docker's chains want it.
-func (b backend) acceptsAfterDockerUser(t testing.TB, host *testnet.Host) bool {
+// acceptsAfterDocker reports whether our rule comes after those of Docker and its administrator.
+func (b backend) acceptsAfterDocker(t testing.TB, host *testnet.Host) bool {
 	t.Helper()
-	return strings.Count(b.listed(t, host), "-A FORWARD -j DOCKER-USER\n-A FORWARD "+acceptRule+"\n-A FORWARD -j DOCKER-FORWARD\n") == 2
+	return strings.Count(b.listed(t, host), "-A FORWARD -j DOCKER-USER\n-A FORWARD -j DOCKER-FORWARD\n-A FORWARD "+acceptRule+"\n") == 2
 }
 
 // Whatever keeps our rules, others' filter tables of both variants accept what we have
@@ -67,7 +67,7 @@ func testAcceptInEveryVariant(t *testing.T, b backend) {
 	}
 	watching(t, f)
 	other.rules(t, host, docker...)
-	placed := func() bool { return other.acceptsAfterDockerUser(t, host) }
+	placed := func() bool { return other.acceptsAfterDocker(t, host) }
 	testnet.Eventually(t, longest, "the rule is in a table that came later", placed)
 	other.rules(t, host, "-w -F FORWARD", "-w -A FORWARD -j DOCKER-USER", "-w -A FORWARD -j DOCKER-FORWARD")
 	testnet.Eventually(t, longest, "the rule is back", placed)
@@ -99,7 +99,7 @@ func testNetworksBesideDockerOnLegacy(t *testing.T, b backend) {
 	watching(t, f)
 	legacy := b.otherVariant()
 	legacy.rules(t, s.host, docker...)
-	testnet.Eventually(t, longest, "our rule is after DOCKER-USER", func() bool { return legacy.acceptsAfterDockerUser(t, s.host) })
+	testnet.Eventually(t, longest, "our rule is after Docker's", func() bool { return legacy.acceptsAfterDocker(t, s.host) })
 	s.wantReached(t, s.outside, "tcp", "[2001:db8:1::2]:80", true)
 	s.wantReached(t, s.outside, "tcp", host4+":8080", true)
 	s.wantReached(t, s.c["web2"], "tcp", outside4+":80", true)
@@ -164,9 +164,9 @@ func TestRulesThatCannotBeRead(t *testing.T) {
 		shown bool
 		after string
 	}{
-		{"DOCKER-FORWARD", false, false, "DOCKER-USER"},
-		{"DOCKER-FORWARD", true, false, "DOCKER-USER"},
-		{"FORWARD", false, true, "DOCKER-USER"},
+		{"DOCKER-FORWARD", false, false, "DOCKER-FORWARD"},
+		{"DOCKER-FORWARD", true, false, "DOCKER-FORWARD"},
+		{"FORWARD", false, true, "DOCKER-FORWARD"},
 		{"FORWARD", true, true, "@nh"},
 	} {
 		t.Run(tc.chain+map[bool]string{true: " early", false: " late"}[tc.early], func(t *testing.T) {

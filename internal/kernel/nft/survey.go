@@ -58,9 +58,9 @@ func Look(ctx context.Context) (Survey, error) {
 			return Survey{}, err
 		}
 		_, known := surveyed[c.Table.Family]
-		// The second are those of package ip6tables.
-		ours := c.Table.Name == firewall.Name || known && strings.HasPrefix(c.Name, firewall.Name+"-")
-		s.Ours = s.Ours || ours && known
+		byIP6Tables := known && strings.HasPrefix(c.Name, firewall.Name+"-")
+		ours := c.Table.Name == firewall.Name || byIP6Tables
+		s.Ours = s.Ours || byIP6Tables || ours && c.Table.Family == nftables.TableFamilyINet // of what is forwarded
 		if !known || ours {
 			continue
 		}
