@@ -83,10 +83,7 @@ func readEntries(conn *mdlayher.Conn, flags mdlayher.HeaderFlags, which func(*md
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.SetDeadline(time.Now().Add(replyTimeout)); err != nil {
-		return nil, err
-	}
-	messages, err := conn.Execute(mdlayher.Message{
+	messages, err := ask(conn, mdlayher.Message{
 		Header: mdlayher.Header{Type: unix.RTM_GETLINK, Flags: flags},
 		Data:   append(make([]byte, unix.SizeofIfInfomsg), request...),
 	})
@@ -103,6 +100,15 @@ func readEntries(conn *mdlayher.Conn, flags mdlayher.HeaderFlags, which func(*md
 		}
 	}
 	return links, nil
+}
+
+// ask sends a request and reads what answers it. A connection that is kept has the deadline
+// of what was asked before.
+func ask(conn *mdlayher.Conn, request mdlayher.Message) ([]mdlayher.Message, error) {
+	if err := conn.SetDeadline(time.Now().Add(replyTimeout)); err != nil {
+		return nil, err
+	}
+	return conn.Execute(request)
 }
 
 // readEntry reads struct ifinfomsg and its attributes (rtnetlink(7)). It is not ok where

@@ -40,7 +40,7 @@ func (h *Handle) seal(l netlink.Link, program []bpf.Instruction) error {
 	if err != nil {
 		return fmt.Errorf("seal %s: %w", name, err)
 	}
-	if _, err := h.raw.Execute(mdlayher.Message{
+	if _, err := ask(h.raw, mdlayher.Message{
 		Header: mdlayher.Header{Type: unix.RTM_NEWTFILTER, Flags: mdlayher.Request | mdlayher.Acknowledge | mdlayher.Create},
 		Data:   filter,
 	}); err != nil {
