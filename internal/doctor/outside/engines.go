@@ -22,8 +22,12 @@ import (
 	"github.com/v6net/v6net/internal/doctor"
 )
 
-// patience is how long whoever is asked has.
-const patience = 2 * time.Second
+// patience is how long whoever is asked has; an engine has more, which may have to be
+// started for it on a busy machine.
+const (
+	patience       = 2 * time.Second
+	enginePatience = 5 * time.Second
+)
 
 // maxAnswer bounds what is read of an answer.
 const maxAnswer = 16 << 20
@@ -55,7 +59,7 @@ func (e Engines) Gather(ctx context.Context, f *doctor.Facts) {
 			if e.On != nil {
 				defer e.On(name)()
 			}
-			ctx, cancel := context.WithTimeout(ctx, patience)
+			ctx, cancel := context.WithTimeout(ctx, enginePatience)
 			defer cancel()
 			engine, err = ask(ctx)
 		})
