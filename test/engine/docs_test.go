@@ -244,7 +244,7 @@ func firstEvents(t *testing.T, s stage) {
 	out := s.must(t, `
 		seen=$(mktemp)
 		timeout 60 v6net watch --type endpoint --container late --count 3 >"$seen" & watch=$!
-		sleep 1 # until it listens
+		sleep 5 # until it listens
 		docker run -d --name late --network front nginx
 		wait $watch
 		cat "$seen"
