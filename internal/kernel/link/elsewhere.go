@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/mdlayher/netlink"
 	"github.com/v6net/v6net/internal/kernel/dump"
@@ -57,9 +56,6 @@ func dial() (*netlink.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
 	}
-	if err := conn.SetDeadline(time.Now().Add(replyTimeout)); err != nil {
-		return nil, errors.Join(fmt.Errorf("set timeout of rtnetlink socket: %w", err), conn.Close())
-	}
 	return conn, nil
 }
 
@@ -108,7 +104,7 @@ func distantLinks(ctx context.Context, wanted func(distantLink) bool) ([]distant
 // net/core/net_namespace.c).
 func namespaceIDs(ctx context.Context, conn *netlink.Conn) ([]uint32, error) {
 	messages, err := dump.Retry(ctx, func() ([]netlink.Message, error) {
-		return conn.Execute(netlink.Message{
+		return ask(conn, netlink.Message{
 			Header: netlink.Header{Type: unix.RTM_GETNSID, Flags: netlink.Request | netlink.Dump},
 			Data:   make([]byte, 4), // struct rtgenmsg, padded
 		})
@@ -143,7 +139,7 @@ func (l distantLink) remove() error {
 	if err != nil {
 		return err
 	}
-	_, err = conn.Execute(netlink.Message{
+	_, err = ask(conn, netlink.Message{
 		Header: netlink.Header{Type: unix.RTM_DELLINK, Flags: netlink.Request | netlink.Acknowledge},
 		Data:   request,
 	})

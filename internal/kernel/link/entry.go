@@ -20,9 +20,6 @@ import (
 // thirds of what the kernel says of a link.
 const skipStatistics = 1 << 3
 
-// replyTimeout bounds how long the kernel is waited for, as package rtnl does.
-const replyTimeout = 10 * time.Second
-
 // device is the kind of a link for which the kernel has none: hardware.
 const device = "device"
 
@@ -57,8 +54,8 @@ func (h *Handle) entry(name string) (entry, error) {
 	case len(found) != 1:
 		return entry{}, fmt.Errorf("read link %s: the kernel tells of %d links", name, len(found))
 	}
-	if is := found[0].name; is != name {
-		return entry{}, fmt.Errorf("link %s is called %s, which is the name to use: %w", name, is, ErrNotFound)
+	if err := rtnl.CheckName(name, found[0].name); err != nil {
+		return entry{}, err
 	}
 	return found[0], nil
 }
@@ -105,7 +102,7 @@ func readEntries(conn *mdlayher.Conn, flags mdlayher.HeaderFlags, which func(*md
 // ask sends a request and reads what answers it. A connection that is kept has the deadline
 // of what was asked before.
 func ask(conn *mdlayher.Conn, request mdlayher.Message) ([]mdlayher.Message, error) {
-	if err := conn.SetDeadline(time.Now().Add(replyTimeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(rtnl.ReplyTimeout)); err != nil {
 		return nil, err
 	}
 	return conn.Execute(request)

@@ -17,9 +17,6 @@ import (
 	"github.com/v6net/v6net/internal/kernel/rtnl"
 )
 
-// replyTimeout is for how many seconds the kernel is waited for, as in package rtnl.
-const replyTimeout = 10
-
 // openLists opens a socket on which the kernel heeds what a listing is to be of
 // (NETLINK_GET_STRICT_CHK, Linux 4.20; one that is older lists all, and the rest is left out here).
 func openLists() (*nl.SocketHandle, error) {
@@ -27,7 +24,7 @@ func openLists() (*nl.SocketHandle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
 	}
-	timeout := unix.Timeval{Sec: replyTimeout}
+	timeout := unix.NsecToTimeval(rtnl.ReplyTimeout.Nanoseconds())
 	if err := errors.Join(s.SetReceiveTimeout(&timeout), s.SetSendTimeout(&timeout)); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("set timeout of rtnetlink socket: %w", err)

@@ -15,10 +15,10 @@ import (
 	"github.com/v6net/v6net/internal/kernel/dump"
 )
 
-// replyTimeout bounds the wait for the next part of the kernel's reply. The
+// ReplyTimeout bounds the wait for the next part of the kernel's reply. The
 // kernel has handled a request when sending it returns, so only a lost reply
 // takes that long.
-const replyTimeout = 10 * time.Second
+const ReplyTimeout = 10 * time.Second
 
 // Open opens a socket in the network namespace of the calling thread. The
 // library's own functions do that for each call, and wait for ever.
@@ -27,7 +27,7 @@ func Open() (*netlink.Handle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
 	}
-	if err := h.SetSocketTimeout(replyTimeout); err != nil {
+	if err := h.SetSocketTimeout(ReplyTimeout); err != nil {
 		h.Close()
 		return nil, fmt.Errorf("set timeout of rtnetlink socket: %w", err)
 	}
@@ -58,10 +58,18 @@ func Find(h *netlink.Handle, name string) (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read link %s: %w", name, err)
 	}
-	if is := l.Attrs().Name; is != name {
-		return nil, fmt.Errorf("link %s is called %s, which is the name to use: %w", name, is, ErrAbsent)
+	if err := CheckName(name, l.Attrs().Name); err != nil {
+		return nil, err
 	}
 	return l, nil
+}
+
+// CheckName refuses a link that has been found by another name than its first.
+func CheckName(asked, first string) error {
+	if asked != first {
+		return fmt.Errorf("link %s is called %s, which is the name to use: %w", asked, first, ErrAbsent)
+	}
+	return nil
 }
 
 // IsAbsent reports whether an error says that a link is not there: the library's
