@@ -112,15 +112,7 @@ func TestAHundredNetworksAreRenumbered(t *testing.T) {
 			t.Error("a conversation stood still")
 		}
 	}
-	status := c.status(t)
-	if len(status.Networks) != networks || status.Error != "" {
-		t.Errorf("%d networks, error %q", len(status.Networks), status.Error)
-	}
-	for _, n := range status.Networks {
-		if n.Error != "" || len(n.Notes) > 0 {
-			t.Errorf("network %s: error %q, notes %q", n.ID, n.Error, n.Notes)
-		}
-	}
+	wantSound(t, c.status(t), networks)
 	bridges, rules := globals(t, self), self.Run(t, "nft", "list", "ruleset")
 	for n := range networks {
 		want := []string{at("a000", n, "2") + "/64 former", at("b000", n, "2") + "/64 former", at("c000", n, "2") + "/64"}
@@ -202,15 +194,7 @@ func TestAHundredNetworksOnTheParentAreRenumbered(t *testing.T) {
 			t.Errorf("bridge %d has %q, want %q", n, bridges[bridge], want)
 		}
 	}
-	status := l.status(t)
-	if len(status.Networks) != networks || status.Error != "" {
-		t.Errorf("%d networks, error %q", len(status.Networks), status.Error)
-	}
-	for _, n := range status.Networks {
-		if n.Error != "" || len(n.Notes) > 0 {
-			t.Errorf("network %s: error %q, notes %q", n.ID, n.Error, n.Notes)
-		}
-	}
+	wantSound(t, l.status(t), networks)
 }
 
 // onLan is a request for network n on a part of the link's own prefix.
@@ -254,6 +238,19 @@ func (l *lan) multiply(t *testing.T, networks int) {
 		s.Prefix, s.Gateway, s.Lent = prefix, spec.Renumbered(s.Gateway, prefix), &lent
 		if err := errors.Join(journal.PutAll([]spec.Network{network}, []spec.Pool{p}, nil), journal.PutLease(p.ID, s.Gateway)); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// wantSound checks that there are so many networks, and that none has anything to complain of.
+func wantSound(t *testing.T, status spec.Status, networks int) {
+	t.Helper()
+	if len(status.Networks) != networks || status.Error != "" {
+		t.Errorf("%d networks, error %q", len(status.Networks), status.Error)
+	}
+	for _, n := range status.Networks {
+		if n.Error != "" || len(n.Notes) > 0 {
+			t.Errorf("network %s: error %q, notes %q", n.ID, n.Error, n.Notes)
 		}
 	}
 }

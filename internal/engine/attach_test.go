@@ -420,13 +420,7 @@ func TestLinkIsNeverTaken(t *testing.T) {
 			h := newHost(t)
 			r := request(1, "net", auto6(), auto4())
 			given(t, options...)(&r.Options)
-			_, err := h.engine.MakeNetwork(t.Context(), r)
-			must(t, err)
-			attached := func(id int) {
-				t.Helper()
-				_, err := h.engine.Attach(t.Context(), spec.AttachRequest{Network: r, ID: epID(id), Container: fmt.Sprint(id), Interface: "eth0", Sandbox: "/run/netns/web"})
-				must(t, err)
-			}
+			attached := attaching(t, h, r)
 			pass := func(d time.Duration) { h.engine.DoChores(t.Context(), time.Now().Add(d)) }
 			attached(1)
 			h.moveIn(epID(1))
@@ -590,6 +584,18 @@ func TestMadeAgain(t *testing.T) {
 	}
 }
 
+// attaching makes a network. What it returns attaches a container to that.
+func attaching(t *testing.T, h *host, r spec.NetworkRequest) (attached func(id int)) {
+	t.Helper()
+	_, err := h.engine.MakeNetwork(t.Context(), r)
+	must(t, err)
+	return func(id int) {
+		t.Helper()
+		_, err := h.engine.Attach(t.Context(), spec.AttachRequest{Network: r, ID: epID(id), Container: fmt.Sprint(id), Interface: "eth0", Sandbox: "/run/netns/web"})
+		must(t, err)
+	}
+}
+
 // netavark says nothing of a container whose namespace has gone. The link that was
 // in it is noticed to be gone, in every mode, and what it had is free again.
 func TestDepartedContainerOnParent(t *testing.T) {
@@ -598,13 +604,7 @@ func TestDepartedContainerOnParent(t *testing.T) {
 			h := newHost(t)
 			r := request(1, "net", auto6(), auto4())
 			given(t, options...)(&r.Options)
-			_, err := h.engine.MakeNetwork(t.Context(), r)
-			must(t, err)
-			attached := func(id int) {
-				t.Helper()
-				_, err := h.engine.Attach(t.Context(), spec.AttachRequest{Network: r, ID: epID(id), Container: fmt.Sprint(id), Interface: "eth0", Sandbox: "/run/netns/web"})
-				must(t, err)
-			}
+			attached := attaching(t, h, r)
 			attached(1)
 			h.moveIn(epID(1))
 			h.engine.LinkChanged(t.Context(), spec.SandboxName(epID(1)), false, true)
