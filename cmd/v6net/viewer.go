@@ -40,8 +40,9 @@ type heldEvent struct {
 const (
 	// namesWait is the least between two questions about names.
 	namesWait = time.Second
-	// heldTime is how long an event may wait for a name, and maxHeld how many may.
-	heldTime = 10 * time.Second
+	// heldTime is how long an event may wait for a name, which on a busy host is as long as
+	// Docker takes to start a container, and maxHeld how many may.
+	heldTime = time.Minute
 	maxHeld  = 1024
 )
 
@@ -156,15 +157,19 @@ func (v *viewer) ask(ctx context.Context) {
 }
 
 // release prints of the held events what is known to be wanted now, and lets go of what
-// is known not to be, or has waited for long enough.
+// is known not to be. What has waited for long enough is lost.
 func (v *viewer) release() error {
 	var still []heldEvent
 	held := v.held
 	v.held = nil
 	for i, h := range held {
 		v.known.Event(&h.Event)
-		if v.unsure(h.Event) && time.Since(h.since) < heldTime {
-			still = append(still, h)
+		if v.unsure(h.Event) {
+			if time.Since(h.since) < heldTime {
+				still = append(still, h)
+			} else {
+				v.lost++
+			}
 			continue
 		}
 		if err := v.print(h.Event); err != nil {

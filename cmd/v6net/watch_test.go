@@ -207,7 +207,7 @@ func TestWatchWaitsForNames(t *testing.T) {
 		if err := v.show(ctx, cancel, spec.Event{Type: spec.EventLost, Lost: 7}); err != nil {
 			t.Errorf("what is lost counts as shown: %v", err)
 		}
-		// One that stays without a name is let go; the next one is the third.
+		// One that stays without a name is lost; the next one is the third.
 		show("eeee3", "created")
 		time.Sleep(heldTime + 2*time.Second)
 		synctest.Wait()
@@ -221,7 +221,7 @@ func TestWatchWaitsForNames(t *testing.T) {
 		if !errors.Is(context.Cause(ctx), errEnough) {
 			t.Errorf("after the third one: %v", context.Cause(ctx))
 		}
-		if got := v.summary(); got != "3 events, and 7 others lost" {
+		if got := v.summary(); got != "3 events, and 8 others lost" {
 			t.Errorf("there were %s", got)
 		}
 	})

@@ -243,10 +243,10 @@ func firstEvents(t *testing.T, s stage) {
 	t.Helper()
 	out := s.must(t, `
 		seen=$(mktemp)
-		timeout 60 v6net watch --type endpoint --container late --count 3 >"$seen" & watch=$!
+		timeout 150 v6net watch --type endpoint --container late --count 3 >"$seen" & watch=$!
 		sleep 5 # until it listens
-		docker run -d --name late --network front nginx
-		wait $watch
+		date; docker run -d --name late --network front nginx; date
+		wait $watch || { v6net status; docker ps --no-trunc; exit 1; }
 		cat "$seen"
 		rm "$seen"`)
 	if first, second := strings.Index(out, "created     late/front"), strings.Index(out, "joined      late/front"); first < 0 || second < first {
