@@ -81,7 +81,8 @@ type Engine struct {
 	defaultLinks  []string        // of the default routes: traffic to them leaves the host
 	uplinks       []string        // bridges with a network card: likewise
 	uplinksUnsure bool            // a link has changed since
-	ruled         bool            // the ruleset of all networks is in place
+	ruled         bool            // the ruleset of all networks is in place, and nothing was left out
+	guarded       bool            // it is in place, and closes at least each of them
 	unapplied     error           // why it is not, if it could not be put there
 	hearing       bool            // of denied packets
 	unheard       error           // why not, where a network wants it

@@ -43,6 +43,7 @@ type world struct {
 	sysctls       map[string]string
 	ruleset       *firewall.Ruleset // nil: none of ours
 	unjudgedPorts bool              // by the firewall
+	unnamed       string            // a bridge that no rule can be about
 	untranslated  error             // why the firewall translates no prefixes
 	unlogged      error             // why it tells of nothing that is denied
 	groupTaken    error             // why nobody can listen to that
@@ -886,6 +887,8 @@ func (f fakeDenials) Listen(on bool) error {
 }
 
 func (f fakeFirewall) CanTranslate() error { return f.untranslated }
+
+func (f fakeFirewall) CanName(bridge string) bool { return bridge != f.unnamed }
 
 func (f fakeFirewall) JudgesPorts() bool { return !f.unjudgedPorts }
 

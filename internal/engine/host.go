@@ -90,6 +90,8 @@ type Firewall interface {
 	// JudgesPorts reports whether the rules see what a container sends where it comes
 	// in, by its port of the bridge.
 	JudgesPorts() bool
+	// CanName reports whether a rule can be about a bridge of this name.
+	CanName(bridge string) bool
 	// CanTranslate says why prefixes cannot be translated without state (RFC 6296).
 	CanTranslate() error
 	// Place is the table and chain, as the host's own commands show them, of one of

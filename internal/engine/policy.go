@@ -15,7 +15,7 @@ import (
 // applyFirewall puts the rules for all present networks in place, or takes ours
 // away when there is no network left that they are for.
 func (e *Engine) applyFirewall(ctx context.Context) (err error) {
-	e.ruled = false
+	e.ruled, e.guarded = false, false
 	defer func() { e.unapplied = err }()
 	e.tellZones()
 	began := e.hearDenied(ctx)
@@ -31,9 +31,23 @@ func (e *Engine) applyFirewall(ctx context.Context) (err error) {
 		return err
 	}
 	e.countDenied(ctx, began)
-	e.noteFaults(faults)
+	open := e.unnamed(policy)
+	e.noteFaults(append(faults, open...))
 	e.ruled = len(faults) == 0 // or a container alone cannot tell what has been left out
+	e.guarded = len(open) == 0
 	return nil
+}
+
+// unnamed are the networks that no rule is about, since the firewall cannot say their
+// bridges' names. A host that forwards lets everybody in there.
+func (e *Engine) unnamed(policy firewall.Config) (open []firewall.Fault) {
+	for _, n := range policy.Networks {
+		if !e.Firewall.CanName(n.Bridge) {
+			open = append(open, firewall.Fault{Network: n.ID, Err: fmt.Errorf(
+				"network %s: no rule can be about its bridge: v6net does not make this host forward while it is there, and where it forwards anyway everybody gets in", spec.ShortID(n.ID))})
+		}
+	}
+	return open
 }
 
 // tellZones says which bridges there are to whoever else filters on this host.

@@ -93,7 +93,7 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 		return // where the ruleset is not in place it is made anew, of what is held now
 	}
 	if err := e.Firewall.Update(ctx, changes); err != nil {
-		e.ruled = false
+		e.ruled, e.guarded = false, false
 		e.failAll(done, err)
 	}
 }

@@ -93,7 +93,7 @@ func (e *Engine) applySysctls(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if e.hasRouted() && !e.ruled {
+	if e.hasRouted() && !e.guarded {
 		settings = nil // a host that forwards without rules lets everybody in
 	}
 	for _, s := range settings {
@@ -131,7 +131,7 @@ func (e *Engine) applySysctlsOf(ctx context.Context, n *network) error {
 		if !family.forwards {
 			continue
 		}
-		if now, err := e.Sysctls.Get(ctx, family.key); err != nil || now != "1" || !e.ruled {
+		if now, err := e.Sysctls.Get(ctx, family.key); err != nil || now != "1" || !e.guarded {
 			return e.applySysctls(ctx)
 		}
 	}

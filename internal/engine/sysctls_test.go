@@ -372,3 +372,37 @@ func TestAnotherBootForgetsRecords(t *testing.T) {
 }
 
 func sorted(texts []string) []string { return slices.Sorted(slices.Values(texts)) }
+
+// What one network's rules lack keeps forwarding from nobody: it is closed, and the others
+// are not. A network that no rule can be about would be open.
+func TestForwardsBesideAFault(t *testing.T) {
+	for _, tc := range []struct {
+		name, unnamed, want string
+	}{
+		{"closed", "", "1"},
+		{"no rule can be about it", "br+", "0"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHost(t)
+			h.unnamed = tc.unnamed
+			odd := dual(1)
+			odd.options = func(o *spec.Options) { o.BridgeName = "br+" }
+			for _, r := range []recipe{odd, dual(2)} {
+				_, err := h.createNetwork(t.Context(), r)
+				must(t, err)
+			}
+			check := func(when string) {
+				t.Helper()
+				h.expect(t, when, forwarding4, tc.want, forwarding6, tc.want)
+				status := h.engine.Status(t.Context())
+				if !strings.Contains(status.Networks[0].Error, "iptables cannot say") || strings.Contains(status.Networks[0].Error, "forwards anyway") != (tc.unnamed != "") || status.Networks[1].Error != "" {
+					t.Errorf("%s: networks say %q and %q", when, status.Networks[0].Error, status.Networks[1].Error)
+				}
+			}
+			check("when they are made")
+			h.reboot("another boot")
+			h.restart(t)
+			check("after a boot")
+		})
+	}
+}

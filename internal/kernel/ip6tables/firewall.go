@@ -186,6 +186,10 @@ func (f *Firewall) putAll(ctx context.Context, certain bool) error {
 // errTranslate is why prefixes are not translated.
 var errTranslate = errors.New("needs nftables: the translation that ip6tables has (SNPT and DNPT) comes after connection tracking, so that answers could not be told from new connections")
 
+// CanName reports whether a rule can be about a bridge: to iptables some names are patterns,
+// or none.
+func (f *Firewall) CanName(bridge string) bool { return spec.PlainName(bridge) }
+
 // CanTranslate says why prefixes cannot be translated without state (RFC 6296).
 func (f *Firewall) CanTranslate() error { return errTranslate }
 

@@ -161,7 +161,7 @@ func (s *step) take(t test) (possible bool, err error) {
 }
 
 // elements looks keys up in a set. Links whose names iptables cannot say are left out: it
-// would take them for others, and the firewall's configuration has none ([firewall.Config.Sound]).
+// would take them for others. Who asks for rules is told ([Firewall.CanName]).
 func elements(set *firewall.Set, keys []string) lookup {
 	l := lookup{name: set.Name, keys: keys}
 	for _, e := range set.Elements {

@@ -91,6 +91,9 @@ func Sweep(ctx context.Context, log *slog.Logger) (err error) {
 // Backend is nftables.
 func (f *Firewall) Backend() string { return "nftables" }
 
+// CanName reports that a rule can be about any bridge.
+func (f *Firewall) CanName(string) bool { return true }
+
 // CanTranslate says why prefixes cannot be translated without state: they can.
 func (f *Firewall) CanTranslate() error { return nil }
 
