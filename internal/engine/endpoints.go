@@ -151,7 +151,11 @@ func (e *Engine) addEndpoint(ctx context.Context, n *network, spe spec.Endpoint)
 			what: "journal",
 			do: func(context.Context) error {
 				ep.Phase = spec.PhaseReady
-				return e.Journal.PutEndpoint(ep.Endpoint)
+				if err := e.Journal.PutEndpoint(ep.Endpoint); err != nil {
+					return err
+				}
+				e.awaitJoined(ep)
+				return nil
 			},
 		},
 	})
@@ -394,6 +398,7 @@ func (e *Engine) Leave(ctx context.Context, networkID, id string) error {
 			e.tellEndpoint("left", ep)
 		}
 		ep.Joined, ep.announced = false, false
+		e.awaitJoined(ep)
 		err = e.setPorts(ctx, ep, nil, nil)
 	}
 	if err != nil {

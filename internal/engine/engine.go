@@ -121,6 +121,7 @@ type endpoint struct {
 	answered  []netip.Addr // for which of its addresses
 	announced bool         // neighbours have been told, since its link came up
 	here      time.Time    // when it was joined, and may have begun to hear of others; zero: before this start
+	idle      time.Time    // since when it is in no sandbox, if it is in none
 	linkGone  bool         // the container's end vanished with its sandbox
 	err       error        // why it is not as it should be
 	// Of its container's addresses alone (readdress): why they are not those that it should

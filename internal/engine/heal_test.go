@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -232,6 +233,46 @@ func TestLooseLeasesAreTakenBack(t *testing.T) {
 		}
 	}
 	h.consistent(t, "after the sweep")
+}
+
+// An endpoint that is made, or left, and in no container for a minute goes, also after a
+// restart, and its addresses after another one: Docker was killed and has forgotten it.
+func TestEndpointThatNobodyJoins(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restart %t", restart), func(t *testing.T) {
+			h := newHost(t)
+			n, err := h.createNetwork(t.Context(), dual(1))
+			must(t, err)
+			pass := func(d time.Duration) { h.engine.DoChores(t.Context(), time.Now().Add(d)) }
+			runs := &attachment{id: epID(1)}
+			must(t, h.run(t.Context(), n, runs))
+			before := h.snapshot()
+			made := &attachment{id: epID(2)}
+			ep, err := h.lease(t.Context(), n, made)
+			must(t, err)
+			_, err = h.engine.CreateEndpoint(t.Context(), ep)
+			must(t, err)
+			left := &attachment{id: epID(3)}
+			must(t, h.run(t.Context(), n, left))
+			must(t, h.engine.Leave(t.Context(), n.ID, left.id))
+			h.moveOut(left.id)
+			if restart {
+				h.restart(t)
+			}
+			pass(engine.SettleTime / 2)
+			for _, a := range []*attachment{runs, made, left} {
+				if _, err := h.engine.Endpoint(t.Context(), n.ID, a.id); err != nil {
+					t.Errorf("after half a minute %v", err)
+				}
+			}
+			pass(engine.SettleTime + time.Second)
+			pass(2*engine.SettleTime + time.Second)
+			sameWorld(t, "after a minute, and another one for the addresses", before, h.snapshot())
+			must(t, h.stop(t.Context(), *made)) // a call that does come after all
+			must(t, h.stop(t.Context(), *runs))
+			h.consistent(t, "afterwards")
+		})
+	}
 }
 
 // An address that was taken back rests: the container engine may release it yet,

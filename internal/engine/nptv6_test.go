@@ -24,6 +24,9 @@ func TestTranslatedNetwork(t *testing.T) {
 	ep := spec.Endpoint{ID: epID(1), NetworkID: n.ID, IPv6: pfx("fd00:1::5/80")}
 	_, err := h.engine.CreateEndpoint(ctx, ep)
 	must(t, err)
+	_, err = h.engine.Join(ctx, n.ID, ep.ID, "/run/sandbox")
+	must(t, err)
+	h.moveIn(ep.ID)
 	public, ok := spec.Translation{Inside: pfx("fd00:1::/80"), Outside: pfx("2001:db8:1:0:99::/80")}.Out(ip("fd00:1::5"))
 	if !ok {
 		t.Fatal("no address outside")

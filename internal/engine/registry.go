@@ -122,6 +122,29 @@ func (e *Engine) awaitTaken(ep *endpoint) {
 	})
 }
 
+// awaitJoined has an endpoint removed that is in no sandbox for as long as a container engine
+// never takes: Docker was killed between two of its calls, or before it had written the
+// endpoint down, and then does not say so.
+func (e *Engine) awaitJoined(ep *endpoint) {
+	if ep.Container != "" || ep.Joined {
+		return
+	}
+	since := time.Now()
+	ep.idle = since
+	e.later(settleTime, func() {
+		if e.endpoints[ep.ID] != ep || ep.Joined || !ep.idle.Equal(since) {
+			return
+		}
+		e.Log.Info("endpoint removed: its container engine has not used it", subject(ep.Endpoint)...)
+		ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+		defer cancel()
+		if ep.err = e.removeEndpoint(ctx, ep); ep.err != nil {
+			e.Log.Error("remove endpoint", subject(ep.Endpoint, "err", ep.err)...)
+			e.planHeal()
+		}
+	})
+}
+
 // NamespaceGone takes in that a network namespace is gone, to which links of ours may
 // have been moved. A macvlan or ipvlan link has no end here that would tell: so it is
 // looked whether any is missing now, and, in case one was only on its way, again.

@@ -37,6 +37,7 @@ func (e *Engine) Replay(ctx context.Context) error {
 	e.sweepPools()
 	for _, id := range sortedIDs(e.endpoints) {
 		ep := e.endpoints[id]
+		e.awaitJoined(ep)
 		ep.announced = ep.Joined && !ep.linkGone // neighbours were told before the restart
 		// Routers that ask meanwhile give an address up after three seconds (RFC 4861 §10), and
 		// all that comes next takes its time, other programs' included.

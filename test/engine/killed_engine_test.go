@@ -100,13 +100,13 @@ func (l *lab) insist(ctx context.Context, container string, do func() error) {
 	}
 }
 
-// mustAgree waits for agreement. Addresses that the engine has forgotten are taken back after
-// a minute.
+// mustAgree waits for agreement. An endpoint that the engine has forgotten is taken back after
+// a minute, and its addresses after another one.
 func (l *lab) mustAgree(t *testing.T, network string) {
 	t.Helper()
 	var last, first string
 	began := time.Now()
-	for deadline := began.Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := began.Add(150 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		if last = l.disagreement(t, network); last == "" {
 			if first != "" {
 				t.Logf("agreed after %v; before, %s", time.Since(began).Round(time.Second), first)
@@ -131,8 +131,11 @@ func (l *lab) disagreement(t *testing.T, network string) string {
 	if i < 0 || status.Networks[i].Error != "" {
 		return fmt.Sprintf("v6net has %+v, want a healthy network %s", status.Networks, id)
 	}
-	var links, endpoints []string
+	var links, endpoints, idle []string
 	for _, ep := range status.Networks[i].Endpoints {
+		if !ep.Joined {
+			idle = append(idle, ep.ID)
+		}
 		endpoints = append(endpoints, ep.ID)
 		links = append(links, spec.VethName(ep.ID))
 	}
@@ -146,7 +149,7 @@ func (l *lab) disagreement(t *testing.T, network string) string {
 		slices.Sort(s)
 	}
 	if !slices.Equal(inspected, endpoints) {
-		return fmt.Sprintf("the engine has endpoints %q, v6net %q", inspected, endpoints)
+		return fmt.Sprintf("the engine has endpoints %q, v6net %q, %q of them in no container", inspected, endpoints, idle)
 	}
 	if !slices.Equal(links, there) {
 		return fmt.Sprintf("there are links %q, want %q", there, links)
