@@ -3,6 +3,7 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -137,8 +138,16 @@ func (l *lab) enter(t *testing.T, container string) []string {
 // status is what `v6net status` says.
 func (l *lab) status(t *testing.T) spec.Status {
 	t.Helper()
+	// On a busy machine stderr says that the daemon is waited for.
+	cmd := l.onEngine(t.Context(), t, program(t), "status", "--json")
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("v6net status --json: %v\n%s", err, said.String())
+	}
 	var status spec.Status
-	if err := json.Unmarshal([]byte(l.v6net(t, "status", "--json")), &status); err != nil {
+	if err := json.Unmarshal(out, &status); err != nil {
 		t.Fatalf("read v6net status: %v", err)
 	}
 	return status
