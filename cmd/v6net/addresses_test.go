@@ -72,11 +72,11 @@ func TestNDProxyFlags(t *testing.T) {
 		command ndproxyCommand
 		want    string
 	}{
-		"prefix":            {ndproxyCommand{Interface: "eth0", Prefix: []string{"2001:db8::/64"}}, ""},
-		"list":              {ndproxyCommand{Interface: "eth0", Addresses: "-"}, ""},
+		"prefix":            {ndproxyCommand{Interface: []string{"eth0"}, Prefix: []string{"2001:db8::/64"}}, ""},
+		"list":              {ndproxyCommand{Interface: []string{"eth0"}, Addresses: "-"}, ""},
 		"ndppd.conf":        {ndproxyCommand{NDPPDConfig: "f"}, ""},
 		"nothing":           {ndproxyCommand{}, "--interface or --ndppd-config"},
-		"nothing to answer": {ndproxyCommand{Interface: "eth0"}, "--prefix or --addresses"},
+		"nothing to answer": {ndproxyCommand{Interface: []string{"eth0"}}, "--prefix or --addresses"},
 		"nowhere":           {ndproxyCommand{NDPPDConfig: "f", Addresses: "-"}, "need --interface"},
 	} {
 		if err := c.command.Validate(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

@@ -26,7 +26,7 @@ type aloneProxy struct {
 	log     *slog.Logger
 	proxy   *ndproxy.Supervisor
 	files   []*watch.File // those that are read
-	routes  routers
+	routes  routes
 	stdin   []byte
 	now     wanted         // what is answered for
 	denied  chan error     // holds one: why no link can be opened
@@ -45,9 +45,12 @@ func (a *aloneProxy) dial(ctx context.Context, link string) (conn ndproxy.Conn, 
 	return conn, slow, err
 }
 
-// routers are the next hops of a link's default routes (internal/kernel/route).
-type routers interface {
+// routes are what neighbours on a link ask for (internal/kernel/route).
+type routes interface {
+	// Routers are the next hops of its default routes.
 	Routers(ctx context.Context, link string) ([]netip.Addr, error)
+	// OnLink are the prefixes that are on it.
+	OnLink(ctx context.Context, link string) ([]netip.Prefix, error)
 	Close()
 }
 
@@ -185,9 +188,23 @@ func (a *aloneProxy) load(ctx context.Context) error {
 			a.proxy.RemovePrefix(target.link, target.prefix)
 		}
 	}
+	a.warnUnasked(ctx, next)
 	a.now = next
 	a.log.Info("answering for", "addresses", count, "prefixes", len(next.prefixes), "took", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// warnUnasked tells of new prefixes that nobody may ever ask for: neighbours ask for what is
+// on their link (RFC 4861 §7.2.2), and send all else to a router, which has to know the way.
+func (a *aloneProxy) warnUnasked(ctx context.Context, next wanted) {
+	for target := range next.prefixes {
+		has, err := a.routes.OnLink(ctx, target.link)
+		if a.now.prefixes[target] || err != nil || len(has) == 0 || slices.ContainsFunc(has, target.prefix.Overlaps) {
+			continue // or the host has single addresses alone, which say nothing
+		}
+		a.log.Warn("prefix is on no prefix of its link: neighbours there ask for it only if they were told that it is on-link, and else its router needs a route to this host",
+			"prefix", target.prefix, "link", target.link, "on_link", has)
+	}
 }
 
 // checkRouters refuses a prefix that a router of the link has its address in: the

@@ -23,7 +23,7 @@ func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
 		log := slog.New(slog.DiscardHandler)
 		a := &aloneProxy{
-			command: &ndproxyCommand{Interface: "eth0", Addresses: "-"}, log: log, stdin: list.Bytes(),
+			command: &ndproxyCommand{Interface: []string{"eth0"}, Addresses: "-"}, log: log, stdin: list.Bytes(),
 			proxy: ndproxy.NewSupervisor(func(context.Context, string) (ndproxy.Conn, error, error) {
 				return nil, nil, errors.New("no link")
 			}, ndproxy.Knobs{}, log),

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -34,6 +35,8 @@ type cli struct {
 	Firewall firewallCommand `cmd:"" help:"Ask what the firewall does."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 
+	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
+
 	Reference referenceCommand `cmd:"" hidden:"" help:"Print the reference that the documentation is made of."`
 }
 
@@ -57,8 +60,16 @@ func settings() []kong.Option {
 			}
 			os.Exit(status)
 		}),
-		kong.Vars{"control_socket": control.SocketPath, "podman_folder": netavark.Folder},
+		kong.Vars{"version": version, "control_socket": control.SocketPath, "podman_folder": netavark.Folder},
 	}
+}
+
+// asked is the command line: "help COMMAND" is "COMMAND --help".
+func asked(args []string) []string {
+	if len(args) > 0 && args[0] == "help" {
+		return append(slices.Clone(args[1:]), "--help")
+	}
+	return args
 }
 
 func main() {
@@ -67,7 +78,7 @@ func main() {
 	var c cli
 	parser := kong.Must(&c, append(settings(), kong.BindTo(ctx, (*context.Context)(nil)))...)
 	kongplete.Complete(parser) // for a shell that asks, and ends there
-	command, err := parser.Parse(os.Args[1:])
+	command, err := parser.Parse(asked(os.Args[1:]))
 	parser.FatalIfErrorf(err)
 	if err := command.Run(); err != nil {
 		if silent := exitCode(0); !errors.As(err, &silent) {

@@ -16,7 +16,7 @@ import (
 )
 
 type ndproxyCommand struct {
-	Interface   string   `help:"The interface to answer on." placeholder:"IF"`
+	Interface   []string `help:"The interface to answer on; may be repeated." placeholder:"IF" sep:"none"`
 	Prefix      []string `help:"What to answer for: all of it or, with --addresses, those of its addresses." placeholder:"PREFIX"`
 	Addresses   string   `help:"A file of addresses, one a line, or - for standard input. It is read again when it changes." placeholder:"FILE"`
 	NDPPDConfig string   `name:"ndppd-config" help:"Answer for the static rules of an ndppd.conf. It is read again when it changes." placeholder:"FILE"`
@@ -30,13 +30,13 @@ type ndproxyCommand struct {
 // Validate is kong's.
 func (c *ndproxyCommand) Validate() error {
 	switch {
-	case c.NDPPDConfig == "" && c.Interface == "":
+	case c.NDPPDConfig == "" && len(c.Interface) == 0:
 		return errors.New("--interface or --ndppd-config is needed")
-	case c.Interface == "" && (len(c.Prefix) > 0 || c.Addresses != ""):
+	case len(c.Interface) == 0 && (len(c.Prefix) > 0 || c.Addresses != ""):
 		return errors.New("--prefix and --addresses need --interface")
-	case c.Interface != "" && c.NDPPDConfig != "" && len(c.Prefix) == 0 && c.Addresses == "":
+	case len(c.Interface) > 0 && c.NDPPDConfig != "" && len(c.Prefix) == 0 && c.Addresses == "":
 		return errors.New("--ndppd-config names its interfaces itself: --interface goes with --prefix and --addresses")
-	case c.Interface != "" && len(c.Prefix) == 0 && c.Addresses == "":
+	case len(c.Interface) > 0 && len(c.Prefix) == 0 && c.Addresses == "":
 		return errors.New("--interface needs --prefix or --addresses: what to answer for")
 	}
 	return checkMetrics(c.Metrics)

@@ -29,8 +29,10 @@ func (c *ndproxyCommand) read(stdin []byte) (wanted, error) {
 		return w, err
 	}
 	if c.Addresses == "" {
-		for _, p := range prefixes {
-			w.prefixes[linkPrefix{c.Interface, p}] = true
+		for _, link := range c.Interface {
+			for _, p := range prefixes {
+				w.prefixes[linkPrefix{link, p}] = true
+			}
 		}
 	} else {
 		text, name := stdin, "standard input"
@@ -44,7 +46,12 @@ func (c *ndproxyCommand) read(stdin []byte) (wanted, error) {
 		if err := parseAddresses(text, prefixes, func(addr netip.Addr) { addrs = append(addrs, addr) }); err != nil {
 			return w, fmt.Errorf("addresses of %s: %w", name, err)
 		}
-		w.addresses[c.Interface] = addrs
+		for i, link := range c.Interface {
+			if i > 0 {
+				addrs = slices.Clone(addrs) // each is put in order, in place
+			}
+			w.addresses[link] = addrs
+		}
 	}
 	if err := c.readNDPPD(w); err != nil {
 		return w, err
