@@ -35,7 +35,8 @@ type entry struct {
 	flags                 uint32 // IFF_…
 
 	addrGenMode       uint8
-	hairpin, isolated bool // of a bridge's port
+	hairpin, isolated bool   // of a bridge's port
+	forwards          uint16 // which reserved addresses, see reservedAddresses
 
 	ipvlanMode, ipvlanFlag uint16
 }
@@ -180,6 +181,8 @@ func (e *entry) readInfo(b []byte) {
 					e.hairpin = rtnl.Number(value) != 0
 				case unix.IFLA_BRPORT_ISOLATED:
 					e.isolated = rtnl.Number(value) != 0
+				case unix.IFLA_BRPORT_GROUP_FWD_MASK:
+					e.forwards = uint16(rtnl.Number(value))
 				}
 			}
 		}

@@ -84,8 +84,9 @@ type shown struct {
 			Snooping int `json:"mcast_snooping"`
 		} `json:"info_data"`
 		Port struct {
-			Hairpin  bool `json:"hairpin"`
-			Isolated bool `json:"isolated"`
+			Hairpin  bool   `json:"hairpin"`
+			Isolated bool   `json:"isolated"`
+			Forwards string `json:"group_fwd_mask"` // of the reserved addresses
 		} `json:"info_slave_data"`
 	} `json:"linkinfo"`
 	Addresses []struct {
@@ -149,8 +150,8 @@ func checkVeth(t *testing.T, self *testnet.Host, want spec.Veth) shown {
 		t.Errorf("host's end: alias %q, MTU %d, master %q, flags %v; want %q, %d, %q, UP",
 			s.Alias, s.MTU, s.Master, s.Flags, want.Alias, want.MTU, want.Bridge)
 	}
-	if port := s.LinkInfo.Port; !port.Hairpin || port.Isolated != want.Isolated {
-		t.Errorf("port flags %+v, want hairpin and isolated=%t", port, want.Isolated)
+	if port := s.LinkInfo.Port; !port.Hairpin || port.Isolated != want.Isolated || port.Forwards != "0xfffd" {
+		t.Errorf("port flags %+v, want hairpin, isolated=%t, and all reserved addresses forwarded that can be", port, want.Isolated)
 	}
 	if details := self.Run(t, "ip", "-d", "link", "show", want.Name); !strings.Contains(details, "addrgenmode none") || len(s.Addresses) != 0 {
 		t.Errorf("host's end: addresses %v, want none and none to come:\n%s", s.Addresses, details)

@@ -59,6 +59,7 @@ func TestEnsureVethOfARunningContainer(t *testing.T) {
 		"ip link set VE nomaster",
 		"ip link set VE type bridge_slave hairpin off",
 		"ip link set VE type bridge_slave isolated off",
+		"ip link set VE type bridge_slave group_fwd_mask 0",
 		"ip link set VE addrgenmode eui64",
 		"ip link set VE mtu 1300",
 		"ip link set VE down",
