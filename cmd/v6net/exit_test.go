@@ -17,6 +17,7 @@ func TestExitStatuses(t *testing.T) {
 	_, unknown := findNetwork(spec.Status{}, "abcd")
 	_, several := findNetwork(spec.Status{Networks: []spec.NetworkStatus{{Network: spec.Network{ID: "abcd1"}}, {Network: spec.Network{ID: "abcd2"}}}}, "abcd")
 	_, away := control.NewClient(t.TempDir() + "/none").Status(t.Context())
+	_, _, nobody := callEnds(spec.Status{}, "web", "::1")
 	page := read(t, "docs/commands.md")
 	for _, c := range []struct {
 		err  error
@@ -25,11 +26,12 @@ func TestExitStatuses(t *testing.T) {
 		{errors.New("something else"), 1},
 		{exitCode(exitSick), 1},
 		{usageError{errors.New("not so")}, 2},
-		{firewallExplainCommand{From: "web", To: "::1", Port: "80"}.Run(t.Context()), 2},
+		{firewallExplainCommand{From: "::2", To: "::1", Port: "0"}.Run(t.Context()), 2},
 		{fmt.Errorf("socket: %w", os.ErrPermission), 2}, // who is not root
 		{away, 3},
 		{control.ErrEnded, 3},
 		{unknown, 4},
+		{nobody, 4},
 		{several, 2},
 		{fmt.Errorf("network: %w", spec.ErrNotFound), 4},
 		{netns.ErrClaimed, 69},

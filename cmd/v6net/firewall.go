@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,8 +17,8 @@ type firewallCommand struct {
 
 type firewallExplainCommand struct {
 	daemonSocket
-	From string `arg:"" help:"Address of the caller."`
-	To   string `arg:"" help:"Address that is called: of a container, of this host, or of somebody else."`
+	From string `arg:"" help:"The caller: an address, or a container by its name."`
+	To   string `arg:"" help:"Who is called: an address of a container, of this host or of somebody else, or a container by its name."`
 	Port string `arg:"" help:"PORT, PORT/udp, PORT/sctp, or ping." placeholder:"PORT"`
 	JSON bool   `help:"Print JSON."`
 }
@@ -25,19 +26,31 @@ type firewallExplainCommand struct {
 // Run asks the daemon and prints its answer.
 func (c firewallExplainCommand) Run(ctx context.Context) error {
 	call, err := spec.ParseCall(c.From, c.To, c.Port)
-	if err != nil {
+	if err != nil && isAddress(c.From) && isAddress(c.To) {
 		return usageError{err}
 	}
-	client, err := c.client(ctx)
-	if err != nil {
-		return err
+	client, failed := c.client(ctx)
+	if failed != nil {
+		return failed
+	}
+	status, unnamed := client.Status(ctx)
+	if unnamed == nil {
+		nameContainers(ctx, &status)
+	}
+	if err != nil { // there are names
+		from, to, err := callEnds(status, c.From, c.To)
+		if err != nil {
+			return errors.Join(err, unnamed)
+		}
+		if call, err = spec.ParseCall(from.String(), to.String(), c.Port); err != nil {
+			return usageError{err}
+		}
 	}
 	judgement, err := client.Explain(ctx, call)
 	if err != nil {
 		return err
 	}
-	if status, err := client.Status(ctx); err == nil { // without names the judgement is as true
-		nameContainers(ctx, &status)
+	if unnamed == nil { // without names the judgement is as true
 		nameJudged(&judgement, status)
 	}
 	if c.JSON {

@@ -44,6 +44,7 @@ type world struct {
 	ruleset       *firewall.Ruleset // nil: none of ours
 	unjudgedPorts bool              // by the firewall
 	unnamed       string            // a bridge that no rule can be about
+	backend       string            // that keeps the rules; empty: nftables
 	untranslated  error             // why the firewall translates no prefixes
 	unlogged      error             // why it tells of nothing that is denied
 	groupTaken    error             // why nobody can listen to that
@@ -869,7 +870,7 @@ func (f fakeFirewall) Remove(ctx context.Context) error {
 	})
 }
 
-func (f fakeFirewall) Backend() string { return "nftables" }
+func (f fakeFirewall) Backend() string { return cmp.Or(f.backend, "nftables") }
 
 // CanLog is not counted: nothing is made of it.
 func (f fakeFirewall) CanLog(context.Context) error { return f.unlogged }
@@ -912,6 +913,10 @@ func (c fakeConntrack) Forget(ctx context.Context, addrs []netip.Addr) error {
 		c.onForget()
 	}
 	return c.call(ctx, fmt.Sprintf("conntrack: forget %v", addrs), func() error { return nil })
+}
+
+func (c fakeConntrack) ForgetPools(ctx context.Context, pools []netip.Prefix) error {
+	return c.call(ctx, fmt.Sprintf("conntrack: forget pools %v", pools), func() error { return nil })
 }
 
 func (c fakeConntrack) ForgetPorts(ctx context.Context, ports []firewall.Published) error {

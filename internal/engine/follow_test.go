@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -771,18 +772,26 @@ func TestExplainForgedByBackend(t *testing.T) {
 	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{static("fd00:1::/64")}})
 	must(t, err)
 	must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+	const call6, call4 = "net/bridge/bridge-nf-call-ip6tables", "net/bridge/bridge-nf-call-iptables"
 	for _, tc := range []struct {
 		unjudged bool
+		shown    map[string]string // settings of br_netfilter
 		to       string
 		verdict  spec.Verdict
 		says     string
 	}{
-		{false, "fd00:1::2", spec.Dropped, "at the container's port"},
-		{false, "2001:db8::9", spec.Dropped, "at the container's port"},
-		{true, "fd00:1::2", spec.Unjudged, "br_netfilter"},
-		{true, "2001:db8::9", spec.Dropped, "where it comes to the host"},
+		{false, nil, "fd00:1::2", spec.Dropped, "at the container's port"},
+		{false, nil, "2001:db8::9", spec.Dropped, "at the container's port"},
+		{true, nil, "fd00:1::2", spec.Unjudged, "nor does br_netfilter"},
+		{true, map[string]string{call6: "0", call4: "1"}, "fd00:1::2", spec.Unjudged, "nor does br_netfilter"},
+		{true, map[string]string{call6: "1", call4: "0"}, "fd00:1::2", spec.Dropped, "br_netfilter shows"},
+		{true, nil, "2001:db8::9", spec.Dropped, "where it comes to the host"},
 	} {
+		h.backend = map[bool]string{true: "iptables-nft", false: "nftables"}[tc.unjudged]
 		h.unjudgedPorts = tc.unjudged
+		delete(h.sysctls, call6)
+		delete(h.sysctls, call4)
+		maps.Copy(h.sysctls, tc.shown)
 		call, err := spec.ParseCall("fd00:1::99", tc.to, "80")
 		must(t, err)
 		j, err := h.engine.Explain(t.Context(), call)

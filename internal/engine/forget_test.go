@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/v6net/v6net/internal/spec"
@@ -39,6 +41,37 @@ func TestConnectionsEndWithTheEndpoint(t *testing.T) {
 	must(t, h.engine.DeleteEndpoint(t.Context(), n.ID, a.id))
 	if !ended() {
 		t.Errorf("a second time: calls %q", h.calls)
+	}
+}
+
+// The connections of addresses that no endpoint has had end with the network, when there is
+// no way in any more.
+func TestConnectionsEndWithTheNetwork(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*spec.Network)
+		want   string // forgotten; empty: nothing
+	}{
+		{"plain", func(*spec.Network) {}, ""},
+		{"auxiliary addresses", func(n *spec.Network) { n.IPv6[0].Aux = []netip.Addr{ip("fd00:9::53")} }, "[fd00:9::/64]"},
+		{"autonomous", func(n *spec.Network) { n.Options.Advertise.Autonomous = true }, "[fd00:9::/64]"},
+		{"antispoof=off", func(n *spec.Network) { n.Options.AnySource = true }, "[fd00:9::/64]"},
+		{"on its parent", func(n *spec.Network) { n.Options.AnySource, n.Options.Mode = true, spec.ModeMacvlan }, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHost(t)
+			n := spec.Network{ID: netID(9), Options: spec.DefaultOptions(), IPv6: []spec.Subnet{{Prefix: pfx("fd00:9::/64"), Gateway: ip("fd00:9::1")}}}
+			tc.change(&n)
+			must(t, h.engine.CreateNetwork(t.Context(), n))
+			h.arm(fault{})
+			must(t, h.engine.DeleteNetwork(t.Context(), n.ID))
+			if tc.want != "" && !h.calledInOrder("firewall: remove", "conntrack: forget pools "+tc.want, "journal: delete network "+n.ID) {
+				t.Errorf("calls %q", h.calls)
+			}
+			if tc.want == "" && slices.ContainsFunc(h.calls, func(c string) bool { return strings.HasPrefix(c, "conntrack") }) {
+				t.Errorf("calls %q, want nothing forgotten", h.calls)
+			}
+		})
 	}
 }
 

@@ -125,6 +125,8 @@ type Zones interface {
 type Conntrack interface {
 	// Forget ends all connections from or to the addresses.
 	Forget(context.Context, []netip.Addr) error
+	// ForgetPools ends all connections from or to addresses of the prefixes.
+	ForgetPools(context.Context, []netip.Prefix) error
 	// ForgetPorts ends the connections to published ports, and no others of the container's.
 	ForgetPorts(context.Context, []firewall.Published) error
 }

@@ -231,7 +231,24 @@ func (e *Engine) unapplyNetwork(ctx context.Context, n *network) error {
 		e.applyRoutes(ctx),
 		e.applySysctls(ctx),
 		e.applyFirewall(ctx),
+		e.forgetNobodys(ctx, n),
 	)
+}
+
+// forgetNobodys ends the connections of addresses that containers have had and no endpoint:
+// auxiliary ones, those that they have made themselves, any without antispoof. Who has such
+// an address next, on another network of the prefix, is not reached by them.
+func (e *Engine) forgetNobodys(ctx context.Context, n *network) error {
+	var pools []netip.Prefix
+	for _, s := range n.Subnets() {
+		if len(s.Aux) > 0 || n.autonomous(s) || n.Options.AnySource {
+			pools = append(pools, s.Prefix)
+		}
+	}
+	if len(pools) == 0 || !n.isRouted() {
+		return nil
+	}
+	return e.Conntrack.ForgetPools(ctx, pools)
 }
 
 // namedParent is the one that the network is bound to, empty for whatever the default route takes.

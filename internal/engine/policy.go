@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 
@@ -350,6 +351,12 @@ func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, e
 		}
 	}
 	around := firewall.Host{Addresses: local, Ways: map[netip.Addr]spec.Way{}, UnjudgedPorts: !e.Firewall.JudgesPorts()}
+	around.UnjudgedSenders = around.UnjudgedPorts && e.Firewall.Backend() == "nftables" // without its family for bridges
+	for key, shown := range map[string]*bool{"iptables": &around.ShownFrames4, "ip6tables": &around.ShownFrames6} {
+		if *shown, err = e.showsFrames(ctx, key); err != nil {
+			return spec.Judgement{}, err
+		}
+	}
 	for _, end := range []netip.Addr{call.From, call.To} {
 		way, err := e.Host.Way(ctx, end)
 		if err != nil {
@@ -367,6 +374,16 @@ func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, e
 		j.Warning = fmt.Sprintf("the rules are not in place, and what follows does not hold until they are: %v", missing)
 	}
 	return j, err
+}
+
+// showsFrames reports whether br_netfilter, where it is loaded, shows what bridges forward
+// to iptables or ip6tables, and so to nftables.
+func (e *Engine) showsFrames(ctx context.Context, program string) (bool, error) {
+	value, err := e.Sysctls.Get(ctx, "net/bridge/bridge-nf-call-"+program)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && value != "0", err
 }
 
 // missingRules says why the rules that are wanted are not in place; nil: they are.

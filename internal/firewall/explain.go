@@ -30,8 +30,16 @@ type Host struct {
 	Addresses []netip.Addr // its own
 	// Ways are by which links it reaches the ends of the call that are on no network.
 	Ways map[netip.Addr]spec.Way
-	// UnjudgedPorts: what containers send is judged where it comes to the host alone.
-	UnjudgedPorts bool
+	// UnjudgedPorts: what containers send is judged where it comes to the host alone;
+	// UnjudgedSenders: nor there.
+	UnjudgedPorts, UnjudgedSenders bool
+	// ShownFrames are the families whose packets br_netfilter shows to the rules while a
+	// bridge forwards them.
+	ShownFrames4, ShownFrames6 bool
+}
+
+func (h Host) showsFrames(a netip.Addr) bool {
+	return a.Is4() && h.ShownFrames4 || a.Is6() && h.ShownFrames6
 }
 
 // explanation is one call on its way.
@@ -40,6 +48,7 @@ type explanation struct {
 	tables []Table
 	call   spec.Call
 	host   Host
+	to     *Network // where the call comes to; nil: to none
 	out    spec.Judgement
 }
 
@@ -149,11 +158,16 @@ func (e *explanation) judge() {
 
 // forged is what becomes of a call from an address on a network that nobody has.
 func (e *explanation) forged(from *Network) {
-	switch to := e.call.To; {
+	stays := from.ICC && e.config.at(e.call.To) == from && !slices.Contains(e.host.Addresses, e.call.To)
+	switch {
+	case e.host.UnjudgedSenders:
+		e.end(spec.Unjudged, "no container has that address, and this kernel cannot filter on bridges: under which address containers send is not judged here", decision{})
 	case !e.host.UnjudgedPorts:
 		e.end(spec.Dropped, "no container has that address: it is dropped at the container's port (antispoof)", decision{})
-	case from.ICC && e.config.at(to) == from && !slices.Contains(e.host.Addresses, to):
-		e.end(spec.Unjudged, "no container has that address, and both are on one bridge: here that is not judged at the containers' ports, but by br_netfilter where the host has it on (docs/firewall.md)", decision{})
+	case stays && e.host.showsFrames(e.call.To):
+		e.end(spec.Dropped, "no container has that address: it is dropped while the bridge forwards it, which br_netfilter shows to the rules (antispoof)", decision{})
+	case stays:
+		e.end(spec.Unjudged, "no container has that address, and both are on one bridge, which passes it: here the containers' ports are not judged, nor does br_netfilter show what is bridged to the rules (docs/firewall.md)", decision{})
 	default:
 		e.end(spec.Dropped, "no container has that address: it is dropped where it comes to the host (antispoof)", decision{})
 	}
@@ -197,7 +211,7 @@ func (e *explanation) route(p *packet, from *Network) {
 			e.end(spec.Accepted, e.reason(d), d)
 			return
 		}
-		e.end(spec.Unjudged, "it is for the host itself, where no port of a container is published like that: the host's own services and rules decide", decision{})
+		e.end(spec.Unjudged, e.hostsOwn(), decision{})
 		return
 	}
 	if a := e.call.From; oneLink(a) || oneLink(to) {
@@ -205,6 +219,7 @@ func (e *explanation) route(p *packet, from *Network) {
 		return
 	}
 	there := e.config.at(to)
+	e.to = there
 	switch {
 	case there == nil && from == nil:
 		e.end(spec.Unjudged, "neither address is on a network of v6net's", decision{})
@@ -218,12 +233,8 @@ func (e *explanation) route(p *packet, from *Network) {
 	default:
 		e.step("%s is %s", to, there.whose(to))
 		p.fields["oifname"] = quote(there.Bridge)
-		if there == from && to == e.call.To {
-			if !from.ICC {
-				e.end(spec.Dropped, "containers of the network do not reach each other (com.docker.network.bridge.enable_icc=false): the bridge does not pass it", decision{})
-				return
-			}
-			e.end(spec.Accepted, "both are on one bridge, which passes it without asking the firewall", decision{})
+		if there == from && (to == e.call.To || !from.ICC && e.host.showsFrames(to)) {
+			e.bridged(p, from)
 			return
 		}
 	}
@@ -236,8 +247,49 @@ func (e *explanation) route(p *packet, from *Network) {
 		e.end(spec.Unjudged, e.reason(d), d)
 		return
 	}
-	e.end(spec.Accepted, e.reason(d), d)
+	e.end(spec.Accepted, e.reason(d)+e.answeredElsewhere(), d)
 	e.leave(p)
+}
+
+// bridged is what becomes of a call that stays on its bridge.
+func (e *explanation) bridged(p *packet, n *Network) {
+	switch to := p.to(); {
+	case e.call.To == e.call.From:
+		e.end(spec.Unjudged, "the caller has that address itself: it does not leave the container", decision{})
+	case !n.ICC && to != e.call.To:
+		e.end(spec.Dropped, "containers of the network do not reach each other (com.docker.network.bridge.enable_icc=false): br_netfilter leaves what is translated to the same bridge on it, which does not pass it", decision{})
+	case !n.ICC:
+		e.end(spec.Dropped, "containers of the network do not reach each other (com.docker.network.bridge.enable_icc=false): the bridge does not pass it", decision{})
+	case !n.has(to) && !slices.Contains(n.Live, to):
+		e.end(spec.Unjudged, fmt.Sprintf("nobody on the network has %s: the caller asks on the bridge who has it, and nobody answers", to), decision{})
+	case e.host.showsFrames(to):
+		d := e.run("forward", p)
+		e.end(spec.Accepted, "both are on one bridge, and what it passes br_netfilter shows to the rules: "+e.reason(d), d)
+	default:
+		e.end(spec.Accepted, "both are on one bridge, which passes it without asking the firewall", decision{})
+	}
+}
+
+// hostsOwn is why nobody of ours judges what is for the host.
+func (e *explanation) hostsOwn() string {
+	if e.call.Protocol == ping {
+		return "it is for the host itself, whose own rules decide whether it answers"
+	}
+	return "it is for the host itself, where no port of a container is published like that: the host's own services and rules decide"
+}
+
+// answeredElsewhere is what becomes of a call from elsewhere to the inside address of a
+// translated prefix: there is no state by which its answers could be told from others.
+func (e *explanation) answeredElsewhere() string {
+	if e.to == nil {
+		return ""
+	}
+	for _, t := range e.to.Translations {
+		if out, ok := t.Out(e.call.To); ok {
+			return fmt.Sprintf("; but the answer comes from %s (nptv6), which the caller has not called, and no connection comes of it", out)
+		}
+	}
+	return ""
 }
 
 // leave says under which address an accepted packet goes on.
@@ -255,6 +307,9 @@ func (e *explanation) leave(p *packet) {
 	}
 }
 
+// ping is the protocol of a call that is an echo request.
+const ping = "ping"
+
 // packet is the first of the call, before anybody has seen it.
 func (e *explanation) packet() *packet {
 	p := &packet{fields: map[string]string{"ct state": "new", "meta iifkind": "", "meta oifkind": ""}}
@@ -265,7 +320,7 @@ func (e *explanation) packet() *packet {
 	p.fields[family+" saddr"], p.fields[family+" daddr"] = e.call.From.String(), e.call.To.String()
 	p.fields["meta nfproto"] = nfproto
 	switch {
-	case e.call.Protocol != "ping":
+	case e.call.Protocol != ping:
 		p.fields["meta l4proto"], p.fields["th dport"] = e.call.Protocol, fmt.Sprint(e.call.Port)
 	case e.call.To.Is6():
 		p.fields["meta l4proto"], p.fields["icmpv6 type"] = "ipv6-icmp", "echo-request"
@@ -372,6 +427,16 @@ var reasons = map[string][]struct{ rule, words string }{
 
 // reason is a decision in words.
 func (e *explanation) reason(d decision) string {
+	if d.verdict == "drop" && e.to != nil && (d.chain == "inbound" || d.chain == "between") {
+		switch {
+		case e.to.Inbound == spec.InboundNone:
+			return "nobody elsewhere reaches the network, whatever is published (inbound=none)"
+		case e.call.Protocol == ping && d.chain == "inbound":
+			return "echo requests are let in where a container is known by its own address, which is masqueraded here"
+		case e.call.Protocol == ping:
+			return "networks do not reach each other (isolate=on)"
+		}
+	}
 	for _, r := range reasons[d.chain] {
 		if strings.Contains(d.rule, r.rule) {
 			return r.words

@@ -29,12 +29,17 @@ func explained() Config {
 	}
 	return Config{Parents: []string{"eth0"}, Networks: []Network{
 		n('a', func(n *Network) {
+			n.Live = append(n.Live, address("2001:db8:a::3"))
+			n.Containers = append(n.Containers, Container{Port: "v6nva3", MAC: "02:00:00:00:00:03", Addresses: []netip.Addr{address("2001:db8:a::3")}})
 			n.Published = []Published{
 				{Protocol: "tcp", Container: address("2001:db8:a::2"), Port: 80},
 				{Protocol: "tcp", Container: address("172.18.1.2"), Port: 80, HostPort: 8080},
 			}
 		}),
-		n('b', func(n *Network) { n.Inbound, n.ICC, n.Outbound4 = spec.InboundOpen, false, address("192.0.2.7") }),
+		n('b', func(n *Network) {
+			n.Inbound, n.ICC, n.Outbound4 = spec.InboundOpen, false, address("192.0.2.7")
+			n.Published = []Published{{Protocol: "tcp", Container: address("172.18.2.2"), Port: 80, HostPort: 8383}}
+		}),
 		n('c', func(n *Network) { n.Internal, n.Isolated6 = true, true }),
 		n('d', func(n *Network) { n.Inbound, n.Isolate = spec.InboundNone, false }),
 		n('e', func(n *Network) { n.Isolate = false }),
@@ -106,6 +111,22 @@ func TestExplain(t *testing.T) {
 		{"2001:db8:e::2", "2001:db8:a::2", "80", spec.Accepted, []string{"published"}, "towards"},
 		{"fd00:f::2", "2001:db8:e::2", "81", spec.Accepted, []string{"isolate=off", public}, "between"},
 		{"2001:db8:a::2", "2001:db8:a::3", "81", spec.Accepted, []string{"one bridge"}, ""},
+		{"2001:db8:a::2", "2001:db8:a::77", "81", spec.Unjudged, []string{"nobody on the network has 2001:db8:a::77", "nobody answers"}, ""},
+		{"172.18.1.2", "172.18.1.77", "ping", spec.Unjudged, []string{"nobody on the network has 172.18.1.77"}, ""},
+		{"2001:db8:a::2", "2001:db8:a::2", "81", spec.Unjudged, []string{"does not leave the container"}, ""},
+		{"2001:db8:b::2", "2001:db8:b::2", "81", spec.Unjudged, []string{"does not leave the container"}, ""},
+		{"172.18.2.2", "192.0.2.1", "8383", spec.Accepted, []string{"translated to port 80 of 172.18.2.2", "published"}, "within"},
+		{outside6, "fd00:f::2", "53/udp", spec.Accepted, []string{"published; but the answer comes from " + public, "no connection"}, "towards"},
+		{outside6, "fd00:f::2", "ping", spec.Accepted, []string{"the answer comes from " + public}, "inbound"},
+		{outside6, "fd00:f::2", "54/udp", spec.Dropped, []string{"not published"}, "inbound"},
+		{"2001:db8:a::2", "fd00:f::2", "53/udp", spec.Accepted, []string{"the answer comes from " + public}, "towards"},
+		{"fd00:f::2", "fd00:f::2", "53/udp", spec.Unjudged, []string{"does not leave"}, ""},
+		{outside6, "2001:db8:d::2", "81", spec.Dropped, []string{"inbound=none"}, "inbound"},
+		{outside6, "2001:db8:d::2", "ping", spec.Dropped, []string{"inbound=none"}, "inbound"},
+		{"2001:db8:e::2", "2001:db8:d::2", "80", spec.Dropped, []string{"inbound=none"}, "between"},
+		{"2001:db8:a::2", "2001:db8:b::2", "ping", spec.Dropped, []string{"isolate=on)"}, "between"},
+		{outside4, "172.18.1.2", "ping", spec.Dropped, []string{"echo requests", "masqueraded"}, "inbound"},
+		{outside4, "192.0.2.1", "ping", spec.Unjudged, []string{"for the host itself", "whether it answers"}, ""},
 		{"2001:db8:b::2", "2001:db8:b::3", "81", spec.Dropped, []string{"enable_icc"}, ""},
 		{"2001:db8:a::99", outside6, "443", spec.Dropped, []string{"antispoof"}, ""},
 		{"2001:db8::1", "2001:db8:a::2", "81", spec.Unjudged, []string{"host itself"}, ""},
@@ -126,6 +147,43 @@ func TestExplain(t *testing.T) {
 			if !strings.Contains(text, s) {
 				t.Errorf("%s to %s %s: %q is not said:\n%s", tc.from, tc.to, tc.port, s, text)
 			}
+		}
+	}
+}
+
+// What a bridge forwards is judged where br_netfilter shows it to the rules, and then goes
+// on as a bridge has it: what is translated, too.
+func TestExplainShownFrames(t *testing.T) {
+	c := explained()
+	for _, tc := range []struct {
+		from, to, port string
+		host           Host
+		verdict        spec.Verdict
+		says, chain    string
+	}{
+		{"2001:db8:a::2", "2001:db8:a::3", "81", Host{ShownFrames6: true}, spec.Accepted, "br_netfilter shows", "within"},
+		{"2001:db8:a::2", "2001:db8:a::3", "81", Host{ShownFrames4: true}, spec.Accepted, "without asking", ""},
+		{"172.18.2.2", "192.0.2.1", "8383", Host{ShownFrames4: true}, spec.Dropped, "enable_icc=false): br_netfilter", ""},
+		{"172.18.2.2", "192.0.2.1", "8383", Host{ShownFrames6: true}, spec.Accepted, "published", "within"},
+		{"172.18.2.2", "192.0.2.1", "8080", Host{ShownFrames4: true}, spec.Accepted, "published", "towards"}, // another network's
+		{"172.18.7.2", "192.0.2.1", "8282", Host{ShownFrames4: true}, spec.Accepted, "containers of the network reach each other", "within"},
+		{"2001:db8:b::2", "2001:db8:b::3", "81", Host{ShownFrames6: true}, spec.Dropped, "enable_icc=false): the bridge", ""},
+		{"2001:db8:a::99", "2001:db8:a::2", "80", Host{UnjudgedPorts: true, ShownFrames6: true}, spec.Dropped, "while the bridge forwards it", ""},
+		{"2001:db8:a::99", "2001:db8:a::2", "80", Host{UnjudgedPorts: true}, spec.Unjudged, "nor does br_netfilter", ""},
+		{"2001:db8:a::99", "2001:db8::9", "80", Host{UnjudgedPorts: true}, spec.Dropped, "where it comes to the host", ""},
+		{"2001:db8:a::99", "2001:db8::9", "80", Host{UnjudgedPorts: true, UnjudgedSenders: true}, spec.Unjudged, "cannot filter on bridges", ""},
+	} {
+		call, err := spec.ParseCall(tc.from, tc.to, tc.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tc.host.Addresses = []netip.Addr{address("192.0.2.1")}
+		got, err := c.Explain(call, tc.host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Verdict != tc.verdict || got.Chain != tc.chain || !strings.Contains(got.Why, tc.says) {
+			t.Errorf("%s to %s %s with %+v: %+v, want %s by %q because %q", tc.from, tc.to, tc.port, tc.host, got, tc.verdict, tc.chain, tc.says)
 		}
 	}
 }

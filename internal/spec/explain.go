@@ -57,11 +57,21 @@ func (c Call) Validate() error {
 		return fmt.Errorf("%s and %s are of different families", c.From, c.To)
 	case !slices.Contains(callProtocols, c.Protocol):
 		return fmt.Errorf("protocol %q (allowed: %s)", c.Protocol, strings.Join(callProtocols, ", "))
-	case (c.Port == 0) != (c.Protocol == "ping"):
-		return fmt.Errorf("port %d of %s", c.Port, c.Protocol)
+	case c.Protocol == "ping" && c.Port != 0:
+		return fmt.Errorf("a ping has no port, but %d was given", c.Port)
+	case c.Protocol != "ping" && c.Port == 0:
+		return fmt.Errorf("port 0 is nobody's to be called at (allowed: 1 to 65535)")
+	}
+	for _, a := range []netip.Addr{c.From, c.To} {
+		if a.IsUnspecified() || a.IsMulticast() || a == broadcast {
+			return fmt.Errorf("%s is not the address of one host, and a call is from one to another", a)
+		}
 	}
 	return nil
 }
+
+// broadcast is that of IPv4's links (RFC 919 §7).
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // Verdict is what becomes of a call.
 type Verdict string

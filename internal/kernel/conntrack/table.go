@@ -122,6 +122,26 @@ func (*Table) ForgetPorts(ctx context.Context, ports []firewall.Published) error
 	return nil
 }
 
+// ForgetPools ends every connection from or to an address of the prefixes, whoever had it.
+func (*Table) ForgetPools(ctx context.Context, pools []netip.Prefix) error {
+	var addrs []netip.Addr
+	families := map[filter]bool{}
+	for _, p := range pools {
+		addrs = append(addrs, p.Addr())
+		families[filter{is6: p.Addr().Is6()}] = true
+	}
+	within := func(a netip.AddrPort) bool {
+		return slices.ContainsFunc(pools, func(p netip.Prefix) bool { return p.Contains(a.Addr()) })
+	}
+	err := forget(ctx, addrs, families, func(e entry) bool {
+		return within(e.original.src) || within(e.original.dst) || within(e.reply.src) || within(e.reply.dst)
+	})
+	if err != nil {
+		return fmt.Errorf("forget connections of %v: %w", pools, err)
+	}
+	return nil
+}
+
 // service is where connections are made to.
 type service struct {
 	protocol uint8

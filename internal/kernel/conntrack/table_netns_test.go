@@ -253,6 +253,29 @@ func TestReusedAddress(t *testing.T) {
 	c.wants(t, "", "b published nothing")
 }
 
+// What somebody had let in at an address that no endpoint has is not let in on the next
+// network of the prefix.
+func TestReusedPool(t *testing.T) {
+	s := newSite(t)
+	const made6 = "2001:db8:1::53:1"
+	ip(t, s.a, "addr add "+made6+"/64 nodad dev eth0", "route add default via 2001:db8:1::1")
+	serve(t, s.a, "["+made6+"]:53")
+	serve(t, s.a, a4+":53")
+	s.apply(t, made6+" "+a4, udp(made6, 53, 0), udp(a4, 53, 5353))
+	c, other := dial(t, s.outside, "["+made6+"]:53"), dial(t, s.outside, host4+":5353")
+	c.wants(t, "a", "let in")
+	other.wants(t, "a", "let in by the other pool")
+	s.apply(t, made6+" "+a4, udp(a4, 53, 5353))
+	c.wants(t, "a", "conntrack remembers it: without this the test would prove nothing")
+	s.forget(t, func(ctx context.Context) error {
+		return (&Table{}).ForgetPools(ctx, []netip.Prefix{netip.MustParsePrefix("2001:db8:1::/64")})
+	})
+	c.wants(t, "", "nothing is let in")
+	if tracked := s.host.Run(t, "conntrack", "-L", "-p", "udp"); !strings.Contains(tracked, "dport=5353") {
+		t.Errorf("a connection of another pool is forgotten, too:\n%s", tracked)
+	}
+}
+
 // Closing a port ends the connections to it and no others, translated or not.
 func TestClosedPort(t *testing.T) {
 	for _, tc := range []struct{ name, container, outside, host, port53, port54 string }{

@@ -337,7 +337,11 @@ func call(ctx context.Context, from *testnet.Host, network, address string) (str
 		return "", err
 	}
 	if network == "udp" {
-		if _, err := conn.Write([]byte("?")); err != nil {
+		_, err := conn.Write([]byte("?"))
+		if errors.Is(err, unix.EINVAL) { // no room for a neighbour: all namespaces share net.ipv6.neigh.default.gc_thresh3
+			return "", nil
+		}
+		if err != nil {
 			return "", err
 		}
 	}
