@@ -92,6 +92,12 @@ func testDeniedConnectionsAreLogged(t *testing.T, firewall string) {
 		t.Error("port 81 is open")
 	}
 	logged("TCP", `"container":"web1"`, `"endpoint":"`+ep.ID, `"direction":"in"`, `"to":"`+to(81), `"protocol":"tcp"`, `"reason":"unpublished"`)
+	for _, written := range []string{"web1", ep.ID[:12]} { // as the log has it, so an operator asks
+		asked := startProgram(t, self, fmt.Sprintf("firewall explain --socket %s/control.sock 2001:db8::9 %s 81", dir, written))
+		if err := asked.wait(); err != nil || asked.said(ep.IPv6.Addr().String()+" is container web1") == 0 || asked.said("dropped: the port is not published") == 0 {
+			t.Errorf("explained for %s: %v, %q", written, err, asked.log)
+		}
+	}
 	say(to(5353), 1)
 	logged("UDP", `"container":"web1"`, `"to":"`+to(5353), `"protocol":"udp"`)
 	_ = o.up.Command(t.Context(), "ping", "-n", "-c", "1", "-W", "1", "2001:db8:77::99").Run()
