@@ -43,3 +43,26 @@ func (e *Engine) sendAnnouncements(ctx context.Context) {
 		}
 	}
 }
+
+// parentChanged announces what is on a parent that came up: the link may have
+// forgotten it, or be another than before.
+func (e *Engine) parentChanged(ctx context.Context, name string, up bool) {
+	was, known := e.parentUp[name]
+	if !known {
+		return
+	}
+	e.parentUp[name] = up
+	if !up || was {
+		return
+	}
+	for _, n := range e.allNetworks() {
+		if n.isRouted() || n.parent != name {
+			continue
+		}
+		for _, ep := range e.endpointsOf(n.ID) {
+			if ep.Joined && !ep.linkGone {
+				e.announce(ctx, ep)
+			}
+		}
+	}
+}

@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -194,95 +193,6 @@ func TestChildrenShareTheLinksPrefix(t *testing.T) {
 	}
 }
 
-func TestHostAccess(t *testing.T) {
-	for _, tc := range []struct {
-		name     string
-		options  []string
-		pool     string
-		gateway  string
-		hostHas  string
-		endpoint string
-	}{
-		{name: "macvlan", options: []string{"mode", "macvlan"}, pool: "2001:db8:ff::/64", hostHas: "2001:db8:ff::1", endpoint: "2001:db8:ff::2"},
-		{name: "beside a router that is named", options: []string{"mode", "macvlan"}, pool: "2001:db8:ff::/64", gateway: "2001:db8:ff::1", hostHas: "2001:db8:ff::2", endpoint: "2001:db8:ff::3"},
-		{name: "ipvlan", options: []string{"mode", "ipvlan", "ipvlan_mode", "l3"}, pool: "2001:db8:ff::/64", hostHas: "2001:db8:ff::1", endpoint: "2001:db8:ff::2"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			h := newHost(t)
-			r := child(t, 1, append(tc.options, "host_access", "on")...)
-			r.pools, r.gateways = []spec.PoolRequest{static(tc.pool)}, []string{tc.gateway}
-			n, err := h.createNetwork(t.Context(), r)
-			must(t, err)
-			must(t, h.engine.CreateNetwork(t.Context(), clone(n))) // the same again
-			shim := spec.ShimName(netID(1))
-			if _, there := h.links[shim]; there {
-				t.Error("there is a shim before there is a container")
-			}
-			a, b := &attachment{id: epID(1)}, &attachment{id: epID(2)}
-			must(t, h.run(t.Context(), n, a))
-			must(t, h.run(t.Context(), n, b))
-			second := netip.MustParseAddr(tc.endpoint).Next().String()
-			if l := h.links[shim]; !l.Up || l.Addrs != "["+tc.hostHas+"/128]" || l.Routes != fmt.Sprintf("[%s %s]", tc.endpoint, second) {
-				t.Errorf("shim %+v, want it up with %s, and routes to %s and %s", l, tc.hostHas, tc.endpoint, second)
-			}
-			if h.sysctls["net/ipv6/conf/"+shim+"/accept_ra"] != "0" {
-				t.Error("the host takes advertisements on the shim")
-			}
-			if conf := "net/ipv4/conf/" + shim; h.sysctls[conf+"/arp_ignore"] != "1" || h.sysctls[conf+"/arp_announce"] != "2" {
-				t.Error("the shim answers or asks for addresses that are the parent's")
-			}
-			h.restart(t)
-			h.consistent(t, "running")
-			must(t, h.stop(t.Context(), *a))
-			if l := h.links[shim]; l.Routes != "["+second+"]" {
-				t.Errorf("shim %+v, want one route left", l)
-			}
-			must(t, h.stop(t.Context(), *b))
-			if len(h.aliases()) > 0 {
-				t.Errorf("left after the last container: %v", h.aliases())
-			}
-		})
-	}
-}
-
-// A VLAN sub-interface comes with the first network on it and goes with the last.
-func TestVLANParent(t *testing.T) {
-	h := newHost(t)
-	h.onLink["eth0.50"] = nil
-	pristine := h.snapshot()
-	make := func(n int, pool string) spec.Network {
-		r := child(t, n, "mode", "macvlan", "parent", "eth0.50")
-		r.pools = []spec.PoolRequest{static(pool)}
-		made, err := h.createNetwork(t.Context(), r)
-		must(t, err)
-		return made
-	}
-	one, two := make(1, "2001:db8:a1::/64"), make(2, "2001:db8:a2::/64")
-	if l := h.links["eth0.50"]; l.Kind != "vlan" || !l.Up || h.sysctls["net/ipv6/conf/eth0.50/accept_ra"] != "0" {
-		t.Errorf("VLAN %+v, accept_ra %s, want it up and without advertisements", l, h.sysctls["net/ipv6/conf/eth0.50/accept_ra"])
-	}
-	must(t, h.deleteNetwork(t.Context(), one))
-	if h.links["eth0.50"].Kind != "vlan" {
-		t.Error("it went with the first of two networks")
-	}
-	h.remove("eth0.50") // by somebody else
-	h.engine.LinkChanged(t.Context(), "eth0.50", false, true)
-	if h.links["eth0.50"].Kind != "vlan" {
-		t.Error("it was not made again")
-	}
-	h.restart(t)
-	h.consistent(t, "one network")
-	must(t, h.deleteNetwork(t.Context(), two))
-	sameWorld(t, "at the end", pristine, h.snapshot())
-
-	h.addLink("eth0.50", fakeLink{Kind: "vlan", Parent: "eth0", Up: true}) // the administrator's
-	three := make(3, "2001:db8:a3::/64")
-	must(t, h.deleteNetwork(t.Context(), three))
-	if l := h.links["eth0.50"]; l.Alias != "" || l.Kind != "vlan" {
-		t.Errorf("the administrator's VLAN is %+v", l)
-	}
-}
-
 // An internal network has no parent but a cable of its own.
 func TestInternalMacvlan(t *testing.T) {
 	h := newHost(t)
@@ -352,101 +262,6 @@ func TestParentComesUp(t *testing.T) {
 	}
 	if got := h.heard(t); len(got) != 1 {
 		t.Errorf("announced %v, want the address once", got)
-	}
-}
-
-func TestGuardIsTheUsersChoice(t *testing.T) {
-	for _, tc := range []struct {
-		ra               string
-		missing, guarded bool
-		refused          bool
-	}{
-		{ra: "auto", guarded: true}, {ra: "off", guarded: true}, {ra: "on"},
-		{ra: "auto", missing: true}, {ra: "off", missing: true, refused: true},
-	} {
-		t.Run(fmt.Sprint(tc.ra, " missing ", tc.missing), func(t *testing.T) {
-			h := newHost(t)
-			h.missing["guard"] = tc.missing
-			n, err := h.createNetwork(t.Context(), child(t, 1, "mode", "macvlan", "ra", tc.ra))
-			if tc.refused {
-				if err == nil || !strings.Contains(err.Error(), "CAP_BPF") || len(h.aliases()) > 0 {
-					t.Errorf("error %v, links %v", err, h.aliases())
-				}
-				return
-			}
-			must(t, err)
-			must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
-			if got := h.elsewhere[spec.EndpointAlias(epID(1))].Guarded; got != tc.guarded {
-				t.Errorf("guarded %t, want %t", got, tc.guarded)
-			}
-		})
-	}
-}
-
-// What cannot be is refused when the network is made, and leaves nothing behind.
-func TestParentRefusals(t *testing.T) {
-	for _, tc := range []struct {
-		name    string
-		options []string
-		pool    spec.PoolRequest
-		before  func(t *testing.T, h *host)
-		says    []string
-	}{
-		{"no such parent", []string{"parent", "eth7"}, static("2001:db8:ff::/64"), nil, []string{"parent eth7 does not exist"}},
-		{"no parent for the VLAN", []string{"parent", "eth7.5"}, static("2001:db8:ff::/64"), nil, []string{"eth7.5", "eth7 does not exist"}},
-		{"no VLAN's name", []string{"parent", "eth0.5000"}, static("2001:db8:ff::/64"), nil, []string{"eth0.5000 does not exist"}},
-		{"port of a bridge", nil, auto6(), func(_ *testing.T, h *host) {
-			l := h.links["eth0"]
-			l.Master = "br0"
-			h.links["eth0"] = l
-		}, []string{"eth0 is a port of br0", "parent=br0"}},
-		{"wireless", []string{"parent", "wlan0"}, static("2001:db8:ff::/64"), func(_ *testing.T, h *host) { h.addLink("wlan0", fakeLink{Kind: "wireless", Up: true}) },
-			[]string{"wlan0 is wireless", "mode=ipvlan"}},
-		{"loopback", []string{"parent", "lo"}, static("2001:db8:ff::/64"), func(_ *testing.T, h *host) { h.addLink("lo", fakeLink{Kind: "loopback", Up: true}) }, []string{"lo is the loopback"}},
-		{"tunnel", []string{"parent", "tun0"}, static("2001:db8:ff::/64"), func(_ *testing.T, h *host) { h.addLink("tun0", fakeLink{Kind: "tun", Up: true}) }, []string{"tun0 is not an Ethernet"}},
-		{"no default route", nil, static("2001:db8:ff::/64"), func(_ *testing.T, h *host) { h.defaultParent = "" }, []string{"-o parent="}},
-		{"MTU", []string{"com.docker.network.driver.mtu", "9000"}, auto6(), nil, []string{"9000", "up to 1500"}},
-		{"a prefix that leads nowhere", nil, ula6(), nil, []string{"leads nowhere", "--subnet"}},
-		{"a fallback that leads nowhere", nil, spec.PoolRequest{V6: true, Source: spec.SourceParent, Allocation: spec.Sequential, Fallback: spec.FallbackULA}, nil, []string{"fallback=ula", "leads nowhere on eth0", "fallback=none"}},
-		{"no module", []string{"mode", "ipvlan"}, auto6(), func(_ *testing.T, h *host) { h.missing["ipvlan"] = true }, []string{"modprobe ipvlan"}},
-		{"prefix of another parent", []string{"parent", "eth1"}, auto6(), nil, []string{"on eth0", "not on parent eth1", "--ipam-opt parent=eth1"}},
-		{"whole on-link prefix in l3", []string{"mode", "ipvlan", "ipvlan_mode", "l3"}, static("2001:db8:1::/64"), nil, []string{"whole on-link prefix of eth0"}},
-		{"the other kind on the parent", []string{"mode", "ipvlan"}, auto6(), beside("mode", "macvlan"), []string{"macvlan network a00000000020", "cannot share"}},
-		{"another's ipvlan", []string{"mode", "ipvlan"}, auto6(), func(_ *testing.T, h *host) {
-			h.addLink("theirs", fakeLink{Kind: "ipvlan", Parent: "eth0", Mode: "l3bridge"})
-		}, []string{"eth0 has theirs"}},
-		{"another ipvlan mode", []string{"mode", "ipvlan", "ipvlan_mode", "l3"}, auto6(), beside("mode", "ipvlan"), []string{"a00000000020", "ipvlan_mode=l2"}},
-		{"another ipvlan flag", []string{"mode", "ipvlan", "ipvlan_flag", "private"}, auto6(), beside("mode", "ipvlan"), []string{"a00000000020", "ipvlan_flag=bridge"}},
-		{"passthru beside", []string{"macvlan_mode", "passthru"}, auto6(), beside("mode", "macvlan"), []string{"a00000000020", "for itself"}},
-		{"beside passthru", nil, auto6(), beside("mode", "macvlan", "macvlan_mode", "passthru"), []string{"a00000000020", "for itself"}},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			h := newHost(t)
-			if tc.before != nil {
-				tc.before(t, h)
-			}
-			before := h.snapshot()
-			r := child(t, 1, append([]string{"mode", "macvlan"}, tc.options...)...)
-			r.pools = []spec.PoolRequest{tc.pool}
-			_, err := h.createNetwork(t.Context(), r)
-			if err == nil {
-				t.Fatal("was accepted")
-			}
-			for _, text := range tc.says {
-				if !strings.Contains(err.Error(), text) {
-					t.Errorf("error %q does not say %q", err, text)
-				}
-			}
-			sameWorld(t, "after the refusal", before, h.snapshot())
-		})
-	}
-}
-
-// beside has a network there already.
-func beside(options ...string) func(t *testing.T, h *host) {
-	return func(t *testing.T, h *host) {
-		_, err := h.createNetwork(t.Context(), child(t, 2, options...))
-		must(t, err)
 	}
 }
 

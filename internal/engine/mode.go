@@ -7,9 +7,9 @@ import (
 )
 
 // mode is how the containers of a network are attached: by a bridge of ours
-// (bridge.go), or by links on the parent (child.go, with macvlan.go and
-// ipvlan.go for what these do not share). But for settle, its methods are
-// called with Engine.mu held.
+// (bridge.go), or by links on the parent (child.go and child_settle.go, with
+// macvlan.go and ipvlan.go for what these do not share). But for settle, its
+// methods are called with Engine.mu held.
 type mode interface {
 	// settle completes a network that is to be made, and refuses what does not
 	// fit together.

@@ -391,3 +391,17 @@ func (e *Engine) origin(ctx context.Context, p netip.Prefix, parent string, inUs
 	}
 	return prefix.Choose(ctx, chooser{e.Host, e, false}, spec.PoolRequest{V6: p.Addr().Is6(), Prefix: p, Source: spec.SourceStatic, Parent: parent}, inUse, e.globalID, e.seed)
 }
+
+// subnet is a subnet of a network that is there already.
+func (e *Engine) subnet(networkID string, p netip.Prefix) (s spec.Subnet, known bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n, ok := e.networks[networkID]; ok {
+		for _, s := range n.Subnets() {
+			if s.Prefix == p {
+				return s, true
+			}
+		}
+	}
+	return spec.Subnet{}, false
+}

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -51,4 +53,44 @@ func (m onParent) applyShim(ctx context.Context, n *network) error {
 	}
 	shim.Up = true
 	return m.Links.EnsureChild(ctx, shim)
+}
+
+// hostAddress is the host's own in a subnet: the gateway's that nobody named, if
+// it is nobody's, or one leased for it. before is the pool as it was found.
+func (m onParent) hostAddress(ctx context.Context, n spec.Network, s spec.Subnet, before spec.Pool, ours bool) (netip.Addr, error) {
+	if before, known := m.subnet(n.ID, s.Prefix); known { // the same network again
+		return before.Host, nil
+	}
+	if !ours {
+		return netip.Addr{}, fmt.Errorf("option host_access=on: the host needs an address of subnet %s, which another IPAM driver hands out (use --ipam-driver v6net)", s.Prefix)
+	}
+	if s.Gateway.IsValid() && s.Router != s.Gateway {
+		free, err := m.isFree(ctx, n, s, before)
+		if err != nil {
+			return netip.Addr{}, fmt.Errorf("option host_access=on: %w", err)
+		}
+		if free {
+			return s.Gateway, nil
+		}
+	}
+	a, err := m.RequestAddress(ctx, s.Prefix.String(), netip.Addr{}, false)
+	return a.Addr(), err
+}
+
+// isFree reports whether the host may have the gateway address that nobody
+// named. It is the first of the subnet, where routers are.
+func (m onParent) isFree(ctx context.Context, n spec.Network, s spec.Subnet, before spec.Pool) (bool, error) {
+	parent := n.Options.Parent
+	switch {
+	case n.Internal, n.Options.L3():
+		return true, nil // the host is the only one there beside containers
+	case slices.Contains(s.Routers, s.Gateway):
+		return false, nil
+	case s.Gateway.Is4():
+		return s.Source == spec.SourcePrivate, nil // in IPv4 nobody is asked
+	case before.OnLink && before.Parent == parent:
+		return true, nil // it has been probed
+	}
+	taken, err := m.probe(ctx, parent, []netip.Addr{s.Gateway})
+	return len(taken) == 0, err
 }

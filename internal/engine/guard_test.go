@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -108,4 +109,32 @@ func TestListeningContainersHaveNoNamedRouter(t *testing.T) {
 // heard is a router that advertises itself.
 func heard(source netip.Addr) spec.HeardRouter {
 	return spec.HeardRouter{Advertisement: spec.Advertisement{Source: source, RouterLifetime: 1800}}
+}
+
+func TestGuardIsTheUsersChoice(t *testing.T) {
+	for _, tc := range []struct {
+		ra               string
+		missing, guarded bool
+		refused          bool
+	}{
+		{ra: "auto", guarded: true}, {ra: "off", guarded: true}, {ra: "on"},
+		{ra: "auto", missing: true}, {ra: "off", missing: true, refused: true},
+	} {
+		t.Run(fmt.Sprint(tc.ra, " missing ", tc.missing), func(t *testing.T) {
+			h := newHost(t)
+			h.missing["guard"] = tc.missing
+			n, err := h.createNetwork(t.Context(), child(t, 1, "mode", "macvlan", "ra", tc.ra))
+			if tc.refused {
+				if err == nil || !strings.Contains(err.Error(), "CAP_BPF") || len(h.aliases()) > 0 {
+					t.Errorf("error %v, links %v", err, h.aliases())
+				}
+				return
+			}
+			must(t, err)
+			must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+			if got := h.elsewhere[spec.EndpointAlias(epID(1))].Guarded; got != tc.guarded {
+				t.Errorf("guarded %t, want %t", got, tc.guarded)
+			}
+		})
+	}
 }
