@@ -3,11 +3,11 @@ package conntrack
 import (
 	"encoding/binary"
 	"fmt"
-	"iter"
 	"net/netip"
 
 	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
+
+	"github.com/v6net/v6net/internal/kernel/nlattr"
 )
 
 // entry is a tracked connection. Where nothing is translated, reply is original
@@ -24,11 +24,7 @@ func (e entry) String() string {
 	return fmt.Sprintf("%s > %s, answered %s > %s (protocol %d)", e.original.src, e.original.dst, e.reply.src, e.reply.dst, e.protocol)
 }
 
-const (
-	nfgenBytes = 4 // struct nfgenmsg
-	attrBytes  = 4 // struct nlattr
-	attrType   = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-)
+const nfgenBytes = 4 // struct nfgenmsg
 
 // parse reads an entry from a message of ctnetlink (enum ctattr_type of
 // include/uapi/linux/netfilter/nfnetlink_conntrack.h). It allocates nothing:
@@ -37,7 +33,7 @@ func parse(message []byte) (e entry, ok bool) {
 	if len(message) < nfgenBytes {
 		return entry{}, false
 	}
-	for kind, value := range attributes(message[nfgenBytes:]) {
+	for kind, value := range nlattr.All(message[nfgenBytes:]) {
 		switch kind {
 		case nl.CTA_TUPLE_ORIG:
 			e.original, e.protocol = parseTuple(value)
@@ -51,10 +47,10 @@ func parse(message []byte) (e entry, ok bool) {
 func parseTuple(b []byte) (t tuple, protocol uint8) {
 	var src, dst netip.Addr
 	var sport, dport uint16
-	for kind, value := range attributes(b) {
+	for kind, value := range nlattr.All(b) {
 		switch kind {
 		case nl.CTA_TUPLE_IP:
-			for kind, value := range attributes(value) {
+			for kind, value := range nlattr.All(value) {
 				switch kind {
 				case nl.CTA_IP_V4_SRC, nl.CTA_IP_V6_SRC:
 					src, _ = netip.AddrFromSlice(value)
@@ -63,7 +59,7 @@ func parseTuple(b []byte) (t tuple, protocol uint8) {
 				}
 			}
 		case nl.CTA_TUPLE_PROTO:
-			for kind, value := range attributes(value) {
+			for kind, value := range nlattr.All(value) {
 				switch {
 				case kind == nl.CTA_PROTO_NUM && len(value) == 1:
 					protocol = value[0]
@@ -76,20 +72,4 @@ func parseTuple(b []byte) (t tuple, protocol uint8) {
 		}
 	}
 	return tuple{netip.AddrPortFrom(src, sport), netip.AddrPortFrom(dst, dport)}, protocol
-}
-
-// attributes are the netlink attributes of b, without flags, as far as they are whole.
-func attributes(b []byte) iter.Seq2[uint16, []byte] {
-	return func(yield func(uint16, []byte) bool) {
-		for len(b) >= attrBytes {
-			size := int(binary.NativeEndian.Uint16(b))
-			if size < attrBytes || size > len(b) {
-				return
-			}
-			if !yield(binary.NativeEndian.Uint16(b[2:])&attrType, b[attrBytes:size]) {
-				return
-			}
-			b = b[min(len(b), (size+attrBytes-1)&^(attrBytes-1)):]
-		}
-	}
 }

@@ -105,9 +105,9 @@ func (f filter) request() []byte {
 
 // attribute is a netlink attribute, padded.
 func attribute(kind int, value []byte) []byte {
-	b := binary.NativeEndian.AppendUint16(nil, uint16(attrBytes+len(value)))
+	b := binary.NativeEndian.AppendUint16(nil, uint16(unix.SizeofNlAttr+len(value)))
 	b = append(binary.NativeEndian.AppendUint16(b, uint16(kind)), value...)
-	return append(b, make([]byte, -len(b)&(attrBytes-1))...)
+	return append(b, make([]byte, -len(b)&(unix.NLA_ALIGNTO-1))...)
 }
 
 func nested(kind int, parts ...[]byte) []byte {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/v6net/v6net/internal/kernel/dump"
-	"github.com/v6net/v6net/internal/kernel/rtnl"
+	"github.com/v6net/v6net/internal/kernel/nlattr"
 	"github.com/v6net/v6net/internal/spec"
 	"golang.org/x/sys/unix"
 )
@@ -114,9 +114,9 @@ func namespaceIDs(ctx context.Context, conn *netlink.Conn) ([]uint32, error) {
 	}
 	var ids []uint32
 	for _, m := range messages {
-		for kind, value := range rtnl.Attributes(m.Data[min(4, len(m.Data)):]) {
+		for kind, value := range nlattr.All(m.Data[min(4, len(m.Data)):]) {
 			if kind == unix.NETNSA_NSID {
-				ids = append(ids, uint32(rtnl.Number(value)))
+				ids = append(ids, uint32(nlattr.Number(value)))
 			}
 		}
 	}

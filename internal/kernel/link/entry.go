@@ -11,6 +11,7 @@ import (
 
 	mdlayher "github.com/mdlayher/netlink"
 	"github.com/v6net/v6net/internal/kernel/dump"
+	"github.com/v6net/v6net/internal/kernel/nlattr"
 	"github.com/v6net/v6net/internal/kernel/rtnl"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -118,7 +119,7 @@ func readEntry(b []byte) (e entry, ok bool) {
 	e.index = int(int32(binary.NativeEndian.Uint32(b[4:])))
 	e.flags = binary.NativeEndian.Uint32(b[8:])
 	e.kind = device
-	for kind, value := range rtnl.Attributes(b[unix.SizeofIfInfomsg:]) {
+	for kind, value := range nlattr.All(b[unix.SizeofIfInfomsg:]) {
 		switch kind {
 		case unix.IFLA_IFNAME:
 			e.name = text(value)
@@ -127,11 +128,11 @@ func readEntry(b []byte) (e entry, ok bool) {
 		case unix.IFLA_ADDRESS:
 			e.mac = net.HardwareAddr(append([]byte(nil), value...))
 		case unix.IFLA_MTU:
-			e.mtu = rtnl.Number(value)
+			e.mtu = nlattr.Number(value)
 		case unix.IFLA_MASTER:
-			e.master = rtnl.Number(value)
+			e.master = nlattr.Number(value)
 		case unix.IFLA_LINK:
-			e.parent = rtnl.Number(value)
+			e.parent = nlattr.Number(value)
 		case unix.IFLA_LINK_NETNSID:
 			e.parentElsewhere = true
 		case unix.IFLA_AF_SPEC:
@@ -144,11 +145,11 @@ func readEntry(b []byte) (e entry, ok bool) {
 }
 
 func (e *entry) readFamilies(b []byte) {
-	for family, settings := range rtnl.Attributes(b) {
+	for family, settings := range nlattr.All(b) {
 		if family != unix.AF_INET6 {
 			continue
 		}
-		for kind, value := range rtnl.Attributes(settings) {
+		for kind, value := range nlattr.All(settings) {
 			if kind == unix.IFLA_INET6_ADDR_GEN_MODE && len(value) > 0 {
 				e.addrGenMode = value[0]
 			}
@@ -159,30 +160,30 @@ func (e *entry) readFamilies(b []byte) {
 // readInfo reads what is particular to a kind of link, which comes first.
 func (e *entry) readInfo(b []byte) {
 	master := ""
-	for kind, value := range rtnl.Attributes(b) {
+	for kind, value := range nlattr.All(b) {
 		switch {
 		case kind == unix.IFLA_INFO_KIND:
 			e.kind = text(value)
 		case kind == unix.IFLA_INFO_SLAVE_KIND:
 			master = text(value)
 		case kind == unix.IFLA_INFO_DATA && e.kind == "ipvlan":
-			for kind, value := range rtnl.Attributes(value) {
+			for kind, value := range nlattr.All(value) {
 				switch kind {
 				case unix.IFLA_IPVLAN_MODE:
-					e.ipvlanMode = uint16(rtnl.Number(value))
+					e.ipvlanMode = uint16(nlattr.Number(value))
 				case unix.IFLA_IPVLAN_FLAGS:
-					e.ipvlanFlag = uint16(rtnl.Number(value))
+					e.ipvlanFlag = uint16(nlattr.Number(value))
 				}
 			}
 		case kind == unix.IFLA_INFO_SLAVE_DATA && master == "bridge":
-			for kind, value := range rtnl.Attributes(value) {
+			for kind, value := range nlattr.All(value) {
 				switch kind {
 				case unix.IFLA_BRPORT_MODE:
-					e.hairpin = rtnl.Number(value) != 0
+					e.hairpin = nlattr.Number(value) != 0
 				case unix.IFLA_BRPORT_ISOLATED:
-					e.isolated = rtnl.Number(value) != 0
+					e.isolated = nlattr.Number(value) != 0
 				case unix.IFLA_BRPORT_GROUP_FWD_MASK:
-					e.forwards = uint16(rtnl.Number(value))
+					e.forwards = uint16(nlattr.Number(value))
 				}
 			}
 		}

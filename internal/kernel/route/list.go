@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/kernel/dump"
+	"github.com/v6net/v6net/internal/kernel/nlattr"
 	"github.com/v6net/v6net/internal/kernel/rtnl"
 )
 
@@ -96,14 +97,14 @@ func (of which) read(b []byte) (r netlink.Route, ok bool) {
 	}
 	r.Family, r.Table, r.Type, r.Protocol = of.family, table, kind, netlink.RouteProtocol(protocol)
 	to := make(net.IP, size) // that of a default route is not said
-	for kind, value := range rtnl.Attributes(b[unix.SizeofRtMsg:]) {
+	for kind, value := range nlattr.All(b[unix.SizeofRtMsg:]) {
 		switch kind {
 		case unix.RTA_DST:
 			copy(to, value)
 		case unix.RTA_OIF:
-			r.LinkIndex = rtnl.Number(value)
+			r.LinkIndex = nlattr.Number(value)
 		case unix.RTA_PRIORITY:
-			r.Priority = int(uint32(rtnl.Number(value)))
+			r.Priority = int(uint32(nlattr.Number(value)))
 		case unix.RTA_GATEWAY:
 			r.Gw = slices.Clone(value)
 		case unix.RTA_VIA:
@@ -132,7 +133,7 @@ func hops(b []byte) (all []*netlink.NexthopInfo) {
 			break
 		}
 		hop := &netlink.NexthopInfo{Flags: int(b[2]), Hops: int(b[3]), LinkIndex: int(int32(binary.NativeEndian.Uint32(b[4:])))}
-		for kind, value := range rtnl.Attributes(b[unix.SizeofRtNexthop:size]) {
+		for kind, value := range nlattr.All(b[unix.SizeofRtNexthop:size]) {
 			switch kind {
 			case unix.RTA_GATEWAY:
 				hop.Gw = slices.Clone(value)

@@ -1,4 +1,7 @@
-package rtnl
+// Package nlattr reads the attributes of netlink messages where they lie (struct nlattr of
+// include/uapi/linux/netlink.h): the libraries' decoders copy each, which counts where a message
+// is one of thousands.
+package nlattr
 
 import (
 	"encoding/binary"
@@ -7,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Attributes are those of a message, by their types, where they lie in it (netlink(7)): the
-// libraries' decoders copy each, which counts where a message is one of thousands.
-func Attributes(b []byte) iter.Seq2[uint16, []byte] {
+// All are the attributes in b by their types, without flags, as far as they are whole.
+func All(b []byte) iter.Seq2[uint16, []byte] {
 	return func(yield func(uint16, []byte) bool) {
 		for len(b) >= unix.SizeofNlAttr {
 			size := int(binary.NativeEndian.Uint16(b))
