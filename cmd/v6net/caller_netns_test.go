@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -21,6 +19,7 @@ import (
 	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/event"
 	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/testnet"
 )
 
 const nobody = 65534
@@ -34,24 +33,6 @@ type recorder struct {
 func (r *recorder) Status(context.Context) spec.Status          { return spec.Status{Version: "1.2.3"} }
 func (r *recorder) ForgetPool(context.Context, string) error    { r.removed.Add(1); return nil }
 func (r *recorder) DeleteNetwork(context.Context, string) error { r.removed.Add(1); return nil }
-
-// lines is a log that several write to.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // askAs is what the server answers a user who asks.
 func askAs(t *testing.T, uid uintptr, socket, request string) string {
@@ -102,7 +83,7 @@ func TestOnlyRootChanges(t *testing.T) {
 	if err := os.Chmod(socket, 0o666); err != nil { // as its administrator wants it
 		t.Fatal(err)
 	}
-	engine, said := &recorder{}, &lines{}
+	engine, said := &recorder{}, &testnet.Output{}
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() {

@@ -128,7 +128,7 @@ func TestYieldsToRadvd(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.container.Sysctl(t, "net/ipv6/conf/all/forwarding", "1")
-	var out lockedBuffer
+	var out testnet.Output
 	radvd := l.container.Command(t.Context(), "radvd", "-C", config, "-n", "-m", "stderr", "-u", "root", "-p", config+".pid")
 	radvd.Stderr = &out
 	if err := radvd.Start(); err != nil {
@@ -171,7 +171,7 @@ func TestKeepsQuietBesideRadvd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out lockedBuffer
+	var out testnet.Output
 	radvd := l.self.Command(t.Context(), "radvd", "-C", config, "-n", "-m", "stderr", "-u", "root", "-p", config+".pid")
 	radvd.Stderr = &out
 	if err := radvd.Start(); err != nil {
@@ -204,7 +204,7 @@ func TestRadvdumpReadsOurs(t *testing.T) {
 	l := newRouterLab(t)
 	l.attach(t, true)
 	dump := l.container.Command(t.Context(), "stdbuf", "-oL", "radvdump")
-	var out lockedBuffer
+	var out testnet.Output
 	dump.Stdout, dump.Stderr = &out, &out
 	if err := dump.Start(); err != nil {
 		t.Fatal(err)
@@ -261,7 +261,7 @@ func (l *routerLab) watch(t *testing.T) (heard func() []byte) {
 // first runs another daemon until its first advertisement was heard.
 func (l *routerLab) first(t *testing.T, daemon *exec.Cmd, heard func() []byte) (message []byte) {
 	t.Helper()
-	var out lockedBuffer
+	var out testnet.Output
 	daemon.Stdout, daemon.Stderr = &out, &out
 	if err := daemon.Start(); err != nil {
 		t.Fatal(err)
@@ -298,21 +298,4 @@ func words(message []byte) []string {
 	}
 	slices.Sort(options)
 	return append([]string{fmt.Sprintf("%x", header)}, options...)
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
