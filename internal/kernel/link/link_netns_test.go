@@ -70,6 +70,17 @@ func open(t testing.TB) (*link.Handle, *testnet.Host) {
 	return h, self
 }
 
+// attach makes a veth pair at the wanted bridge.
+func attach(t testing.TB, h *link.Handle, v spec.Veth) {
+	t.Helper()
+	if err := h.EnsureBridge(t.Context(), wantedBridge()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.EnsureVeth(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // shown is what iproute2, the independent judge, says about one link.
 type shown struct {
 	Index    int      `json:"ifindex"`
@@ -456,12 +467,7 @@ func TestEnsureUndoesOnFailure(t *testing.T) {
 func TestEnsureVethCreatesAndIsIdempotent(t *testing.T) {
 	h, self := open(t)
 	want := wantedVeth()
-	if err := h.EnsureBridge(t.Context(), wantedBridge()); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.EnsureVeth(t.Context(), want); err != nil {
-		t.Fatal(err)
-	}
+	attach(t, h, want)
 	first := checkVeth(t, self, want)
 	checkPeer(t, self, want.Peer, want)
 	if err := h.EnsureVeth(t.Context(), want); err != nil {
@@ -488,12 +494,7 @@ func TestEnsureVethRepairsDrift(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h, self := open(t)
 			want := wantedVeth()
-			if err := h.EnsureBridge(t.Context(), wantedBridge()); err != nil {
-				t.Fatal(err)
-			}
-			if err := h.EnsureVeth(t.Context(), want); err != nil {
-				t.Fatal(err)
-			}
+			attach(t, h, want)
 			self.Run(t, "sh", "-ec", strings.NewReplacer("VE", want.Name, "PE", want.Peer).Replace(drift))
 			t.Cleanup(func() { _ = self.Command(context.Background(), "ip", "link", "del", "br7").Run() })
 			if err := h.EnsureVeth(t.Context(), want); err != nil {
@@ -510,12 +511,7 @@ func TestEnsureVethAfterTheEngineMovedThePeer(t *testing.T) {
 	h, self := open(t)
 	box := testnet.New(t, "box")
 	want := wantedVeth()
-	if err := h.EnsureBridge(t.Context(), wantedBridge()); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.EnsureVeth(t.Context(), want); err != nil {
-		t.Fatal(err)
-	}
+	attach(t, h, want)
 	index := show(t, self, want.Peer).Index
 	self.Run(t, "ip", "link", "set", want.Peer, "netns", box.Name(), "name", "eth0")
 	box.Run(t, "ip", "link", "set", "eth0", "address", "02:00:00:00:00:09", "up")
@@ -553,12 +549,7 @@ func TestContainerReachesItsGateway(t *testing.T) {
 	h, self := open(t)
 	box := testnet.New(t, "box")
 	veth := wantedVeth()
-	if err := h.EnsureBridge(t.Context(), wantedBridge()); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.EnsureVeth(t.Context(), veth); err != nil {
-		t.Fatal(err)
-	}
+	attach(t, h, veth)
 	self.Run(t, "ip", "link", "set", veth.Peer, "netns", box.Name(), "name", "eth0")
 	box.Run(t, "ip", "link", "set", "eth0", "up")
 	box.Run(t, "ip", "addr", "add", "2001:db8:1::5/64", "dev", "eth0", "nodad")
@@ -593,12 +584,7 @@ func TestOwned(t *testing.T) {
 	if owned, err := h.Owned(t.Context()); err != nil || len(owned) != 0 {
 		t.Errorf("owned on a new host: %v, %v", owned, err)
 	}
-	if err := h.EnsureBridge(t.Context(), bridge); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.EnsureVeth(t.Context(), veth); err != nil {
-		t.Fatal(err)
-	}
+	attach(t, h, veth)
 	self.Run(t, "ip", "link", "add", "v6nforeign", "type", "bridge")
 	defer self.Run(t, "ip", "link", "del", "v6nforeign")
 

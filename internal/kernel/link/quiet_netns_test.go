@@ -21,12 +21,7 @@ func TestEnsureVethOfARunningContainer(t *testing.T) {
 	h, self := open(t)
 	box := testnet.New(t, "box")
 	want := wantedVeth()
-	if err := h.EnsureBridge(t.Context(), wantedBridge()); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.EnsureVeth(t.Context(), want); err != nil {
-		t.Fatal(err)
-	}
+	attach(t, h, want)
 	self.Run(t, "ip", "link", "set", want.Peer, "netns", box.Name(), "name", "eth0", "up")
 	testnet.Eventually(t, 20*time.Second, "the carrier of "+want.Name, func() bool { // of which the kernel tells when it has the time
 		return strings.Contains(self.Run(t, "ip", "link", "show", want.Name), "state UP")

@@ -33,12 +33,7 @@ func script(t *testing.T, self *testnet.Host, lines string) {
 // TestMayHaveRouter: there is none of them in a namespace.
 func TestRouterLinks(t *testing.T) {
 	h, self := open(t)
-	if err := h.EnsureBridge(t.Context(), wantedBridge()); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.EnsureVeth(t.Context(), wantedVeth()); err != nil {
-		t.Fatal(err)
-	}
+	attach(t, h, wantedVeth())
 	script(t, self, `
 		link add up0 type veth peer name up1
 		link add down0 type veth peer name down1
