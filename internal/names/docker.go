@@ -4,23 +4,16 @@ package names
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/v6net/v6net/internal/dockerapi"
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// Bounds of what is asked: names are a comfort that nobody waits for.
-const (
-	patience  = 2 * time.Second
-	maxAnswer = 64 << 20
-)
+// patience is how long the engine has: names are a comfort that nobody waits for.
+const patience = 2 * time.Second
 
 // A Directory is the names that an engine knows.
 type Directory struct {
@@ -39,17 +32,12 @@ func OfDocker(ctx context.Context, socket string) (Directory, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}}
+	api := dockerapi.New(socket)
 	var networks []struct {
 		ID   string `json:"Id"`
 		Name string
 	}
-	if err := get(ctx, client, "/networks", &networks); err != nil {
+	if err := api.Get(ctx, "/networks", &networks); err != nil {
 		return d, err
 	}
 	for _, n := range networks {
@@ -62,7 +50,7 @@ func OfDocker(ctx context.Context, socket string) (Directory, error) {
 			Networks map[string]struct{ EndpointID string }
 		}
 	}
-	if err := get(ctx, client, "/containers/json", &containers); err != nil {
+	if err := api.Get(ctx, "/containers/json", &containers); err != nil {
 		return d, err
 	}
 	for _, c := range containers {
@@ -73,25 +61,6 @@ func OfDocker(ctx context.Context, socket string) (Directory, error) {
 		}
 	}
 	return d, nil
-}
-
-func get(ctx context.Context, client *http.Client, path string, answer any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, nil)
-	if err != nil {
-		return err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return fmt.Errorf("ask Docker for %s: %w", path, err)
-	}
-	defer response.Body.Close() //nolint:errcheck // it was read, or the answer is an error anyway
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask Docker for %s: it answered %s", path, response.Status)
-	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(answer); err != nil {
-		return fmt.Errorf("read Docker's answer to %s: %w", path, err)
-	}
-	return nil
 }
 
 // Status gives names to what has none in it.

@@ -1,36 +1,22 @@
 package names_test
 
 import (
-	"fmt"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/v6net/v6net/internal/names"
 	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/testdocker"
 )
 
-// engine is Docker's API, as far as it is asked.
+// engine has two networks, and these containers.
 func engine(t *testing.T, containers string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "docker.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mux := http.NewServeMux()
-	say := func(path, text string) {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }) //nolint:errcheck // the client sees it
-	}
-	say("/networks", `[{"Id":"n1","Name":"front"},{"Id":"n2","Name":"bridge"}]`)
-	say("/containers/json", containers)
-	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: mux}}
-	server.Start()
-	t.Cleanup(server.Close)
-	return path
+	return testdocker.Serve(t, map[string]string{
+		"/networks":        `[{"Id":"n1","Name":"front"},{"Id":"n2","Name":"bridge"}]`,
+		"/containers/json": containers,
+	})
 }
 
 func TestOfDocker(t *testing.T) {

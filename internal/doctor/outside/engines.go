@@ -5,12 +5,8 @@ package outside
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -19,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/v6net/v6net/internal/dockerapi"
 	"github.com/v6net/v6net/internal/doctor"
 )
 
@@ -28,9 +25,6 @@ const (
 	patience       = 2 * time.Second
 	enginePatience = 5 * time.Second
 )
-
-// maxAnswer bounds what is read of an answer.
-const maxAnswer = 16 << 20
 
 // Engines says where the container engines of a host are.
 type Engines struct {
@@ -84,20 +78,14 @@ func (e Engines) Gather(ctx context.Context, f *doctor.Facts) {
 	}
 }
 
-// docker asks the engine by its API, of which the few fields that matter have been
-// the same in all versions.
+// docker asks the engine by its API.
 func (e Engines) docker(ctx context.Context) (doctor.Engine, error) {
-	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", e.Docker)
-		},
-	}}
+	api := dockerapi.New(e.Docker)
 	var version struct {
 		Version    string
 		Components []struct{ Name string }
 	}
-	if err := get(ctx, client, "/version", &version); err != nil {
+	if err := api.Get(ctx, "/version", &version); err != nil {
 		return doctor.Engine{}, err
 	}
 	engine := doctor.Engine{Name: "Docker", Version: version.Version}
@@ -107,7 +95,7 @@ func (e Engines) docker(ctx context.Context) (doctor.Engine, error) {
 		}
 	}
 	var info struct{ IndexServerAddress string }
-	if err := get(ctx, client, "/info", &info); err != nil {
+	if err := api.Get(ctx, "/info", &info); err != nil {
 		return engine, err
 	}
 	if u, err := url.Parse(info.IndexServerAddress); err == nil {
@@ -117,7 +105,7 @@ func (e Engines) docker(ctx context.Context) (doctor.Engine, error) {
 		ID   string `json:"Id"`
 		IPAM struct{ Config []struct{ Subnet string } }
 	}
-	if err := get(ctx, client, "/networks", &networks); err != nil {
+	if err := api.Get(ctx, "/networks", &networks); err != nil {
 		return engine, err
 	}
 	for _, n := range networks {
@@ -128,25 +116,6 @@ func (e Engines) docker(ctx context.Context) (doctor.Engine, error) {
 		}
 	}
 	return engine, nil
-}
-
-func get(ctx context.Context, client *http.Client, path string, answer any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, nil)
-	if err != nil {
-		return err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return fmt.Errorf("ask the engine for %s: %w", path, err)
-	}
-	defer response.Body.Close() //nolint:errcheck // it was read, or the answer is an error anyway
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask the engine for %s: it answered %s", path, response.Status)
-	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(answer); err != nil {
-		return fmt.Errorf("read the engine's answer to %s: %w", path, err)
-	}
-	return nil
 }
 
 // podman has no daemon that could be asked; its program says `podman version 5.4.2`.

@@ -1,10 +1,7 @@
 package outside_test
 
 import (
-	"fmt"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -16,28 +13,18 @@ import (
 	"github.com/v6net/v6net/internal/doctor"
 	"github.com/v6net/v6net/internal/doctor/outside"
 	"github.com/v6net/v6net/internal/spec"
+	"github.com/v6net/v6net/internal/testdocker"
 )
 
-// docker is an engine's API, as far as it is asked.
+// docker is an engine of some version.
 func docker(t *testing.T, version string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "docker.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mux := http.NewServeMux()
-	say := func(path, text string) {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }) //nolint:errcheck // the client sees it
-	}
-	say("/version", version)
-	say("/info", `{"IndexServerAddress":"https://registry.example/v1/"}`)
-	say("/networks", `[{"Id":"d1","Driver":"bridge","IPAM":{"Config":[{"Subnet":"172.17.0.0/16"},{"Subnet":"2001:db8:1::/80"}]}},
-		{"Id":"ours","Driver":"v6net:latest","IPAM":{"Config":[{"Subnet":"2001:db8:2::/64"}]}},{"Driver":"host","IPAM":{"Config":null}}]`)
-	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: mux}}
-	server.Start()
-	t.Cleanup(server.Close)
-	return path
+	return testdocker.Serve(t, map[string]string{
+		"/version": version,
+		"/info":    `{"IndexServerAddress":"https://registry.example/v1/"}`,
+		"/networks": `[{"Id":"d1","Driver":"bridge","IPAM":{"Config":[{"Subnet":"172.17.0.0/16"},{"Subnet":"2001:db8:1::/80"}]}},
+			{"Id":"ours","Driver":"v6net:latest","IPAM":{"Config":[{"Subnet":"2001:db8:2::/64"}]}},{"Driver":"host","IPAM":{"Config":null}}]`,
+	})
 }
 
 func podman(t *testing.T, says string) string {
