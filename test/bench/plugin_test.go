@@ -3,16 +3,15 @@
 package bench_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"testing"
 
 	"github.com/docker/go-plugins-helpers/ipam"
 	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/v6net/v6net/internal/testdocker"
 )
 
 // plugin speaks to a plugin's socket as libnetwork does.
@@ -31,28 +30,7 @@ func newPlugin(socket string) *plugin {
 
 // post makes one call. An error that the plugin answers is returned.
 func (p *plugin) post(ctx context.Context, method string, request, answer any) error {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return err
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://plugin/"+method, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	got, err := p.client.Do(r)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = got.Body.Close() }()
-	var text json.RawMessage
-	if err := json.NewDecoder(got.Body).Decode(&text); err != nil {
-		return fmt.Errorf("%s: %s: %w", method, got.Status, err)
-	}
-	var failure struct{ Err, Error string } // of the network protocol, and of IPAM's
-	if err := json.Unmarshal(text, &failure); err != nil || failure.Err+failure.Error != "" {
-		return fmt.Errorf("%s: %s", method, text)
-	}
-	return json.Unmarshal(text, answer)
+	return testdocker.Post(ctx, &p.client, method, request, answer)
 }
 
 // activate reports whether the plugin answers.

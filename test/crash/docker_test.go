@@ -3,17 +3,16 @@
 package crash_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"strings"
 
 	"github.com/docker/go-plugins-helpers/ipam"
 	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/v6net/v6net/internal/testdocker"
 )
 
 // docker speaks to a machine's daemon as the Docker engine does.
@@ -32,48 +31,19 @@ func newDocker(m *machine, socket string) *docker {
 	}}}
 }
 
-// refusal is an error that the plugin has answered.
-type refusal struct{ method, text string }
-
-func (r *refusal) Error() string { return r.method + ": " + r.text }
-
 // post makes one call.
 func (d *docker) post(method string, request, answer any) error {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return err
-	}
 	return d.m.call(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 		defer cancel()
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://plugin/"+method, bytes.NewReader(body))
-		if err != nil {
-			return err
-		}
-		got, err := d.client.Do(r)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = got.Body.Close() }()
-		var text json.RawMessage
-		if err := json.NewDecoder(got.Body).Decode(&text); err != nil {
-			return fmt.Errorf("%s: %s: %w", method, got.Status, err)
-		}
-		var failure struct{ Err, Error string } // of the network protocol, and of IPAM's
-		if err := json.Unmarshal(text, &failure); err != nil || failure.Err+failure.Error != "" {
-			return &refusal{method, failure.Err + failure.Error}
-		}
-		if answer == nil {
-			return nil
-		}
-		return json.Unmarshal(text, answer)
+		return testdocker.Post(ctx, &d.client, method, request, answer)
 	})
 }
 
 // cleanUp is post for calls whose errors the engine logs, and goes on.
 func (d *docker) cleanUp(method string, request any) error {
 	err := d.post(method, request, nil)
-	if refused := (*refusal)(nil); errors.As(err, &refused) {
+	if refused := (*testdocker.Refusal)(nil); errors.As(err, &refused) {
 		return nil
 	}
 	return err

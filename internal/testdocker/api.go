@@ -1,4 +1,5 @@
-// Package testdocker is a Docker engine's API, as far as a test has it answer.
+// Package testdocker stands in for a Docker engine in tests: in its API, as far as it is
+// asked, and in what it asks of plugins.
 package testdocker
 
 import (
@@ -10,7 +11,7 @@ import (
 	"testing"
 )
 
-// Serve answers what is asked for by its path, at a socket and until the end of the test.
+// Serve answers what the API is asked for by its path, at a socket and until the end of the test.
 func Serve(t testing.TB, answers map[string]string) (socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "docker.sock")
