@@ -16,6 +16,21 @@ func callsOf(t testing.TB, s stage, at func(testing.TB) *scene) int {
 	return len(sc.calls)
 }
 
+// afterRestart is the world without a stage's operation and with it, each after a start.
+func afterRestart(t *testing.T, s stage, at func(testing.TB) *scene) (before, after snapshot) {
+	t.Helper()
+	undone := at(t)
+	undone.restart(t)
+	if s.unused {
+		undone.settle(t)
+	}
+	before = undone.snapshot()
+	done := at(t)
+	must(t, s.do(t.Context(), done))
+	done.restart(t)
+	return before, done.snapshot()
+}
+
 // TestFaults lets every fallible call of every operation go wrong in turn. What
 // failed has left nothing behind, or, if it removes something, completes when
 // it is called again.
@@ -70,16 +85,7 @@ func TestFaults(t *testing.T) {
 // it would be after, and the operation can be repeated.
 func TestKilled(t *testing.T) {
 	eachStage(t, func(t *testing.T, s stage, at func(testing.TB) *scene) {
-		undone := at(t)
-		undone.restart(t)
-		if s.unused {
-			undone.settle(t)
-		}
-		before := undone.snapshot()
-		done := at(t)
-		must(t, s.do(t.Context(), done))
-		done.restart(t)
-		after := done.snapshot()
+		before, after := afterRestart(t, s, at)
 		n := callsOf(t, s, at)
 		for k := range n {
 			for _, m := range []mode{crashBefore, crashAfter} {
@@ -117,16 +123,7 @@ func TestKilled(t *testing.T) {
 // calls in a row have them all, and all calls of a shorter operation together.
 func TestKilledWhileStarting(t *testing.T) {
 	eachStage(t, func(t *testing.T, s stage, at func(testing.TB) *scene) {
-		undone := at(t)
-		undone.restart(t)
-		if s.unused {
-			undone.settle(t)
-		}
-		before := undone.snapshot()
-		done := at(t)
-		must(t, s.do(t.Context(), done))
-		done.restart(t)
-		after := done.snapshot()
+		before, after := afterRestart(t, s, at)
 		n := callsOf(t, s, at)
 		every := min(n, 7)
 		for k := range n {

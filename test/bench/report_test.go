@@ -37,7 +37,7 @@ func newReport(t *testing.T) *report {
 	t.Helper()
 	return &report{
 		Date:   time.Now().UTC().Truncate(time.Second),
-		CPU:    cpuModel(t),
+		CPU:    testnet.Processor(t),
 		CPUs:   runtime.NumCPU(),
 		Kernel: testnet.Self(t).Run(t, "uname", "-r"),
 		Go:     runtime.Version(),
@@ -55,20 +55,6 @@ func load(t *testing.T) string {
 	}
 	minute, _, _ := strings.Cut(string(text), " ")
 	return minute
-}
-
-func cpuModel(t *testing.T) string {
-	t.Helper()
-	info, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(info)) {
-		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return runtime.GOARCH
 }
 
 // add takes a measurement in.

@@ -59,7 +59,7 @@ func (r *report) find(subject string, n uint64, unicast bool) *cell {
 func (r *report) write(t *testing.T) {
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "Measured on %s: %d × %s, Linux %s, %s. The generator alone sends %s frames/s.\n\n",
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), cpu(t), testnet.Self(t).Run(t, "uname", "-r"), runtime.Version(), rate(r.capacity))
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), testnet.Processor(t), testnet.Self(t).Run(t, "uname", "-r"), runtime.Version(), rate(r.capacity))
 	for _, unicast := range []bool{false, true} {
 		kind := "Multicast"
 		if unicast {
@@ -154,20 +154,6 @@ func (r *report) bars(text *bytes.Buffer) {
 	} {
 		row(x.what, float64(x.value.Nanoseconds())/1000, "%.1f µs", x.value < 20*time.Microsecond)
 	}
-}
-
-func cpu(t *testing.T) string {
-	t.Helper()
-	info, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(info)) {
-		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return runtime.GOARCH
 }
 
 func rate(perSecond float64) string {
