@@ -107,7 +107,7 @@ func endpoints(frame []byte, header int) (src, dst netip.Addr, ok bool) {
 		return src, dst, false
 	}
 	switch ip := frame[header:]; {
-	case header > 0 && binary.BigEndian.Uint16(frame[12:]) != 0x86dd && binary.BigEndian.Uint16(frame[12:]) != 0x0800:
+	case header > 0 && binary.BigEndian.Uint16(frame[12:]) != etherIPv6 && binary.BigEndian.Uint16(frame[12:]) != etherIPv4:
 		return src, dst, false
 	case ip[0]>>4 == 6 && len(ip) >= 40:
 		return netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:])), true
