@@ -5,8 +5,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"github.com/v6net/v6net/internal/spec"
 )
 
 const (
@@ -71,28 +69,4 @@ func (e *Engine) doChores(ctx context.Context, now time.Time) time.Duration {
 		wait = min(wait, time.Until(e.healDue))
 	}
 	return max(wait, 0)
-}
-
-// degraded are the networks that are not as they should be.
-func (e *Engine) degraded() []*network {
-	return slices.DeleteFunc(e.allNetworks(), func(n *network) bool { return e.networkError(n) == nil && n.Phase == spec.PhaseReady })
-}
-
-// planHeal has what failed done again later, unless nothing has.
-func (e *Engine) planHeal() {
-	if e.hostErr == nil && len(e.degraded()) == 0 {
-		e.healDue, e.healWait = time.Time{}, 0
-		return
-	}
-	e.healWait = min(max(2*e.healWait, minHealWait), maxHealWait)
-	e.healDue = time.Now().Add(e.healWait)
-	e.wakeUp()
-}
-
-// healSoon is for when the host has changed: what failed may go well now.
-func (e *Engine) healSoon() {
-	if soon := time.Now().Add(minHealWait); e.healDue.After(soon) {
-		e.healDue, e.healWait = soon, 0
-		e.wakeUp()
-	}
 }

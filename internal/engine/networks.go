@@ -362,14 +362,6 @@ func (e *Engine) parentMTU(ctx context.Context, parent string) (int, error) {
 	return max(mtu, spec.MinMTU), nil
 }
 
-// isKnown reports whether a network is there already.
-func (e *Engine) isKnown(id string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	_, ok := e.networks[id]
-	return ok
-}
-
 // origin is our pool of that prefix, or what such a pool would be.
 func (e *Engine) origin(ctx context.Context, p netip.Prefix, parent string, inUse []netip.Prefix) (spec.Pool, error) {
 	e.mu.Lock()
@@ -390,18 +382,4 @@ func (e *Engine) origin(ctx context.Context, p netip.Prefix, parent string, inUs
 		return spec.Pool{Prefix: p, Source: known.Source, Reason: known.Reason, OnLink: known.OnLink, Parent: known.Parent, ParentNamed: known.ParentNamed, Lent: known.Lent}, nil
 	}
 	return prefix.Choose(ctx, chooser{e.Host, e, false}, spec.PoolRequest{V6: p.Addr().Is6(), Prefix: p, Source: spec.SourceStatic, Parent: parent}, inUse, e.globalID, e.seed)
-}
-
-// subnet is a subnet of a network that is there already.
-func (e *Engine) subnet(networkID string, p netip.Prefix) (s spec.Subnet, known bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if n, ok := e.networks[networkID]; ok {
-		for _, s := range n.Subnets() {
-			if s.Prefix == p {
-				return s, true
-			}
-		}
-	}
-	return spec.Subnet{}, false
 }
