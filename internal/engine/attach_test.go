@@ -17,14 +17,6 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// registry is what a front end has, by name of network.
-type registry struct {
-	ids map[string]string
-	err error
-}
-
-func (r *registry) Knows(n spec.Network) (bool, error) { return r.ids[n.Name] == n.ID, r.err }
-
 // request is a network as a front end without state asks for it.
 func request(n int, name string, pools ...spec.PoolRequest) spec.NetworkRequest {
 	r := spec.NetworkRequest{ID: netID(n), Name: name, FrontEnd: "netavark", Options: spec.DefaultOptions()}
@@ -212,85 +204,6 @@ func TestKilledInACall(t *testing.T) {
 	}
 }
 
-// A container's ports are published by its first network with a way out, and move on
-// when that is taken away.
-func TestPortsFollowTheFirstNetwork(t *testing.T) {
-	h := newHost(t)
-	for i, name := range []string{"a", "b", "inside"} {
-		r := request(i+1, name, ula6(), auto4())
-		r.Internal = name == "inside"
-		_, err := h.engine.MakeNetwork(t.Context(), r)
-		must(t, err)
-	}
-	publishing := func() (networks []string) {
-		for _, n := range h.engine.Status(t.Context()).Networks {
-			for _, ep := range n.Endpoints {
-				if len(ep.Ports) > 0 {
-					networks = append(networks, n.Name)
-				}
-			}
-		}
-		return networks
-	}
-	for _, step := range []struct {
-		network int
-		link    string // empty: detach
-		want    []string
-	}{
-		{3, "eth0", nil}, {2, "eth2", []string{"b"}}, {1, "eth1", []string{"a"}}, {1, "", []string{"b"}}, {1, "eth3", []string{"b"}}, {2, "", []string{"a"}}, {1, "", nil},
-	} {
-		if step.link == "" {
-			must(t, h.engine.Detach(t.Context(), netID(step.network), epID(step.network)))
-		} else {
-			_, err := h.engine.Attach(t.Context(), attach(step.network, step.network, step.link, web))
-			must(t, err)
-		}
-		if got := publishing(); !slices.Equal(got, step.want) {
-			t.Errorf("after network %d has %q: ports are published by %q, want %q", step.network, step.link, got, step.want)
-		}
-	}
-	ranked := attach(1, 1, "data", web)
-	one, err := h.engine.Attach(t.Context(), ranked)
-	must(t, err)
-	two, err := h.engine.Attach(t.Context(), attach(2, 2, "log", web))
-	must(t, err)
-	if one.Endpoint.Rank == two.Endpoint.Rank {
-		t.Errorf("two networks of a container have rank %d", one.Endpoint.Rank)
-	}
-}
-
-// A network that the daemon does not know is made as its front end remembers it.
-// A renumbering that comes while a container's connections are forgotten does not keep
-// its ports from moving on, nor its addresses from being free.
-func TestPortsFollowThoughRenumbered(t *testing.T) {
-	h := newHost(t)
-	h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
-	one, two := request(1, "one", pd6(""), auto4()), request(2, "two", ula6(), auto4())
-	var leases []netip.Prefix
-	for i, network := range []spec.NetworkRequest{one, two} {
-		_, err := h.engine.MakeNetwork(t.Context(), network)
-		must(t, err)
-		a := attach(i+1, i+1, fmt.Sprint("eth", i), web)
-		a.Network = network
-		attached, err := h.engine.Attach(t.Context(), a)
-		must(t, err)
-		leases = append(leases, attached.Endpoint.IPv6)
-	}
-	h.onForget = func() {
-		h.onForget = nil
-		h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
-	}
-	must(t, h.engine.Detach(t.Context(), one.ID, epID(1)))
-	left, err := h.engine.Endpoint(t.Context(), netID(2), epID(2))
-	must(t, err)
-	if len(left.Ports) == 0 {
-		t.Error("the container's port is published by no network")
-	}
-	if _, err := h.engine.RequestAddress(t.Context(), leases[0].Masked().String(), leases[0].Addr(), false); err != nil {
-		t.Errorf("the address of the container that has left: %v", err)
-	}
-}
-
 func TestAttachToAForgottenNetwork(t *testing.T) {
 	h := newHost(t)
 	ask := attach(1, 1, "eth0")
@@ -300,92 +213,6 @@ func TestAttachToAForgottenNetwork(t *testing.T) {
 	if !pfx("2001:db8:7::/64").Contains(a.Endpoint.IPv6.Addr()) || a.Endpoint.IPv4.IsValid() {
 		t.Errorf("the endpoint is %+v", a.Endpoint)
 	}
-}
-
-// A network goes with its front end's record, if there are no containers on it, and
-// if the record does not come back at once. Others never do.
-func TestAbandonedNetworks(t *testing.T) {
-	h := newHost(t)
-	known := &registry{ids: map[string]string{}}
-	h.registry = known
-	h.restart(t)
-	docker, err := h.createNetwork(t.Context(), dual(9))
-	must(t, err)
-	make := func() {
-		t.Helper()
-		_, err := h.engine.MakeNetwork(t.Context(), request(1, "net", ula6()))
-		must(t, err)
-	}
-	there := func() bool {
-		return slices.ContainsFunc(h.engine.Status(t.Context()).Networks, func(n spec.NetworkStatus) bool { return n.ID == netID(1) })
-	}
-	pass := func(d time.Duration) { h.engine.DoChores(t.Context(), time.Now().Add(d)) }
-	for _, tc := range []struct {
-		name string
-		do   func()
-		want bool
-	}{
-		{"not written down yet", func() { h.engine.RegistryChanged(); pass(2 * engine.AbsentTime) }, true},
-		{"written down", func() { known.ids["net"] = netID(1); h.engine.RegistryChanged(); pass(2 * engine.AbsentTime) }, true},
-		{"away for a moment", func() {
-			delete(known.ids, "net")
-			h.engine.RegistryChanged()
-			pass(0)
-			known.ids["net"] = netID(1)
-			pass(2 * engine.AbsentTime)
-		}, true},
-		{"cannot be known", func() {
-			known.err = errors.New("no such folder")
-			h.engine.RegistryChanged()
-			pass(2 * engine.AbsentTime)
-			known.err = nil
-		}, true},
-		{"away, with a container", func() {
-			_, err := h.engine.Attach(t.Context(), attach(1, 1, "eth0"))
-			must(t, err)
-			delete(known.ids, "net")
-			h.engine.RegistryChanged()
-			pass(2 * engine.AbsentTime)
-		}, true},
-		{"away, the container gone", func() { must(t, h.engine.Detach(t.Context(), netID(1), epID(1))); pass(2 * engine.AbsentTime) }, false},
-		{"away at a start", func() { make(); h.restart(t); pass(2 * engine.AbsentTime) }, false},
-		{"never written down", func() { make(); pass(engine.SettleTime / 2); pass(2 * engine.SettleTime) }, true}, // pass does not make it older
-		{"its name in new hands", func() {
-			known.ids["net"] = netID(2)
-			_, err := h.engine.MakeNetwork(t.Context(), request(2, "net", ula6()))
-			must(t, err)
-		}, false},
-	} {
-		if !there() {
-			make()
-		}
-		tc.do()
-		if there() != tc.want {
-			t.Errorf("%s: the network is there: %t, want %t", tc.name, there(), tc.want)
-		}
-	}
-	if !slices.ContainsFunc(h.engine.Status(t.Context()).Networks, func(n spec.NetworkStatus) bool { return n.ID == docker.ID }) {
-		t.Error("a network of Docker's is gone")
-	}
-}
-
-// A container's link that vanishes takes the endpoint along: netavark says nothing
-// for a sandbox that is gone.
-func TestDepartedContainer(t *testing.T) {
-	h := newHost(t)
-	_, err := h.engine.MakeNetwork(t.Context(), request(1, "net", ula6(), auto4()))
-	must(t, err)
-	before := h.snapshot()
-	_, err = h.engine.Attach(t.Context(), attach(1, 1, "eth0", web))
-	must(t, err)
-	h.moveIn(epID(1))
-	h.dropLink(spec.VethName(epID(1)))
-	h.engine.LinkChanged(t.Context(), spec.VethName(epID(1)), false, true)
-	if eps := h.engine.Status(t.Context()).Networks[0].Endpoints; len(eps) != 1 {
-		t.Errorf("the endpoint is gone at once: its front end may be about to say so")
-	}
-	h.engine.DoChores(t.Context(), time.Now().Add(engine.DepartTime))
-	sameWorld(t, "departed", before, h.snapshot())
 }
 
 // The addresses of a container that Podman has given up to take away half-way are free as soon as it
@@ -444,62 +271,6 @@ func TestLinkIsNeverTaken(t *testing.T) {
 				t.Errorf("one that was taken: %v", err)
 			}
 		})
-	}
-}
-
-// A port leads to a container in each family that any of its networks has: by the
-// first that has it, and by no other.
-func TestPortsInEachFamily(t *testing.T) {
-	h := newHost(t)
-	make := func(n int, name string, options func(*spec.Options), pools ...spec.PoolRequest) {
-		t.Helper()
-		r := request(n, name, pools...)
-		if options != nil {
-			options(&r.Options)
-		}
-		_, err := h.engine.MakeNetwork(t.Context(), r)
-		must(t, err)
-	}
-	make(1, "six", nil, ula6())
-	make(2, "dual", nil, ula6(), auto4())
-	make(3, "more", nil, ula6(), auto4())
-	make(4, "closed", func(o *spec.Options) { o.Inbound = spec.InboundNone }, ula6(), auto4())
-	publishing := func() string {
-		var out []string
-		for _, n := range h.engine.Status(t.Context()).Networks {
-			for _, ep := range n.Endpoints {
-				for _, p := range ep.Ports {
-					out = append(out, fmt.Sprintf("%s:%d", n.Name, p.Family))
-				}
-			}
-		}
-		slices.Sort(out)
-		return strings.Join(out, " ")
-	}
-	for _, step := range []struct {
-		network int
-		link    string // empty: detach
-		want    string
-	}{
-		{2, "eth1", "dual:0"},
-		{1, "eth0", "dual:4 six:6"}, // eth1 gives IPv6 up before eth0 takes it
-		{3, "eth2", "dual:4 six:6"},
-		{2, "", "more:4 six:6"},
-		{1, "", "more:0"},
-		{3, "", ""},
-		{1, "eth0", "six:6"},
-		{4, "eth1", "six:6"}, // it stands in for nobody, and is no reason to refuse the container
-	} {
-		if step.link == "" {
-			must(t, h.engine.Detach(t.Context(), netID(step.network), epID(step.network)))
-		} else {
-			ask := attach(step.network, step.network, step.link, web)
-			_, err := h.engine.Attach(t.Context(), ask)
-			must(t, err)
-		}
-		if got := publishing(); got != step.want {
-			t.Errorf("after network %d has %q: published by %q, want %q", step.network, step.link, got, step.want)
-		}
 	}
 }
 
@@ -593,57 +364,6 @@ func attaching(t *testing.T, h *host, r spec.NetworkRequest) (attached func(id i
 		t.Helper()
 		_, err := h.engine.Attach(t.Context(), spec.AttachRequest{Network: r, ID: epID(id), Container: fmt.Sprint(id), Interface: "eth0", Sandbox: "/run/netns/web"})
 		must(t, err)
-	}
-}
-
-// netavark says nothing of a container whose namespace has gone. The link that was
-// in it is noticed to be gone, in every mode, and what it had is free again.
-func TestDepartedContainerOnParent(t *testing.T) {
-	for name, options := range map[string][]string{"macvlan": {"mode", "macvlan"}, "ipvlan l3": {"mode", "ipvlan", "ipvlan_mode", "l3"}} {
-		t.Run(name, func(t *testing.T) {
-			h := newHost(t)
-			r := request(1, "net", auto6(), auto4())
-			given(t, options...)(&r.Options)
-			attached := attaching(t, h, r)
-			attached(1)
-			h.moveIn(epID(1))
-			h.engine.LinkChanged(t.Context(), spec.SandboxName(epID(1)), false, true)
-			before := h.snapshot()
-			attached(2)
-			h.moveIn(epID(2))
-			h.engine.LinkChanged(t.Context(), spec.SandboxName(epID(2)), false, true)
-			delete(h.elsewhere, spec.EndpointAlias(epID(2)))
-			h.engine.NamespaceGone()
-			pass := func(d time.Duration) { h.engine.DoChores(t.Context(), time.Now().Add(d)) }
-			pass(engine.AbsentTime)
-			if eps := h.engine.Status(t.Context()).Networks[0].Endpoints; len(eps) != 2 {
-				t.Errorf("%d endpoints, want 2: the front end may be about to say that one is gone", len(eps))
-			}
-			pass(engine.AbsentTime + engine.DepartTime)
-			sameWorld(t, "departed", before, h.snapshot())
-		})
-	}
-}
-
-// A link that was only on its way is not taken for gone.
-func TestNotDeparted(t *testing.T) {
-	h := newHost(t)
-	r := request(1, "net", auto6())
-	given(t, "mode", "macvlan")(&r.Options)
-	_, err := h.engine.MakeNetwork(t.Context(), r)
-	must(t, err)
-	_, err = h.engine.Attach(t.Context(), spec.AttachRequest{Network: r, ID: epID(1), Container: "c0ffee", Interface: "eth0", Sandbox: "/run/netns/web"})
-	must(t, err)
-	h.moveIn(epID(1))
-	alias := spec.EndpointAlias(epID(1))
-	link := h.elsewhere[alias]
-	delete(h.elsewhere, alias)
-	h.engine.NamespaceGone()
-	h.engine.DoChores(t.Context(), time.Now().Add(engine.AbsentTime))
-	h.elsewhere[alias] = link
-	h.engine.DoChores(t.Context(), time.Now().Add(engine.AbsentTime+engine.DepartTime))
-	if eps := h.engine.Status(t.Context()).Networks[0].Endpoints; len(eps) != 1 || !eps[0].Joined {
-		t.Errorf("the network has %+v, want its container, as it was", eps)
 	}
 }
 
