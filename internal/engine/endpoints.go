@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"time"
@@ -161,54 +160,6 @@ func (e *Engine) addEndpoint(ctx context.Context, n *network, spe spec.Endpoint)
 	})
 }
 
-// lease is an address of a pool.
-type lease struct {
-	pool *pool
-	addr netip.Addr
-}
-
-// adoptLeases makes sure that the endpoint's addresses are leased where the
-// pool is ours: the lease may have been swept by a start between the engine's
-// RequestAddress and its CreateEndpoint. It answers those that were not, also
-// when it fails.
-func (e *Engine) adoptLeases(ctx context.Context, ep *endpoint) (adopted []lease, err error) {
-	for _, a := range ep.Leases() {
-		p, ours := e.pools[a.Masked().String()]
-		if !ours {
-			continue
-		}
-		if err := p.refuseOthers(a.Addr()); err != nil {
-			return adopted, fmt.Errorf("pool %s: %w", p.ID, err)
-		}
-		if p.duplicates[a.Addr()] {
-			return adopted, fmt.Errorf("pool %s: %w", p.ID, &duplicate{"address " + a.Addr().String(), p.Parent, e.usedBy(ctx, a.Addr())})
-		}
-		if !p.takeCandidate(a.Addr()) && !p.takeResting(a.Addr()) {
-			if p.addrs.Leased(a.Addr()) {
-				continue
-			}
-			if err := p.addrs.Reserve(a.Addr()); err != nil {
-				return adopted, fmt.Errorf("pool %s: %w", p.ID, err)
-			}
-		}
-		adopted = append(adopted, lease{p, a.Addr()})
-		if err := e.putLease(p, a.Addr()); err != nil {
-			return adopted, err
-		}
-	}
-	return adopted, nil
-}
-
-// dropLeases is the way back.
-func (e *Engine) dropLeases(leases []lease) error {
-	var errs []error
-	for _, l := range leases {
-		l.pool.addrs.Release(l.addr)
-		errs = append(errs, e.dropLease(l.pool, l.addr))
-	}
-	return errors.Join(errs...)
-}
-
 // DeleteEndpoint removes an endpoint. The error matches spec.ErrNotFound for an unknown one.
 func (e *Engine) DeleteEndpoint(ctx context.Context, networkID, id string) error {
 	e.mu.Lock()
@@ -303,137 +254,12 @@ func (e *Engine) Endpoint(_ context.Context, networkID, id string) (spec.Endpoin
 	return ep.Endpoint, nil
 }
 
-// Join hands an endpoint's link to the container runtime.
-func (e *Engine) Join(ctx context.Context, networkID, id, sandbox string) (spec.Attachment, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	n, err := e.network(networkID)
-	if err != nil {
-		return spec.Attachment{}, err
-	}
-	ep, err := e.living(networkID, id)
-	if err != nil {
-		return spec.Attachment{}, err
-	}
-	if !ep.Joined {
-		err = e.applyEndpoint(ctx, n, ep)
-	}
-	if err == nil {
-		err = e.join(ctx, ep, sandbox)
-	}
-	if err != nil {
-		return spec.Attachment{}, fmt.Errorf("network %s: endpoint %s: join: %w", spec.ShortID(networkID), spec.ShortID(id), err)
-	}
-	return e.mode(n.Options).attachment(ctx, n, ep), nil
-}
-
-// join notes which sandbox an endpoint is in. Where others are, each may send from
-// the addresses of all.
-func (e *Engine) join(ctx context.Context, ep *endpoint, sandbox string) error {
-	was := *ep
-	joined := was
-	joined.Sandbox, joined.Joined = sandbox, true
-	steps := []step{{what: "mark", do: func(ctx context.Context) error { return e.markHere(ctx, ep.ID) }}}
-	if beside := e.besides(ep.ID, &was, &joined); len(beside) > 0 {
-		steps = append(steps, step{
-			what: "rules",
-			do:   func(ctx context.Context) error { return e.applyContainer(ctx, &was, &joined) },
-			undo: func(ctx context.Context) error { return e.applyContainer(ctx, &joined, &was) },
-		})
-	}
-	return run(ctx, append(steps, step{
-		what: "journal",
-		do: func(context.Context) error {
-			if err := e.Journal.PutEndpoint(joined.Endpoint); err != nil {
-				return err
-			}
-			e.enter(ep, sandbox)
-			ep.Joined, ep.here = true, time.Now()
-			e.tellEndpoint("joined", ep)
-			e.awaitTaken(ep)
-			return nil
-		},
-	}))
-}
-
-// hereMark is a setting of a container's link that the kernel makes anew with every move
-// to another namespace, and that nobody heeds while the link is in the host's. So a link
-// that has it has not left since Join, and is not one that has come back from a container
-// that ended: the daemon may have been killed before the container engine had its answer.
-func hereMark(id string) setting {
-	return setting{"net/ipv6/conf/" + spec.SandboxName(id) + "/addr_gen_mode", "1"}
-}
-
-func (e *Engine) markHere(ctx context.Context, id string) error {
-	mark := hereMark(id)
-	if err := e.Sysctls.Set(ctx, mark.key, mark.value); !errors.Is(err, fs.ErrNotExist) { // it is in the container
-		return err
-	}
-	return nil
-}
-
-func (e *Engine) isMarkedHere(ctx context.Context, id string) bool {
-	mark := hereMark(id)
-	value, err := e.Sysctls.Get(ctx, mark.key)
-	return err == nil && value == mark.value
-}
-
-// Leave takes an endpoint out of its sandbox, with the ports it published. The
-// error matches spec.ErrNotFound for an unknown one.
-func (e *Engine) Leave(ctx context.Context, networkID, id string) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	ep, err := e.endpoint(networkID, id)
-	if err != nil {
-		return err
-	}
-	left := *ep
-	left.Sandbox = ""
-	if len(e.besides(ep.ID, ep)) > 0 {
-		err = e.applyContainer(ctx, ep, &left)
-	}
-	if err == nil {
-		e.enter(ep, "")
-		if ep.Joined {
-			e.tellEndpoint("left", ep)
-		}
-		ep.Joined, ep.announced = false, false
-		e.awaitJoined(ep)
-		err = e.setPorts(ctx, ep, nil, nil)
-	}
-	if err != nil {
-		return fmt.Errorf("network %s: endpoint %s: leave: %w", spec.ShortID(networkID), spec.ShortID(id), err)
-	}
-	return nil
-}
-
 // applyEndpoint makes the kernel match one endpoint. It is idempotent. Addresses that it
 // has no more are not answered for any more, whatever fails: they may be another host's.
 func (e *Engine) applyEndpoint(ctx context.Context, n *network, ep *endpoint) error {
 	err := e.mode(n.Options).attach(ctx, n, ep)
 	e.answerFor(n, ep)
 	return err
-}
-
-// answerFor answers for those addresses of an endpoint that are to be.
-func (e *Engine) answerFor(n *network, ep *endpoint) {
-	var proxied []netip.Addr
-	for _, a := range n.AddressesOf(ep.Endpoint) {
-		if n.proxies(a) {
-			proxied = append(proxied, n.Public(a))
-		}
-	}
-	e.setProxied(ep, n.parent, proxied...)
-}
-
-// setProxied answers for these addresses of an endpoint on a link, and for no others
-// of it and nowhere else.
-func (e *Engine) setProxied(ep *endpoint, link string, addrs ...netip.Addr) {
-	if len(addrs) == 0 {
-		link = ""
-	}
-	moveAnswers(e.Proxy.Remove, ep.proxied, ep.answered, e.Proxy.Add, link, addrs)
-	ep.proxied, ep.answered = link, addrs
 }
 
 // unapplyEndpoint is the way back, of an endpoint that is being deleted. Connections are forgotten when nothing can make

@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -81,4 +84,52 @@ func (p *pool) longestRested() (addr netip.Addr, ok bool) {
 	}
 	addr = p.resting[0]
 	return addr, p.takeResting(addr)
+}
+
+// lease is an address of a pool.
+type lease struct {
+	pool *pool
+	addr netip.Addr
+}
+
+// adoptLeases makes sure that the endpoint's addresses are leased where the
+// pool is ours: the lease may have been swept by a start between the engine's
+// RequestAddress and its CreateEndpoint. It answers those that were not, also
+// when it fails.
+func (e *Engine) adoptLeases(ctx context.Context, ep *endpoint) (adopted []lease, err error) {
+	for _, a := range ep.Leases() {
+		p, ours := e.pools[a.Masked().String()]
+		if !ours {
+			continue
+		}
+		if err := p.refuseOthers(a.Addr()); err != nil {
+			return adopted, fmt.Errorf("pool %s: %w", p.ID, err)
+		}
+		if p.duplicates[a.Addr()] {
+			return adopted, fmt.Errorf("pool %s: %w", p.ID, &duplicate{"address " + a.Addr().String(), p.Parent, e.usedBy(ctx, a.Addr())})
+		}
+		if !p.takeCandidate(a.Addr()) && !p.takeResting(a.Addr()) {
+			if p.addrs.Leased(a.Addr()) {
+				continue
+			}
+			if err := p.addrs.Reserve(a.Addr()); err != nil {
+				return adopted, fmt.Errorf("pool %s: %w", p.ID, err)
+			}
+		}
+		adopted = append(adopted, lease{p, a.Addr()})
+		if err := e.putLease(p, a.Addr()); err != nil {
+			return adopted, err
+		}
+	}
+	return adopted, nil
+}
+
+// dropLeases is the way back.
+func (e *Engine) dropLeases(leases []lease) error {
+	var errs []error
+	for _, l := range leases {
+		l.pool.addrs.Release(l.addr)
+		errs = append(errs, e.dropLease(l.pool, l.addr))
+	}
+	return errors.Join(errs...)
 }

@@ -264,35 +264,6 @@ func (n *network) namedParent() string {
 	return n.Options.Parent
 }
 
-// proxies reports whether solicitations for an address on the parent must be
-// answered by us (RFC 4861 §7.2.8).
-func (n *network) proxies(addr netip.Addr) bool {
-	// Other hosts of a parent's link find what is on it by itself, too.
-	if !addr.Is6() || n.parent == "" || n.Options.OnParent() && !n.Options.L3() || n.Options.NDProxy == spec.SwitchOff {
-		return false
-	}
-	for _, s := range n.Present() {
-		if s.Prefix.Contains(addr) {
-			return s.OnLink || s.OutsideOnLink || n.Options.NDProxy == spec.SwitchOn || n.Options.NDProxy == spec.SwitchPrefix
-		}
-	}
-	return false
-}
-
-// setPrefixProxied moves the answering for all of a network's prefixes to a link, or ends it.
-func (e *Engine) setPrefixProxied(n *network, link string) {
-	var prefixes []netip.Prefix
-	if link != "" {
-		for _, s := range n.Present() {
-			if s = s.FromOutside(); s.OnLink { // else of a network of before this was refused
-				prefixes = append(prefixes, s.Prefix)
-			}
-		}
-	}
-	moveAnswers(e.Proxy.RemovePrefix, n.proxied, n.proxiedPrefixes, e.Proxy.AddPrefix, link, prefixes)
-	n.proxied, n.proxiedPrefixes = link, prefixes
-}
-
 // findParent is empty where there is none: the network works on this host until there is one.
 func (e *Engine) findParent(ctx context.Context, n *network) string {
 	if !n.isRouted() {

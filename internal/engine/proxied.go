@@ -52,6 +52,56 @@ func (e *Engine) proxyPrefix(ctx context.Context, n *network) error {
 	return nil
 }
 
+// setPrefixProxied moves the answering for all of a network's prefixes to a link, or ends it.
+func (e *Engine) setPrefixProxied(n *network, link string) {
+	var prefixes []netip.Prefix
+	if link != "" {
+		for _, s := range n.Present() {
+			if s = s.FromOutside(); s.OnLink { // else of a network of before this was refused
+				prefixes = append(prefixes, s.Prefix)
+			}
+		}
+	}
+	moveAnswers(e.Proxy.RemovePrefix, n.proxied, n.proxiedPrefixes, e.Proxy.AddPrefix, link, prefixes)
+	n.proxied, n.proxiedPrefixes = link, prefixes
+}
+
+// answerFor answers for those addresses of an endpoint that are to be.
+func (e *Engine) answerFor(n *network, ep *endpoint) {
+	var proxied []netip.Addr
+	for _, a := range n.AddressesOf(ep.Endpoint) {
+		if n.proxies(a) {
+			proxied = append(proxied, n.Public(a))
+		}
+	}
+	e.setProxied(ep, n.parent, proxied...)
+}
+
+// proxies reports whether solicitations for an address on the parent must be
+// answered by us (RFC 4861 §7.2.8).
+func (n *network) proxies(addr netip.Addr) bool {
+	// Other hosts of a parent's link find what is on it by itself, too.
+	if !addr.Is6() || n.parent == "" || n.Options.OnParent() && !n.Options.L3() || n.Options.NDProxy == spec.SwitchOff {
+		return false
+	}
+	for _, s := range n.Present() {
+		if s.Prefix.Contains(addr) {
+			return s.OnLink || s.OutsideOnLink || n.Options.NDProxy == spec.SwitchOn || n.Options.NDProxy == spec.SwitchPrefix
+		}
+	}
+	return false
+}
+
+// setProxied answers for these addresses of an endpoint on a link, and for no others
+// of it and nowhere else.
+func (e *Engine) setProxied(ep *endpoint, link string, addrs ...netip.Addr) {
+	if len(addrs) == 0 {
+		link = ""
+	}
+	moveAnswers(e.Proxy.Remove, ep.proxied, ep.answered, e.Proxy.Add, link, addrs)
+	ep.proxied, ep.answered = link, addrs
+}
+
 // moveAnswers ends the answers for what was on a link and is not to be there any more, and
 // then begins those for what is new on this one.
 func moveAnswers[T comparable](end func(string, T), from string, had []T, begin func(string, T), to string, wanted []T) {
