@@ -34,7 +34,6 @@ import (
 	"github.com/v6net/v6net/internal/netavark"
 	"github.com/v6net/v6net/internal/prefix/sources"
 	"github.com/v6net/v6net/internal/ra"
-	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/store"
 	"github.com/v6net/v6net/ndproxy"
 )
@@ -334,68 +333,4 @@ func (c daemonCommand) listen() (plugin, operator net.Listener, err error) {
 		}
 	}
 	return plugin, operator, nil
-}
-
-// lent passes on what sources lend; none does before the engine is there.
-func (d *daemon) lent(ctx context.Context, source spec.Source, link string, lent []spec.Delegation) {
-	d.engine.DelegationsChanged(ctx, source, link, lent)
-}
-
-// clockChanged passes on that the wall clock was set, or that the machine has slept.
-func (d *daemon) clockChanged(ctx context.Context, doubt *clock.Doubt, log *slog.Logger) {
-	slept, set, ok := doubt.Arises()
-	if !ok {
-		return
-	}
-	if err := d.journal.PutClock(d.clock.Record()); err != nil {
-		log.Error("how far the wall clock is off", "err", err)
-	}
-	log.Info("the clock was set, or the machine has slept: what is lent is asked for anew", "slept", slept.Round(time.Second), "set", set.Round(time.Second))
-	d.sources.ClockChanged()
-	d.engine.ClockChanged(ctx)
-}
-
-// observe passes on what the kernel says.
-func (d *daemon) observe(ctx context.Context) func(watch.Event) {
-	up := d.linksUp(ctx) // many a change of a link that is up is not of what is behind it
-	return func(ev watch.Event) {
-		switch {
-		case ev.Kind == watch.Resync:
-			d.engine.Resync(ctx)
-			now := d.linksUp(ctx)
-			for _, link := range cameUp(up, now) {
-				d.sources.LinkChanged(link)
-			}
-			up = now
-			d.sources.AddressesChanged("")
-		case ev.Kind == watch.Namespace:
-			d.engine.NamespaceGone()
-		case ev.Kind == watch.Link:
-			if ev.Renamed != "" {
-				d.engine.LinkRenamed(ctx, ev.Link, ev.Renamed)
-			}
-			d.engine.LinkChanged(ctx, ev.Link, ev.Up, ev.Deleted)
-			if ev.Up && !up[ev.Link] {
-				d.sources.LinkChanged(ev.Link)
-			}
-			if delete(up, ev.Link); ev.Up && !ev.Deleted {
-				up[ev.Link] = true
-			}
-		case ev.Kind == watch.Address && ev.Prefix.Addr().IsLinkLocalUnicast():
-			d.proxy.LinkChanged(ev.Link) // what they advertise comes from that address
-			d.advertisers.LinkChanged(ev.Link)
-			if !ev.Deleted {
-				d.sources.LinkChanged(ev.Link)
-			}
-		case ev.Kind == watch.Address && ev.Prefix.Addr().Is6(), ev.Kind == watch.Route && route.IsOfLink(ev.Protocol, ev.Prefix):
-			if !ev.Deleted {
-				d.engine.AddressesChanged(ctx)
-			}
-			d.sources.AddressesChanged(ev.Link)
-		case ev.Kind == watch.Route && ev.Prefix.Bits() == 0:
-			d.engine.RoutesChanged(ctx)
-		case ev.Kind == watch.Route && ev.Deleted && ev.Protocol == route.Protocol: // of a router's there may be no end
-			d.engine.RouteGone(ev.Prefix)
-		}
-	}
 }

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 
 	"github.com/v6net/v6net/internal/clock"
 	"github.com/v6net/v6net/internal/kernel/dhcp6"
@@ -138,29 +136,4 @@ func addressesOf(link string) (own []netip.Addr) {
 		}
 	}
 	return own
-}
-
-// linksUp are the links that are up and have a carrier. Where the host does not say,
-// none are known to be.
-func (d *daemon) linksUp(ctx context.Context) map[string]bool {
-	up := map[string]bool{}
-	links, err := d.links.Usable(ctx)
-	if err != nil {
-		return up
-	}
-	for _, l := range links {
-		up[l] = true
-	}
-	return up
-}
-
-// cameUp are the links that are up now and were not before.
-func cameUp(before, now map[string]bool) []string {
-	var links []string
-	for _, link := range slices.Sorted(maps.Keys(now)) {
-		if !before[link] {
-			links = append(links, link)
-		}
-	}
-	return links
 }
