@@ -44,15 +44,7 @@ func newLab(t *testing.T) *lab {
 		conn, err := Dial(ctx, link)
 		return conn, nil, err
 	}, ndproxy.Knobs{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	ctx, cancel := context.WithCancel(t.Context())
-	ran := make(chan error, 1)
-	go func() { ran <- l.proxy.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ran; err != nil {
-			t.Errorf("proxy ended: %v", err)
-		}
-	})
+	testnet.Running(t, "the proxy", l.proxy.Run)
 	return l
 }
 

@@ -45,15 +45,7 @@ func newRouterLab(t *testing.T) *routerLab {
 	l.advertisers = ra.NewSupervisor(func(ctx context.Context, link string, source netip.Addr) (ra.Conn, error) {
 		return DialRouter(ctx, link, source)
 	}, time.Now, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	ctx, cancel := context.WithCancel(t.Context())
-	ran := make(chan error, 1)
-	go func() { ran <- l.advertisers.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ran; err != nil {
-			t.Errorf("advertisers ended: %v", err)
-		}
-	})
+	testnet.Running(t, "the advertisers", l.advertisers.Run)
 	return l
 }
 

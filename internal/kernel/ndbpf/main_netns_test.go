@@ -99,15 +99,7 @@ func (l *lab) run(t testing.TB, path string, knobs ndproxy.Knobs) {
 			l.see(s)
 		}
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ran := make(chan error, 1)
-	go func() { ran <- l.proxy.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ran; err != nil {
-			t.Errorf("proxy ended: %v", err)
-		}
-	})
+	testnet.Running(t, "the proxy", l.proxy.Run)
 }
 
 // open is a socket for all that goes over upstream's end of the cable.

@@ -40,23 +40,17 @@ func listens(t *testing.T, host *testnet.Host, group uint16) (*ear, *nflog.Liste
 		}
 	})
 	e := &ear{}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- l.Run(ctx, func(r firewall.Refusal) {
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	testnet.Running(t, "the listener", func(ctx context.Context) error {
+		return l.Run(ctx, func(r firewall.Refusal) {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			e.heard = append(e.heard, r)
 		})
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("listener: %v", err)
-		}
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 	return e, l
 }

@@ -3,7 +3,6 @@
 package nft
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -49,15 +48,7 @@ func (z *zoned) keep(t *testing.T, s *site) *keeper.Keeper {
 		}
 	}), nil)))
 	z.bridges(s, k)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- k.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	testnet.Running(t, "firewalld's Keeper", k.Run)
 	return k
 }
 

@@ -3,7 +3,6 @@
 package nft
 
 import (
-	"context"
 	"strings"
 	"testing"
 
@@ -12,20 +11,6 @@ import (
 	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/testnet"
 )
-
-// watching runs Watch until the end of the test.
-func watching(t testing.TB, f kernel) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f.Watch(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Watch: %v", err)
-		}
-	})
-}
 
 // withLive is a network with a container more.
 func withLive(n firewall.Network) firewall.Network {
@@ -98,7 +83,7 @@ func testJumpsComeFirst(t *testing.T, b backend) {
 	host := b.host(t, "host")
 	f := b.open(t, host)
 	apply(t, f, small())
-	watching(t, f)
+	watch(t, f)
 	first := func(table, base string) func() bool {
 		return func() bool {
 			for _, program := range b.programs {

@@ -65,7 +65,7 @@ func testAcceptInEveryVariant(t *testing.T, b backend) {
 	} else if made := host.Run(t, "cat", "/proc/net/ip6_tables_names"); made != "" {
 		t.Errorf("tables of iptables-legacy were made where nobody has any: %s", made)
 	}
-	watching(t, f)
+	watch(t, f)
 	other.rules(t, host, docker...)
 	placed := func() bool { return other.acceptsAfterDocker(t, host) }
 	testnet.Eventually(t, longest, "the rule is in a table that came later", placed)
@@ -96,7 +96,7 @@ func testNetworksBesideDockerOnLegacy(t *testing.T, b backend) {
 	s := b.site(t)
 	f := s.open(t)
 	apply(t, f, s.config)
-	watching(t, f)
+	watch(t, f)
 	legacy := b.otherVariant()
 	legacy.rules(t, s.host, docker...)
 	testnet.Eventually(t, longest, "our rule is after Docker's", func() bool { return legacy.acceptsAfterDocker(t, s.host) })
@@ -185,7 +185,7 @@ func TestRulesThatCannotBeRead(t *testing.T) {
 			}
 			f := b.open(t, host)
 			apply(t, f, small())
-			watching(t, f)
+			watch(t, f)
 			if !tc.early {
 				add()
 			}

@@ -21,7 +21,7 @@ func testRestored(t *testing.T, b backend) {
 	b.makeTables(t, host)
 	before := b.snapshot(t, host)
 	f := b.open(t, host)
-	watching(t, f)
+	watch(t, f)
 	apply(t, f, small())
 	applied := b.snapshot(t, host)
 	harms := [][]string{{"-D FORWARD -m mark --mark 0x1000/0x1000 -m comment --comment v6net -j ACCEPT"}}

@@ -3,7 +3,6 @@
 package nft
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -20,22 +19,9 @@ import (
 )
 
 // watch runs Watch until the end of the test.
-func watch(t testing.TB, f *Firewall) {
+func watch(t testing.TB, f kernel) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f.Watch(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Watch: %v", err)
-			}
-		case <-time.After(longest):
-			t.Error("Watch does not end with its context")
-		}
-	})
+	testnet.Running(t, "Watch", f.Watch)
 }
 
 // generation counts the changes of a host's ruleset.
