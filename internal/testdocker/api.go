@@ -23,7 +23,9 @@ func Serve(t testing.TB, answers map[string]string) (socket string) {
 	for path, text := range answers {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }) //nolint:errcheck // the client sees it
 	}
-	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: mux}}
+	server := httptest.NewUnstartedServer(mux)
+	_ = server.Listener.Close() // it is of loopback
+	server.Listener = l
 	server.Start()
 	t.Cleanup(server.Close)
 	return socket
