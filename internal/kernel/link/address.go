@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/v6net/v6net/internal/kernel/dump"
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
 	"golang.org/x/sys/unix"
@@ -77,7 +76,7 @@ func isKernels(a netlink.Addr, want []netip.Prefix) bool {
 }
 
 func (h *Handle) addresses(ctx context.Context, l netlink.Link) ([]netlink.Addr, error) {
-	have, err := dump.Retry(ctx, func() ([]netlink.Addr, error) { return h.netlink.AddrList(l, netlink.FAMILY_ALL) })
+	have, err := h.lists.Addresses(ctx, l.Attrs().Index, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of %s: %w", l.Attrs().Name, err)
 	}

@@ -28,6 +28,7 @@ var (
 type Handle struct {
 	netlink *netlink.Handle
 	raw     *mdlayher.Conn // for what the library of the other cannot say
+	lists   *rtnl.Lists
 }
 
 // New opens a handle on the network namespace of the calling thread.
@@ -41,13 +42,19 @@ func New() (*Handle, error) {
 		h.Close()
 		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
 	}
-	return &Handle{h, raw}, nil
+	lists, err := rtnl.OpenLists()
+	if err != nil {
+		h.Close()
+		return nil, errors.Join(err, raw.Close())
+	}
+	return &Handle{h, raw, lists}, nil
 }
 
 // Close closes the handle's sockets, after the last call.
 func (h *Handle) Close() {
 	h.netlink.Close()
 	_ = h.raw.Close()
+	h.lists.Close()
 }
 
 // find reads one link by its first name. The error matches [ErrNotFound].

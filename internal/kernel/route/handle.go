@@ -9,10 +9,8 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/v6net/v6net/internal/kernel/dump"
 	"github.com/v6net/v6net/internal/kernel/rtnl"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"go4.org/netipx"
 )
 
@@ -20,7 +18,7 @@ import (
 // from any goroutine.
 type Handle struct {
 	netlink *netlink.Handle
-	lists   *nl.SocketHandle // of routes; the kernel leaves out what is not asked for
+	lists   *rtnl.Lists
 }
 
 // New opens a handle on the network namespace of the calling thread.
@@ -29,7 +27,7 @@ func New() (*Handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	lists, err := openLists()
+	lists, err := rtnl.OpenLists()
 	if err != nil {
 		h.Close()
 		return nil, err
@@ -48,8 +46,9 @@ func (h *Handle) link(name string) (netlink.Link, error) {
 	return rtnl.Find(h.netlink, name)
 }
 
-func (h *Handle) addresses(ctx context.Context, l netlink.Link, family int) ([]netlink.Addr, error) {
-	addrs, err := dump.Retry(ctx, func() ([]netlink.Addr, error) { return h.netlink.AddrList(l, family) })
+// addresses lists those of a family, of all links or, by its index, of one.
+func (h *Handle) addresses(ctx context.Context, link, family int) ([]netlink.Addr, error) {
+	addrs, err := h.lists.Addresses(ctx, link, family)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}

@@ -3,36 +3,18 @@ package route
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/kernel/dump"
 	"github.com/v6net/v6net/internal/kernel/nlattr"
 	"github.com/v6net/v6net/internal/kernel/rtnl"
 )
-
-// openLists opens a socket on which the kernel heeds what a listing is to be of
-// (NETLINK_GET_STRICT_CHK, Linux 4.20; one that is older lists all, and the rest is left out here).
-func openLists() (*nl.SocketHandle, error) {
-	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
-	}
-	timeout := unix.NsecToTimeval(rtnl.ReplyTimeout.Nanoseconds())
-	if err := errors.Join(s.SetReceiveTimeout(&timeout), s.SetSendTimeout(&timeout)); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("set timeout of rtnetlink socket: %w", err)
-	}
-	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
-	return &nl.SocketHandle{Socket: s}, nil
-}
 
 // which is what a listing of routes is of; zero values are of any.
 type which struct {
@@ -57,21 +39,15 @@ func unicast(family int) which {
 func (h *Handle) routes(ctx context.Context, of which, keep func(netlink.Route) bool) ([]netlink.Route, error) {
 	routes, err := dump.Retry(ctx, func() ([]netlink.Route, error) {
 		var kept []netlink.Route
-		request := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
-		request.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: h.lists}
-		request.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(of.family), Table: uint8(of.table), Type: uint8(of.kind)}})
+		what := []nl.NetlinkRequestData{&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(of.family), Table: uint8(of.table), Type: uint8(of.kind)}}}
 		if of.link != 0 {
-			request.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(of.link))))
+			what = append(what, nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(of.link))))
 		}
-		err := request.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(b []byte) bool {
-			if r, ok := of.read(b); ok && keep(r) {
+		err := h.lists.Each(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, func(message []byte) {
+			if r, ok := of.read(message); ok && keep(r) {
 				kept = append(kept, r)
 			}
-			return true
-		})
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) { // the table, which has never had a route, or the link
-			return nil, nil
-		}
+		}, what...)
 		return kept, err
 	})
 	if err != nil {

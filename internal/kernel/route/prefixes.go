@@ -38,7 +38,7 @@ func (h *Handle) Taken(ctx context.Context, v6 bool) ([]netip.Prefix, error) {
 	for _, r := range routes {
 		taken = append(taken, destination(r).Masked())
 	}
-	addrs, err := h.addresses(ctx, nil, family)
+	addrs, err := h.addresses(ctx, 0, family)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (h *Handle) OnLinkFor(ctx context.Context, link string) (has []spec.OnLinkP
 	if !hasNeighbours(l) {
 		return nil, false, fmt.Errorf("link %s (%s) has no neighbor discovery: %w", link, l.Type(), errors.ErrUnsupported)
 	}
-	addrs, err := h.addresses(ctx, l, netlink.FAMILY_V6)
+	addrs, err := h.addresses(ctx, l.Attrs().Index, netlink.FAMILY_V6)
 	if err != nil {
 		return nil, false, fmt.Errorf("prefixes of %s: %w", link, err)
 	}
