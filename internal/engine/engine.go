@@ -241,24 +241,32 @@ func (e *Engine) inUse() []netip.Prefix {
 }
 
 func (e *Engine) prefixesInUse() []netip.Prefix {
-	var used []netip.Prefix
+	used := make([]netip.Prefix, 0, len(e.pools)+2*len(e.networks))
+	e.eachInUse(func(p netip.Prefix) { used = append(used, p) })
+	slices.SortFunc(used, netip.Prefix.Compare)
+	return slices.Compact(used)
+}
+
+// eachInUse calls take with the prefixes in use, with some of them twice.
+func (e *Engine) eachInUse(take func(netip.Prefix)) {
 	for _, p := range e.pools {
-		used = append(used, p.Prefix)
+		take(p.Prefix)
 	}
 	for _, n := range e.networks {
-		for _, s := range n.Subnets() {
-			if _, ours := e.pools[s.Prefix.String()]; !ours {
-				used = append(used, s.Prefix)
-			}
-			if s.Outside.IsValid() {
-				used = append(used, s.Outside)
-			}
-			used = append(used, lentPrefixes(s)...)
-			if s.Lent != nil && s.Lent.ULA.IsValid() {
-				used = append(used, s.Lent.ULA)
+		for _, subnets := range [][]spec.Subnet{n.IPv6, n.IPv4} {
+			for i := range subnets {
+				s := &subnets[i]
+				take(s.Prefix)
+				if s.Outside.IsValid() {
+					take(s.Outside)
+				}
+				for _, p := range lentPrefixes(s) {
+					take(p)
+				}
+				if s.Lent != nil && s.Lent.ULA.IsValid() {
+					take(s.Lent.ULA)
+				}
 			}
 		}
 	}
-	slices.SortFunc(used, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
-	return used
 }

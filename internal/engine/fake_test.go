@@ -835,7 +835,15 @@ func (f fakeFirewall) Apply(ctx context.Context, r firewall.Ruleset) error {
 }
 
 func (f fakeFirewall) Update(ctx context.Context, changes []firewall.Change) error {
-	return f.call(ctx, "firewall: update", func() error {
+	return f.change(ctx, "firewall: update", changes)
+}
+
+func (f fakeFirewall) UpdateNetworks(ctx context.Context, changes []firewall.Change) error {
+	return f.change(ctx, "firewall: update networks", changes)
+}
+
+func (f fakeFirewall) change(ctx context.Context, call string, changes []firewall.Change) error {
+	return f.call(ctx, call, func() error {
 		if f.ruleset == nil {
 			return errors.New("no ruleset is applied")
 		}

@@ -80,6 +80,9 @@ type Sysctls interface {
 type Firewall interface {
 	Apply(context.Context, firewall.Ruleset) error
 	Update(context.Context, []firewall.Change) error
+	// UpdateNetworks is Update for networks that come or go: the chains of others are
+	// looked at, too.
+	UpdateNetworks(context.Context, []firewall.Change) error
 	// Counters are those of the ruleset that is in place.
 	Counters(context.Context) (firewall.Counters, error)
 	Remove(context.Context) error

@@ -18,7 +18,7 @@ import (
 const mostFormer = 8
 
 // lentPrefixes are those that a subnet has now of what its source lends.
-func lentPrefixes(s spec.Subnet) []netip.Prefix {
+func lentPrefixes(s *spec.Subnet) []netip.Prefix {
 	if s.Lent == nil {
 		return nil
 	}

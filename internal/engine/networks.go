@@ -199,7 +199,7 @@ func (e *Engine) applyNetwork(ctx context.Context, n *network) error {
 		return e.applyHost(ctx)
 	}
 	return errors.Join(
-		e.applyFirewall(ctx),
+		e.applyFirewallOf(ctx, n),
 		e.applyRoutes(ctx),
 		e.applySysctlsOf(ctx, n),
 		e.applyAdvertisements(ctx),
@@ -220,17 +220,22 @@ func (e *Engine) applyHost(ctx context.Context) error {
 }
 
 // unapplyNetwork is the way back: the network no longer counts, whatever its phase.
-func (e *Engine) unapplyNetwork(ctx context.Context, n *network) error {
+func (e *Engine) unapplyNetwork(ctx context.Context, n *network) (err error) {
 	delete(e.networks, n.ID)
-	defer func() { e.networks[n.ID] = n }() // until the journal has forgotten it too
+	defer func() {
+		e.networks[n.ID] = n // until the journal has forgotten it too
+		if err != nil {
+			e.ruled, e.guarded = false, false // it is there without its rules
+		}
+	}()
 	e.setPrefixProxied(n, "")
 	return errors.Join(
 		e.applyAdvertisements(ctx), // while the bridge is there for the farewell
 		e.mode(n.Options).unapply(ctx, n),
 		e.removeVLAN(ctx, n.namedParent()),
 		e.applyRoutes(ctx),
-		e.applySysctls(ctx),
-		e.applyFirewall(ctx),
+		e.applySysctlsWithout(ctx),
+		e.applyFirewallOf(ctx, n),
 		e.forgetNobodys(ctx, n),
 	)
 }

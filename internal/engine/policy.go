@@ -76,13 +76,18 @@ func (e *Engine) noteFaults(faults []firewall.Fault) {
 		all[f.Network] = append(all[f.Network], fmt.Errorf("firewall: %w", f.Err))
 	}
 	for id, n := range e.networks {
-		before := e.networkError(n)
-		n.unruled = errors.Join(append(all[id], e.unheardOf(n), e.untranslated(n))...)
-		e.noteHealth(n, before)
+		e.noteFaultsOf(n, all[id]...)
 	}
 	if e.unheard != nil && e.healDue.IsZero() {
 		e.planHeal()
 	}
+}
+
+// noteFaultsOf is noteFaults for one network.
+func (e *Engine) noteFaultsOf(n *network, faults ...error) {
+	before := e.networkError(n)
+	n.unruled = errors.Join(append(faults, e.unheardOf(n), e.untranslated(n))...)
+	e.noteHealth(n, before)
 }
 
 // untranslated is why a network's prefix is not translated that is to be, or nil: it was
@@ -198,9 +203,15 @@ func (e *Engine) besides(id string, states ...*endpoint) []*endpoint {
 
 // policy is what the firewall needs to know, in a stable order.
 func (e *Engine) policy() firewall.Config {
+	c := e.policyOf(e.allNetworks(), func(n *network) []member { return e.members(living(e.endpointsOf(n.ID))) })
+	keepToOwners(c.Networks)
+	return c
+}
+
+// policyOf is the policy of networks with those members on them.
+func (e *Engine) policyOf(networks []*network, members func(*network) []member) firewall.Config {
 	var c firewall.Config
-	for _, id := range sortedIDs(e.networks) {
-		n := e.networks[id]
+	for _, n := range networks {
 		if !n.isRouted() {
 			continue // its packets pass the host's rules by
 		}
@@ -211,12 +222,11 @@ func (e *Engine) policy() firewall.Config {
 			c.Parents = append(c.Parents, e.defaultLinks...)
 			c.Parents = append(c.Parents, e.uplinks...)
 		}
-		c.Networks = append(c.Networks, n.policy(e.members(living(e.endpointsOf(id)))...))
+		c.Networks = append(c.Networks, n.policy(members(n)...))
 	}
 	c.LogGroup = e.LogGroup
 	slices.Sort(c.Parents)
 	c.Parents = slices.Compact(c.Parents)
-	keepToOwners(c.Networks)
 	return c
 }
 

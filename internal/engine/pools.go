@@ -104,7 +104,9 @@ func (e *Engine) keepPool(chosen spec.Pool) (kept bool, err error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if slices.ContainsFunc(e.prefixesInUse(), chosen.Prefix.Overlaps) {
+	inUse := false
+	e.eachInUse(func(other netip.Prefix) { inUse = inUse || other.Overlaps(chosen.Prefix) })
+	if inUse {
 		return false, nil
 	}
 	if err := e.Journal.PutPool(chosen); err != nil {

@@ -141,6 +141,18 @@ func (e *Engine) applySysctlsOf(ctx context.Context, n *network) error {
 	return nil
 }
 
+// applySysctlsWithout is applySysctls where a network has left others. While they need a family
+// forwarded, nothing is put back of what was changed for that.
+func (e *Engine) applySysctlsWithout(ctx context.Context) error {
+	v4, v6 := e.forwards()
+	for key := range e.sysctls {
+		if needed := family(key) == forwarding6 && v6 || family(key) == forwarding4 && v4; !needed {
+			return e.applySysctls(ctx)
+		}
+	}
+	return nil
+}
+
 // mustForward reports whether forwarding has to stay on: for a network of ours,
 // or for another's bridge that came while it was on.
 func (e *Engine) mustForward(ctx context.Context, key string) (bool, error) {

@@ -17,38 +17,27 @@ func Build(c Config) (Ruleset, error) {
 		return Ruleset{}, err
 	}
 	b := builder{}
-	for _, link := range c.Parents {
-		b.add("parents", quote(link))
-	}
-	var pools, masquerade, autonomous, inside, outside netipx.IPSetBuilder
 	for _, n := range c.Networks {
 		b.network(n)
-		for _, p := range n.Pools {
-			pools.AddPrefix(p)
-		}
-		for _, t := range n.Translations {
-			inside.AddPrefix(t.Inside)
-			outside.AddPrefix(t.Outside)
-		}
-		for _, p := range n.Masquerade {
-			masquerade.AddPrefix(p)
-		}
-		for _, p := range n.Autonomous {
-			autonomous.AddPrefix(p)
-		}
 	}
-	for set, prefixes := range map[string]*netipx.IPSetBuilder{
-		"pools": &pools, "masquerade": &masquerade, "autonomous": &autonomous, "inside_pools": &inside, "outside_pools": &outside,
-	} {
-		if err := b.prefixes(set, prefixes); err != nil {
-			return Ruleset{}, err
-		}
+	if err := b.joined(c); err != nil {
+		return Ruleset{}, err
 	}
-	for _, n := range c.Networks {
-		b.outbound(n)
-	}
-	b["slaac_pools6"] = slices.Clone(b["autonomous6"])
 	return b.ruleset(c.wanted()), nil
+}
+
+// Since lists the changes of elements by which networks come to the others of old or leave
+// them, or says that elements alone cannot do that. So it is where one of the two does not
+// validate: an element may be several networks' then. A network that is in both is taken for
+// the same, and its containers may be left out: they cost nothing.
+func (c Config) Since(old Config) (changes []Change, ok bool) {
+	before, after := builder{}, builder{}
+	if c.wanted() != old.wanted() || c.Validate() != nil || old.Validate() != nil || before.joined(old) != nil || after.joined(c) != nil {
+		return nil, false
+	}
+	before.networks(old, c)
+	after.networks(c, old)
+	return after.since(before), true
 }
 
 // Since lists the changes of elements that turn a ruleset with old in it into one
@@ -64,15 +53,7 @@ func (n Network) Since(old Network) ([]Change, error) {
 	before, after := builder{}, builder{}
 	before.network(old)
 	after.network(n)
-	before.sort()
-	after.sort()
-	var changes []Change
-	for _, t := range empty(wanted{}).all() {
-		for _, set := range t.Sets {
-			changes = appendChange(changes, set.Name, before[set.Name], after[set.Name])
-		}
-	}
-	return changes, nil
+	return after.since(before), nil
 }
 
 // builder collects the elements of each set by its name.
@@ -82,6 +63,65 @@ func (b builder) add(set, key string) { b.addMapping(set, key, "") }
 
 func (b builder) addMapping(set, key, value string) {
 	b[set] = append(b[set], Element{key, value})
+}
+
+// since lists the changes that turn before into b.
+func (b builder) since(before builder) (changes []Change) {
+	before.sort()
+	b.sort()
+	for _, t := range empty(wanted{}).all() {
+		for _, set := range t.Sets {
+			changes = appendChange(changes, set.Name, before[set.Name], b[set.Name])
+		}
+	}
+	return changes
+}
+
+// joined adds what is made of all networks together: prefixes, since the kernel refuses
+// intervals that overlap, and the parents.
+func (b builder) joined(c Config) error {
+	for _, link := range c.Parents {
+		b.add("parents", quote(link))
+	}
+	var pools, masquerade, autonomous, inside, outside netipx.IPSetBuilder
+	for _, n := range c.Networks {
+		for _, p := range n.Pools {
+			pools.AddPrefix(p)
+		}
+		for _, t := range n.Translations {
+			inside.AddPrefix(t.Inside)
+			outside.AddPrefix(t.Outside)
+		}
+		for _, p := range n.Masquerade {
+			masquerade.AddPrefix(p)
+		}
+		for _, p := range n.Autonomous {
+			autonomous.AddPrefix(p)
+		}
+		b.outbound(n)
+	}
+	for set, prefixes := range map[string]*netipx.IPSetBuilder{
+		"pools": &pools, "masquerade": &masquerade, "autonomous": &autonomous, "inside_pools": &inside, "outside_pools": &outside,
+	} {
+		if err := b.prefixes(set, prefixes); err != nil {
+			return err
+		}
+	}
+	b["slaac_pools6"] = slices.Clone(b["autonomous6"])
+	return nil
+}
+
+// networks adds those of c that are not in another configuration.
+func (b builder) networks(c, but Config) {
+	there := map[string]bool{}
+	for _, n := range but.Networks {
+		there[n.ID] = true
+	}
+	for _, n := range c.Networks {
+		if !there[n.ID] {
+			b.network(n)
+		}
+	}
 }
 
 func (b builder) network(n Network) {
@@ -156,8 +196,7 @@ func (b builder) published(p Published) {
 // loopback is where packets of the host to itself come in.
 const loopback = "lo"
 
-// prefixes adds the prefixes of both families, joined: the kernel refuses
-// intervals that overlap.
+// prefixes adds the prefixes of both families.
 func (b builder) prefixes(set string, from *netipx.IPSetBuilder) error {
 	all, err := from.IPSet()
 	if err != nil {

@@ -36,7 +36,8 @@ type Fault struct {
 func (c Config) Sound() (Config, []Fault) {
 	var faults []Fault
 	sound := Config{Parents: c.Parents, LogGroup: c.LogGroup}
-	bridges, ports := map[string]Network{}, hostPorts{}
+	bridges, ports := map[string]string{}, hostPorts{} // bridges: whose they are
+	var claiming []Network
 	for _, n := range c.Networks {
 		fault := func(err error) { faults = append(faults, Fault{n.ID, err}) }
 		if n.Bridge == "" {
@@ -44,16 +45,16 @@ func (c Config) Sound() (Config, []Fault) {
 			continue
 		}
 		if other, taken := bridges[n.Bridge]; taken {
-			fault(fmt.Errorf("networks %s and %s both have the bridge %s", spec.ShortID(other.ID), spec.ShortID(n.ID), n.Bridge))
+			fault(fmt.Errorf("networks %s and %s both have the bridge %s", spec.ShortID(other), spec.ShortID(n.ID), n.Bridge))
 			continue
 		}
-		bridges[n.Bridge] = n
+		bridges[n.Bridge] = n.ID
 		err := n.validate()
 		if err == nil && len(n.Pools) > 0 && !spec.PlainName(n.Bridge) { // closed it may have any
 			err = fmt.Errorf("network %s: its bridge %q has a name that iptables cannot say: make it anew with another one", spec.ShortID(n.ID), n.Bridge)
 		}
 		if err == nil {
-			err = n.besides(sound.Networks)
+			err = n.besides(claiming)
 		}
 		if err != nil {
 			fault(err)
@@ -75,6 +76,9 @@ func (c Config) Sound() (Config, []Fault) {
 		}
 		n.Published = published
 		sound.Networks = append(sound.Networks, n)
+		if n.claims() {
+			claiming = append(claiming, n)
+		}
 	}
 	return sound, faults
 }
@@ -122,10 +126,17 @@ func (n Network) validate() error {
 	return nil
 }
 
-// besides says what of a network cannot be beside others: maps have one value for a
-// key. Pools that leave under addresses of their own, and prefixes outside, must be
-// one network's alone.
+// claims reports whether a network has what must be one network's alone: maps have one value
+// for a key. These are pools that leave under addresses of their own, and prefixes outside.
+func (n Network) claims() bool {
+	return len(n.Translations) > 0 || slices.ContainsFunc(n.Masquerade, func(p netip.Prefix) bool { return n.outboundOf(p).IsValid() })
+}
+
+// besides says what of a network's claims cannot be beside those of others.
 func (n Network) besides(others []Network) error {
+	if !n.claims() {
+		return nil
+	}
 	for _, other := range others {
 		for _, p := range n.Masquerade {
 			for _, theirs := range other.Masquerade {
@@ -215,7 +226,7 @@ type hostPort struct {
 }
 
 type publisher struct {
-	network   Network
+	network   string // its ID
 	published Published
 }
 
@@ -227,14 +238,14 @@ func (h hostPorts) take(n Network, p Published) error {
 	key := hostPort{p.Protocol, p.HostPort, p.Container.Is4()}
 	for _, other := range h[key] {
 		o := other.published
-		if o == p && other.network.ID == n.ID {
+		if o == p && other.network == n.ID {
 			return nil // said twice, meant once
 		}
 		if p.Collides(o) {
 			return fmt.Errorf("host port %d/%s is published twice: %s (network %s) and %s (network %s)",
-				p.HostPort, p.Protocol, o, spec.ShortID(other.network.ID), p, spec.ShortID(n.ID))
+				p.HostPort, p.Protocol, o, spec.ShortID(other.network), p, spec.ShortID(n.ID))
 		}
 	}
-	h[key] = append(h[key], publisher{n, p})
+	h[key] = append(h[key], publisher{n.ID, p})
 	return nil
 }

@@ -366,6 +366,22 @@ func (f *Firewall) Update(ctx context.Context, changes []firewall.Change) error 
 	return nil
 }
 
+// UpdateNetworks is [Firewall.Update] for networks that come or go: what is there is looked
+// at, and others' chains, too, as [Firewall.Apply] does.
+func (f *Firewall) UpdateNetworks(ctx context.Context, changes []firewall.Change) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.applied == nil {
+		return fmt.Errorf("update the rules: no ruleset is applied")
+	}
+	want := f.applied.Clone()
+	want.Change(changes)
+	if err := f.compile(ctx, want); err != nil {
+		return err
+	}
+	return f.look(ctx)
+}
+
 // Remove deletes our chains and our rules in others', if they are there. Tables that
 // iptables has made for them stay, empty.
 func (f *Firewall) Remove(ctx context.Context) error {

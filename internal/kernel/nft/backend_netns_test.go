@@ -19,6 +19,7 @@ import (
 type kernel interface {
 	Apply(context.Context, firewall.Ruleset) error
 	Update(context.Context, []firewall.Change) error
+	UpdateNetworks(context.Context, []firewall.Change) error
 	Counters(context.Context) (firewall.Counters, error)
 	Remove(context.Context) error
 	Watch(context.Context) error

@@ -122,6 +122,28 @@ func (f *Firewall) Update(ctx context.Context, changes []firewall.Change) error 
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.change(changes)
+}
+
+// UpdateNetworks is [Firewall.Update] for networks that come or go: foreign chains are looked
+// at, too, as [Firewall.Apply] does.
+func (f *Firewall) UpdateNetworks(ctx context.Context, changes []firewall.Change) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.change(changes); err != nil {
+		return err
+	}
+	f.placeAccepts()
+	f.legacy.Apply(ctx, *f.applied)
+	f.warnOfObstacles()
+	return nil
+}
+
+// change is Update for who holds mu.
+func (f *Firewall) change(changes []firewall.Change) error {
 	if f.applied == nil {
 		return fmt.Errorf("update the tables %s: no ruleset is applied", firewall.Name)
 	}

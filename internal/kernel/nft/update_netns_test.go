@@ -5,6 +5,8 @@ package nft
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -71,6 +73,67 @@ func TestUpdateConverges(t *testing.T) {
 			update(gone, bare)
 		})
 	}
+}
+
+// A network comes to others and leaves them by its elements, prefixes that join another's
+// included, and the chains of others have what it needs.
+func TestUpdateNetworks(t *testing.T) {
+	eachBackend(t, func(t *testing.T, b backend) {
+		others := everything()
+		others.Networks[0].Asked = false
+		if !b.translates {
+			others.Networks = slices.DeleteFunc(others.Networks, func(n firewall.Network) bool { return len(n.Translations) > 0 })
+		}
+		pool := netip.MustParsePrefix("2001:db8:4:1::/64") // the other half of a /63
+		all := others
+		all.Networks = append(slices.Clip(others.Networks), firewall.Network{
+			ID: "ffffffffffff", Bridge: "v6nffffffffffff", Pools: []netip.Prefix{pool}, Autonomous: []netip.Prefix{pool}, Masquerade: []netip.Prefix{pool},
+			Resolvers: []netip.Addr{pool.Addr().Next()}, Asked: true,
+		})
+		host, fresh := b.host(t, "host"), b.host(t, "fresh")
+		for _, h := range []*testnet.Host{host, fresh} {
+			closedInput(t, h, b.programs)
+		}
+		f, once := b.open(t, host), b.open(t, fresh)
+		apply(t, f, others)
+		for _, step := range []struct {
+			name     string
+			from, to firewall.Config
+			asked    bool
+		}{{"it comes", others, all, true}, {"it goes", all, others, false}, {"it comes again", others, all, true}} {
+			changes, ok := step.to.Since(step.from)
+			if !ok {
+				t.Fatalf("%s: elements alone cannot do that", step.name)
+			}
+			if err := f.UpdateNetworks(t.Context(), changes); err != nil {
+				t.Fatal(err)
+			}
+			apply(t, once, step.to)
+			if diff := cmp.Diff(held(t, b, fresh), held(t, b, host)); diff != "" {
+				t.Errorf("%s (-at once +by elements):\n%s", step.name, diff)
+			}
+			if asked := strings.Contains(host.Run(t, b.programs[1], "-S", "INPUT"), acceptTag); asked != step.asked {
+				t.Errorf("%s: the chain INPUT of others has our rule: %t", step.name, asked)
+			}
+		}
+	})
+}
+
+// held are all rules of a host: of iptables in any order, since what comes later is put first.
+func held(t testing.TB, b backend, host *testnet.Host) string {
+	t.Helper()
+	if b.frames {
+		return listing(t, host)
+	}
+	var all []string
+	for _, program := range b.programs {
+		for _, table := range b.tables {
+			rules := strings.Split(host.Run(t, program, "-t", table, "-S"), "\n")
+			slices.Sort(rules)
+			all = append(all, rules...)
+		}
+	}
+	return strings.Join(all, "\n")
 }
 
 func TestUpdateNeedsARuleset(t *testing.T) {
