@@ -30,10 +30,33 @@ const (
 // the journal first: a prefix that goes, even while no daemon runs, is withdrawn
 // by name (RFC 9096 §3.5).
 func (e *Engine) applyAdvertisements(ctx context.Context) error {
-	wanted, kept := e.advertisements()
+	return e.advertise(ctx, e.allNetworks(), sortedIDs(e.advertised))
+}
+
+// applyAdvertisementsOf is applyAdvertisements for a network that has come to others or has
+// left them, which have nothing to say on its bridge.
+func (e *Engine) applyAdvertisementsOf(ctx context.Context, n *network) error {
+	if n.Options.Advertise.Announce { // on a parent, where others may announce as well
+		return e.applyAdvertisements(ctx)
+	}
+	var networks []*network
+	if _, here := e.networks[n.ID]; here {
+		networks = append(networks, n)
+	}
+	var told []string
+	if _, ok := e.advertised[n.Bridge()]; ok {
+		told = append(told, n.Bridge())
+	}
+	return e.advertise(ctx, networks, told)
+}
+
+// advertise has links told what networks have to say, and takes back what they do not say any
+// more on links that were told of something.
+func (e *Engine) advertise(ctx context.Context, networks []*network, told []string) error {
+	wanted, kept := e.advertisements(networks)
 	now := e.Clock.Now().UTC().Truncate(time.Second)
 	var errs []error
-	for _, link := range sortedIDs(e.advertised) {
+	for _, link := range told {
 		if _, ok := wanted[link]; ok || kept[link] {
 			continue
 		}
@@ -90,11 +113,11 @@ func (e *Engine) parents() []string {
 	return slices.Compact(parents)
 }
 
-// advertisements are what is to be said, by link. Kept links are those of
+// advertisements are what networks have to say, by link. Kept links are those of
 // networks that are not applied yet: what they were told stands until then.
-func (e *Engine) advertisements() (wanted map[string]spec.Advertisement, kept map[string]bool) {
+func (e *Engine) advertisements(networks []*network) (wanted map[string]spec.Advertisement, kept map[string]bool) {
 	wanted, kept = map[string]spec.Advertisement{}, map[string]bool{}
-	for _, n := range e.allNetworks() {
+	for _, n := range networks {
 		switch {
 		case !n.isRouted():
 			continue

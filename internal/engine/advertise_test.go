@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -274,5 +275,38 @@ func TestAnnouncedRoutesOutliveTheDefaultRoute(t *testing.T) {
 	move("eth1")
 	if !slices.Equal(h.farewells, []string{"eth0"}) || len(h.advertised["eth1"].Routes) != 1 {
 		t.Errorf("on another link: farewells on %v, and it is told %+v", h.farewells, h.advertised["eth1"].Routes)
+	}
+}
+
+// A network that comes or goes has its own bridge told, and what its parent is told of all
+// that announce themselves there; nothing is said again on the bridges of others.
+func TestNetworkComesAndGoesWithItsOwnAdvertisement(t *testing.T) {
+	h := site(t, 3, 0)
+	silent := func(what string, wanted ...string) {
+		t.Helper()
+		for _, link := range slices.Sorted(maps.Keys(h.advertised)) {
+			if !slices.Contains(wanted, link) {
+				t.Errorf("%s: link %s is told of it", what, link)
+			}
+		}
+		if len(h.advertised) < len(wanted) {
+			t.Errorf("%s: told are %v, want %v", what, slices.Collect(maps.Keys(h.advertised)), wanted)
+		}
+		clear(h.advertised)
+	}
+	clear(h.advertised)
+	n, err := h.createNetwork(t.Context(), inTheSameSite(3))
+	must(t, err)
+	silent("a network comes", n.Bridge())
+	must(t, h.engine.DeleteNetwork(t.Context(), n.ID))
+	silent("a network goes")
+	for i := range 2 {
+		r := inTheSameSite(4 + i)
+		r.options = func(o *spec.Options) { o.Advertise.Announce = true }
+		_, err := h.createNetwork(t.Context(), r)
+		must(t, err)
+	}
+	if routes := h.advertised["eth0"].Routes; len(routes) != 2 {
+		t.Errorf("the parent is told of %v, want two networks' routes", routes)
 	}
 }

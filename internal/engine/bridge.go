@@ -106,7 +106,16 @@ func (m bridged) classify(ctx context.Context, n spec.Network, s *spec.Subnet, i
 	return nil
 }
 
-func (bridged) clash(spec.Network) error { return nil }
+// clash refuses another network's bridge before anything is begun: what is said by the bridge's
+// name would be taken back from that one.
+func (m bridged) clash(n spec.Network) error {
+	for _, other := range m.networks {
+		if other.Bridge() == n.Bridge() {
+			return fmt.Errorf("bridge %s is network %s's", n.Bridge(), spec.ShortID(other.ID))
+		}
+	}
+	return nil
+}
 
 func (m bridged) apply(ctx context.Context, n *network) error {
 	n.parent = m.parentNow(ctx, n)

@@ -202,7 +202,7 @@ func (e *Engine) applyNetwork(ctx context.Context, n *network) error {
 		e.applyFirewallOf(ctx, n),
 		e.applyRoutes(ctx),
 		e.applySysctlsOf(ctx, n),
-		e.applyAdvertisements(ctx),
+		e.applyAdvertisementsOf(ctx, n),
 	)
 }
 
@@ -230,7 +230,7 @@ func (e *Engine) unapplyNetwork(ctx context.Context, n *network) (err error) {
 	}()
 	e.setPrefixProxied(n, "")
 	return errors.Join(
-		e.applyAdvertisements(ctx), // while the bridge is there for the farewell
+		e.applyAdvertisementsOf(ctx, n), // while the bridge is there for the farewell
 		e.mode(n.Options).unapply(ctx, n),
 		e.removeVLAN(ctx, n.namedParent()),
 		e.applyRoutes(ctx),

@@ -39,7 +39,10 @@ func (e *Engine) changesOf(n *network) (changes []firewall.Change, known bool) {
 		return nil, false
 	}
 	others := slices.DeleteFunc(slices.Collect(maps.Values(e.networks)), func(other *network) bool { return other.ID == n.ID })
-	before, after := e.outline(others), e.outline(append(others, n))
+	before := e.outline(others)
+	after := before
+	after.Networks = append(before.Networks, n.policy()) // before keeps its length
+	after.Parents = e.outward(append(others, n))
 	if _, here := e.networks[n.ID]; !here {
 		before, after = after, before
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -210,24 +211,32 @@ func (e *Engine) policy() firewall.Config {
 
 // policyOf is the policy of networks with those members on them.
 func (e *Engine) policyOf(networks []*network, members func(*network) []member) firewall.Config {
-	var c firewall.Config
+	c := firewall.Config{Networks: make([]firewall.Network, 0, len(networks)+1), Parents: e.outward(networks), LogGroup: e.LogGroup}
+	for _, n := range networks {
+		if n.isRouted() { // else its packets pass the host's rules by
+			c.Networks = append(c.Networks, n.policy(members(n)...))
+		}
+	}
+	return c
+}
+
+// outward are the links by which packets of networks leave.
+func (e *Engine) outward(networks []*network) []string {
+	links := map[string]bool{}
 	for _, n := range networks {
 		if !n.isRouted() {
-			continue // its packets pass the host's rules by
+			continue
 		}
 		if n.parent != "" {
-			c.Parents = append(c.Parents, n.parent)
+			links[n.parent] = true
 		}
 		if !n.Internal {
-			c.Parents = append(c.Parents, e.defaultLinks...)
-			c.Parents = append(c.Parents, e.uplinks...)
+			for _, link := range slices.Concat(e.defaultLinks, e.uplinks) {
+				links[link] = true
+			}
 		}
-		c.Networks = append(c.Networks, n.policy(members(n)...))
 	}
-	c.LogGroup = e.LogGroup
-	slices.Sort(c.Parents)
-	c.Parents = slices.Compact(c.Parents)
-	return c
+	return slices.Sorted(maps.Keys(links))
 }
 
 // keepToOwners forbids containers to send from what they hold of a prefix that another

@@ -42,7 +42,10 @@ func inSeconds(lent []spec.Delegation) []spec.Delegation {
 func (e *Engine) followSources(ctx context.Context) {
 	now := e.Clock.Now()
 	all := e.followers()
-	plan := renumbering{networks: map[*network]spec.Network{}, taken: e.prefixesInUse()}
+	plan := renumbering{networks: map[*network]spec.Network{}}
+	if len(all) > 0 {
+		plan.taken = e.prefixesInUse()
+	}
 	for _, source := range slices.SortedFunc(maps.Keys(all), compareSources) {
 		e.planSource(ctx, now, source, all[source], &plan)
 	}

@@ -35,7 +35,7 @@ type Fault struct {
 // further than its bridge.
 func (c Config) Sound() (Config, []Fault) {
 	var faults []Fault
-	sound := Config{Parents: c.Parents, LogGroup: c.LogGroup}
+	sound := Config{Networks: make([]Network, 0, len(c.Networks)), Parents: c.Parents, LogGroup: c.LogGroup}
 	bridges, ports := map[string]string{}, hostPorts{} // bridges: whose they are
 	var claiming []Network
 	for _, n := range c.Networks {

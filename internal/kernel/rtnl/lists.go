@@ -5,12 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"slices"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/kernel/dump"
@@ -18,43 +19,117 @@ import (
 
 // Lists is a socket on which the kernel heeds what a listing is to be of
 // (NETLINK_GET_STRICT_CHK, Linux 4.20; one that is older lists all, and who asks leaves out the rest).
-type Lists struct{ socket *nl.SocketHandle }
+// What it says is read where it lies: the libraries make a copy of it all, and garbage of as
+// much again, and it may be of thousands of routes. Its methods may be called from any goroutine.
+type Lists struct {
+	mu     sync.Mutex // held over a whole listing
+	socket int
+	asked  uint32 // the number of the listing
+	buffer []byte
+}
+
+// listBytes is more than the kernel says at once of a listing (netlink_dump in net/netlink/af_netlink.c).
+const listBytes = 64 << 10
 
 // OpenLists opens the socket in the network namespace of the calling thread.
 func OpenLists() (*Lists, error) {
-	s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
+	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
 	}
 	timeout := unix.NsecToTimeval(ReplyTimeout.Nanoseconds())
-	if err := errors.Join(s.SetReceiveTimeout(&timeout), s.SetSendTimeout(&timeout)); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("set timeout of rtnetlink socket: %w", err)
+	if err := errors.Join(
+		unix.Bind(socket, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}),
+		unix.SetsockoptTimeval(socket, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout),
+		unix.SetsockoptTimeval(socket, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout),
+	); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare rtnetlink socket: %w", err), unix.Close(socket))
 	}
-	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
-	return &Lists{&nl.SocketHandle{Socket: s}}, nil
+	_ = unix.SetsockoptInt(socket, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	return &Lists{socket: socket, buffer: make([]byte, listBytes)}, nil
 }
 
 // Close closes the socket, after the last call.
-func (l *Lists) Close() { l.socket.Close() }
+func (l *Lists) Close() { _ = unix.Close(l.socket) }
 
-// Each asks for one listing and calls take with each message of it; there are none of a link
-// or of a table that is not there. The error is [netlink.ErrDumpInterrupted] where that
-// changed meanwhile.
+// Each asks for one listing and calls take with each message of it, which is gone after the
+// call; there are none of a link or of a table that is not there. The error is
+// [netlink.ErrDumpInterrupted] where that changed meanwhile.
 func (l *Lists) Each(ask int, answer uint16, take func(message []byte), of ...nl.NetlinkRequestData) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked++
 	request := nl.NewNetlinkRequest(ask, unix.NLM_F_DUMP)
-	request.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: l.socket}
+	request.Seq = l.asked
 	for _, what := range of {
 		request.AddData(what)
 	}
-	err := request.ExecuteIter(unix.NETLINK_ROUTE, answer, func(message []byte) bool {
-		take(message)
-		return true
-	})
-	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) {
-		return nil
+	if err := unix.Sendto(l.socket, request.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("ask: %w", err)
 	}
-	return err
+	interrupted := false
+	for {
+		messages, err := l.receive()
+		if err != nil {
+			return err
+		}
+		for header, message := range split(messages) {
+			if header.Seq != l.asked {
+				continue // of a listing that was given up
+			}
+			interrupted = interrupted || header.Flags&unix.NLM_F_DUMP_INTR != 0
+			switch header.Type {
+			case answer:
+				take(message)
+			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
+				if len(message) < 4 {
+					message = make([]byte, 4)
+				}
+				err := unix.Errno(-int32(binary.NativeEndian.Uint32(message)))
+				switch {
+				case err != 0 && err != unix.ENODEV && err != unix.ENOENT:
+					return err
+				case interrupted:
+					return netlink.ErrDumpInterrupted
+				}
+				return nil
+			}
+		}
+	}
+}
+
+// receive waits for what the kernel says next.
+func (l *Lists) receive() ([]byte, error) {
+	for {
+		n, from, err := unix.Recvfrom(l.socket, l.buffer, unix.MSG_TRUNC)
+		sender, _ := from.(*unix.SockaddrNetlink)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return nil, fmt.Errorf("wait for the answer: %w", err)
+		case sender == nil || sender.Pid != 0: // another program's
+		case n > len(l.buffer):
+			return nil, fmt.Errorf("an answer of %d bytes is too large", n)
+		default:
+			return l.buffer[:n], nil
+		}
+	}
+}
+
+// split are several messages, each after its struct nlmsghdr (netlink(7)).
+func split(b []byte) iter.Seq2[unix.NlMsghdr, []byte] {
+	return func(yield func(unix.NlMsghdr, []byte) bool) {
+		for len(b) >= unix.SizeofNlMsghdr {
+			h := unix.NlMsghdr{
+				Len: binary.NativeEndian.Uint32(b), Type: binary.NativeEndian.Uint16(b[4:]), Flags: binary.NativeEndian.Uint16(b[6:]),
+				Seq: binary.NativeEndian.Uint32(b[8:]), Pid: binary.NativeEndian.Uint32(b[12:]),
+			}
+			if h.Len < unix.SizeofNlMsghdr || int(h.Len) > len(b) || !yield(h, b[unix.SizeofNlMsghdr:h.Len]) {
+				return
+			}
+			b = b[min((int(h.Len)+unix.NLMSG_ALIGNTO-1)&^(unix.NLMSG_ALIGNTO-1), len(b)):]
+		}
+	}
 }
 
 // Addresses lists those of a link, by its index, and of a family; zero is any.
