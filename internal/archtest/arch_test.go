@@ -52,7 +52,7 @@ var ours = map[string][]string{
 	"internal/kernel/icmp6":     {"ndproxy", "internal/kernel/afpacket", "internal/kernel/dump", "internal/kernel/rtnl", "internal/ra"},
 	"internal/kernel/ndbpf":     {"ndproxy", "internal/kernel/dump", "internal/kernel/icmp6", "internal/kernel/netns", "internal/kernel/rtnl"},
 	"internal/kernel/sandbox":   {"internal/spec", "internal/kernel/dump", "internal/kernel/netns", "internal/kernel/rtnl", "internal/kernel/sysctl"},
-	"internal/kernel/rtnl":      {"internal/kernel/dump"},
+	"internal/kernel/rtnl":      {"internal/kernel/dump", "internal/kernel/nlattr"},
 	"internal/testnet":          {"internal/kernel/netns"},
 	"internal/testengine":       {"internal/testnet"},
 }

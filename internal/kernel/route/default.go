@@ -24,7 +24,7 @@ func (h *Handle) DefaultParent(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	slices.SortStableFunc(defaults, func(a, b netlink.Route) int { return a.Priority - b.Priority })
+	slices.SortStableFunc(defaults, func(a, b route) int { return a.metric - b.metric })
 	for _, r := range defaults {
 		for _, index := range nextHopLinks(r) {
 			l, err := h.linkByIndex(index)
@@ -45,8 +45,8 @@ func (h *Handle) DefaultParent(ctx context.Context) (string, error) {
 // net/ipv6/addrconf.c). Where accept_ra is 0 the route is a network manager's,
 // and stays.
 func (h *Handle) RALinks(ctx context.Context) ([]string, error) {
-	defaults, err := h.routes(ctx, which{family: netlink.FAMILY_V6, kind: unix.RTN_UNICAST}, func(r netlink.Route) bool {
-		return r.Protocol == unix.RTPROT_RA && isDefault(r)
+	defaults, err := h.routes(ctx, which{family: netlink.FAMILY_V6, kind: unix.RTN_UNICAST}, func(r route) bool {
+		return r.protocol == unix.RTPROT_RA && isDefault(r)
 	})
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (h *Handle) RALinks(ctx context.Context) ([]string, error) {
 
 // DefaultLinks names the links of the default routes of both families in the main table.
 func (h *Handle) DefaultLinks(ctx context.Context) ([]string, error) {
-	var defaults []netlink.Route
+	var defaults []route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, err := h.routes(ctx, unicast(family), isDefault)
 		if err != nil {
@@ -68,7 +68,7 @@ func (h *Handle) DefaultLinks(ctx context.Context) ([]string, error) {
 }
 
 // linkNames are those of the routes' links, sorted; links that have gone since are left out.
-func (h *Handle) linkNames(ctx context.Context, routes []netlink.Route) ([]string, error) {
+func (h *Handle) linkNames(ctx context.Context, routes []route) ([]string, error) {
 	var names []string
 	for _, r := range routes {
 		for _, index := range nextHopLinks(r) {
@@ -101,15 +101,12 @@ func (h *Handle) linkByIndex(index int) (netlink.Link, error) {
 }
 
 // nextHopLinks are the indices of a route's links, the best first.
-func nextHopLinks(r netlink.Route) []int {
-	if len(r.MultiPath) == 0 {
-		return []int{r.LinkIndex}
-	}
-	hops := slices.Clone(r.MultiPath)
-	slices.SortStableFunc(hops, func(a, b *netlink.NexthopInfo) int { return b.Hops - a.Hops }) // rtnh_hops: weight - 1
+func nextHopLinks(r route) []int {
+	hops := slices.Clone(r.hops())
+	slices.SortStableFunc(hops, func(a, b hop) int { return b.weight - a.weight })
 	var links []int
-	for _, hop := range hops {
-		links = append(links, hop.LinkIndex)
+	for _, h := range hops {
+		links = append(links, h.link)
 	}
 	return links
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
-	"go4.org/netipx"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,20 +24,18 @@ func (h *Handle) Defaults(ctx context.Context) ([]Default, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(routes, func(a, b netlink.Route) int { return a.Priority - b.Priority })
+	slices.SortStableFunc(routes, func(a, b route) int { return a.metric - b.metric })
 	var defaults []Default
 	for _, r := range routes {
-		for _, hop := range nextHops(r) {
-			l, err := h.linkByIndex(hop.LinkIndex)
+		for _, hop := range r.hops() {
+			l, err := h.linkByIndex(hop.link)
 			if err != nil {
 				return nil, err
 			}
 			if l == nil {
 				continue // gone since
 			}
-			d := Default{Link: l.Attrs().Name, RA: r.Protocol == unix.RTPROT_RA, Usable: isUsable(l)}
-			d.Router, _ = netipx.FromStdIP(hop.Gw)
-			defaults = append(defaults, d)
+			defaults = append(defaults, Default{Link: l.Attrs().Name, Router: hop.router, RA: r.protocol == unix.RTPROT_RA, Usable: isUsable(l)})
 		}
 	}
 	return defaults, nil

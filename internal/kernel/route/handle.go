@@ -7,11 +7,9 @@ package route
 import (
 	"context"
 	"fmt"
-	"net/netip"
 
 	"github.com/v6net/v6net/internal/kernel/rtnl"
 	"github.com/vishvananda/netlink"
-	"go4.org/netipx"
 )
 
 // Handle reads the routes of one network namespace. Its methods may be called
@@ -55,16 +53,4 @@ func (h *Handle) addresses(ctx context.Context, link, family int) ([]netlink.Add
 	return addrs, nil
 }
 
-// destination is what a route leads to; zero for one without (MPLS).
-func destination(r netlink.Route) netip.Prefix {
-	if r.Dst == nil {
-		return netip.Prefix{}
-	}
-	p, _ := netipx.FromStdIPNet(r.Dst)
-	return p
-}
-
-func isDefault(r netlink.Route) bool {
-	d := destination(r)
-	return d.IsValid() && d.Bits() == 0
-}
+func isDefault(r route) bool { return r.to.IsValid() && r.to.Bits() == 0 }

@@ -5,15 +5,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
-	"slices"
+	"net/netip"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/kernel/dump"
 	"github.com/v6net/v6net/internal/kernel/nlattr"
-	"github.com/v6net/v6net/internal/kernel/rtnl"
 )
 
 // which is what a listing of routes is of; zero values are of any.
@@ -36,9 +34,9 @@ func unicast(family int) which {
 // not mark it as interrupted (fib6_dump_table in net/ipv6/ip6_fib.c), so one of
 // more than some 250, the size of a reply, may lack a route while others come
 // and go. The default routes come first and are never missed.
-func (h *Handle) routes(ctx context.Context, of which, keep func(netlink.Route) bool) ([]netlink.Route, error) {
-	routes, err := dump.Retry(ctx, func() ([]netlink.Route, error) {
-		var kept []netlink.Route
+func (h *Handle) routes(ctx context.Context, of which, keep func(route) bool) ([]route, error) {
+	routes, err := dump.Retry(ctx, func() ([]route, error) {
+		var kept []route
 		what := []nl.NetlinkRequestData{&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(of.family), Table: uint8(of.table), Type: uint8(of.kind)}}}
 		if of.link != 0 {
 			what = append(what, nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(of.link))))
@@ -56,68 +54,90 @@ func (h *Handle) routes(ctx context.Context, of which, keep func(netlink.Route) 
 	return routes, nil
 }
 
+// route is what anybody here asks of one. Of thousands most are of no use to who asks, so that
+// to read one makes no garbage.
+type route struct {
+	to             netip.Prefix // zero: of another kind of address (MPLS)
+	kind, protocol uint8        // RTN_…, RTPROT_…
+	metric         int
+	hop                  // if it has one
+	several        []hop // the hops of a multipath route
+}
+
+// hop is where packets leave to.
+type hop struct {
+	link   int        // its index
+	router netip.Addr // zero: none
+	other  bool       // the router is of the other family
+	weight int        // of several
+}
+
+// hops are all of them.
+func (r route) hops() []hop {
+	if len(r.several) > 0 {
+		return r.several
+	}
+	return []hop{r.hop}
+}
+
 // read reads struct rtmsg and those of its attributes that anybody here asks for
 // (rtnetlink(7)). It is not ok for what is not to be listed, and for paths that are remembered.
-func (of which) read(b []byte) (r netlink.Route, ok bool) {
+func (of which) read(b []byte) (r route, ok bool) {
 	if len(b) < unix.SizeofRtMsg {
 		return r, false
 	}
-	bits, table, protocol, kind := int(b[1]), int(b[4]), b[5], int(b[7])
+	bits, table, protocol, kind := int(b[1]), int(b[4]), b[5], b[7]
 	if int(b[0]) != of.family || binary.NativeEndian.Uint32(b[8:])&unix.RTM_F_CLONED != 0 ||
-		of.table != 0 && table != of.table || of.kind != 0 && kind != of.kind {
+		of.table != 0 && table != of.table || of.kind != 0 && int(kind) != of.kind {
 		return r, false
 	}
-	size := net.IPv4len
-	if of.family == netlink.FAMILY_V6 {
-		size = net.IPv6len
-	}
-	r.Family, r.Table, r.Type, r.Protocol = of.family, table, kind, netlink.RouteProtocol(protocol)
-	to := make(net.IP, size) // that of a default route is not said
+	r.kind, r.protocol = kind, protocol
+	var to [net.IPv6len]byte // that of a default route is not said
 	for kind, value := range nlattr.All(b[unix.SizeofRtMsg:]) {
 		switch kind {
 		case unix.RTA_DST:
-			copy(to, value)
-		case unix.RTA_OIF:
-			r.LinkIndex = nlattr.Number(value)
+			copy(to[:], value)
 		case unix.RTA_PRIORITY:
-			r.Priority = int(uint32(nlattr.Number(value)))
-		case unix.RTA_GATEWAY:
-			r.Gw = slices.Clone(value)
-		case unix.RTA_VIA:
-			r.Via = via(value)
+			r.metric = int(uint32(nlattr.Number(value)))
+		case unix.RTA_OIF:
+			r.link = nlattr.Number(value)
 		case unix.RTA_MULTIPATH:
-			r.MultiPath = hops(value)
+			r.several = hops(value)
+		default:
+			r.lead(kind, value)
 		}
 	}
-	r.Dst = &net.IPNet{IP: to, Mask: net.CIDRMask(bits, 8*size)}
-	return r, of.link == 0 || r.LinkIndex == of.link
+	switch of.family {
+	case unix.AF_INET:
+		r.to = netip.PrefixFrom(netip.AddrFrom4([4]byte(to[:])), bits)
+	case unix.AF_INET6:
+		r.to = netip.PrefixFrom(netip.AddrFrom16(to), bits)
+	}
+	return r, of.link == 0 || r.link == of.link
 }
 
-// via is a next hop of the other family.
-func via(value []byte) netlink.Destination {
-	if len(value) < 2 {
-		return nil
+// lead takes in an attribute that says where packets leave to.
+func (h *hop) lead(kind uint16, value []byte) {
+	switch kind {
+	case unix.RTA_GATEWAY:
+		h.router, _ = netip.AddrFromSlice(value)
+	case unix.RTA_VIA:
+		h.other = true
 	}
-	return &netlink.Via{AddrFamily: int(binary.NativeEndian.Uint16(value)), Addr: slices.Clone(value[2:])}
 }
 
 // hops are several struct rtnexthop, each with its attributes.
-func hops(b []byte) (all []*netlink.NexthopInfo) {
+func hops(b []byte) (all []hop) {
 	for len(b) >= unix.SizeofRtNexthop {
 		size := int(binary.NativeEndian.Uint16(b))
 		if size < unix.SizeofRtNexthop || size > len(b) {
 			break
 		}
-		hop := &netlink.NexthopInfo{Flags: int(b[2]), Hops: int(b[3]), LinkIndex: int(int32(binary.NativeEndian.Uint32(b[4:])))}
+		h := hop{weight: int(b[3]) + 1, link: int(int32(binary.NativeEndian.Uint32(b[4:])))} // rtnh_hops: weight - 1
 		for kind, value := range nlattr.All(b[unix.SizeofRtNexthop:size]) {
-			switch kind {
-			case unix.RTA_GATEWAY:
-				hop.Gw = slices.Clone(value)
-			case unix.RTA_VIA:
-				hop.Via = via(value)
-			}
+			h.lead(kind, value)
 		}
-		all = append(all, hop)
+		all = append(all, h)
 		b = b[min((size+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(b)):]
 	}
 	return all

@@ -31,14 +31,14 @@ func TestReadRoute(t *testing.T) {
 
 	of := unicast(netlink.FAMILY_V6)
 	r, ok := of.read(message)
-	if !ok || destination(r) != netip.PrefixFrom(to, 32) || r.Protocol != unix.RTPROT_RA || r.Priority != 1<<31+1 || r.LinkIndex != 9 || len(r.MultiPath) != 2 {
+	if !ok || r.to != netip.PrefixFrom(to, 32) || r.protocol != unix.RTPROT_RA || r.metric != 1<<31+1 || r.link != 9 || len(r.several) != 2 {
 		t.Fatalf("read %+v, %t", r, ok)
 	}
-	if h := r.MultiPath[1]; h.LinkIndex != 7 || h.Hops != 4 || h.Gw.String() != router.String() {
+	if h := r.several[1]; h.link != 7 || h.weight != 5 || h.router != router {
 		t.Errorf("next hop %+v", h)
 	}
 	for cut := range message {
-		if r, ok := of.read(message[:cut]); ok != (cut >= unix.SizeofRtMsg) || len(r.MultiPath) > 0 {
+		if r, ok := of.read(message[:cut]); ok != (cut >= unix.SizeofRtMsg) || len(r.several) > 0 {
 			t.Errorf("cut off at %d: %+v, %t", cut, r, ok)
 		}
 	}
@@ -51,5 +51,28 @@ func TestReadRoute(t *testing.T) {
 		if _, ok := other.read(message); ok {
 			t.Errorf("a route of another %s is listed", name)
 		}
+	}
+}
+
+// A host with a thousand networks has nine thousand routes, each of which is read for every
+// new network.
+func TestReadingRoutesMakesNoGarbage(t *testing.T) {
+	header := nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET6, Dst_len: 64, Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_KERNEL, Type: unix.RTN_UNICAST}}
+	message := header.Serialize()
+	for _, a := range []*nl.RtAttr{
+		nl.NewRtAttr(unix.RTA_DST, netip.MustParseAddr("2001:db8:5::").AsSlice()),
+		nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(256)),
+		nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(9)),
+		nl.NewRtAttr(unix.RTA_GATEWAY, netip.MustParseAddr("fe80::1").AsSlice()),
+	} {
+		message = append(message, a.Serialize()...)
+	}
+	of := unicast(netlink.FAMILY_V6)
+	if n := testing.AllocsPerRun(100, func() {
+		if r, ok := of.read(message); !ok || r.link != 9 {
+			t.Fatalf("read %+v, %t", r, ok)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations for a route", n)
 	}
 }

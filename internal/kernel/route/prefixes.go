@@ -28,15 +28,15 @@ func (h *Handle) Taken(ctx context.Context, v6 bool) ([]netip.Prefix, error) {
 	if v6 {
 		family = netlink.FAMILY_V6
 	}
-	routes, err := h.routes(ctx, which{family: family}, func(r netlink.Route) bool {
-		return !isCompanion(r) && !isUnreachable(r) && isNetwork(destination(r))
+	routes, err := h.routes(ctx, which{family: family}, func(r route) bool {
+		return !isCompanion(r) && !isUnreachable(r) && isNetwork(r.to)
 	})
 	if err != nil {
 		return nil, err
 	}
 	var taken []netip.Prefix
 	for _, r := range routes {
-		taken = append(taken, destination(r).Masked())
+		taken = append(taken, r.to.Masked())
 	}
 	addrs, err := h.addresses(ctx, 0, family)
 	if err != nil {
@@ -54,8 +54,8 @@ func (h *Handle) Taken(ctx context.Context, v6 bool) ([]netip.Prefix, error) {
 // isCompanion reports whether a route is one that the kernel makes beside each
 // address, of the subnet's broadcast or subnet-router anycast address (RFC 4291
 // §2.6.1). Nobody has those for his own.
-func isCompanion(r netlink.Route) bool {
-	return r.Type == unix.RTN_BROADCAST || r.Type == unix.RTN_ANYCAST
+func isCompanion(r route) bool {
+	return r.kind == unix.RTN_BROADCAST || r.kind == unix.RTN_ANYCAST
 }
 
 // isNetwork reports whether a prefix may be some host's or network's.
@@ -124,7 +124,7 @@ func (h *Handle) OnLinkFor(ctx context.Context, link string) (has []spec.OnLinkP
 		return nil, false, fmt.Errorf("prefixes of %s: %w", link, err)
 	}
 	for _, r := range routes {
-		p := destination(r).Masked()
+		p := r.to.Masked()
 		if _, seen := found[p]; !seen {
 			found[p] = spec.OnLinkPrefix{Prefix: p, ByRoute: true}
 		}
@@ -165,8 +165,8 @@ func (h *Handle) Connected(ctx context.Context, part netip.Prefix) (map[string][
 	if part.Addr().Is4() {
 		family = netlink.FAMILY_V4
 	}
-	routes, err := h.routes(ctx, unicast(family), func(r netlink.Route) bool {
-		whole := destination(r)
+	routes, err := h.routes(ctx, unicast(family), func(r route) bool {
+		whole := r.to
 		return isConnected(r) && whole.Bits() < part.Bits() && whole.Overlaps(part)
 	})
 	if err != nil {
@@ -174,14 +174,14 @@ func (h *Handle) Connected(ctx context.Context, part netip.Prefix) (map[string][
 	}
 	connected := map[string][]netip.Prefix{}
 	for _, r := range routes {
-		l, err := h.linkByIndex(r.LinkIndex)
+		l, err := h.linkByIndex(r.link)
 		if err != nil {
 			return nil, err
 		}
 		if l == nil || isBarren(l) {
 			continue
 		}
-		name, p := l.Attrs().Name, destination(r).Masked()
+		name, p := l.Attrs().Name, r.to.Masked()
 		if !slices.Contains(connected[name], p) {
 			connected[name] = append(connected[name], p)
 		}
@@ -198,9 +198,9 @@ func isBarren(l netlink.Link) bool {
 
 // isConnected reports whether a route says that its destination is on the link
 // itself, by an address of the link or a router advertisement.
-func isConnected(r netlink.Route) bool {
-	return r.Type == unix.RTN_UNICAST && r.Gw == nil && r.Via == nil && len(r.MultiPath) == 0 &&
-		(r.Protocol == unix.RTPROT_KERNEL || r.Protocol == unix.RTPROT_RA) && isShared(destination(r))
+func isConnected(r route) bool {
+	return r.kind == unix.RTN_UNICAST && !r.router.IsValid() && !r.other && len(r.several) == 0 &&
+		(r.protocol == unix.RTPROT_KERNEL || r.protocol == unix.RTPROT_RA) && isShared(r.to)
 }
 
 // IsOfLink reports whether a route may be one that says which prefix is on a link, by who

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
-	"go4.org/netipx"
 )
 
 // Routers are the next hops of a link's default routes of both families in the
@@ -24,22 +23,14 @@ func (h *Handle) Routers(ctx context.Context, link string) ([]netip.Addr, error)
 		if err != nil {
 			return nil, fmt.Errorf("routers on %s: %w", link, err)
 		}
-		slices.SortStableFunc(routes, func(a, b netlink.Route) int { return a.Priority - b.Priority })
+		slices.SortStableFunc(routes, func(a, b route) int { return a.metric - b.metric })
 		for _, r := range routes {
-			for _, hop := range nextHops(r) {
-				if addr, ok := netipx.FromStdIP(hop.Gw); ok && hop.LinkIndex == l.Attrs().Index && !slices.Contains(routers, addr) {
-					routers = append(routers, addr)
+			for _, hop := range r.hops() {
+				if hop.router.IsValid() && hop.link == l.Attrs().Index && !slices.Contains(routers, hop.router) {
+					routers = append(routers, hop.router)
 				}
 			}
 		}
 	}
 	return routers, nil
-}
-
-// nextHops are a route's, of which it has several or is one itself.
-func nextHops(r netlink.Route) []*netlink.NexthopInfo {
-	if len(r.MultiPath) > 0 {
-		return r.MultiPath
-	}
-	return []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}
 }

@@ -52,7 +52,7 @@ func (h *Handle) Unreachable(ctx context.Context) ([]netip.Prefix, error) {
 	}
 	prefixes := make([]netip.Prefix, 0, len(routes))
 	for _, r := range routes {
-		prefixes = append(prefixes, destination(r).Masked())
+		prefixes = append(prefixes, r.to.Masked())
 	}
 	slices.SortFunc(prefixes, netip.Prefix.Compare)
 	return prefixes, nil
@@ -69,6 +69,6 @@ func unreachable(prefix netip.Prefix) *netlink.Route {
 }
 
 // isUnreachable reports whether a route is one of EnsureUnreachable's.
-func isUnreachable(r netlink.Route) bool {
-	return r.Type == unix.RTN_UNREACHABLE && r.Protocol == Protocol
+func isUnreachable(r route) bool {
+	return r.kind == unix.RTN_UNREACHABLE && r.protocol == Protocol
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/kernel/dump"
+	"github.com/v6net/v6net/internal/kernel/nlattr"
 )
 
 // Lists is a socket on which the kernel heeds what a listing is to be of
@@ -157,7 +158,7 @@ func readAddress(b []byte) (a netlink.Addr, family int, ok bool) {
 	a.Flags, a.Scope = int(b[2]), int(b[3])
 	a.LinkIndex = int(binary.NativeEndian.Uint32(b[4:]))
 	var local, address net.IP // of IPv4 the second is the peer's, or the same; of IPv6 the first is there with a peer alone
-	for kind, value := range Attributes(b[unix.SizeofIfAddrmsg:]) {
+	for kind, value := range nlattr.All(b[unix.SizeofIfAddrmsg:]) {
 		switch kind {
 		case unix.IFA_LOCAL:
 			local = slices.Clone(value)
@@ -168,7 +169,7 @@ func readAddress(b []byte) (a netlink.Addr, family int, ok bool) {
 		case unix.IFA_LABEL:
 			a.Label = string(value[:max(len(value)-1, 0)])
 		case unix.IFA_FLAGS:
-			a.Flags = Number(value)
+			a.Flags = nlattr.Number(value)
 		case unix.IFA_CACHEINFO:
 			if len(value) >= 8 { // struct ifa_cacheinfo
 				a.PreferedLft, a.ValidLft = int(binary.NativeEndian.Uint32(value)), int(binary.NativeEndian.Uint32(value[4:]))
