@@ -39,7 +39,7 @@ func measureScale(t *testing.T, r *report) {
 	host.Run(t, "ip", "route", "add", "default", "via", "2001:db8:1::1")
 
 	d := newDaemon(t, host)
-	empty := d.start(t)
+	empty, emptyCPU := d.start(t), d.cpu(t)
 	pools := make([]pair, manyNetworks)
 	networkID := func(i int) string { return id("one of many networks", i%manyNetworks) }
 	endpointID := func(i int) string { return id("one of many endpoints", i) }
@@ -60,19 +60,31 @@ func measureScale(t *testing.T, r *report) {
 			took := d.start(t)
 			r.add(row{What: fmt.Sprintf("start with %d networks and %d endpoints to replay", manyNetworks, manyEndpoints), Value: milliseconds(took), Unit: "ms",
 				Peer: "itself without any", Beside: milliseconds(empty)})
+			r.add(row{What: "the daemon's processor time for this", Value: milliseconds(d.cpu(t)), Unit: "ms",
+				Peer: "itself without any", Beside: milliseconds(emptyCPU)})
 			r.add(row{What: "the daemon's memory after that", Value: d.memory(t, "VmRSS"), Unit: "MiB", Peer: "a KiB for each endpoint", Beside: float64(manyEndpoints) / 1024})
 			return took
 		}},
 		{"remove an endpoint", "endpoints", manyEndpoints, timed(func(i int) { d.plugin.remove(t, networkID(i), endpointID(i)) })},
 		{"remove a network", "networks", manyNetworks, timed(func(i int) { d.plugin.removeNetwork(t, networkID(i), pools[i]) })},
 	} {
-		var times sample
-		for i := range step.count {
-			times = append(times, step.one(i))
-		}
 		if step.count < 2*edge {
+			for i := range step.count {
+				step.one(i)
+			}
 			continue
 		}
+		var times sample
+		var cpu []time.Duration // of the daemon, before and after the first and the last of them
+		for i := range step.count {
+			for _, mark := range []int{0, edge, step.count - edge} {
+				if i == mark {
+					cpu = append(cpu, d.cpu(t))
+				}
+			}
+			times = append(times, step.one(i))
+		}
+		cpu = append(cpu, d.cpu(t))
 		growth := curve{What: fmt.Sprintf("%s, %d", step.what, step.count)}
 		for part := range slices.Chunk(times, max(step.count/20, edge)) {
 			growth.add(len(growth.At)*max(step.count/20, edge)+len(part), part.median())
@@ -81,6 +93,8 @@ func measureScale(t *testing.T, r *report) {
 		first, last := times[:edge].median(), times[len(times)-edge:].median()
 		r.add(row{What: fmt.Sprintf("%s, median of the last %d of %d", step.what, edge, step.count), Value: last, Unit: "ms",
 			Peer: fmt.Sprintf("the first %d %s", edge, step.unit), Beside: first})
+		r.add(row{What: "the daemon's processor time for each of these", Value: milliseconds(cpu[3]-cpu[2]) / edge, Unit: "ms",
+			Peer: fmt.Sprintf("the first %d %s", edge, step.unit), Beside: milliseconds(cpu[1]-cpu[0]) / edge})
 	}
 	if left := host.Run(t, "ip", "-o", "link", "show", "type", "bridge"); left != "" {
 		t.Errorf("left behind:\n%s", left)
