@@ -229,7 +229,8 @@ func (e *Engine) unapplyNetwork(ctx context.Context, n *network) (err error) {
 		}
 	}()
 	e.setPrefixProxied(n, "")
-	return errors.Join(
+	guarded := e.guarded
+	err = errors.Join(
 		e.applyAdvertisementsOf(ctx, n), // while the bridge is there for the farewell
 		e.mode(n.Options).unapply(ctx, n),
 		e.removeVLAN(ctx, n.namedParent()),
@@ -238,6 +239,10 @@ func (e *Engine) unapplyNetwork(ctx context.Context, n *network) (err error) {
 		e.applyFirewallOf(ctx, n),
 		e.forgetNobodys(ctx, n),
 	)
+	if e.guarded && !guarded { // it has kept the host from forwarding
+		err = errors.Join(err, e.applySysctls(ctx))
+	}
+	return err
 }
 
 // forgetNobodys ends the connections of addresses that containers have had and no endpoint:

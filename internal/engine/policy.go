@@ -348,18 +348,10 @@ func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, e
 		return spec.Judgement{}, err
 	}
 	e.mu.Lock()
-	policy, _ := e.policy().Sound()
-	for _, n := range e.networks {
-		if n.isRouted() {
-			continue
-		}
-		for _, s := range n.PresentSubnets() {
-			if s.Prefix.Contains(call.From) || s.Prefix.Contains(call.To) {
-				e.mu.Unlock()
-				return spec.Judgement{Verdict: spec.Unjudged, Steps: []string{},
-					Why: fmt.Sprintf("network %s has mode=%s, whose packets pass this host's firewall by", spec.ShortID(n.ID), n.Options.Mode)}, nil
-			}
-		}
+	policy, faults := e.policy().Sound()
+	if j, judged := e.explainWithoutRules(call, faults); judged {
+		e.mu.Unlock()
+		return j, nil
 	}
 	missing := e.missingRules(ctx)
 	e.mu.Unlock()
@@ -393,6 +385,37 @@ func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, e
 		j.Warning = fmt.Sprintf("the rules are not in place, and what follows does not hold until they are: %v", missing)
 	}
 	return j, err
+}
+
+// explainWithoutRules judges a call of a network that the rules say nothing about: it is
+// none of a bridge's, or closed.
+func (e *Engine) explainWithoutRules(call spec.Call, faults []firewall.Fault) (j spec.Judgement, judged bool) {
+	on := func(n *network, a netip.Addr) bool {
+		return slices.ContainsFunc(n.PresentSubnets(), func(s spec.Subnet) bool { return s.Prefix.Contains(a) })
+	}
+	j.Steps = []string{}
+	for _, n := range e.networks {
+		if !n.isRouted() && (on(n, call.From) || on(n, call.To)) {
+			j.Verdict = spec.Unjudged
+			j.Why = fmt.Sprintf("network %s has mode=%s, whose packets pass this host's firewall by", spec.ShortID(n.ID), n.Options.Mode)
+			return j, true
+		}
+	}
+	for _, f := range faults {
+		n := e.networks[f.Network]
+		switch {
+		case !f.Closed || !on(n, call.From) && !on(n, call.To):
+		case on(n, call.From) && on(n, call.To):
+			j.Verdict = spec.Unjudged
+			j.Why = fmt.Sprintf("network %s (%s) is closed, and what stays on its bridge is not judged: %v", spec.ShortID(n.ID), n.Bridge(), f.Err)
+			return j, true
+		default:
+			j.Verdict = spec.Dropped
+			j.Why = fmt.Sprintf("network %s (%s) is closed, so that nothing leaves its bridge or gets there: %v", spec.ShortID(n.ID), n.Bridge(), f.Err)
+			return j, true
+		}
+	}
+	return j, false
 }
 
 // showsFrames reports whether br_netfilter, where it is loaded, shows what bridges forward

@@ -79,9 +79,9 @@ func (e *Engine) status(ctx context.Context, proxies []spec.ProxyStatus) spec.St
 // they let through. It holds no lock of the engine's: iptables takes its time to say.
 func (e *Engine) lookAtRules(ctx context.Context) (counted firewall.Counters, obstacles []spec.Obstacle) {
 	e.mu.Lock()
-	ruled := e.ruled
+	there := e.hasRouted() && e.unapplied == nil
 	e.mu.Unlock()
-	if !ruled {
+	if !there {
 		return nil, nil
 	}
 	counted, err := e.Firewall.Counters(ctx)

@@ -403,6 +403,8 @@ func TestForwardsBesideAFault(t *testing.T) {
 			h.reboot("another boot")
 			h.restart(t)
 			check("after a boot")
+			must(t, h.engine.DeleteNetwork(t.Context(), netID(1)))
+			h.expect(t, "when it has gone", forwarding4, "1", forwarding6, "1")
 		})
 	}
 }

@@ -292,7 +292,8 @@ func TestValidate(t *testing.T) {
 // they are; it is closed, and what is wrong is said of it.
 func TestSound(t *testing.T) {
 	closed := func(n Network) Network {
-		return Network{ID: n.ID, Bridge: n.Bridge, Internal: true, Isolate: true, ICC: n.ICC, Inbound: spec.InboundNone}
+		return Network{ID: n.ID, Bridge: n.Bridge, Internal: true, Isolate: true, ICC: n.ICC, Inbound: spec.InboundNone,
+			Isolated4: n.Isolated4, Isolated6: n.Isolated6, Resolvers: n.Resolvers}
 	}
 	without := func(n Network, port int) Network {
 		n.Published = slices.Delete(slices.Clone(n.Published), port, port+1)
@@ -303,7 +304,9 @@ func TestSound(t *testing.T) {
 		change(&n)
 		return n
 	}
-	badPool := with(ula(), func(n *Network) { n.Pools[0] = netip.Prefix{} })
+	badPool := with(ula(), func(n *Network) {
+		n.Pools[0], n.Isolated6, n.Resolvers = netip.Prefix{}, true, []netip.Addr{netip.MustParseAddr("172.19.0.1")}
+	})
 	badContainer := with(ula(), func(n *Network) { n.Containers = []Container{{Port: "eth7", MAC: "02:00:00:00:00:01"}} })
 	sameBridge := with(ula(), func(n *Network) { n.Bridge = web().Bridge })
 	samePort := with(ula(), func(n *Network) {
@@ -333,6 +336,9 @@ func TestSound(t *testing.T) {
 				t.Fatalf("faults %v, want %d", faults, len(tc.says))
 			}
 			for i, f := range faults {
+				if closes := slices.Contains([]string{"a pool", "a container", "a bridge's name"}, tc.name); f.Closed != closes {
+					t.Errorf("fault %v closes the network: %t", f.Err, f.Closed)
+				}
 				if f.Network != ula().ID || !strings.Contains(f.Err.Error(), tc.says[i]) {
 					t.Errorf("fault of network %s: %v, want one of %s that says %q", f.Network, f.Err, ula().ID, tc.says[i])
 				}

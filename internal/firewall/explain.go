@@ -214,6 +214,10 @@ func (e *explanation) route(p *packet, from *Network) {
 		e.end(spec.Unjudged, e.hostsOwn(), decision{})
 		return
 	}
+	if from != nil && oneLink(to) {
+		e.end(spec.Unjudged, "it is an address of one link: the call stays on the caller's bridge, where somebody has it or nobody", decision{})
+		return
+	}
 	if a := e.call.From; oneLink(a) || oneLink(to) {
 		e.end(spec.Dropped, "an address of one link is forwarded neither from nor to (RFC 4291 §2.5.6)", decision{})
 		return
@@ -241,7 +245,7 @@ func (e *explanation) route(p *packet, from *Network) {
 	d := e.run("forward", p)
 	switch d.verdict {
 	case "drop":
-		e.end(spec.Dropped, e.reason(d), d)
+		e.end(spec.Dropped, e.reason(d)+e.publishedElsewhere(d), d)
 		return
 	case "":
 		e.end(spec.Unjudged, e.reason(d), d)
@@ -276,6 +280,25 @@ func (e *explanation) hostsOwn() string {
 		return "it is for the host itself, whose own rules decide whether it answers"
 	}
 	return "it is for the host itself, where no port of a container is published like that: the host's own services and rules decide"
+}
+
+// publishedElsewhere says at which port of the host's a port is published that is not open
+// at the container's own address.
+func (e *explanation) publishedElsewhere(d decision) string {
+	if e.to == nil || d.chain != "inbound" && d.chain != "between" {
+		return ""
+	}
+	for _, p := range e.to.Published {
+		if p.HostPort == 0 || p.Container != e.call.To || p.Port != e.call.Port || p.Protocol != e.call.Protocol {
+			continue
+		}
+		at := "the host's addresses"
+		if !p.everyAddress() {
+			at = p.HostIP.String()
+		}
+		return fmt.Sprintf("; it is published at port %d of %s, by which the container is reached", p.HostPort, at)
+	}
+	return ""
 }
 
 // answeredElsewhere is what becomes of a call from elsewhere to the inside address of a

@@ -26,6 +26,7 @@ func (c Config) Validate() error {
 type Fault struct {
 	Network string // its ID
 	Err     error
+	Closed  bool // the network, by this
 }
 
 // Sound is the configuration without what does not validate, and what that is: one
@@ -39,7 +40,7 @@ func (c Config) Sound() (Config, []Fault) {
 	bridges, ports := map[string]string{}, hostPorts{} // bridges: whose they are
 	var claiming []Network
 	for _, n := range c.Networks {
-		fault := func(err error) { faults = append(faults, Fault{n.ID, err}) }
+		fault := func(err error) { faults = append(faults, Fault{Network: n.ID, Err: err}) }
 		if n.Bridge == "" {
 			fault(fmt.Errorf("network %s has no bridge", spec.ShortID(n.ID)))
 			continue
@@ -57,7 +58,7 @@ func (c Config) Sound() (Config, []Fault) {
 			err = n.besides(claiming)
 		}
 		if err != nil {
-			fault(err)
+			faults = append(faults, Fault{n.ID, err, true})
 			n = n.closed()
 		}
 		var published []Published
@@ -83,9 +84,14 @@ func (c Config) Sound() (Config, []Fault) {
 	return sound, faults
 }
 
-// closed is the network as one of which nothing is known but its bridge.
+// closed is the network as one of which nothing is known but its bridge, and what of the
+// host nobody but its containers reaches by that, or not even they.
 func (n Network) closed() Network {
-	return Network{ID: n.ID, Bridge: n.Bridge, Internal: true, Isolate: true, ICC: n.ICC, Inbound: spec.InboundNone, Log: n.Log}
+	return Network{
+		ID: n.ID, Bridge: n.Bridge, Internal: true, Isolate: true, ICC: n.ICC, Inbound: spec.InboundNone, Log: n.Log,
+		Isolated4: n.Isolated4, Isolated6: n.Isolated6,
+		Resolvers: slices.DeleteFunc(slices.Clone(n.Resolvers), func(a netip.Addr) bool { return !isContainers(a) }),
+	}
 }
 
 // validate says what in a network contradicts itself, its ports left aside.
