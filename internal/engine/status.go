@@ -79,7 +79,7 @@ func (e *Engine) status(ctx context.Context, proxies []spec.ProxyStatus) spec.St
 // they let through. It holds no lock of the engine's: iptables takes its time to say.
 func (e *Engine) lookAtRules(ctx context.Context) (counted firewall.Counters, obstacles []spec.Obstacle) {
 	e.mu.Lock()
-	there := e.hasRouted() && e.unapplied == nil
+	there := e.guarded
 	e.mu.Unlock()
 	if !there {
 		return nil, nil
