@@ -6,6 +6,7 @@ package conntrack
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/v6net/v6net/internal/firewall"
+	"github.com/v6net/v6net/internal/kernel/nlattr"
 )
 
 // Table is the connection tracking table of the calling thread's network
@@ -166,11 +168,8 @@ func localAddresses() ([]netip.Addr, error) {
 	return local, nil
 }
 
-// forget ends the connections that match, in the families of the addresses. The
-// kernel goes through every bucket for that, which takes milliseconds even where hardly
-// any is in use; what takes long on a busy host is to hand over each entry. So where
-// they are few it is asked for what filters pass, and otherwise all is read once,
-// whatever is deleted. Entries that come meanwhile are made by the rules as they are now.
+// forget ends the connections that match, in the families of the addresses. Entries that come
+// meanwhile are made by the rules as they are now.
 func forget(ctx context.Context, addrs []netip.Addr, filters map[filter]bool, match func(entry) bool) error {
 	if len(addrs) == 0 {
 		return nil
@@ -178,15 +177,15 @@ func forget(ctx context.Context, addrs []netip.Addr, filters map[filter]bool, ma
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	questions := [][]byte{{familyOf(addrs), 0, 0, 0}}
-	if len(filters) <= maxFilters {
-		questions = nil
-		for f := range filters {
-			questions = append(questions, f.request())
-		}
+	tracked, err := count()
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("count the connection tracking table: %w", err)
 	}
 	var doomed [][]byte
-	for _, question := range questions {
+	for _, question := range questions(tracked, familyOf(addrs), filters) {
 		err := request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, question, func(message []byte) bool {
 			if e, ok := parse(message); ok && match(e) {
 				doomed = append(doomed, slices.Clone(message)) // it lies in a buffer with many others
@@ -213,6 +212,50 @@ func forget(ctx context.Context, addrs []netip.Addr, filters map[filter]bool, ma
 		}
 	}
 	return nil
+}
+
+// questions are for what of the table is to be read. The kernel goes through every bucket for
+// each, which takes ten milliseconds even where hardly any is in use; what takes long on a busy
+// host is to hand over each entry. So it is asked for what filters pass where entries are many
+// and filters few, and otherwise all is read once. Nothing is where nothing is tracked.
+func questions(tracked int, family uint8, filters map[filter]bool) (all [][]byte) {
+	switch {
+	case tracked == 0:
+		return nil
+	case tracked <= fewEntries || len(filters) > maxFilters:
+		return [][]byte{{family, 0, 0, 0}}
+	}
+	for f := range filters {
+		all = append(all, f.request())
+	}
+	return all
+}
+
+// fewEntries are read in less time than the kernel takes to go through the table once more.
+const fewEntries = 5000
+
+// Of enum cntl_msg_types and enum ctattr_stats_global in
+// include/uapi/linux/netfilter/nfnetlink_conntrack.h.
+const (
+	getStats           = 5
+	statsGlobalEntries = 1
+)
+
+// count is how many entries this network namespace has. The kernel knows without looking. Its
+// answer says that more follows, and what follows is the acknowledgement alone.
+func count() (n int, err error) {
+	err = request(getStats, unix.NLM_F_ACK, make([]byte, nfgenBytes), func(message []byte) bool {
+		if len(message) < nfgenBytes {
+			return true
+		}
+		for kind, value := range nlattr.All(message[nfgenBytes:]) {
+			if kind == statsGlobalEntries && len(value) == 4 {
+				n = int(binary.BigEndian.Uint32(value))
+			}
+		}
+		return true
+	})
+	return n, err
 }
 
 // familyOf is the address family of all the addresses, or AF_UNSPEC for both.
