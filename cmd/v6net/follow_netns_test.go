@@ -225,9 +225,14 @@ func (s *site) found(t *testing.T, prefixes ...string) error {
 // told reports whether the container is told that one prefix is to be used, and that the
 // other one is not to be used any more; empty: it is not mentioned as one that is valid.
 func told(t *testing.T, container *testnet.Host, current, former string) error {
+	// On a busy machine the kernel's table of neighbours, which all namespaces share, may be full.
+	out, err := container.Command(t.Context(), "rdisc6", "-1", "-w", "3000", "eth0").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("rdisc6: %w\n%s", err, out)
+	}
 	lifetimes := map[string][2]string{} // valid and preferred
 	var at string
-	for line := range strings.Lines(container.Run(t, "rdisc6", "-1", "-w", "3000", "eth0")) {
+	for line := range strings.Lines(string(out)) {
 		words := strings.Fields(line)
 		switch {
 		case strings.Contains(line, "Prefix  "):
