@@ -162,7 +162,7 @@ func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog
 	if d.firewall, d.sweep, err = kernelFilters(log).open(ctx, c.Firewall); err != nil {
 		return d, err
 	}
-	d.ports = &portGuard{judged: d.firewall.JudgesPorts, log: log, guard: raguard.Guard{Port: true}}
+	d.ports = &portGuard{log: log, guard: raguard.Guard{Port: true}}
 	if d.denials, err = nflog.New(c.LogGroup); err != nil {
 		return d, err
 	}

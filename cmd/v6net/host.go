@@ -78,25 +78,24 @@ func (l kernelLinks) EnsureVeth(ctx context.Context, want spec.Veth) error {
 	if err := l.Handle.EnsureVeth(ctx, want); err != nil || !want.Guarded {
 		return err
 	}
-	return l.ports.ensure(ctx, want.Name)
+	return l.ports.ensure(ctx, want)
 }
 
 // portGuard keeps containers from posing as routers and DHCP servers before their
 // neighbours, where the firewall does not judge what a bridge's ports receive.
 type portGuard struct {
-	judged func() bool // by the firewall
-	log    *slog.Logger
-	guard  raguard.Guard
-	warn   sync.Once
+	log   *slog.Logger
+	guard raguard.Guard
+	warn  sync.Once
 }
 
 // ensure guards a port. That a kernel is too old for it leaves the container as it was
 // before there were guards.
-func (g *portGuard) ensure(ctx context.Context, port string) error {
-	if g.judged() {
-		return g.guard.Detach(ctx, port) // that of a daemon whose firewall did not
+func (g *portGuard) ensure(ctx context.Context, port spec.Veth) error {
+	if port.Judged {
+		return g.guard.Detach(ctx, port.Name) // that of a daemon whose firewall did not
 	}
-	err := g.guard.Attach(ctx, port)
+	err := g.guard.Attach(ctx, port.Name)
 	if errors.Is(err, raguard.ErrUnsupported) {
 		g.warn.Do(func() {
 			g.log.Warn("firewall: nothing at the ports of bridges keeps containers from sending router advertisements and DHCP servers' messages to their neighbours", "err", err)

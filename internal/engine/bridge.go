@@ -211,6 +211,7 @@ func (m bridged) attach(ctx context.Context, n *network, ep *endpoint) error {
 		MTU:      mtu,
 		Isolated: !n.Options.ICC,
 		Guarded:  !n.Options.AnySource,
+		Judged:   !n.Options.AnySource && m.Firewall.JudgesPorts(),
 	}); err != nil {
 		return err
 	}

@@ -437,7 +437,8 @@ type fakeLink struct {
 	Parent  string // of a vlan, macvlan or ipvlan
 	Mode    string // of the latter two
 	Routes  string // joined
-	Guarded bool   // takes no advertisements
+	Guarded bool   // takes no advertisements; a port: takes none from its container
+	Judged  bool   // of a port
 }
 
 var errForeign = errors.New("the link exists and is not ours")
@@ -584,6 +585,7 @@ func (k fakeLinks) EnsureVeth(ctx context.Context, want spec.Veth) error {
 			l = k.links[want.Name]
 		}
 		l.MTU, l.Up, l.Master, l.Isolated = cmp.Or(want.MTU, l.MTU), true, want.Bridge, want.Isolated
+		l.Guarded, l.Judged = want.Guarded, want.Judged
 		k.links[want.Name] = l
 		if peer, here := k.links[l.Peer]; here {
 			peer.MTU, peer.MAC = cmp.Or(want.MTU, peer.MTU), want.MAC

@@ -84,7 +84,7 @@ func TestLifeOfANetwork(t *testing.T) {
 	}
 	alias := "v6net endpoint " + epID(1)
 	want.Links = with(want.Links,
-		veth, fakeLink{Kind: "veth", Alias: alias, MTU: 1500, Master: bridge, Peer: peer, Up: true},
+		veth, fakeLink{Kind: "veth", Alias: alias, MTU: 1500, Master: bridge, Peer: peer, Up: true, Guarded: true, Judged: true},
 		peer, fakeLink{Kind: "veth", Alias: alias, MTU: 1500, MAC: made.MAC, Peer: veth})
 	beforeEndpoint := want.Sysctls
 	for _, link := range []string{veth, peer} {

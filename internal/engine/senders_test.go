@@ -107,3 +107,21 @@ func TestSendersElsewhere(t *testing.T) {
 		t.Errorf("the other is gone: the first sends from %q", got)
 	}
 }
+
+// A port is said to be judged where the firewall judges frames and the network has them
+// judged, and not any more after the next start with a firewall that does not.
+func TestJudgedPorts(t *testing.T) {
+	for _, free := range []bool{false, true} {
+		h := newHost(t)
+		n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{ula6()}, options: func(o *spec.Options) { o.AnySource = free }})
+		must(t, err)
+		must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+		for _, unjudged := range []bool{false, true, false} {
+			h.unjudgedPorts = unjudged
+			h.restart(t)
+			if port := h.links[spec.VethName(epID(1))]; port.Guarded == free || port.Judged != (!free && !unjudged) {
+				t.Errorf("any source %t, a firewall that does not judge ports %t: guarded %t, judged %t", free, unjudged, port.Guarded, port.Judged)
+			}
+		}
+	}
+}

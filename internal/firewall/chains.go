@@ -182,11 +182,11 @@ func chains(w wanted) []Chain {
 		//
 		// What comes from an isolated network is dropped, neighbor discovery
 		// included: the host has no address there to be found.
-		// What comes in by a container's port has got past its bridge: it has lost that, or
-		// leaves frames to 01:80:c2:00:00:0X to the host (IEEE 802.1Q, reserved addresses),
-		// which its ports are told not to (internal/kernel/link), unseen by whoever judges
-		// ports. Nothing that is honest is among them, and none of it is forwarded
-		// (ip_forward and ip6_forward want PACKET_HOST).
+		// What comes in by a container's port has got past its bridge: the port has lost
+		// that, or it is a frame to 01:80:c2:00:00:0X, which a bridge leaves to the host
+		// (IEEE 802.1Q, reserved addresses) but where frames are judged (internal/kernel/link).
+		// Nothing that is honest is among them, and none of it is forwarded (ip_forward and
+		// ip6_forward want PACKET_HOST).
 		{Name: "input", Hook: &Hook{"filter", "input", PriorityForward}, Rules: []string{
 			fmt.Sprintf("iifname %s counter drop", quote(spec.VethPrefix+"*")),
 			"ip6 daddr @resolvers6 meta l4proto . th dport @names iifname . ip6 daddr != @clients6 counter drop",

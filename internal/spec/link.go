@@ -74,6 +74,7 @@ type Veth struct {
 	MTU      int
 	Isolated bool // no traffic to other isolated ports of the bridge (IFLA_BRPORT_ISOLATED)
 	Guarded  bool // what only routers and DHCP servers send is not taken from the container
+	Judged   bool // the firewall judges each frame that the container sends, where it comes in
 }
 
 // OwnedLink is a link that carries our mark.

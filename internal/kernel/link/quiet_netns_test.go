@@ -66,4 +66,10 @@ func TestEnsureVethOfARunningContainer(t *testing.T) {
 		t.Log(drift)
 		checkVeth(t, self, want)
 	}
+	for _, want.Judged = range []bool{false, true} { // a daemon with another firewall
+		if err := h.EnsureVeth(t.Context(), want); err != nil {
+			t.Fatal(err)
+		}
+		checkVeth(t, self, want)
+	}
 }

@@ -16,10 +16,10 @@ const addrGenModeNone = 1
 
 // EnsureVeth makes an endpoint's veth pair as wanted. The host's end is a port
 // of the bridge with hairpin mode, so that a container reaches its own published
-// ports, isolated from other isolated ports as asked, with no way past the bridge,
-// without an IPv6 link-local address, and up. The container's end gets its hardware address and
-// MTU while it is in this namespace and is the engine's after that. A wanted
-// MTU of zero leaves the MTU alone.
+// ports, isolated from other isolated ports as asked, with no way past the firewall
+// that judges it, without an IPv6 link-local address, and up. The container's end gets
+// its hardware address and MTU while it is in this namespace and is the engine's after
+// that. A wanted MTU of zero leaves the MTU alone.
 //
 // The error matches [ErrForeign] where somebody else has a link of the host
 // end's name and [ErrNotFound] where the bridge is absent.
@@ -91,7 +91,7 @@ func (h *Handle) ensurePeer(host netlink.Link, want spec.Veth, mac net.HardwareA
 // isPort reports whether a link is the host's end as wanted.
 func (e entry) isPort(master entry, want spec.Veth) bool {
 	return e.kind == "veth" && e.alias == want.Alias && e.isUp() && (want.MTU == 0 || e.mtu == want.MTU) &&
-		e.master == master.index && e.hairpin && e.isolated == want.Isolated && e.forwards == reservedAddresses && e.addrGenMode == addrGenModeNone
+		e.master == master.index && e.hairpin && e.isolated == want.Isolated && e.forwards == forwards(want) && e.addrGenMode == addrGenModeNone
 }
 
 // ensurePort corrects the host's end, which was as given. It comes up last, with all its port
@@ -113,9 +113,9 @@ func (h *Handle) ensurePort(host netlink.Link, is, master entry, want spec.Veth)
 		}
 		is.hairpin, is.isolated, is.forwards = false, false, 0 // as the kernel makes a port
 	}
-	if !is.hairpin || is.isolated != want.Isolated || is.forwards != reservedAddresses {
-		if err := h.setPort(host.Attrs().Index, want.Isolated); err != nil {
-			return fmt.Errorf("make %s the port that bridge %s wants, isolated=%t: %w", want.Name, want.Bridge, want.Isolated, err)
+	if !is.hairpin || is.isolated != want.Isolated || is.forwards != forwards(want) {
+		if err := h.setPort(host.Attrs().Index, want); err != nil {
+			return fmt.Errorf("make %s the port that bridge %s wants, isolated=%t, judged=%t: %w", want.Name, want.Bridge, want.Isolated, want.Judged, err)
 		}
 	}
 	return h.setUp(host)

@@ -292,8 +292,8 @@ for source in sources:
         print(raw(Ether(src="02:00:00:00:01:02", dst=group)/layer/UDP(sport=4000, dport=7700)/Raw(b"?")).hex())
 `
 
-// What a container sends past its bridge, by a port that is not as the engine makes it
-// (TestReservedAddressesAreJudged), gets nowhere: neither under addresses of others,
+// What a container sends past its bridge, by a port that leaves it to the host
+// (TestReservedAddressesAreJudged has the others), gets nowhere: neither under addresses of others,
 // nor from a network that does not reach its host, nor where it may send what it likes.
 func TestPastTheBridge(t *testing.T) { eachKind(t, testPastTheBridge) }
 

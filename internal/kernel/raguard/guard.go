@@ -7,8 +7,8 @@
 // an advertisement could get in, and no namespace need be entered.
 //
 // At the host's end of a container's cable such a program keeps the container from
-// posing as a router, or as a DHCP server, before its neighbours: where nothing else
-// can judge what a port of a bridge receives.
+// posing as a router, or as a DHCP server, before its neighbours, and from getting past
+// the bridge: where nothing else can judge what a port of a bridge receives.
 package raguard
 
 import (

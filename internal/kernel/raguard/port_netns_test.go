@@ -32,6 +32,8 @@ def dad(target): return Ether(src=me, dst=all_nodes)/IPv6(src="::", dst="ff02::1
 def four(**more): return Ether(src=me, dst="ff:ff:ff:ff:ff:ff")/IP(src="192.0.2.2", dst="192.0.2.255", **more)
 ra = ICMPv6ND_RA(routerlifetime=1800)/ICMPv6NDOptPrefixInfo(prefix="2001:db8:bad::", prefixlen=64)
 server6, server4 = UDP(sport=547, dport=546)/DHCP6_Reply(), UDP(sport=67, dport=68)/BOOTP(op=2)
+def reserved(n, type=None): return Ether(src=me, dst="01:80:c2:%02x:%02x:%02x" % (n >> 16, n >> 8 & 255, n & 255), **(dict(type=type) if type else {}))
+arp = ARP(hwsrc=me, psrc="192.0.2.2", pdst="192.0.2.3")
 hop, dest, tag = IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt(), Dot1Q(vlan=0)
 many = IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0"*200)]*8)
 def split(packet, size=1280):
@@ -110,10 +112,21 @@ var portFrames = []struct {
 	{`four(options=[IPOption_NOP()]*4)/server4`, false},
 	{`four()/ICMP(type=5, code=1, gw="192.0.2.2")/IP()/UDP()`, false},
 	{`four()/ICMP(type=9)`, false},
+
+	{`reserved(0x00)/arp`, false},
+	{`reserved(0x02, 0x8809)`, false}, // LACP
+	{`reserved(0x03, 0x888e)`, false}, // EAPOL
+	{`reserved(0x0e, 0x88cc)`, false}, // LLDP
+	{`reserved(0x0e)/arp`, false},
+	{`reserved(0x0e)/tag/arp`, false},
+	{`reserved(0x0f)/six()[IPv6]/UDP(dport=7)`, false},
+	{`reserved(0x10)/arp`, true}, // the first of those that are not
+	{`reserved(0x100)/arp`, true},
+	{`reserved(0x10000)/arp`, true},
 }
 
-// At the host's end of a cable nothing gets in that only routers and servers send, and
-// all else does; without the guard all of it does. A second daemon adds nothing.
+// At the host's end of a cable nothing gets in that only routers and servers send, or that
+// is for bridges, and all else does; without the guard all of it does. A second daemon adds nothing.
 func TestPort(t *testing.T) {
 	host, from, to := testnet.New(t, "host"), testnet.New(t, "from"), testnet.New(t, "to")
 	host.Run(t, "ip", "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
@@ -123,6 +136,7 @@ func TestPort(t *testing.T) {
 		host.Run(t, "ip", "link", "set", port, "master", "br0")
 		c.Run(t, "sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
 	}
+	host.Run(t, "ip", "link", "set", "v6nvfrom", "type", "bridge_slave", "group_fwd_mask", "0xfffd") // so that all of it would arrive
 	args := []string{"/usr/bin/python3", "-c", makeFrames}
 	for _, f := range portFrames {
 		args = append(args, f.frame)

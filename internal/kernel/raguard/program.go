@@ -6,6 +6,14 @@ import (
 	"github.com/cilium/ebpf/asm"
 )
 
+// The addresses 01:80:c2:00:00:00 to 0f are for who is at the link's other end (IEEE 802.1Q
+// §8.6.3). A bridge leaves such a frame, in which there may be ARP or IP, to the host, and
+// learns its sender, which may be another (br_handle_frame in net/bridge/br_input.c).
+const (
+	reserved     = 0x0180c200 // the first four bytes
+	maskReserved = 0xfff0     // of the last two, which are zeros
+)
+
 // Offsets in an Ethernet frame and in the packet there, and what is looked for.
 const (
 	offsetEtherType  = 12
@@ -88,8 +96,9 @@ const (
 	tcxDrop = 2
 )
 
-// guard is the program: frames with what only routers send, and at a port servers,
-// are dropped. A load beyond the packet's end ends the program with 0, TCX_PASS.
+// guard is the program: frames with what only routers send, and at a port servers, or to a
+// reserved address, are dropped. A load beyond the packet's end ends the program with 0,
+// TCX_PASS.
 //
 // R6 is the packet, R7 the kind of the header at R8, R9 the packet's length. On the stack
 // is where the EtherType of an IPv6 packet is.
@@ -97,9 +106,20 @@ func guard(port bool) asm.Instructions {
 	p := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),              // as LoadInd wants it
 		asm.LoadMem(asm.R9, asm.R6, 0, asm.Word), // struct __sk_buff, len
-		asm.Mov.Imm(asm.R8, offsetEtherType),     // where the EtherType is
-		asm.LoadInd(asm.R0, asm.R8, 0, asm.Half), //
 	}
+	if port {
+		p = append(p,
+			asm.LoadAbs(0, asm.Word),
+			asm.JNE.Imm(asm.R0, reserved, "forwarded"),
+			asm.LoadAbs(4, asm.Half),
+			asm.And.Imm(asm.R0, maskReserved),
+			asm.JEq.Imm(asm.R0, 0, "drop"),
+		)
+	}
+	p = append(p,
+		asm.Mov.Imm(asm.R8, offsetEtherType).WithSymbol("forwarded"), // where the EtherType is
+		asm.LoadInd(asm.R0, asm.R8, 0, asm.Half),
+	)
 	for i := range tags {
 		tag := fmt.Sprint("tag", i)
 		p = append(p, families(port)...)
