@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/v6net/v6net/internal/spec"
 )
@@ -71,6 +73,50 @@ func TestConnectionsEndWithTheNetwork(t *testing.T) {
 			if tc.want == "" && slices.ContainsFunc(h.calls, func(c string) bool { return strings.HasPrefix(c, "conntrack") }) {
 				t.Errorf("calls %q, want nothing forgotten", h.calls)
 			}
+		})
+	}
+}
+
+// The connections of such addresses end with a prefix that their network loses, too, and at
+// the network's end with those that it has then, whatever container engines know it by.
+func TestConnectionsEndWithThePrefix(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*spec.Network)
+		ended  bool
+	}{
+		{"plain", func(*spec.Network) {}, false},
+		{"auxiliary addresses", func(n *spec.Network) { n.IPv6[0].Aux = []netip.Addr{ip("2001:db8:a000::53")} }, true},
+		{"autonomous", func(n *spec.Network) { n.Options.Advertise.Autonomous = true }, true},
+		{"antispoof=off", func(n *spec.Network) { n.Options.AnySource = true }, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t)
+				h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+				p, err := h.engine.RequestPool(t.Context(), pd6(spec.FallbackNone))
+				must(t, err)
+				n := spec.Network{ID: netID(9), Options: spec.DefaultOptions(), IPv6: []spec.Subnet{{Prefix: p.Prefix, Gateway: ip("2001:db8:a000::1")}}}
+				tc.change(&n)
+				must(t, h.engine.CreateNetwork(t.Context(), n))
+				expect := func(when, want string, after ...string) {
+					t.Helper()
+					if want != "" && tc.ended && !h.calledInOrder(append(after, "conntrack: forget pools "+want)...) {
+						t.Errorf("%s: calls %q, want %s forgotten", when, h.calls, want)
+					}
+					if (want == "" || !tc.ended) && slices.ContainsFunc(h.calls, func(c string) bool { return strings.HasPrefix(c, "conntrack") }) {
+						t.Errorf("%s: calls %q, want nothing forgotten", when, h.calls)
+					}
+					h.arm(fault{})
+				}
+				h.arm(fault{})
+				h.lend(t, delegated("2001:db8:a000::/56", 0, 30*time.Minute), delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+				expect("renumbered, with a former prefix", "")
+				h.pass(t, 31*time.Minute)
+				expect("at the end of the former prefix", "[2001:db8:a000::/64]", "firewall: apply")
+				must(t, h.engine.DeleteNetwork(t.Context(), n.ID))
+				expect("without the network", "[2001:db8:b000::/64]", "firewall: remove")
+			})
 		})
 	}
 }

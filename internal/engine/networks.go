@@ -237,7 +237,7 @@ func (e *Engine) unapplyNetwork(ctx context.Context, n *network) (err error) {
 		e.applyRoutes(ctx),
 		e.applySysctlsWithout(ctx),
 		e.applyFirewallOf(ctx, n),
-		e.forgetNobodys(ctx, n),
+		e.forgetPools(ctx, n.withNobodys()),
 	)
 	if e.guarded && !guarded { // it has kept the host from forwarding
 		err = errors.Join(err, e.applySysctls(ctx))
@@ -245,17 +245,24 @@ func (e *Engine) unapplyNetwork(ctx context.Context, n *network) (err error) {
 	return err
 }
 
-// forgetNobodys ends the connections of addresses that containers have had and no endpoint:
-// auxiliary ones, those that they have made themselves, any without antispoof. Who has such
-// an address next, on another network of the prefix, is not reached by them.
-func (e *Engine) forgetNobodys(ctx context.Context, n *network) error {
-	var pools []netip.Prefix
-	for _, s := range n.Subnets() {
+// withNobodys are the prefixes that a network has now in which containers may have addresses
+// that no endpoint has: auxiliary ones, those that they make themselves, any without antispoof.
+func (n *network) withNobodys() (pools []netip.Prefix) {
+	if !n.isRouted() {
+		return nil // their connections pass this host by
+	}
+	for _, s := range n.PresentSubnets() {
 		if len(s.Aux) > 0 || n.autonomous(s) || n.Options.AnySource {
 			pools = append(pools, s.Prefix)
 		}
 	}
-	if len(pools) == 0 || !n.isRouted() {
+	return pools
+}
+
+// forgetPools ends the connections of prefixes that a network has no more: who has such an
+// address next, on another network of the prefix, is not reached by them.
+func (e *Engine) forgetPools(ctx context.Context, pools []netip.Prefix) error {
+	if len(pools) == 0 {
 		return nil
 	}
 	return e.Conntrack.ForgetPools(ctx, pools)

@@ -229,8 +229,9 @@ func (e *Engine) renumber(ctx context.Context, changed map[*network]spec.Network
 	var endpoints []*endpoint
 	gone := map[netip.Addr]bool{}
 	before := make([]spec.Network, len(networks))
+	withNobodys := make([][]netip.Prefix, len(networks))
 	for i, n := range networks {
-		before[i] = n.Network
+		before[i], withNobodys[i] = n.Network, n.withNobodys()
 		for _, ep := range e.endpointsOf(n.ID) {
 			endpoints = append(endpoints, ep)
 			for _, a := range n.AddressesOf(ep.Endpoint) {
@@ -261,6 +262,14 @@ func (e *Engine) renumber(ctx context.Context, changed map[*network]spec.Network
 		if err := e.Conntrack.Forget(ctx, slices.Collect(maps.Keys(gone))); err != nil {
 			e.Log.Error("forget connections of addresses that are gone", "err", err)
 		}
+	}
+	var pools []netip.Prefix
+	for i, n := range networks {
+		now := n.withNobodys()
+		pools = append(pools, slices.DeleteFunc(withNobodys[i], func(p netip.Prefix) bool { return slices.Contains(now, p) })...)
+	}
+	if err := e.forgetPools(ctx, pools); err != nil {
+		e.Log.Error("forget connections of prefixes that are gone", "err", err)
 	}
 }
 
