@@ -83,31 +83,43 @@ func (e *Engine) readdress(ctx context.Context, endpoints ...*endpoint) {
 		e.failAll(done, err)
 		return
 	}
-	var changes []firewall.Change
+	var changed [][2]*endpoint // what they were, and are
 	for i, ep := range done {
 		was := *ep
 		ep.Endpoint = outcomes[i]
-		changes = append(changes, e.heldChanged(&was, ep)...)
+		if n := e.networks[ep.NetworkID]; n.isRouted() && !slices.Equal(n.sendsFrom(&was), n.sendsFrom(ep)) {
+			changed = append(changed, [2]*endpoint{&was, ep})
+		}
 	}
-	if len(changes) == 0 || !e.ruled {
-		return // where the ruleset is not in place it is made anew, of what is held now
-	}
-	if err := e.Firewall.Update(ctx, changes); err != nil {
-		e.ruled, e.guarded = false, false
+	if err := e.applyHeld(ctx, changed); err != nil {
 		e.failAll(done, err)
 	}
 }
 
-// heldChanged are the changes of the ruleset after a container's link has got other
-// addresses. What it was about to be given was allowed before that: with the
-// networks' new prefixes, which the rules are made for first.
-func (e *Engine) heldChanged(before, after *endpoint) []firewall.Change {
-	n := e.networks[after.NetworkID]
-	if slices.Equal(n.sendsFrom(before), n.sendsFrom(after)) {
+// applyHeld changes the ruleset after containers' links have got other addresses, at no
+// cost for the others, as applyContainer does. What they were about to be given was allowed
+// before that: with the networks' new prefixes, which the rules are made for first.
+func (e *Engine) applyHeld(ctx context.Context, changed [][2]*endpoint) error {
+	switch {
+	case len(changed) == 0:
 		return nil
+	case !e.ruled:
+		return e.applyFirewall(ctx)
 	}
-	changes, _ := n.changes(e.member(before, after.ID, before), e.member(after, after.ID, after)) // of less than what was valid before
-	return changes
+	var changes []firewall.Change
+	for _, c := range changed {
+		was, ep := c[0], c[1]
+		less, err := e.networks[ep.NetworkID].changes(e.member(was, ep.ID, was), e.member(ep, ep.ID, ep))
+		if err != nil {
+			return fmt.Errorf("firewall: %w", err)
+		}
+		changes = append(changes, less...)
+	}
+	err := e.Firewall.Update(ctx, changes)
+	if err != nil {
+		e.ruled, e.guarded = false, false
+	}
+	return err
 }
 
 func (e *Engine) failAll(endpoints []*endpoint, err error) {

@@ -725,6 +725,32 @@ func TestWhatAContainerKeeps(t *testing.T) {
 	})
 }
 
+// What a container has lost it may not send from any more, beside a network of which the
+// rules cannot say all, too.
+func TestRulesFollowWhatAContainerHas(t *testing.T) {
+	for _, beside := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHost(t)
+			if beside {
+				odd := recipe{id: netID(2), pools: []spec.PoolRequest{static("fd00:7::/64")}, options: func(o *spec.Options) { o.BridgeName = "br+" }}
+				_, err := h.createNetwork(t.Context(), odd)
+				must(t, err)
+			}
+			n := onDelegation(t, h, 1, spec.FallbackNone)
+			must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+			sources := h.sendersAllowed(t)
+			for _, want := range []string{"2001:db8:a000::2 2001:db8:b000::2", "2001:db8:b000::2"} {
+				h.lend(t, delegated("2001:db8:b000::/56", 6*time.Hour, 8*time.Hour))
+				if got := sources(1); got != want {
+					t.Errorf("beside a fault %t: it may send from %q, want %q", beside, got, want)
+				}
+				h.disarm()
+				h.pass(t, 2*time.Hour+time.Second)
+			}
+		})
+	}
+}
+
 // sleeper is the clock of a machine that has slept, whose wall clock has been set.
 type sleeper struct{ slept, ahead time.Duration }
 
