@@ -186,7 +186,7 @@ func (e *Engine) removeEndpoint(ctx context.Context, ep *endpoint) error {
 	}
 	e.setProxied(ep, "")
 	closed := e.applyContainer(ctx, ep, nil)
-	forgotten := e.forgetUnlocked(ctx, e.addressesOf(ep))
+	forgotten := e.forgetUnlocked(ctx, e.sendsFrom(ep))
 	if e.endpoints[ep.ID] != ep {
 		return nil
 	}
@@ -268,7 +268,7 @@ func (e *Engine) unapplyEndpoint(ctx context.Context, ep *endpoint) error {
 	e.setProxied(ep, "")
 	return errors.Join(
 		e.applyContainer(ctx, ep, nil),
-		e.Conntrack.Forget(ctx, e.addressesOf(ep)),
+		e.Conntrack.Forget(ctx, e.sendsFrom(ep)),
 		e.detach(ctx, ep),
 	)
 }

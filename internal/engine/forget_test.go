@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,25 @@ func TestConnectionsEndWithTheEndpoint(t *testing.T) {
 	if !ended() {
 		t.Errorf("a second time: calls %q", h.calls)
 	}
+}
+
+// What a container holds of a prefix that has gone, since it cannot be entered, it may have
+// connections from until it ends.
+func TestConnectionsOfHeldAddressesEndWithTheEndpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		n := onDelegation(t, h, 1, spec.FallbackNone)
+		a := &attachment{id: epID(1)}
+		must(t, h.run(t.Context(), n, a))
+		h.sandboxErr = syscall.EPERM
+		h.lend(t, delegated("2001:db8:b000::/56", 6*time.Hour, 8*time.Hour))
+		h.pass(t, 2*time.Hour+time.Second)
+		h.arm(fault{})
+		must(t, h.stop(t.Context(), *a))
+		if want := fmt.Sprintf("conntrack: forget [2001:db8:b000::2 %s 2001:db8:a000::2]", a.leases[pool4]); !h.calledInOrder("firewall: update", want) {
+			t.Errorf("calls %q, want %s", h.calls, want)
+		}
+	})
 }
 
 // The connections of addresses that no endpoint has had end with the network, when there is

@@ -99,6 +99,15 @@ func (e *Engine) addressesOf(ep *endpoint) []netip.Addr {
 	return ep.Addresses()
 }
 
+// sendsFrom are those that an endpoint may have connections from: addressesOf, and what its
+// container holds yet.
+func (e *Engine) sendsFrom(ep *endpoint) []netip.Addr {
+	if n, known := e.networks[ep.NetworkID]; known {
+		return n.sendsFrom(ep)
+	}
+	return ep.Addresses()
+}
+
 // follower is a subnet or an unused pool that follows a source.
 type follower struct {
 	network *network // nil: an unused pool
