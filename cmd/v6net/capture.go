@@ -194,7 +194,7 @@ func addressNames(status spec.Status) nameTable {
 				add(a, cmp.Or(ep.Name, spec.ShortID(ep.ID)))
 			}
 		}
-		for _, s := range n.Subnets() {
+		for _, s := range n.PresentSubnets() {
 			add(s.Gateway, cmp.Or(n.Name, spec.ShortID(n.ID))+".gateway")
 		}
 	}

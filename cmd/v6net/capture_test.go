@@ -86,7 +86,13 @@ func TestFindSpots(t *testing.T) {
 }
 
 func TestAddressNames(t *testing.T) {
-	known := addressNames(captured())
+	status := captured()
+	status.Networks[2].IPv6 = []spec.Subnet{{Prefix: netip.MustParsePrefix("2001:db8:a::/64"), Gateway: netip.MustParseAddr("2001:db8:a::1"),
+		Lent: &spec.Lent{Prefixes: []spec.LentPrefix{{Prefix: netip.MustParsePrefix("2001:db8:b::/64")}}}}}
+	known := addressNames(status)
+	if got := known.name(netip.MustParseAddr("2001:db8:b::1")); got != "db.gateway" {
+		t.Errorf("the gateway of a network that was renumbered is called %q", got)
+	}
 	if got := known.of("web"); len(got) != 2 || known.name(got[1]) != "web" {
 		t.Errorf("web has %v", got)
 	}

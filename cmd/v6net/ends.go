@@ -87,10 +87,10 @@ func endsOf(status spec.Status, written string) ([]end, error) {
 	return ends, nil
 }
 
-// networkAt is the network in whose prefixes an address is; nil: in none's.
+// networkAt is the network in whose prefixes an address is now; nil: in none's.
 func networkAt(status spec.Status, addr netip.Addr) *spec.NetworkStatus {
 	for i, n := range status.Networks {
-		for _, s := range n.Subnets() {
+		for _, s := range n.PresentSubnets() {
 			if s.Prefix.Contains(addr) {
 				return &status.Networks[i]
 			}

@@ -17,6 +17,11 @@ func TestCallEnds(t *testing.T) {
 		}
 		return s
 	}
+	renumbered := func(prefix, now string) spec.Subnet {
+		s := subnet(prefix, "")
+		s.Lent = &spec.Lent{Prefixes: []spec.LentPrefix{{Prefix: netip.MustParsePrefix(now)}}}
+		return s
+	}
 	endpoint := func(id, name string, addresses ...string) spec.Endpoint {
 		ep := spec.Endpoint{ID: strings.Repeat(id, 64), Name: name, Container: strings.Repeat("c", 8) + name}
 		for _, a := range addresses {
@@ -34,6 +39,12 @@ func TestCallEnds(t *testing.T) {
 		}},
 		{Network: spec.Network{ID: strings.Repeat("2", 64), IPv6: []spec.Subnet{subnet("fd00:2::/64", "2001:db8:2::/64")}, IPv4: []spec.Subnet{subnet("172.18.2.0/24", "")}}, Endpoints: []spec.Endpoint{
 			endpoint("d", "inner", "fd00:2::2/64", "172.18.2.2/24"), endpoint("e", "both", "fd00:2::3/64", "172.18.2.3/24"), endpoint("f", "four", "172.18.2.4/24"),
+		}},
+		{Network: spec.Network{ID: strings.Repeat("3", 64), IPv6: []spec.Subnet{renumbered("2001:db8:a3::/64", "2001:db8:b3::/64")}, IPv4: []spec.Subnet{subnet("172.18.3.0/24", "")}}, Endpoints: []spec.Endpoint{
+			endpoint("7", "moved", "2001:db8:a3::2/64", "172.18.3.2/24"), endpoint("8", "twice", "2001:db8:a3::3/64", "172.18.3.3/24"),
+		}},
+		{Network: spec.Network{ID: strings.Repeat("4", 64), IPv6: []spec.Subnet{renumbered("2001:db8:a4::/64", "2001:db8:b4::/64")}}, Endpoints: []spec.Endpoint{
+			endpoint("9", "twice", "2001:db8:a4::3/64"),
 		}},
 	}}
 	outer, _ := status.Networks[1].Translation().Out(netip.MustParseAddr("fd00:2::2"))
@@ -56,6 +67,10 @@ func TestCallEnds(t *testing.T) {
 		{"2001:db8::9", "inner", "2001:db8::9 " + outer.String(), ""},
 		{"2001:db8::9", "fd00:2::2", "2001:db8::9 fd00:2::2", ""},
 		{"inner", "2001:db8::9", "fd00:2::2 2001:db8::9", ""},
+		{"moved", "twice", "2001:db8:b3::2 2001:db8:b3::3", ""},
+		{"2001:db8::9", "moved", "2001:db8::9 2001:db8:b3::2", ""},
+		{"twice", "2001:db8:b4::9", "2001:db8:b4::3 2001:db8:b4::9", ""},
+		{"twice", "2001:db8::9", "", "twice is on more than one network"},
 		{"both", "2001:db8::9", "", "both is on more than one network"},
 		{"2001:db8::9", "four", "", "2001:db8::9 and four have no addresses of one family"},
 		{"nobody", "2001:db8::9", "", `"nobody" is no IP address, nor the name`},
