@@ -37,7 +37,7 @@ func ParseCall(from, to, port string) (c Call, err error) {
 	if c.Protocol = protocol; !named {
 		c.Protocol = "tcp"
 	}
-	if port == "ping" {
+	if c.Protocol = strings.ToLower(c.Protocol); strings.EqualFold(port, "ping") {
 		number, c.Protocol = "0", "ping"
 	}
 	n, err := strconv.ParseUint(number, 10, 16)

@@ -16,6 +16,8 @@ func TestParseCall(t *testing.T) {
 		{"2001:db8::1", "2001:db8::1", "80", Call{six, six, "tcp", 80}, ""},
 		{"192.0.2.1", "192.0.2.1", "53/udp", Call{four, four, "udp", 53}, ""},
 		{"2001:db8::1", "2001:db8::1", "ping", Call{six, six, "ping", 0}, ""},
+		{"2001:db8::1", "2001:db8::1", "53/UDP", Call{six, six, "udp", 53}, ""},
+		{"2001:db8::1", "2001:db8::1", "Ping", Call{six, six, "ping", 0}, ""},
 		{"web", "2001:db8::1", "80", Call{}, `"web"`},
 		{"2001:db8::1", "web", "80", Call{}, `"web"`},
 		{"2001:db8::1", "192.0.2.1", "80", Call{}, "families"},
