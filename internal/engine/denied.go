@@ -28,14 +28,13 @@ const (
 // teller is how a network's denied packets come into the log.
 type teller struct {
 	limit   *rate.Limiter
-	counted uint64 // of all that are denied, when they were last summed up
-	lines   uint64 // since then, each of which is one of them
-	due     bool   // they will be
+	counted map[string]uint64 // all that are denied, by what counts them, when they were last summed up; nil: not yet
+	lines   uint64            // since then, each of which is one of them
+	due     bool              // they will be
 }
 
-// hearDenied listens to what rules tell while a network wants it. Those that begin to
-// tell by it are returned.
-func (e *Engine) hearDenied(ctx context.Context) (began []*network) {
+// hearDenied listens to what rules tell while a network wants it.
+func (e *Engine) hearDenied(ctx context.Context) {
 	wanted := false
 	for _, n := range e.networks {
 		wanted = wanted || n.wantsDenied()
@@ -63,10 +62,8 @@ func (e *Engine) hearDenied(ctx context.Context) (began []*network) {
 			n.teller = nil
 		case n.teller == nil:
 			n.teller = &teller{limit: rate.NewLimiter(deniedRate, deniedBurst)}
-			began = append(began, n)
 		}
 	}
-	return began
 }
 
 // wantsDenied reports whether what is denied of a network is to be told.
@@ -218,20 +215,30 @@ func (e *Engine) sumUp(ctx context.Context, id string) {
 	}
 	before := t.counted
 	t.counted = e.deniedOf(counted, n)
-	if t.counted < before { // they have begun anew
-		before = 0
+	var lost uint64
+	for by, all := range t.counted {
+		if all < before[by] { // it has begun anew
+			before[by] = 0
+		}
+		lost += all - before[by]
 	}
-	lost := t.counted - before
 	lost -= min(lost, t.lines)
 	t.lines = 0
-	if lost > 0 {
+	if before != nil && lost > 0 {
 		e.Log.Info("firewall: denied, without a line of their own", "network", id, "packets", lost)
 	}
 }
 
-// countDenied notes what has been denied of networks before they began to tell.
-func (e *Engine) countDenied(ctx context.Context, began []*network) {
-	if len(began) == 0 {
+// countDenied notes what has been denied of networks before they began to tell, once the
+// rules are there that do.
+func (e *Engine) countDenied(ctx context.Context) {
+	var begin []*network
+	for _, n := range e.networks {
+		if n.teller != nil && n.teller.counted == nil {
+			begin = append(begin, n)
+		}
+	}
+	if len(begin) == 0 {
 		return
 	}
 	counted, err := e.Firewall.Counters(ctx)
@@ -239,12 +246,12 @@ func (e *Engine) countDenied(ctx context.Context, began []*network) {
 		e.Log.Warn("read the firewall's counters", "err", err)
 		return
 	}
-	for _, n := range began {
+	for _, n := range begin {
 		n.teller.counted = e.deniedOf(counted, n)
 	}
 }
 
 // deniedOf is how many packets of a network have been denied so far.
-func (e *Engine) deniedOf(counted firewall.Counters, n *network) uint64 {
+func (e *Engine) deniedOf(counted firewall.Counters, n *network) map[string]uint64 {
 	return counted.Denied(n.policy(e.members(e.endpointsOf(n.ID))...))
 }

@@ -115,6 +115,34 @@ func TestDeniedFloodIsSummedUp(t *testing.T) {
 	}
 }
 
+// What was denied before is of no sum: not what the rules had counted before a start, at
+// which they could not be made at first, nor that of others when a container has left.
+func TestDeniedBeforeIsNotSummedUp(t *testing.T) {
+	for name, happens := range map[string]func(h *host){
+		"a start": func(h *host) { h.restart(t) },
+		"a start without rules": func(h *host) {
+			h.broken = "firewall: apply"
+			h.restart(t)
+			h.broken = ""
+		},
+		"a container leaves": func(h *host) {
+			h.restart(t)
+			must(t, h.engine.DeleteEndpoint(t.Context(), netID(1), epID(1)))
+		},
+	} {
+		h, lines := tellingHost(t)
+		h.world.flooded = 1000
+		happens(h)
+		h.engine.DoChores(t.Context(), time.Now().Add(10*time.Second))
+		lines.Reset()
+		h.engine.Denied(t.Context(), refusal("eth0", spec.BridgeName(netID(1)), firewall.DeniedUnpublished, "2001:db8::9", "fd00:1::5"))
+		h.engine.DoChores(t.Context(), time.Now().Add(30*time.Second))
+		if got := lines.String(); !strings.Contains(got, "reason=unpublished") || strings.Contains(got, "without a line") {
+			t.Errorf("%s, and one packet is denied: %s", name, got)
+		}
+	}
+}
+
 // The group is listened to while a network wants it, and no longer.
 func TestDenialsAreHeardWhileWanted(t *testing.T) {
 	h, _ := tellingHost(t)

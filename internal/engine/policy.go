@@ -20,7 +20,7 @@ func (e *Engine) applyFirewall(ctx context.Context) (err error) {
 	e.ruled, e.guarded = false, false
 	defer func() { e.unapplied = err }()
 	e.tellZones()
-	began := e.hearDenied(ctx)
+	e.hearDenied(ctx)
 	if !e.hasRouted() {
 		return e.Firewall.Remove(ctx)
 	}
@@ -32,7 +32,7 @@ func (e *Engine) applyFirewall(ctx context.Context) (err error) {
 	if err := e.Firewall.Apply(ctx, ruleset); err != nil {
 		return err
 	}
-	e.countDenied(ctx, began)
+	e.countDenied(ctx)
 	open := e.unnamed(policy)
 	e.noteFaults(append(faults, open...))
 	e.ruled = len(faults) == 0 // or a container alone cannot tell what has been left out

@@ -40,11 +40,12 @@ func (c Counters) Of(n Network) spec.FirewallCounters {
 	return out
 }
 
-// Denied are all packets of a network that have been dropped, forged ones included.
-func (c Counters) Denied(n Network) uint64 {
-	sum := c["denied_in"][quote(n.Bridge)] + c["denied_out"][quote(n.Bridge)]
+// Denied are all packets of a network that have been dropped, forged ones included, by the
+// sets that have counted them, and of forged ones by the container's port.
+func (c Counters) Denied(n Network) map[string]uint64 {
+	all := map[string]uint64{"denied_in": c["denied_in"][quote(n.Bridge)], "denied_out": c["denied_out"][quote(n.Bridge)]}
 	for _, container := range n.Containers {
-		sum += c["forgers"][quote(container.Port)]
+		all["forgers "+container.Port] = c["forgers"][quote(container.Port)]
 	}
-	return sum
+	return all
 }
