@@ -3,6 +3,8 @@
 package ip6tables
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"os/exec"
 	"strings"
@@ -20,7 +22,11 @@ func TestLeftProbeGoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = f.Close() })
+	t.Cleanup(func() {
+		if err := errors.Join(f.Remove(context.Background()), f.Close()); err != nil {
+			t.Error(err)
+		}
+	})
 	r, err := firewall.Build(firewall.Config{})
 	if err != nil {
 		t.Fatal(err)
