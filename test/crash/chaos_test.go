@@ -210,6 +210,7 @@ func (c *chaos) floodLink(from *testnet.Host, link string, times int) {
 	from.Do(c.t, func() {
 		device, err := net.InterfaceByName(link)
 		c.must(err)
+		device.Name = strconv.Itoa(device.Index) // as a zone: package net remembers names, of whichever namespace
 		conn, _, err := ndp.Listen(device, ndp.LinkLocal)
 		c.must(err)
 		defer func() { _ = conn.Close() }()

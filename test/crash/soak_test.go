@@ -450,7 +450,7 @@ func (s *soak) strangers() []string {
 	for _, family := range []string{"-4", "-6"} {
 		for line := range strings.Lines(s.host.Run(s.t, "ip", family, "neigh", "show")) {
 			address, _, _ := strings.Cut(line, " ")
-			known := slices.Contains([]string{"2001:db8:1::1", metadataAddress, s.router}, address) || strings.Contains(line, s.mac)
+			known := slices.Contains([]string{"2001:db8:1::1", metadataAddress, s.router, telling}, address) || strings.Contains(line, s.mac)
 			if !known || !strings.Contains(line, " dev eth0 ") {
 				left = append(left, strings.TrimSpace(line))
 			}
