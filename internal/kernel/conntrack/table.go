@@ -91,9 +91,12 @@ func (*Table) ForgetPorts(ctx context.Context, ports []firewall.Published) error
 	if len(ports) == 0 {
 		return nil
 	}
-	local, err := localAddresses()
-	if err != nil {
-		return fmt.Errorf("forget connections to %v: %w", ports, err)
+	var local []netip.Addr
+	if slices.ContainsFunc(ports, ofEveryAddress) { // which takes longer, the more links there are
+		var err error
+		if local, err = localAddresses(); err != nil {
+			return fmt.Errorf("forget connections to %v: %w", ports, err)
+		}
 	}
 	containers, hosts := map[service]bool{}, map[service]bool{}
 	var addrs []netip.Addr
@@ -107,7 +110,7 @@ func (*Table) ForgetPorts(ctx context.Context, ports []firewall.Published) error
 			continue
 		}
 		filters[askedAt(service{protocol, netip.AddrPortFrom(p.Container, p.HostPort)})] = true
-		if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
+		if !ofEveryAddress(p) {
 			hosts[service{protocol, netip.AddrPortFrom(p.HostIP, p.HostPort)}] = true
 			continue
 		}
@@ -115,13 +118,18 @@ func (*Table) ForgetPorts(ctx context.Context, ports []firewall.Published) error
 			hosts[service{protocol, netip.AddrPortFrom(a, p.HostPort)}] = true
 		}
 	}
-	err = forget(ctx, addrs, filters, func(e entry) bool {
+	err := forget(ctx, addrs, filters, func(e entry) bool {
 		return containers[service{e.protocol, e.reply.src}] || hosts[service{e.protocol, e.original.dst}]
 	})
 	if err != nil {
 		return fmt.Errorf("forget connections to %v: %w", ports, err)
 	}
 	return nil
+}
+
+// ofEveryAddress reports whether a port is published on all addresses of the host.
+func ofEveryAddress(p firewall.Published) bool {
+	return p.HostPort != 0 && (!p.HostIP.IsValid() || p.HostIP.IsUnspecified())
 }
 
 // ForgetPools ends every connection from or to an address of the prefixes, whoever had it.
