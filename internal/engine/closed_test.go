@@ -46,10 +46,7 @@ func TestClosedNetworkIsExplained(t *testing.T) {
 		{closed.IPv6.Addr().String(), closed.IPv6.Addr().Next().String(), spec.Unjudged, "stays on its bridge"},
 		{"2001:db8:ffff::9", other.IPv6.Addr().String(), spec.Accepted, "published"},
 	} {
-		call, err := spec.ParseCall(tc.from, tc.to, "80")
-		must(t, err)
-		j, err := h.engine.Explain(t.Context(), call)
-		must(t, err)
+		j := h.explain(t, tc.from, tc.to)
 		if j.Verdict != tc.want || !strings.Contains(j.Why, tc.says) {
 			t.Errorf("%s to %s: %s, %s; want %s, and %q said", tc.from, tc.to, j.Verdict, j.Why, tc.want, tc.says)
 		}

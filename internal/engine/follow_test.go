@@ -742,6 +742,16 @@ func TestBridgeBecomesAWayOut(t *testing.T) {
 	wants(`"eth0"`)
 }
 
+// explain asks about a call of port 80.
+func (h *host) explain(t *testing.T, from, to string) spec.Judgement {
+	t.Helper()
+	call, err := spec.ParseCall(from, to, "80")
+	must(t, err)
+	j, err := h.engine.Explain(t.Context(), call)
+	must(t, err)
+	return j
+}
+
 // A network whose prefix cannot be translated here is cut off, and explained as that.
 func TestExplainWithoutTranslation(t *testing.T) {
 	h := newHost(t)
@@ -749,12 +759,9 @@ func TestExplainWithoutTranslation(t *testing.T) {
 	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{static("fd00:1::/64")}, options: options})
 	must(t, err)
 	must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
-	call, err := spec.ParseCall("fd00:1::2", "2001:db8::9", "80")
-	must(t, err)
 	for _, untranslated := range []error{nil, errors.New("needs nftables")} {
 		h.untranslated = untranslated
-		j, err := h.engine.Explain(t.Context(), call)
-		must(t, err)
+		j := h.explain(t, "fd00:1::2", "2001:db8::9")
 		if cut := j.Verdict == spec.Dropped && strings.Contains(j.Why, "needs nftables"); cut != (untranslated != nil) {
 			t.Errorf("translation: %v, explained as %s: %s", untranslated, j.Verdict, j.Why)
 		}
@@ -792,10 +799,7 @@ func TestExplainForgedByBackend(t *testing.T) {
 		delete(h.sysctls, call6)
 		delete(h.sysctls, call4)
 		maps.Copy(h.sysctls, tc.shown)
-		call, err := spec.ParseCall("fd00:1::99", tc.to, "80")
-		must(t, err)
-		j, err := h.engine.Explain(t.Context(), call)
-		must(t, err)
+		j := h.explain(t, "fd00:1::99", tc.to)
 		if j.Verdict != tc.verdict || !strings.Contains(j.Why, tc.says) {
 			t.Errorf("ports unjudged: %v, to %s: %s: %s, want %s: %s", tc.unjudged, tc.to, j.Verdict, j.Why, tc.verdict, tc.says)
 		}
@@ -808,12 +812,9 @@ func TestExplainWithoutRules(t *testing.T) {
 	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{static("fd00:1::/64")}})
 	must(t, err)
 	must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
-	call, err := spec.ParseCall("2001:db8::9", "fd00:1::2", "80")
-	must(t, err)
 	warning := func() string {
 		t.Helper()
-		j, err := h.engine.Explain(t.Context(), call)
-		must(t, err)
+		j := h.explain(t, "2001:db8::9", "fd00:1::2")
 		if j.Verdict != spec.Dropped {
 			t.Errorf("verdict %s", j.Verdict)
 		}

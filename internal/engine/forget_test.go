@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,11 +50,7 @@ func TestConnectionsEndWithTheEndpoint(t *testing.T) {
 // connections from until it ends.
 func TestConnectionsOfHeldAddressesEndWithTheEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost(t)
-		n := onDelegation(t, h, 1, spec.FallbackNone)
-		a := &attachment{id: epID(1)}
-		must(t, h.run(t.Context(), n, a))
-		h.sandboxErr = syscall.EPERM
+		h, _, a := locked(t)
 		h.lend(t, delegated("2001:db8:b000::/56", 6*time.Hour, 8*time.Hour))
 		h.pass(t, 2*time.Hour+time.Second)
 		h.arm(fault{})

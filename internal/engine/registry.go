@@ -135,13 +135,7 @@ func (e *Engine) awaitJoined(ep *endpoint) {
 		if e.endpoints[ep.ID] != ep || ep.Joined || !ep.idle.Equal(since) {
 			return
 		}
-		e.Log.Info("endpoint removed: its container engine has not used it", subject(ep.Endpoint)...)
-		ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
-		defer cancel()
-		if ep.err = e.removeEndpoint(ctx, ep); ep.err != nil {
-			e.Log.Error("remove endpoint", subject(ep.Endpoint, "err", ep.err)...)
-			e.planHeal()
-		}
+		e.dropUnasked(ep, "its container engine has not used it", e.removeEndpoint)
 	})
 }
 
@@ -196,16 +190,21 @@ func (e *Engine) missing() []*endpoint {
 
 // dropGone removes an endpoint whose container has no link.
 func (e *Engine) dropGone(ep *endpoint) {
-	e.Log.Info("endpoint removed: its container has no link", subject(ep.Endpoint)...)
+	e.dropUnasked(ep, "its container has no link", e.dropAttached)
+	if n, ok := e.networks[ep.NetworkID]; ok && ep.err == nil {
+		e.watchAbandoned(n, 0) // it may have waited for its last container
+	}
+}
+
+// dropUnasked removes an endpoint that its container engine does not ask to be removed. Where
+// that fails it is tried again.
+func (e *Engine) dropUnasked(ep *endpoint, why string, drop func(context.Context, *endpoint) error) {
+	e.Log.Info("endpoint removed: "+why, subject(ep.Endpoint)...)
 	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
 	defer cancel()
-	if ep.err = e.dropAttached(ctx, ep); ep.err != nil {
+	if ep.err = drop(ctx, ep); ep.err != nil {
 		e.Log.Error("remove endpoint", subject(ep.Endpoint, "err", ep.err)...)
 		e.planHeal()
-		return
-	}
-	if n, ok := e.networks[ep.NetworkID]; ok {
-		e.watchAbandoned(n, 0) // it may have waited for its last container
 	}
 }
 

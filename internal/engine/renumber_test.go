@@ -831,14 +831,21 @@ func TestDeliveryIsFoundOut(t *testing.T) {
 	}
 }
 
+// locked is a host whose container, on a part of 2001:db8:a000::/56, cannot be entered.
+func locked(t *testing.T) (*host, spec.Network, *attachment) {
+	t.Helper()
+	h := newHost(t)
+	n := onDelegation(t, h, 1, spec.FallbackNone)
+	a := &attachment{id: epID(1)}
+	must(t, h.run(t.Context(), n, a))
+	h.sandboxErr = syscall.EPERM
+	return h, n, a
+}
+
 // Without the right to enter, running containers keep what they have, and say so.
 func TestSandboxesThatCannotBeEntered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost(t)
-		n := onDelegation(t, h, 1, spec.FallbackNone)
-		a := &attachment{id: epID(1)}
-		must(t, h.run(t.Context(), n, a))
-		h.sandboxErr = syscall.EPERM
+		h, n, a := locked(t)
 		h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
 		if got := h.notes(t); !strings.Contains(got, spec.ShortID(a.id)) || !strings.Contains(got, "started again") {
 			t.Errorf("notes %q, want the container that has to be started again", got)

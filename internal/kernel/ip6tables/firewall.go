@@ -347,12 +347,7 @@ func (f *Firewall) Obstacles(context.Context) ([]spec.Obstacle, error) {
 func (f *Firewall) Update(ctx context.Context, changes []firewall.Change) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.applied == nil {
-		return fmt.Errorf("update the rules: no ruleset is applied")
-	}
-	want := f.applied.Clone()
-	want.Change(changes)
-	if err := f.compile(ctx, want); err != nil {
+	if err := f.compileChanged(ctx, changes); err != nil {
 		return err
 	}
 	before, commits := f.generation(), f.commits
@@ -371,15 +366,20 @@ func (f *Firewall) Update(ctx context.Context, changes []firewall.Change) error 
 func (f *Firewall) UpdateNetworks(ctx context.Context, changes []firewall.Change) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err := f.compileChanged(ctx, changes); err != nil {
+		return err
+	}
+	return f.look(ctx)
+}
+
+// compileChanged makes what is wanted of the ruleset that was applied last, with changes.
+func (f *Firewall) compileChanged(ctx context.Context, changes []firewall.Change) error {
 	if f.applied == nil {
 		return fmt.Errorf("update the rules: no ruleset is applied")
 	}
 	want := f.applied.Clone()
 	want.Change(changes)
-	if err := f.compile(ctx, want); err != nil {
-		return err
-	}
-	return f.look(ctx)
+	return f.compile(ctx, want)
 }
 
 // Remove deletes our chains and our rules in others', if they are there. Tables that
