@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -21,8 +22,9 @@ type Process struct {
 	err      error         // of the wait for its end
 
 	mu      sync.Mutex
-	points  []string // the changes since Count
-	kill    int      // before which of them it is killed; 0: before none
+	points  []string           // the changes since Count
+	wrote   map[uint32]setting // the last one that each thread has written
+	kill    int                // before which of them it is killed; 0: before none
 	killed  bool
 	failure error
 }
@@ -30,7 +32,7 @@ type Process struct {
 // Start starts cmd, whose outputs have to be files: log is the name of the one that
 // it writes its log to. It is killed before the kill'th change; 0: it is not.
 func Start(cmd *exec.Cmd, log string, kill int) (*Process, error) {
-	p := &Process{Log: log, cmd: cmd, begun: make(chan struct{}), ended: make(chan struct{}), kill: kill}
+	p := &Process{Log: log, cmd: cmd, begun: make(chan struct{}), ended: make(chan struct{}), kill: kill, wrote: map[uint32]setting{}}
 	started := make(chan error)
 	go p.start(started)
 	if err := <-started; err != nil {
@@ -121,6 +123,9 @@ func (p *Process) count(n notification) bool {
 		// Of a program that the killed one has run, and that lives on.
 		return threadGroup(int(n.tid)) != p.cmd.Process.Pid
 	}
+	if p.isStartedOver(n, what) {
+		return true
+	}
 	p.points = append(p.points, what)
 	if len(p.points) != p.kill {
 		return true
@@ -128,6 +133,26 @@ func (p *Process) count(n notification) bool {
 	p.killed = true
 	p.failure = errors.Join(p.failure, p.cmd.Process.Kill())
 	return false
+}
+
+// setting is a call that writes one.
+type setting struct {
+	args        [6]uint64
+	what, value string
+}
+
+// isStartedOver reports whether a call is its thread's last write of a setting once more:
+// where the kernel finds the lock of the network's settings taken it starts the call over
+// until it has it (restart_syscall, net/ipv6/addrconf.c), and asks each time. The program
+// makes one change.
+func (p *Process) isStartedOver(n notification, what string) bool {
+	if !strings.HasPrefix(what, "write /proc/sys/") {
+		return false
+	}
+	now := setting{n.args, what, string(memory(int(n.tid), n.args[1], min(n.args[2], 64)))}
+	last := p.wrote[n.tid]
+	p.wrote[n.tid] = now
+	return now == last
 }
 
 func (p *Process) fail(err error) {
