@@ -19,12 +19,13 @@ func TestMain(m *testing.M) { testnet.Main(m) }
 
 // The kernel starts a write over while others change the network; it is one change.
 func TestSettingIsCountedOnce(t *testing.T) {
+	busy := testnet.New(t, "busy")
 	for i := range 4 {
 		testnet.Running(t, "links that come and go", func(ctx context.Context) error {
 			link := fmt.Sprintf("busy%d", i)
 			changes := strings.Repeat("link add "+link+" up type veth peer name p"+link+"\nlink del "+link+"\n", 50)
 			for ctx.Err() == nil {
-				ip := exec.CommandContext(ctx, "ip", "-batch", "-")
+				ip := busy.Command(ctx, "ip", "-batch", "-")
 				ip.Stdin = strings.NewReader(changes)
 				if out, err := ip.CombinedOutput(); err != nil && ctx.Err() == nil {
 					return fmt.Errorf("ip: %w: %s", err, out)
