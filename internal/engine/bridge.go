@@ -215,6 +215,12 @@ func (m bridged) attach(ctx context.Context, n *network, ep *endpoint) error {
 	}); err != nil {
 		return err
 	}
+	// A port has nothing to say in IPv6, which is the bridge's, and nothing to hear: not even what
+	// a bridge leaves to a port's own stack. Without it the kernel has no route for each, and all
+	// of them to look at whenever a link comes or goes (fib6_clean_all in net/ipv6/ip6_fib.c).
+	if err := m.Sysctls.Set(ctx, "net/ipv6/conf/"+spec.VethName(ep.ID)+"/disable_ipv6", "1"); err != nil {
+		return err
+	}
 	ep.linkGone = false
 	return nil
 }

@@ -456,6 +456,7 @@ func (w *world) defaults(link string) map[string]string {
 		"net/ipv6/conf/" + link + "/accept_ra":      "1",
 		"net/ipv6/conf/" + link + "/accept_dad":     "1",
 		"net/ipv6/conf/" + link + "/addr_gen_mode":  "0",
+		"net/ipv6/conf/" + link + "/disable_ipv6":   "0",
 		"net/ipv6/conf/" + link + "/forwarding":     w.sysctls["net/ipv6/conf/default/forwarding"],
 		"net/ipv4/conf/" + link + "/route_localnet": "0",
 		"net/ipv4/conf/" + link + "/arp_ignore":     "0",

@@ -188,7 +188,7 @@ func TestLiveAddresses(t *testing.T) {
 
 	ep, err = h.lease(t.Context(), n, &attachment{id: epID(2)})
 	must(t, err)
-	h.arm(fault{at: 3, mode: failAfter}) // journal, link, firewall
+	h.arm(fault{at: 4, mode: failAfter}) // journal, link, its setting, firewall
 	if _, err = h.engine.CreateEndpoint(t.Context(), ep); err == nil || !h.calledInOrder("link: ", "firewall: update", "firewall: update") {
 		t.Errorf("the rules could not be put in place: %v; calls %q", err, h.calls)
 	}

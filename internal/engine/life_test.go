@@ -58,7 +58,7 @@ func TestLifeOfANetwork(t *testing.T) {
 	want.Sysctls = with(pristine.Sysctls,
 		acceptRA0, "2", acceptRA1, "2", forwarding6, "1", forwarding4, "1", "net/ipv6/conf/default/forwarding", "1",
 		"net/ipv6/conf/eth0/forwarding", "1", "net/ipv6/conf/eth1/forwarding", "1",
-		"net/ipv6/conf/"+bridge+"/accept_ra", "0", "net/ipv6/conf/"+bridge+"/accept_dad", "0", "net/ipv6/conf/"+bridge+"/forwarding", "1",
+		"net/ipv6/conf/"+bridge+"/accept_ra", "0", "net/ipv6/conf/"+bridge+"/accept_dad", "0", "net/ipv6/conf/"+bridge+"/disable_ipv6", "0", "net/ipv6/conf/"+bridge+"/forwarding", "1",
 		"net/ipv4/conf/default/forwarding", "1", "net/ipv4/conf/"+bridge+"/route_localnet", "1",
 		"net/ipv4/conf/"+bridge+"/arp_ignore", "0", "net/ipv4/conf/"+bridge+"/arp_announce", "0")
 	network := firewall.Network{
@@ -87,8 +87,8 @@ func TestLifeOfANetwork(t *testing.T) {
 		veth, fakeLink{Kind: "veth", Alias: alias, MTU: 1500, Master: bridge, Peer: peer, Up: true, Guarded: true, Judged: true},
 		peer, fakeLink{Kind: "veth", Alias: alias, MTU: 1500, MAC: made.MAC, Peer: veth})
 	beforeEndpoint := want.Sysctls
-	for _, link := range []string{veth, peer} {
-		want.Sysctls = with(want.Sysctls, "net/ipv6/conf/"+link+"/accept_ra", "1", "net/ipv6/conf/"+link+"/accept_dad", "1", "net/ipv6/conf/"+link+"/forwarding", "1", "net/ipv4/conf/"+link+"/route_localnet", "0",
+	for link, silent := range map[string]string{veth: "1", peer: "0"} {
+		want.Sysctls = with(want.Sysctls, "net/ipv6/conf/"+link+"/disable_ipv6", silent, "net/ipv6/conf/"+link+"/accept_ra", "1", "net/ipv6/conf/"+link+"/accept_dad", "1", "net/ipv6/conf/"+link+"/forwarding", "1", "net/ipv4/conf/"+link+"/route_localnet", "0",
 			"net/ipv4/conf/"+link+"/arp_ignore", "0", "net/ipv4/conf/"+link+"/arp_announce", "0")
 	}
 	network.Live = made.Addresses()
