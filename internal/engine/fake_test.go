@@ -973,7 +973,7 @@ func (h fakeHost) Connected(ctx context.Context, part netip.Prefix) (connected m
 	return connected, err
 }
 
-func (h fakeHost) Taken(ctx context.Context, v6 bool) (taken []netip.Prefix, err error) {
+func (h fakeHost) Taken(ctx context.Context, where netip.Prefix) (taken []netip.Prefix, err error) {
 	err = h.call(ctx, "host: routes", func() error {
 		taken = slices.Clone(h.routes)
 		for _, l := range h.links {
@@ -983,7 +983,7 @@ func (h fakeHost) Taken(ctx context.Context, v6 bool) (taken []netip.Prefix, err
 				}
 			}
 		}
-		taken = slices.DeleteFunc(taken, func(p netip.Prefix) bool { return p.Addr().Is6() != v6 })
+		taken = slices.DeleteFunc(taken, func(p netip.Prefix) bool { return !p.Overlaps(where) })
 		return nil
 	})
 	return taken, err

@@ -29,7 +29,7 @@ func (e *Engine) avoidOthers(ctx context.Context, p *pool, parent string, known 
 	if p.Prefix.Addr().Is6() {
 		return nil
 	}
-	taken, err := e.Host.Taken(ctx, false)
+	taken, err := e.Host.Taken(ctx, p.Prefix)
 	if err != nil {
 		return fmt.Errorf("pool %s: addresses of this host: %w", p.ID, err)
 	}

@@ -38,8 +38,9 @@ const anotherHost = "another host"
 
 // usedBy says, for people, who has an address that is in use on a link.
 func (e *Engine) usedBy(ctx context.Context, addr netip.Addr) string {
-	taken, err := e.Host.Taken(ctx, addr.Is6())
-	if err == nil && slices.Contains(taken, netip.PrefixFrom(addr, addr.BitLen())) {
+	alone := netip.PrefixFrom(addr, addr.BitLen())
+	taken, err := e.Host.Taken(ctx, alone)
+	if err == nil && slices.Contains(taken, alone) {
 		return "this host itself"
 	}
 	return anotherHost

@@ -19,7 +19,15 @@ import (
 //
 // The error of a prefix with no free part wraps ipam.ErrExhausted.
 func Choose(ctx context.Context, host Host, req spec.PoolRequest, inUse []netip.Prefix, globalID [5]byte, seed uint64) (spec.Pool, error) {
-	taken, err := host.Taken(ctx, req.V6 || req.Prefix.Addr().Is6())
+	where := req.Prefix
+	switch {
+	case where.IsValid(): // nothing else is asked for
+	case req.V6:
+		where = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	default:
+		where = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	taken, err := host.Taken(ctx, where)
 	if err != nil {
 		return spec.Pool{}, fmt.Errorf("choose a prefix: %w", err)
 	}

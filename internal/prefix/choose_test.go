@@ -72,8 +72,8 @@ func (h *fakeHost) Connected(_ context.Context, part netip.Prefix) (map[string][
 	return connected, nil
 }
 
-func (h *fakeHost) Taken(_ context.Context, v6 bool) ([]netip.Prefix, error) {
-	return slices.DeleteFunc(prefixes(h.taken), func(p netip.Prefix) bool { return p.Addr().Is6() != v6 }), h.takenErr
+func (h *fakeHost) Taken(_ context.Context, where netip.Prefix) ([]netip.Prefix, error) {
+	return slices.DeleteFunc(prefixes(h.taken), func(p netip.Prefix) bool { return !p.Overlaps(where) }), h.takenErr
 }
 
 func (h *fakeHost) Probe(_ context.Context, _ string, addrs []netip.Addr) ([]netip.Addr, error) {

@@ -32,10 +32,10 @@ type Machine interface {
 	// Connected lists the prefixes that are directly on links behind which somebody
 	// may be and that part is a part of, by the link's name; link-local ones left out.
 	Connected(ctx context.Context, part netip.Prefix) (map[string][]netip.Prefix, error)
-	// Taken lists the destinations of all routes of the host of one family, default routes left
-	// out, and its addresses as /128 or /32. Every one counts, also one inside
+	// Taken lists the destinations of all routes of the host that overlap a prefix, default
+	// routes left out, and its addresses as /128 or /32. Every one counts, also one inside
 	// another: an address inside an on-link prefix is what a free part must not have.
-	Taken(ctx context.Context, v6 bool) ([]netip.Prefix, error)
+	Taken(ctx context.Context, where netip.Prefix) ([]netip.Prefix, error)
 	// Probe asks on a link who has the addresses (duplicate address detection,
 	// RFC 4862 §5.4) and answers those that somebody has. It takes about a second.
 	Probe(ctx context.Context, link string, addrs []netip.Addr) (taken []netip.Addr, err error)

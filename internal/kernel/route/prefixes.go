@@ -17,19 +17,16 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// Taken lists the prefixes of a family that are in use on this host, sorted:
+// Taken lists the prefixes in use on this host that overlap another one, sorted:
 // the destinations of all routes of all tables, also of those that reject, and
 // the addresses of all links, also of those that are down, each alone (/128 or
 // /32) and with its prefix. Every one is there once, also one inside another.
 // Default routes are left out, link-local, multicast and loopback prefixes, and the
 // routes of [Handle.EnsureUnreachable]: what nobody uses yet has those.
-func (h *Handle) Taken(ctx context.Context, v6 bool) ([]netip.Prefix, error) {
-	family := netlink.FAMILY_V4
-	if v6 {
-		family = netlink.FAMILY_V6
-	}
+func (h *Handle) Taken(ctx context.Context, where netip.Prefix) ([]netip.Prefix, error) {
+	family := familyOf(where)
 	routes, err := h.routes(ctx, which{family: family}, func(r route) bool {
-		return !isCompanion(r) && !isUnreachable(r) && isNetwork(r.to)
+		return r.to.Overlaps(where) && !isCompanion(r) && !isUnreachable(r) && isNetwork(r.to)
 	})
 	if err != nil {
 		return nil, err
@@ -43,8 +40,13 @@ func (h *Handle) Taken(ctx context.Context, v6 bool) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	for _, a := range addrs {
-		if p, ok := netipx.FromStdIPNet(a.IPNet); ok && isNetwork(p) {
-			taken = append(taken, p.Masked(), netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
+		p, ok := netipx.FromStdIPNet(a.IPNet)
+		if !ok || !p.Overlaps(where) || !isNetwork(p) {
+			continue
+		}
+		taken = append(taken, p.Masked())
+		if alone := netip.PrefixFrom(p.Addr(), p.Addr().BitLen()); alone.Overlaps(where) {
+			taken = append(taken, alone)
 		}
 	}
 	slices.SortFunc(taken, netip.Prefix.Compare)
@@ -161,11 +163,7 @@ func longer(a, b time.Duration) time.Duration {
 // the link's name: those of the links' addresses, and those that a router
 // advertisement says are on-link. Links that nobody is behind are left out.
 func (h *Handle) Connected(ctx context.Context, part netip.Prefix) (map[string][]netip.Prefix, error) {
-	family := netlink.FAMILY_V6
-	if part.Addr().Is4() {
-		family = netlink.FAMILY_V4
-	}
-	routes, err := h.routes(ctx, unicast(family), func(r route) bool {
+	routes, err := h.routes(ctx, unicast(familyOf(part)), func(r route) bool {
 		whole := r.to
 		return isConnected(r) && whole.Bits() < part.Bits() && whole.Overlaps(part)
 	})
@@ -187,6 +185,13 @@ func (h *Handle) Connected(ctx context.Context, part netip.Prefix) (map[string][
 		}
 	}
 	return connected, nil
+}
+
+func familyOf(p netip.Prefix) int {
+	if p.Addr().Is4() {
+		return netlink.FAMILY_V4
+	}
+	return netlink.FAMILY_V6
 }
 
 // isBarren reports whether a link leads to nobody: loopback, and those that have

@@ -257,6 +257,16 @@ func TestTaken(t *testing.T) {
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, %v;\nwant %v", got, err, want)
 	}
+	for where, want := range map[string][]netip.Prefix{
+		"2001:db8:7::/65":        prefixes("2000::/3", "2001:db8:7::/64", "2001:db8:7::1/128"),
+		"2001:db8:7:0:8000::/65": prefixes("2000::/3", "2001:db8:7::/64"),
+		"2001:db8::/45":          prefixes("2000::/3", "2001:db8:1::/64", "2001:db8:1::5/128", "2001:db8:2::5/128", "2001:db8:3::/80", "2001:db8:3::5/128", "2001:db8:5::/64", "2001:db8:6::/64", "2001:db8:7::/64", "2001:db8:7::1/128"),
+		"172.21.0.0/24":          prefixes("172.21.0.0/16", "172.21.0.1/32"),
+	} {
+		if got, err := h.Taken(t.Context(), netip.MustParsePrefix(where)); err != nil || !slices.Equal(got, want) {
+			t.Errorf("of %s: %v, %v;\nwant %v", where, got, err, want)
+		}
+	}
 }
 
 // A list taken while routes come and go is whole. The IPv6 routes fit into one
@@ -309,8 +319,8 @@ func TestTakenDuringChurn(t *testing.T) {
 // taken are those of both families.
 func taken(t *testing.T, h *route.Handle) ([]netip.Prefix, error) {
 	t.Helper()
-	v4, err4 := h.Taken(t.Context(), false)
-	v6, err6 := h.Taken(t.Context(), true)
+	v4, err4 := h.Taken(t.Context(), netip.MustParsePrefix("0.0.0.0/0"))
+	v6, err6 := h.Taken(t.Context(), netip.MustParsePrefix("::/0"))
 	return slices.Concat(v4, v6), errors.Join(err4, err6)
 }
 

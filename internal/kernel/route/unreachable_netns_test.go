@@ -37,7 +37,7 @@ func TestUnreachable(t *testing.T) {
 	if out := self.Run(t, "ip", "-6", "route", "get", "2001:db8:1::2"); !strings.Contains(out, "dev eth1") {
 		t.Errorf("a network's address is reached by %s", out)
 	}
-	taken, err := h.Taken(ctx, true)
+	taken, err := h.Taken(ctx, netip.MustParsePrefix("::/0"))
 	if err != nil || slices.Contains(taken, lent) || !slices.Contains(taken, netip.MustParsePrefix("2001:db8:f::/48")) {
 		t.Errorf("Taken = %v, %v, want others' unreachable routes and not ours", taken, err)
 	}
