@@ -71,10 +71,11 @@ func (c *daemonCommand) Validate() error {
 // kernel stays: containers keep their network while no daemon runs.
 func (c daemonCommand) Run(ctx context.Context) (err error) {
 	// Docker takes what a plugin writes to stderr for errors.
-	log, err := newLog(os.Stdout, c.LogLevel, c.LogFormat)
+	log, closeLog, err := newLog(os.Stdout, c.LogLevel, c.LogFormat)
 	if err != nil {
 		return err
 	}
+	defer closeLog()
 	release, err := netns.Claim(claimName)
 	if errors.Is(err, netns.ErrClaimed) {
 		return errors.Join(err, refuse(ctx, err))

@@ -51,10 +51,11 @@ func (c *ndproxyCommand) Run(ctx context.Context) (err error) {
 	defer signal.Stop(again)
 	signal.Notify(count, syscall.SIGUSR1)
 	defer signal.Stop(count)
-	log, err := newLog(os.Stderr, c.LogLevel, c.LogFormat)
+	log, closeLog, err := newLog(os.Stderr, c.LogLevel, c.LogFormat)
 	if err != nil {
 		return err
 	}
+	defer closeLog()
 	lines := metrics.NewLines()
 	log = lines.Count(log)
 	a := &aloneProxy{command: c, log: log, lines: lines, denied: make(chan error, 1)}
