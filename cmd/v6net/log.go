@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 	"unicode/utf8"
 
 	"github.com/sirupsen/logrus"
@@ -26,8 +27,10 @@ func newLog(w io.Writer, level, format string) (log *slog.Logger, closeLog func(
 	l.SetFormatter(bounded{formatter})
 	lines := newLogLines()
 	l.SetOutput(lines)
-	go lines.run(w, func(lost int) {
-		l.WithField("lines", lost).Warn("lines of the log are lost: it was not read")
+	go lines.run(w, func(lost int) []byte {
+		line, _ := l.Formatter.Format(&logrus.Entry{Logger: l, Time: time.Now(), Level: logrus.WarnLevel, // of a number nothing can fail
+			Message: "lines of the log are lost: it was not read", Data: logrus.Fields{"lines": lost}})
+		return line
 	})
 	return slog.New(logrusslog.NewHandler(l, nil)), lines.close, nil
 }

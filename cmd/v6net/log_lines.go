@@ -29,13 +29,14 @@ func newLogLines() *logLines {
 	return &logLines{lines: make(chan []byte, linesAhead), ended: make(chan struct{})}
 }
 
-// run writes to w until close. It tells of lost lines when others are read again.
-func (l *logLines) run(w io.Writer, tell func(lost int)) {
+// run writes to w until close. When lines are read again it says, by a line that say makes, how
+// many were lost. That something cannot be written there is nowhere to say.
+func (l *logLines) run(w io.Writer, say func(lost int) []byte) {
 	defer close(l.ended)
 	for line := range l.lines {
-		_, _ = w.Write(line) // there is nowhere to say that it failed
+		_, _ = w.Write(line)
 		if lost := l.takeLost(); lost > 0 {
-			tell(lost)
+			_, _ = w.Write(say(lost))
 		}
 	}
 }
