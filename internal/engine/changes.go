@@ -67,6 +67,10 @@ func (e *Engine) RoutesChanged(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.healSoon()
+	e.seldom(&e.rerouted, func() { e.followRoutes(ctx) })
+}
+
+func (e *Engine) followRoutes(ctx context.Context) {
 	e.followNames(ctx)
 	e.avoidAllOthers(ctx)
 	var moved []*network

@@ -19,6 +19,9 @@ const (
 	// uplinksWait is for a burst of links that change to be over.
 	uplinksWait = 100 * time.Millisecond
 
+	// seldomWait is between two times of what is done seldom.
+	seldomWait = time.Second
+
 	// What failed is done again after a while, twice as long each time.
 	minHealWait = time.Second
 	maxHealWait = time.Minute
@@ -38,6 +41,30 @@ func (e *Engine) later(wait time.Duration, do func()) {
 	if i == 0 {
 		e.wakeUp()
 	}
+}
+
+// turn is when something is done that others may have done all the time.
+type turn struct {
+	next time.Time // not before that
+	put  bool      // off until then
+}
+
+// seldom does something at once, and what it is asked for in the same second once, at the end of
+// that: it reads what the host has, and any neighbour's advertisements may be why.
+func (e *Engine) seldom(t *turn, do func()) {
+	if t.put {
+		return
+	}
+	act := func() {
+		*t = turn{next: time.Now().Add(seldomWait)}
+		do()
+	}
+	if wait := time.Until(t.next); wait > 0 {
+		t.put = true
+		e.later(wait, act)
+		return
+	}
+	act()
 }
 
 // wakeUp has Run look again at what is due first.

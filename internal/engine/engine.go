@@ -78,6 +78,8 @@ type Engine struct {
 	defaultLinks  []string        // of the default routes: traffic to them leaves the host
 	uplinks       []string        // bridges with a network card: likewise
 	uplinksUnsure bool            // a link has changed since
+	rerouted      turn            // what default routes lead to is looked at
+	readdressed   turn            // what links are known by is looked at
 	ruled         bool            // the ruleset of all networks is in place, and nothing was left out
 	guarded       bool            // it is in place, and closes at least each of them
 	unapplied     error           // why it is not, if it could not be put there

@@ -24,4 +24,5 @@ const (
 	AbsentTime = absentTime
 	DepartTime = departTime
 	TakenTime  = takenTime
+	SeldomWait = seldomWait
 )

@@ -57,6 +57,7 @@ type world struct {
 	neighbours    map[netip.Addr]string
 
 	defaultParent string   // link of the IPv6 default route; empty: none
+	defaultAsked  int      // for how often defaultParent
 	default4      string   // likewise
 	uplinks       []string // bridges with a network card
 	raLinks       []string
@@ -942,6 +943,7 @@ var errNoDefault = errors.New("this host has no usable IPv6 default route")
 func (h fakeHost) DefaultParent(context.Context) (string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.defaultAsked++
 	if h.defaultParent == "" {
 		return "", errNoDefault
 	}

@@ -17,9 +17,11 @@ import (
 func (e *Engine) AddressesChanged(ctx context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if renamed := e.followNames(ctx); len(renamed) > 0 {
-		e.reapply(ctx, renamed...)
-	}
+	e.seldom(&e.readdressed, func() {
+		if renamed := e.followNames(ctx); len(renamed) > 0 {
+			e.reapply(ctx, renamed...)
+		}
+	})
 }
 
 // rename is of a link.

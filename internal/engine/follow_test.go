@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/v6net/v6net/internal/engine"
 	"github.com/v6net/v6net/internal/spec"
 )
 
@@ -19,7 +20,42 @@ import (
 func (h *host) moveDefault(t testing.TB, link string) {
 	t.Helper()
 	h.defaultParent = link
+	h.routesChanged(t)
+}
+
+// routesChanged has the engine take in that routes changed, and a second pass.
+func (h *host) routesChanged(t testing.TB) {
+	t.Helper()
 	h.engine.RoutesChanged(t.Context())
+	h.engine.DoChores(t.Context(), time.Now().Add(engine.SeldomWait))
+}
+
+// Routers that advertise all the time have routes looked at once a second, however many change;
+// the last change is never missed.
+func TestRoutesChangeAllTheTime(t *testing.T) {
+	h := newHost(t)
+	_, err := h.createNetwork(t.Context(), dual(1))
+	must(t, err)
+	before := h.defaultAsked
+	asked := func() int { return h.defaultAsked - before }
+	h.engine.RoutesChanged(t.Context())
+	once := asked()
+	for range 100 {
+		h.engine.RoutesChanged(t.Context())
+		h.engine.AddressesChanged(t.Context())
+	}
+	h.default4 = "wg0"
+	h.engine.RoutesChanged(t.Context())
+	if n := asked(); once == 0 || n != once {
+		t.Errorf("default routes are asked for %d times in a second, want %d", n, once)
+	}
+	h.engine.DoChores(t.Context(), time.Now().Add(engine.SeldomWait))
+	if n := asked(); n < 2*once || n > 4*once {
+		t.Errorf("default routes are asked for %d times in two seconds, want %d and for what follows", n, 2*once)
+	}
+	if got, want := h.elements("parents"), `"eth0" "wg0"`; got != want {
+		t.Errorf("parents %s, want %s", got, want)
+	}
 }
 
 func (h *host) elements(set string) string {
@@ -674,13 +710,13 @@ func TestDefaultLinkOfIPv4(t *testing.T) {
 	}
 	expect("IPv4 by eth1", `"eth0" "eth1"`)
 	h.default4 = "wg0"
-	h.engine.RoutesChanged(t.Context())
+	h.routesChanged(t)
 	expect("IPv4 moved to wg0", `"eth0" "wg0"`)
 	h.default4 = "eth0"
-	h.engine.RoutesChanged(t.Context())
+	h.routesChanged(t)
 	expect("both by eth0", `"eth0"`)
 	h.default4 = ""
-	h.engine.RoutesChanged(t.Context())
+	h.routesChanged(t)
 	expect("no IPv4", `"eth0"`)
 	h.default4 = "eth1"
 	h.restart(t)

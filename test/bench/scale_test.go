@@ -93,11 +93,15 @@ func measureScale(t *testing.T, r *report) {
 			growth.add(len(growth.At)*max(step.count/20, edge)+len(part), part.median())
 		}
 		r.Curves = append(r.Curves, growth)
+		var flat *goal // of endpoints
+		if step.unit == "endpoints" {
+			flat = ratioBelow(1.3)
+		}
 		first, last := times[:edge].median(), times[len(times)-edge:].median()
 		r.add(row{What: fmt.Sprintf("%s, median of the last %d of %d", step.what, edge, step.count), Value: last, Unit: "ms",
-			Peer: fmt.Sprintf("the first %d %s", edge, step.unit), Beside: first})
+			Peer: fmt.Sprintf("the first %d %s", edge, step.unit), Beside: first, Wanted: flat})
 		r.add(row{What: "the daemon's processor time for each of these", Value: milliseconds(cpu[3]-cpu[2]) / edge, Unit: "ms",
-			Peer: fmt.Sprintf("the first %d %s", edge, step.unit), Beside: milliseconds(cpu[1]-cpu[0]) / edge})
+			Peer: fmt.Sprintf("the first %d %s", edge, step.unit), Beside: milliseconds(cpu[1]-cpu[0]) / edge, Wanted: flat})
 	}
 	if left := host.Run(t, "ip", "-o", "link", "show", "type", "bridge"); left != "" {
 		t.Errorf("left behind:\n%s", left)
