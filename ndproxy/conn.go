@@ -39,12 +39,18 @@ type Conn interface {
 }
 
 // A FastPath is a Conn that answers for the leases itself what needs no
-// judgement, once it is attached; the rest comes to Read as with any Conn.
+// judgement, once it is attached; the rest, and until then all, comes to Read as
+// with any Conn.
 type FastPath interface {
 	Conn
 
+	// Load makes ready what the methods below need, and takes its time. If it fails the
+	// Conn is one without a fast path.
+	Load() error
+
 	// Attach begins to answer for what was added, as Decide would on a link where
-	// the host appears as at, within the limits of knobs.
+	// the host appears as at, within the limits of knobs. There is no moment without
+	// answers.
 	Attach(at Station, knobs Knobs) error
 
 	// Add and Remove have taken effect when they return, before Attach or after.

@@ -28,6 +28,15 @@ type fakeFast struct {
 	fail       error // of Add
 
 	detached, failDetach int // how often Detach was called, and how often it fails at first
+
+	loading chan error // what Load waits for and returns; nil: it is loaded at once
+}
+
+func (f *fakeFast) Load() error {
+	if f.loading == nil {
+		return nil
+	}
+	return <-f.loading
 }
 
 func (f *fakeFast) Attach(Station, Knobs) error {
@@ -72,7 +81,7 @@ func (f *fakeFast) Count(count func(Reason, uint64))          { count(Solicited,
 func superviseFast(t *testing.T, test func(s *Supervisor, f *fakeFast)) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeFast{fakeLink: newFakeLink(), leases: map[netip.Addr]bool{}}
-		s := NewSupervisor(func(context.Context, string) (Conn, error, error) { return f, nil, nil }, Knobs{}, slog.New(slog.DiscardHandler))
+		s := NewSupervisor(func(context.Context, string) (Conn, error) { return f, nil }, Knobs{}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error)
 		go func() { ran <- s.Run(ctx) }()
@@ -107,6 +116,42 @@ func TestFastPathFollows(t *testing.T) {
 			t.Errorf("status %+v, want path ebpf and 8 solicited", st)
 		}
 	})
+}
+
+// While it is loaded all is answered without it, and it comes to know what has become of
+// leases meanwhile. Where it cannot be loaded it stays so, and status says why.
+func TestFastPathIsLoaded(t *testing.T) {
+	for _, err := range []error{nil, errNoMemory} {
+		superviseFast(t, func(s *Supervisor, f *fakeFast) {
+			f.loading = make(chan error)
+			s.AddAll("eth0", []netip.Addr{leased, unknown})
+			synctest.Wait()
+			s.Remove("eth0", unknown)
+			s.Add("eth0", numbered(1))
+			for _, addr := range []netip.Addr{leased, numbered(1)} {
+				f.in <- multicast(addr).marshal(t)
+			}
+			synctest.Wait()
+			if len(f.out) != 2 {
+				t.Errorf("%d answers while it is loaded, want 2", len(f.out))
+			}
+			if st := status(s, "eth0"); st.Path != "packet" || st.PathError != "" || st.Error != "" || len(f.members()) != 2 {
+				t.Errorf("%d groups are joined, and the status is %+v while it is loaded", len(f.members()), st)
+			}
+			f.loading <- err
+			synctest.Wait()
+			path, why := "ebpf", ""
+			if err != nil {
+				path, why = "packet", err.Error()
+			}
+			if st := status(s, "eth0"); st.Path != path || st.PathError != why || st.Error != "" || f.attached != (err == nil) {
+				t.Errorf("loaded: %v; attached %v, status %+v", err, f.attached, st)
+			}
+			if err == nil && (len(f.leases) != 2 || !f.leases[leased] || !f.leases[numbered(1)]) {
+				t.Errorf("it knows %v", f.leases)
+			}
+		})
+	}
 }
 
 // One that fails is given up: the rest is answered without it, and its counters stay.

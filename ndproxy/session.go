@@ -24,10 +24,10 @@ func (l *link) run(ctx context.Context, dial Dialer) {
 		case <-l.changed: // events up to here are about the link that is now dialed
 		default:
 		}
-		conn, slow, err := dial(ctx, l.name)
+		conn, err := dial(ctx, l.name)
 		if err == nil {
 			wait = minRedial
-			if err = l.session(ctx, conn, slow); errors.Is(err, errChanged) {
+			if err = l.session(ctx, conn); errors.Is(err, errChanged) {
 				continue
 			}
 		}
@@ -47,24 +47,29 @@ func (l *link) run(ctx context.Context, dial Dialer) {
 
 // session proxies on conn and closes it. Its error is nil when ctx ended,
 // errChanged when the link has changed, or why reading failed.
-func (l *link) session(parent context.Context, conn Conn, slow error) error {
+func (l *link) session(parent context.Context, conn Conn) error {
 	notices, told := newQueue(), newQueue()
 	fast, isFast := conn.(FastPath)
-	l.begin(notices, isFast, slow)
+	l.begin(notices)
 	defer l.end()
 
 	ctx, cancel := context.WithCancelCause(parent)
 	var running sync.WaitGroup
+	joined := make(chan struct{})
 	running.Go(func() {
-		// First: who attaches by clsact has all lost that the link sends meanwhile
-		// (net/sched/sch_api.c qdisc_graft).
+		l.joinAll(ctx, conn)
+		close(joined)
+		l.join(ctx, conn, notices, told)
+	})
+	running.Go(func() {
+		// Before telling: who attaches by clsact has all lost that the link sends
+		// meanwhile (net/sched/sch_api.c qdisc_graft).
 		if isFast {
 			l.accelerate(ctx, fast)
 		}
-		l.joinAll(ctx, conn)
 		// After joining: who hears of an address may ask for it.
-		running.Go(func() { l.tell(ctx, conn, told) })
-		l.join(ctx, conn, notices, told)
+		<-joined
+		l.tell(ctx, conn, told)
 	})
 	running.Go(func() { l.logRivals(ctx) })
 	running.Go(func() {
@@ -94,18 +99,11 @@ func (l *link) session(parent context.Context, conn Conn, slow error) error {
 }
 
 // begin has notice taken of the leases that come from now on.
-func (l *link) begin(notices *queue, fast bool, slow error) {
+func (l *link) begin(notices *queue) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	path := pathPacket
-	if fast {
-		path = pathEBPF
-	}
-	if slow != nil && (l.slow == nil || l.slow.Error() != slow.Error()) {
-		l.log.Warn("the NDP proxy answers by packet socket: no eBPF", "err", slow)
-	}
-	l.log.Info("proxying neighbor discovery", "addresses", l.proxy.Leases.Len(), "path", path)
-	l.err, l.notices, l.slow, l.all = nil, notices, slow, false
+	l.log.Info("proxying neighbor discovery", "addresses", l.proxy.Leases.Len())
+	l.err, l.notices, l.all = nil, notices, false
 }
 
 func (l *link) end() {
@@ -115,11 +113,23 @@ func (l *link) end() {
 	l.settle()
 }
 
-// accelerate fills the fast path and attaches it. Until then, and if that fails,
-// all is answered without it.
+// accelerate loads the fast path, fills it and attaches it. Until then, and if that
+// fails, all is answered without it.
 func (l *link) accelerate(ctx context.Context, fast FastPath) {
+	err := fast.Load()
+	if ctx.Err() != nil {
+		return
+	}
 	l.mu.Lock()
-	l.fast = fast
+	if err != nil {
+		defer l.mu.Unlock()
+		if l.slow == nil || l.slow.Error() != err.Error() {
+			l.log.Warn("the NDP proxy answers by packet socket", "err", err)
+		}
+		l.slow = err
+		return
+	}
+	l.fast, l.slow = fast, nil
 	l.speed(errors.Join(fast.SetPrefixes(l.proxy.prefixes.all()), fast.Reserve(l.proxy.Leases.Len())))
 	l.mu.Unlock()
 	addrs := make([]netip.Addr, 0, piece)

@@ -12,9 +12,8 @@ import (
 	"github.com/v6net/v6net/internal/spec"
 )
 
-// A Dialer opens a link. If the Conn is no [FastPath] although one was wanted,
-// slow says why.
-type Dialer func(ctx context.Context, link string) (conn Conn, slow error, err error)
+// A Dialer opens a link, with a [FastPath] or without.
+type Dialer func(ctx context.Context, link string) (Conn, error)
 
 // A Supervisor keeps one Proxy running on every link that has leases. A link
 // that is missing or fails degrades alone, and heals by itself.

@@ -129,14 +129,14 @@ type fakeHost struct {
 	dials []string
 }
 
-func (h *fakeHost) dial(_ context.Context, link string) (Conn, error, error) {
+func (h *fakeHost) dial(_ context.Context, link string) (Conn, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.dials = append(h.dials, link)
 	if f := h.links[link]; f != nil {
-		return f, nil, nil
+		return f, nil
 	}
-	return nil, nil, errNoLink
+	return nil, errNoLink
 }
 
 func (h *fakeHost) set(link string, f *fakeLink) {
@@ -468,11 +468,11 @@ func TestNewLinkWaitsForTheOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &slowLink{newFakeLink(), make(chan struct{})}
 		dials := 0
-		s := NewSupervisor(func(context.Context, string) (Conn, error, error) {
+		s := NewSupervisor(func(context.Context, string) (Conn, error) {
 			if dials++; dials == 1 {
-				return f, nil, nil
+				return f, nil
 			}
-			return newFakeLink(), nil, nil
+			return newFakeLink(), nil
 		}, Knobs{}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error)

@@ -34,15 +34,15 @@ type aloneProxy struct {
 }
 
 // dial opens a link. What this process may not do it may not do later, either.
-func (a *aloneProxy) dial(ctx context.Context, link string) (conn ndproxy.Conn, slow, err error) {
-	conn, slow, err = a.command.Proxy.dial(ctx, link)
+func (a *aloneProxy) dial(ctx context.Context, link string) (ndproxy.Conn, error) {
+	conn, err := a.command.Proxy.dial(ctx, link)
 	if errors.Is(err, fs.ErrPermission) {
 		select {
 		case a.denied <- fmt.Errorf("answer on %s: %w; run it as root, or with CAP_NET_ADMIN, CAP_NET_RAW and, for eBPF, CAP_BPF", link, err):
 		default:
 		}
 	}
-	return conn, slow, err
+	return conn, err
 }
 
 // routes are what neighbours on a link ask for (internal/kernel/route).

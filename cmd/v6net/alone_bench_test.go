@@ -24,8 +24,8 @@ func BenchmarkLoad(b *testing.B) {
 		log := slog.New(slog.DiscardHandler)
 		a := &aloneProxy{
 			command: &ndproxyCommand{Interface: []string{"eth0"}, Addresses: "-"}, log: log, stdin: list.Bytes(),
-			proxy: ndproxy.NewSupervisor(func(context.Context, string) (ndproxy.Conn, error, error) {
-				return nil, nil, errors.New("no link")
+			proxy: ndproxy.NewSupervisor(func(context.Context, string) (ndproxy.Conn, error) {
+				return nil, errors.New("no link")
 			}, ndproxy.Knobs{}, log),
 		}
 		if err := a.load(b.Context()); err != nil {

@@ -41,8 +41,8 @@ func newUnlinked(c *ndproxyCommand) *aloneProxy {
 	log := slog.New(slog.DiscardHandler)
 	return &aloneProxy{
 		command: c, log: log, routes: fakeRoutes{"eth0": "2001:db8::1"},
-		proxy: ndproxy.NewSupervisor(func(context.Context, string) (ndproxy.Conn, error, error) {
-			return nil, nil, errors.New("no link")
+		proxy: ndproxy.NewSupervisor(func(context.Context, string) (ndproxy.Conn, error) {
+			return nil, errors.New("no link")
 		}, ndproxy.Knobs{}, log),
 	}
 }

@@ -138,7 +138,7 @@ func (c daemonCommand) open(ctx context.Context, journal *store.Store, log *slog
 	if waiting && c.Proxy.Path != "packet" {
 		d.ahead = ndbpf.LoadAhead()
 	}
-	d.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
+	d.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error) {
 		return c.Proxy.dialWith(ctx, d.ahead, link)
 	}, c.Proxy.knobs(), log)
 	boot, err := bootID()

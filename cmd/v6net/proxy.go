@@ -13,7 +13,7 @@ import (
 
 // proxyFlags are those of the NDP proxy, in the daemon and alone.
 type proxyFlags struct {
-	Path           string        `help:"How the NDP proxy answers: ebpf, packet, or auto, which is ebpf where it can be loaded." default:"auto" enum:"auto,ebpf,packet" env:"PATH"`
+	Path           string        `help:"How the NDP proxy answers: ebpf, packet, or auto, which is ebpf as soon as it is loaded, and where it can be." default:"auto" enum:"auto,ebpf,packet" env:"PATH"`
 	Override       bool          `help:"Set the Override flag in the NDP proxy's answers, for routers that keep a stale address without it." env:"OVERRIDE"`
 	TargetAsSource bool          `help:"Answer from the address that was asked for, for links that lose frames from link-local addresses." env:"TARGET_AS_SOURCE"`
 	Delay          time.Duration `help:"Answer multicast solicitations after a random time up to this (RFC 4861 §7.2.8)." default:"0s" env:"DELAY"`
@@ -50,25 +50,23 @@ func sweepProxies(ctx context.Context, log *slog.Logger) {
 }
 
 // dial opens a link for the NDP proxy, by the path that was chosen.
-func (f *proxyFlags) dial(ctx context.Context, link string) (conn ndproxy.Conn, slow, err error) {
+func (f *proxyFlags) dial(ctx context.Context, link string) (ndproxy.Conn, error) {
 	return f.dialWith(ctx, nil, link)
 }
 
 // dialWith is dial with programs that may be loaded already.
-func (f *proxyFlags) dialWith(ctx context.Context, ahead *ndbpf.Spare, link string) (conn ndproxy.Conn, slow, err error) {
-	if f.Path != "packet" {
-		fast, err := ahead.Dial(ctx, link)
-		if err == nil {
-			return fast, nil, nil
-		}
-		if f.Path == "ebpf" || !errors.Is(err, ndbpf.ErrUnavailable) {
-			return nil, nil, err
-		}
-		slow = err
+func (f *proxyFlags) dialWith(ctx context.Context, ahead *ndbpf.Spare, link string) (ndproxy.Conn, error) {
+	if f.Path == "packet" {
+		return icmp6.Dial(ctx, link)
 	}
-	packet, err := icmp6.Dial(ctx, link)
+	conn, err := ahead.Dial(ctx, link)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return packet, slow, nil
+	if f.Path == "ebpf" { // which nothing else is to answer in the place of
+		if err := conn.Load(); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	return conn, nil
 }

@@ -105,7 +105,7 @@ func (m *machine) settled() world {
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		if w.equal(before) {
+		if w.equal(before) && !w.loading {
 			return w
 		}
 		if before = w; time.Now().After(deadline) {

@@ -12,6 +12,10 @@ import (
 	"github.com/v6net/v6net/internal/testnet"
 )
 
+// resumed is within what solicitations are answered again for after a start. It takes 20 ms
+// (test/bench); a router asks for three seconds (RFC 4861 §10), and CI's machines are busy.
+const resumed = time.Second
+
 // Containers behind a bridge do not notice that the daemon is restarted, however it ended.
 func TestTrafficThroughRestarts(t *testing.T) {
 	t.Parallel()
@@ -31,7 +35,7 @@ func TestTrafficThroughRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := netip.MustParsePrefix(d.address6).Addr()
-	for _, path := range []string{"ebpf", "packet"} {
+	for _, path := range []string{"auto", "packet"} {
 		for _, end := range []struct {
 			name string
 			do   func() error
@@ -64,9 +68,9 @@ func TestTrafficThroughRestarts(t *testing.T) {
 				for _, at := range asker.Since(down) {
 					pause, last = max(pause, at.Sub(last)), at
 				}
-				first := time.Duration(0)
-				if answers := asker.Since(started); len(answers) > 0 {
-					first = answers[0].Sub(started)
+				first := asker.Since(started)[0].Sub(started)
+				if first > resumed {
+					t.Errorf("the first answer came %v after the start, more than %v", first, resumed)
 				}
 				t.Logf("%d packets sent, %d arrived, the longest pause %v; solicitations had no answer for %v, until %v after the daemon was started again, which served after %v",
 					outcome.Sent, outcome.There, outcome.Pause.Round(time.Millisecond), pause.Round(time.Millisecond), first.Round(time.Millisecond), serves.Sub(started).Round(time.Millisecond))

@@ -19,6 +19,7 @@ type world struct {
 	journal string   // what networks and endpoints there are to be
 	pools   string   // with the number of their leases
 	kernel  []string // what is in the kernel, and what the daemon says of it
+	loading bool     // an NDP proxy's program, so that status says something else in a moment
 }
 
 // equal leaves the pools aside: nothing in the kernel follows from them.
@@ -45,6 +46,7 @@ func (m *machine) look() (world, error) {
 		w.kernel = append(w.kernel, "status "+m.text(map[string]any{"id": n.ID, "bridge": n.Bridge, "parent": n.Parent, "error": n.Error, "notes": n.Notes, "ra": n.RA != nil}))
 	}
 	for _, p := range status.Proxies {
+		w.loading = w.loading || p.Error == "" && p.Path == "packet" && p.PathError == ""
 		w.kernel = append(w.kernel, "status "+m.text(map[string]any{"parent": p.Parent, "path": p.Path, "error": p.Error, "addresses": p.Addresses, "prefixes": p.Prefixes}))
 	}
 	w.kernel = append(w.kernel, "status "+m.text(map[string]any{"error": status.Error, "obstacles": status.Obstacles}))

@@ -31,10 +31,7 @@ func TestNDProxyPath(t *testing.T) {
 			if got := l.resolve(t, address); got != mac {
 				t.Errorf("the router takes %s to be at %q, want %s", address, got, mac)
 			}
-			proxy := l.proxyStatus(t)
-			if proxy.Path != path || !strings.Contains(proxy.PathError, why) || (why == "") != (proxy.PathError == "") {
-				t.Errorf("path %q because of %q, want %q because of %q", proxy.Path, proxy.PathError, path, why)
-			}
+			proxy := l.proxyStatus(t, path, why)
 			if proxy.Counters["solicited"] == 0 {
 				t.Errorf("nothing was answered: %v", proxy.Counters)
 			}
@@ -51,14 +48,19 @@ func TestNDProxyPath(t *testing.T) {
 	})
 }
 
-func (l *lab) proxyStatus(t *testing.T) spec.ProxyStatus {
+// proxyStatus is that of the one proxy, as soon as it answers by a path because of something, or
+// of nothing: until its program is loaded, or cannot be, it answers by packets.
+func (l *lab) proxyStatus(t *testing.T, path, why string) spec.ProxyStatus {
 	t.Helper()
 	for deadline := time.Now().Add(longest); ; time.Sleep(20 * time.Millisecond) {
-		if proxies := l.status(t).Proxies; len(proxies) == 1 && proxies[0].Error == "" {
-			return proxies[0]
+		proxies := l.status(t).Proxies
+		if len(proxies) == 1 {
+			if p := proxies[0]; p.Error == "" && p.Path == path && strings.Contains(p.PathError, why) && (why == "") == (p.PathError == "") {
+				return p
+			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("proxies %+v, want one that works", l.status(t).Proxies)
+			t.Fatalf("proxies %+v, want one that answers by %q because of %q", proxies, path, why)
 		}
 	}
 }

@@ -46,7 +46,12 @@ func (s Socket) configure(fd int) error {
 			return err
 		}
 	}
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: NetworkOrder(s.Protocol), Ifindex: s.Ifindex}); err != nil {
+	return Bind(fd, s.Ifindex, s.Protocol)
+}
+
+// Bind has a socket receive frames of another link, or protocol, than before.
+func Bind(fd, ifindex int, protocol uint16) error {
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: NetworkOrder(protocol), Ifindex: ifindex}); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
 	return nil

@@ -46,20 +46,12 @@ const receiveBuffer = 4 << 20
 
 // Dial opens a Conn on a link. The link must exist, be up (else the error is
 // ENETDOWN) and be of the Ethernet kind.
-func Dial(ctx context.Context, link string) (*Conn, error) { return dial(ctx, link, unix.ETH_P_ALL) }
-
-// DialBehind opens a Conn that hears what ingress programs and what is attached to
-// the link have left.
-func DialBehind(ctx context.Context, link string) (*Conn, error) {
-	return dial(ctx, link, unix.ETH_P_IPV6)
-}
-
-func dial(ctx context.Context, link string, protocol uint16) (*Conn, error) {
+func Dial(ctx context.Context, link string) (*Conn, error) {
 	found, err := findLink(ctx, link)
 	if err != nil {
 		return nil, err
 	}
-	file, err := open(found, protocol, proxyFilter(found))
+	file, err := open(found, unix.ETH_P_ALL, proxyFilter(found))
 	if err != nil {
 		return nil, err
 	}
@@ -180,20 +172,29 @@ func (c *Conn) Index() int { return c.link.index }
 // Name is the link's name at the time of Dial.
 func (c *Conn) Name() string { return c.link.name }
 
-// Filter has Read see what passes an eBPF socket filter.
-func (c *Conn) Filter(program int) error {
+// Behind has Read see what ingress programs and what is attached to the link have left,
+// and of that what passes an eBPF socket filter.
+func (c *Conn) Behind(filter int) error {
 	err := onDescriptor(c.file, func(fd int) error {
-		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, program)
+		if err := afpacket.Bind(fd, c.link.index, unix.ETH_P_IPV6); err != nil {
+			return err
+		}
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, filter); err != nil {
+			return fmt.Errorf("attach eBPF filter: %w", err)
+		}
+		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("packet socket on %s: attach eBPF filter: %w", c.link.name, err)
+		return fmt.Errorf("packet socket on %s: %w", c.link.name, err)
 	}
 	return nil
 }
 
-// Unfilter has Read see what it did before Filter.
-func (c *Conn) Unfilter() error {
-	err := onDescriptor(c.file, func(fd int) error { return afpacket.Filter(fd, proxyFilter(c.link)) })
+// Ahead undoes Behind.
+func (c *Conn) Ahead() error {
+	err := onDescriptor(c.file, func(fd int) error {
+		return errors.Join(afpacket.Filter(fd, proxyFilter(c.link)), afpacket.Bind(fd, c.link.index, unix.ETH_P_ALL))
+	})
 	if err != nil {
 		return fmt.Errorf("packet socket on %s: %w", c.link.name, err)
 	}

@@ -40,9 +40,8 @@ func newLab(t *testing.T) *lab {
 	l := &lab{self: testnet.Self(t), up: testnet.New(t, "up")}
 	l.connect(t)
 	l.up.Capture(t, "lan0", "icmp6 and (ip6[40] == 135 or ip6[40] == 136) or vlan", "")
-	l.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
-		conn, err := Dial(ctx, link)
-		return conn, nil, err
+	l.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error) {
+		return Dial(ctx, link)
 	}, ndproxy.Knobs{}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	testnet.Running(t, "the proxy", l.proxy.Run)
 	return l

@@ -33,10 +33,8 @@ func TestPathsAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	us := [6]byte(device.HardwareAddr)
-	conn, err := Dial(t.Context(), "eth0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dialed, err := Dial(t.Context(), "eth0")
+	conn := loaded(t, dialed, err)
 	defer func() { _ = conn.Close() }()
 	at := ndproxy.Station{HardwareAddr: us, LinkLocal: netip.MustParseAddr("fe80::1"), Nonces: ndproxy.NewNonces()}
 	leases := &ndproxy.Table{}

@@ -123,14 +123,12 @@ func TestDetachFails(t *testing.T) {
 	testnet.Connect(t, testnet.Self(t), "eth0", testnet.New(t, "up"), "lan0")
 	for _, detach := range []func(*Conn) error{(*Conn).Detach, (*Conn).Close} {
 		var a stubborn
-		conn, err := dial(t.Context(), "eth0", func(at attachPoint, p *ebpf.Program) (attachment, error) {
+		dialed, err := dial(t.Context(), "eth0", func(at attachPoint, p *ebpf.Program) (attachment, error) {
 			var err error
 			a.attachment, err = attachClsact(at, p)
 			return &a, err
 		}, load)
-		if err != nil {
-			t.Fatal(err)
-		}
+		conn := loaded(t, dialed, err)
 		if err := conn.Attach(ndproxy.Station{HardwareAddr: conn.HardwareAddr(), TargetAsSource: true}, ndproxy.Knobs{}); err != nil {
 			t.Fatal(err)
 		}

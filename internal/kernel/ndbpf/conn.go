@@ -22,11 +22,12 @@ import (
 // was killed has left.
 type Conn struct {
 	*icmp6.Conn
+	load   func(*programObjects) error
 	attach func(link attachPoint, program *ebpf.Program) (attachment, error)
 
 	mu       sync.Mutex
 	objects  programObjects
-	leases   *table
+	leases   *table     // nil: nothing is loaded yet
 	attached attachment // nil: not, or not any more
 	config   programConfig
 	settled  [programReasons]uint64 // once closed
@@ -36,12 +37,9 @@ type Conn struct {
 	ready atomic.Bool // the source of answers is in the kernel
 }
 
-// ErrUnavailable says that eBPF cannot be loaded here, whatever the link.
-var ErrUnavailable = errors.New("no eBPF")
-
 func load(objects *programObjects) error {
 	if err := loadProgramObjects(objects, nil); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, explain(err))
+		return fmt.Errorf("no eBPF: %w", explain(err))
 	}
 	return nil
 }
@@ -51,22 +49,43 @@ func load(objects *programObjects) error {
 func Dial(ctx context.Context, link string) (*Conn, error) { return dial(ctx, link, attach, load) }
 
 func dial(ctx context.Context, link string, attach func(attachPoint, *ebpf.Program) (attachment, error), load func(*programObjects) error) (*Conn, error) {
-	c := &Conn{attach: attach}
-	if err := load(&c.objects); err != nil {
+	conn, err := icmp6.Dial(ctx, link)
+	if err != nil {
 		return nil, err
 	}
-	if err := c.replace(0); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %w", ErrUnavailable, err), c.objects.Close())
-	}
-	conn, err := icmp6.DialBehind(ctx, link)
-	if err != nil {
-		return nil, errors.Join(err, c.leases.close(), c.objects.Close())
-	}
-	c.Conn = conn
-	return c, nil
+	return &Conn{Conn: conn, attach: attach, load: load}, nil
 }
 
-// Attach begins to answer for what was added.
+// Load implements ndproxy.FastPath. Again it is no change.
+func (c *Conn) Load() error {
+	if c.isLoaded() {
+		return nil
+	}
+	var objects programObjects
+	if err := c.load(&objects); err != nil { // not under the lock, which answering takes
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return errors.Join(errClosed, objects.Close())
+	}
+	c.objects = objects
+	if err := c.replace(0); err != nil {
+		c.objects = programObjects{}
+		return errors.Join(fmt.Errorf("no eBPF: %w", err), objects.Close())
+	}
+	return nil
+}
+
+func (c *Conn) isLoaded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leases != nil
+}
+
+// Attach begins to answer for what was added. Until the program does the packet socket
+// hears all, and after that what is left: for a moment both answer, and never none.
 func (c *Conn) Attach(at ndproxy.Station, knobs ndproxy.Knobs) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,8 +120,8 @@ func (c *Conn) Attach(at ndproxy.Station, knobs ndproxy.Knobs) error {
 		return err
 	}
 	c.attached = attached
-	if err := c.Filter(c.objects.NdproxyListen.FD()); err != nil {
-		return errors.Join(err, c.detach())
+	if err := c.Behind(c.objects.NdproxyListen.FD()); err != nil {
+		return errors.Join(err, c.Ahead(), c.detach())
 	}
 	return nil
 }
@@ -145,13 +164,17 @@ func (c *Conn) configure() error {
 	return nil
 }
 
-// Detach ends what Attach began.
+// Detach ends what Attach began, in the reverse order.
 func (c *Conn) Detach() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.detach()
+	if c.attached == nil || c.closed {
+		return c.detach()
+	}
+	return errors.Join(c.Ahead(), c.detach())
 }
 
+// detach takes the program from the link, whoever answers then.
 func (c *Conn) detach() error {
 	if c.attached == nil {
 		return nil
@@ -163,13 +186,10 @@ func (c *Conn) detach() error {
 		if c.closed {
 			return err
 		}
-		return errors.Join(err, c.configure(), c.Unfilter())
+		return errors.Join(err, c.configure())
 	}
 	c.attached = nil
-	if c.closed {
-		return nil
-	}
-	return c.Unfilter()
+	return nil
 }
 
 var errClosed = errors.New("closed")
@@ -180,6 +200,10 @@ func (c *Conn) Close() error {
 	defer c.mu.Unlock()
 	if c.closed {
 		return errors.Join(c.detach(), c.Conn.Close())
+	}
+	if c.leases == nil {
+		c.closed = true
+		return c.Conn.Close()
 	}
 	err := errors.Join(c.detach(), c.endReports())
 	c.settled = c.read()

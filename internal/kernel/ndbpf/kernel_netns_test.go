@@ -5,7 +5,6 @@ package ndbpf
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -31,13 +30,14 @@ var attachments = map[string]func(attachPoint, *ebpf.Program) (attachment, error
 func child() {
 	conn, err := dial(context.Background(), "eth0", attachments[os.Getenv(childEnv)], load)
 	if err == nil {
-		if err = conn.Add(netip.MustParseAddr(leased)); err == nil {
-			err = conn.Attach(ndproxy.Station{HardwareAddr: conn.HardwareAddr(), LinkLocal: conn.LinkLocal()}, ndproxy.Knobs{})
-		}
+		err = conn.Load()
 	}
-	if errors.Is(err, ErrUnavailable) {
+	if err != nil {
 		fmt.Println("unavailable:", err)
 		os.Exit(1)
+	}
+	if err = conn.Add(netip.MustParseAddr(leased)); err == nil {
+		err = conn.Attach(ndproxy.Station{HardwareAddr: conn.HardwareAddr(), LinkLocal: conn.LinkLocal()}, ndproxy.Knobs{})
 	}
 	fmt.Println("attached:", err)
 	select {}
@@ -103,13 +103,13 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
-// Dial says what is wrong with a link, and that this is not for want of eBPF.
+// Dial says what is wrong with a link.
 func TestDialRefuses(t *testing.T) {
 	self := testnet.Self(t)
 	testnet.Connect(t, self, "eth0", testnet.New(t, "up"), "lan0")
 	self.Run(t, "ip", "link", "set", "eth0", "down")
 	for name, want := range map[string]string{"lo": "Ethernet", "nothere0": "not found", "eth0": "network is down"} {
-		if _, err := Dial(t.Context(), name); err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, ErrUnavailable) {
+		if _, err := Dial(t.Context(), name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Dial(%s): %v, want an error about %q", name, err, want)
 		}
 	}

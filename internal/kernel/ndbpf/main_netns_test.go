@@ -42,22 +42,29 @@ const (
 
 // paths are the data paths, which must behave as one.
 var paths = map[string]ndproxy.Dialer{
-	"packet": func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
-		conn, err := icmp6.Dial(ctx, link)
-		return conn, nil, err
+	"packet": func(ctx context.Context, link string) (ndproxy.Conn, error) {
+		return icmp6.Dial(ctx, link)
 	},
 	"ebpf by tcx":    dialer(attachTCX),
 	"ebpf by clsact": dialer(attachClsact),
 }
 
 func dialer(attach func(attachPoint, *ebpf.Program) (attachment, error)) ndproxy.Dialer {
-	return func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
-		conn, err := dial(ctx, link, attach, load)
-		if err != nil {
-			return nil, nil, err
-		}
-		return conn, nil, nil
+	return func(ctx context.Context, link string) (ndproxy.Conn, error) {
+		return dial(ctx, link, attach, load)
 	}
+}
+
+// loaded is a Conn whose programs are.
+func loaded(t testing.TB, conn *Conn, err error) *Conn {
+	t.Helper()
+	if err == nil {
+		err = conn.Load()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
 }
 
 // lab is the host under test, whose eth0 proxies, and a Linux host upstream.
@@ -88,11 +95,11 @@ func (l *lab) run(t testing.TB, path string, knobs ndproxy.Knobs) {
 	if !l.unseen {
 		l.up.Capture(t, "lan0", "icmp6 and (ip6[40] == 135 or ip6[40] == 136) or ip6 proto 44", "neighbor advertisement")
 	}
-	l.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
-		conn, slow, err := paths[path](ctx, link)
+	l.proxy = ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error) {
+		conn, err := paths[path](ctx, link)
 		fast, _ := conn.(*Conn)
 		l.conn.Store(fast)
-		return conn, slow, err
+		return conn, err
 	}, knobs, slog.New(slog.NewTextHandler(countedLog{t.Output(), &l.lines}, nil)))
 	l.proxy.See = func(_ string, s ndproxy.Seen) {
 		if l.see != nil {

@@ -6,7 +6,7 @@ import (
 )
 
 // Spare is what a link needs of programs and tables, loaded ahead of need: that takes longer
-// than all else which comes before the first answer of a daemon that is started again, and needs
+// than all else which a daemon that is started again does before its first answer, and needs
 // nothing of it. It is of one link. nil: nothing is ahead.
 type Spare struct {
 	objects chan programObjects // holds one, until a link has taken it
@@ -30,7 +30,7 @@ func LoadAhead() *Spare {
 	return s
 }
 
-// Dial is [Dial], with what is ahead for the first one.
+// Dial is [Dial], with what is ahead for the first one that is loaded.
 func (s *Spare) Dial(ctx context.Context, link string) (*Conn, error) {
 	return dial(ctx, link, attach, s.take)
 }

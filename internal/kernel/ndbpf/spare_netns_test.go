@@ -18,12 +18,13 @@ func TestSpare(t *testing.T) {
 	testnet.Connect(t, testnet.Self(t), "eth0", testnet.New(t, "up"), "lan0")
 	before := loadedObjects(t)
 	s := LoadAhead()
-	first, err1 := s.Dial(t.Context(), "eth0")
-	ofOne := loadedObjects(t) - before
-	second, err2 := s.Dial(t.Context(), "eth0")
-	if err := errors.Join(err1, err2); err != nil {
-		t.Fatal(err)
+	conn := func(s *Spare) *Conn {
+		dialed, err := s.Dial(t.Context(), "eth0")
+		return loaded(t, dialed, err)
 	}
+	first := conn(s)
+	ofOne := loadedObjects(t) - before
+	second := conn(s)
 	if ofTwo := loadedObjects(t) - before; ofOne == 0 || ofTwo != 2*ofOne {
 		t.Errorf("programs and tables: %d of one link, %d of two", ofOne, ofTwo)
 	}
@@ -31,10 +32,7 @@ func TestSpare(t *testing.T) {
 	if err := errors.Join(first.Close(), second.Close(), s.Close(), late.Close(), (*Spare)(nil).Close()); err != nil {
 		t.Error(err)
 	}
-	third, err := late.Dial(t.Context(), "eth0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	third := conn(late)
 	if n := loadedObjects(t) - before; n != ofOne {
 		t.Errorf("a link that comes late has %d programs and tables, want %d", n, ofOne)
 	}

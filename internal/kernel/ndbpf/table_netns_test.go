@@ -70,10 +70,8 @@ func TestTable(t *testing.T) {
 func BenchmarkLeases(b *testing.B) {
 	testnet.Connect(b, testnet.Self(b), "eth0", testnet.New(b, "up"), "lan0")
 	for b.Loop() {
-		conn, err := Dial(b.Context(), "eth0")
-		if err != nil {
-			b.Fatal(err)
-		}
+		dialed, err := Dial(b.Context(), "eth0")
+		conn := loaded(b, dialed, err)
 		const n = 1_000_000
 		began := time.Now()
 		var longest time.Duration

@@ -22,9 +22,8 @@ import (
 func churn(t *testing.T) (perCPU, p50, p99 time.Duration) {
 	const n, changes = 1_000_000, 100_000
 	newRig(t, testnet.Self(t), testnet.New(t, "up"))
-	proxy := ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error, error) {
-		conn, err := ndbpf.Dial(ctx, link)
-		return conn, nil, err
+	proxy := ndproxy.NewSupervisor(func(ctx context.Context, link string) (ndproxy.Conn, error) {
+		return ndbpf.Dial(ctx, link)
 	}, ndproxy.Knobs{}, slog.New(slog.DiscardHandler))
 	addrs := make([]netip.Addr, n)
 	for i := range addrs {
