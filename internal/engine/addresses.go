@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/ipam"
@@ -162,7 +163,7 @@ func (e *Engine) ReleaseAddress(ctx context.Context, poolID string, addr netip.A
 		p.addrs.Release(addr)
 		return fmt.Errorf("pool %s: address %s: %w", poolID, addr, spec.ErrNotFound)
 	}
-	if !p.addrs.Leased(addr) || p.isCandidate(addr) || p.duplicates[addr] || p.others[addr] != "" {
+	if !p.addrs.Leased(addr) || p.isCandidate(addr) || slices.Contains(p.probing, addr) || p.duplicates[addr] || p.others[addr] != "" {
 		return fmt.Errorf("pool %s: address %s: %w", poolID, addr, spec.ErrNotFound)
 	}
 	if err := e.dropLease(p, addr); err != nil {

@@ -27,6 +27,7 @@ type pool struct {
 	refilling sync.Mutex // one probe of the pool's addresses at a time
 
 	// Reserved in addrs and nobody's lease; guarded by Engine.mu.
+	probing    []netip.Addr // the batch that is being probed
 	probed     []candidate
 	duplicates map[netip.Addr]bool   // another host on the link answered for them
 	others     map[netip.Addr]string // this host or a router has them: who, for people
@@ -50,7 +51,7 @@ func newPool(p spec.Pool, leases []netip.Addr) (*pool, error) {
 
 // leases is how many addresses the pool has given away.
 func (p *pool) leases() int {
-	return p.addrs.Len() - len(p.probed) - len(p.duplicates) - len(p.others) - len(p.resting)
+	return p.addrs.Len() - len(p.probing) - len(p.probed) - len(p.duplicates) - len(p.others) - len(p.resting)
 }
 
 // RequestPool finds a pool, or takes the one asked for, and keeps it until

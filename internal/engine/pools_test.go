@@ -426,6 +426,32 @@ func TestStartSweepsLeases(t *testing.T) {
 	}
 }
 
+// A batch that is being probed is nobody's leases, as little as one that has been.
+func TestBatchIsNoLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		_, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto6()}})
+		must(t, err)
+		h.probeTime = time.Second
+		answer := make(chan error)
+		go func() {
+			_, err := h.engine.RequestAddress(t.Context(), onLinkPool, netip.Addr{}, false)
+			answer <- err
+		}()
+		synctest.Wait()
+		if pool := h.engine.Status(t.Context()).Pools[0]; pool.Leases != 1 {
+			t.Errorf("%d leases while a batch is probed, want the gateway's", pool.Leases)
+		}
+		if err := h.engine.ReleaseAddress(t.Context(), onLinkPool, ip("2001:db8:1:0:789a::5")); !errors.Is(err, spec.ErrNotFound) {
+			t.Errorf("release of an address that is being probed: %v, want ErrNotFound", err)
+		}
+		must(t, <-answer)
+		if pool := h.engine.Status(t.Context()).Pools[0]; pool.Leases != 2 {
+			t.Errorf("%d leases, want the gateway's and the one that was asked for", pool.Leases)
+		}
+	})
+}
+
 // A pool that is released while one of its addresses is probed keeps no lease.
 func TestPoolReleasedDuringProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -144,36 +144,23 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 	if enough {
 		return true, nil
 	}
-	var batch []netip.Addr
-	for range probeBatch {
-		addr, err := p.addrs.Allocate()
-		if errors.Is(err, ipam.ErrExhausted) {
-			if len(batch) > 0 {
-				break
-			}
-			e.mu.Lock()
-			if rested, ok := p.longestRested(); ok {
-				addr, err = rested, nil
-			}
-			e.mu.Unlock()
-		}
-		if err != nil {
-			return false, err
-		}
-		batch = append(batch, addr)
+	batch, err := e.nextBatch(p)
+	if err != nil {
+		return false, err
 	}
 	parent := e.parentOf(ctx, p)
 	of := e.current(p)
 	asked := outward(batch, of)
 	taken, err := e.probe(ctx, parent, asked)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p.probing = nil
 	if err != nil {
 		for _, a := range batch {
 			p.addrs.Release(a)
 		}
 		return false, err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	renumbered := e.currentOf(p) != of
 	now := time.Now()
 	for i, a := range batch {
@@ -189,6 +176,28 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 		p.probed = append(p.probed, candidate{addr: a, probed: now})
 	}
 	return len(p.probed) > 0 || renumbered, nil
+}
+
+// nextBatch reserves the addresses that are probed next: one at least, or it fails.
+func (e *Engine) nextBatch(p *pool) ([]netip.Addr, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for len(p.probing) < probeBatch {
+		addr, err := p.addrs.Allocate()
+		if err == nil {
+			p.probing = append(p.probing, addr)
+			continue
+		}
+		if len(p.probing) > 0 {
+			break
+		}
+		rested, ok := p.longestRested()
+		if !ok {
+			return nil, err
+		}
+		p.probing = append(p.probing, rested)
+	}
+	return p.probing, nil
 }
 
 // outward are leases as others on the link would have them: in the prefix that the pool's
