@@ -68,6 +68,11 @@ func Listen(path string) (net.Listener, error) {
 
 // Serve answers on l until ctx ends, and closes it. What happens comes from hub.
 func Serve(ctx context.Context, l net.Listener, engine Engine, hub *event.Hub, log *slog.Logger) error {
+	return serveFor(ctx, l, routes(ctx, engine, hub, log), requestTimeout)
+}
+
+// routes answers all that the API has.
+func routes(ctx context.Context, engine Engine, hub *event.Hub, log *slog.Logger) *http.ServeMux {
 	mux := watchers(ctx, engine, hub, log)
 	mux.HandleFunc("POST "+explainPath, task(engine.Explain, log))
 	// What front ends do all day the engine logs itself; what an operator has removed, who that was.
@@ -80,7 +85,7 @@ func Serve(ctx context.Context, l net.Listener, engine Engine, hub *event.Hub, l
 	}))
 	mux.HandleFunc("DELETE "+networksPath+"{id}", changing(slog.LevelInfo, log, removal(engine.DeleteNetwork)))
 	mux.HandleFunc("DELETE "+poolsPath+"{id}", changing(slog.LevelInfo, log, removal(engine.ForgetPool)))
-	return serveFor(ctx, l, mux, requestTimeout)
+	return mux
 }
 
 // Watched is what can be looked at, and no more.

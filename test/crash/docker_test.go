@@ -74,8 +74,8 @@ func (d *docker) releaseAddress(pool, address string) error {
 	return d.cleanUp("IpamDriver.ReleaseAddress", ipam.ReleaseAddressRequest{PoolID: pool, Address: bare})
 }
 
-func (d *docker) createNetwork(id string, options map[string]any, v4, v6 *network.IPAMData) error {
-	r := network.CreateNetworkRequest{NetworkID: id, Options: map[string]any{"com.docker.network.enable_ipv6": true, "com.docker.network.generic": options}}
+func (d *docker) createNetwork(id string, internal bool, options map[string]any, v4, v6 *network.IPAMData) error {
+	r := network.CreateNetworkRequest{NetworkID: id, Options: map[string]any{"com.docker.network.enable_ipv6": true, "com.docker.network.internal": internal, "com.docker.network.generic": options}}
 	if v4 != nil {
 		r.IPv4Data = []*network.IPAMData{v4}
 	}

@@ -41,6 +41,7 @@ type scene struct {
 	operations []operation
 	prepare    func(*machine)
 	args       []string // more ones of the daemon's
+	rare       bool     // it is `make crash`'s alone: what it has of its own is little for the time that it takes
 	// loose says that the daemon takes leases for itself, and may have one too many for a
 	// minute: then the host has the address after the one that it has otherwise.
 	loose bool
@@ -58,6 +59,8 @@ const restart = "start with replay"
 type inDocker struct {
 	id, endpoint string        // empty: networkID, endpointID
 	sandbox      *testnet.Host // nil: the machine's one container
+	second       bool          // of the container's networks: its link there is eth1, and its way out elsewhere
+	internal     bool
 	options      map[string]any
 	subnet4      string
 	subnet6      string // empty: one that source has
@@ -74,6 +77,14 @@ type inDocker struct {
 
 func (d *inDocker) networkID() string  { return cmp.Or(d.id, networkID) }
 func (d *inDocker) endpointID() string { return cmp.Or(d.endpoint, endpointID) }
+
+// eth is the name of the link in the container.
+func (d *inDocker) eth() string {
+	if d.second {
+		return "eth1"
+	}
+	return "eth0"
+}
 
 func (d *inDocker) container(m *machine) *testnet.Host { return cmp.Or(d.sandbox, m.container) }
 
@@ -144,7 +155,9 @@ func (d *inDocker) releasePools(m *machine) error {
 	// What the engine had no answer about goes by a chore a minute later, or by its user's hand.
 	status, err := m.status()
 	for _, p := range status.Pools {
-		err = errors.Join(err, m.control.ForgetPool(m.t.Context(), p.ID))
+		if !p.Used {
+			err = errors.Join(err, m.control.ForgetPool(m.t.Context(), p.ID))
+		}
 	}
 	d.pool4, d.pool6, d.gateway4, d.gateway6 = "", "", "", ""
 	return err
@@ -155,7 +168,7 @@ func (d *inDocker) createNetwork(m *machine) error {
 	if d.pool4 != "" {
 		v4 = &network.IPAMData{AddressSpace: "v6net-local", Pool: d.subnet4, Gateway: d.gateway4}
 	}
-	return m.docker.createNetwork(d.networkID(), d.options, v4, &network.IPAMData{AddressSpace: "v6net-local", Pool: d.prefix6, Gateway: d.gateway6})
+	return m.docker.createNetwork(d.networkID(), d.internal, d.options, v4, &network.IPAMData{AddressSpace: "v6net-local", Pool: d.prefix6, Gateway: d.gateway6})
 }
 
 func (d *inDocker) deleteNetwork(m *machine) error { return m.docker.deleteNetwork(d.networkID()) }
@@ -200,20 +213,21 @@ func (d *inDocker) join(m *machine) error {
 		return err
 	}
 	d.link = answer.InterfaceName.SrcName
+	eth := d.eth()
 	m.host.Run(m.t, "ip", "link", "set", "dev", d.link, "netns", d.container(m).Path())
-	script := "set -e; ip link set dev " + d.link + " name eth0; sysctl -qw net.ipv6.conf.eth0.accept_ra=0 net.ipv6.conf.eth0.accept_dad=0; ip addr add " + d.address6 + " dev eth0 nodad"
+	script := fmt.Sprintf("set -e; ip link set dev %[1]s name %[2]s; sysctl -qw net.ipv6.conf.%[2]s.accept_ra=0 net.ipv6.conf.%[2]s.accept_dad=0; ip addr add %[3]s dev %[2]s nodad", d.link, eth, d.address6)
 	if d.address4 != "" {
-		script += "; ip addr add " + d.address4 + " dev eth0"
+		script += "; ip addr add " + d.address4 + " dev " + eth
 	}
-	d.container(m).Run(m.t, "sh", "-c", script+"; ip link set eth0 up")
+	d.container(m).Run(m.t, "sh", "-c", script+"; ip link set "+eth+" up")
 	for _, r := range answer.StaticRoutes {
 		if r.RouteType == 1 {
-			d.container(m).Run(m.t, "ip", "route", "add", r.Destination, "dev", "eth0")
+			d.container(m).Run(m.t, "ip", "route", "add", r.Destination, "dev", eth)
 		}
 	}
 	for _, gateway := range []string{answer.Gateway, answer.GatewayIPv6} {
-		if gateway != "" {
-			d.container(m).Run(m.t, "ip", "route", "add", "default", "via", gateway, "dev", "eth0")
+		if gateway != "" && !d.second {
+			d.container(m).Run(m.t, "ip", "route", "add", "default", "via", gateway, "dev", eth)
 		}
 	}
 	return nil
@@ -229,14 +243,42 @@ func (d *inDocker) leave(m *machine) error {
 }
 
 func (d *inDocker) putBack(m *machine) {
-	if d.container(m).Command(m.t.Context(), "ip", "link", "show", "eth0").Run() != nil {
+	if d.container(m).Command(m.t.Context(), "ip", "link", "show", d.eth()).Run() != nil {
 		return // the daemon has taken it away, or it has never been there
 	}
-	d.container(m).Run(m.t, "sh", "-c", "set -e; ip link set eth0 down; ip link set dev eth0 name "+d.link+"; ip link set dev "+d.link+" netns "+m.host.Path())
+	d.container(m).Run(m.t, "sh", "-c", fmt.Sprintf("set -e; ip link set %[1]s down; ip link set dev %[1]s name %[2]s; ip link set dev %[2]s netns %[3]s", d.eth(), d.link, m.host.Path()))
 }
 
 func (d *inDocker) removeContainer(m *machine) error {
 	return errors.Join(d.leave(m), d.removeEndpoint(m))
+}
+
+// onTwo is a container on two networks: the second one comes and goes, as with `docker network
+// connect` and `disconnect`, while it is on the first.
+func onTwo(name string, first, second *inDocker) scene {
+	s := first.scene(name)
+	at := slices.IndexFunc(s.operations, func(o operation) bool { return o.name == restart })
+	var coming, going []operation
+	others := second.scene(name).operations
+	for i, o := range others {
+		if o.name == restart {
+			coming, going = others[:i:i], others[i+1:]
+		}
+	}
+	for i := range others {
+		o := &others[i]
+		o.name = "second: " + o.name
+		if o.back != "" {
+			o.back = "second: " + o.back
+		} else {
+			o.back = s.operations[at-1].name
+		}
+	}
+	for i := range s.operations {
+		s.operations[i].undo = nil // which is tried with a container on one
+	}
+	s.operations = slices.Concat(s.operations[:at], coming, s.operations[at:at+1], going, s.operations[at+1:])
+	return s
 }
 
 // inCloud is a network on a prefix that a cloud assigns. The cloud assigns another one

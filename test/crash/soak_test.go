@@ -283,7 +283,7 @@ func (s *soak) makeNetwork(n *soakNetwork) error {
 	if n.gw6, err = s.docker.requestAddress(n.pool6, "", true); err != nil {
 		return err
 	}
-	return s.docker.createNetwork(n.id, options, v4, &network.IPAMData{Pool: n.prefix6, Gateway: n.gw6})
+	return s.docker.createNetwork(n.id, false, options, v4, &network.IPAMData{Pool: n.prefix6, Gateway: n.gw6})
 }
 
 // dropNetwork is docker network rm.

@@ -190,6 +190,9 @@ func (m *machine) agrees() error {
 		} else if len(n.Endpoints) > 0 && n.Options.HostAccess {
 			links = append(links, spec.ShimName(n.ID))
 		}
+		if n.Bridge == "" && n.Internal {
+			links = append(links, spec.PairName(n.ID), spec.PairPeerName(n.ID))
+		}
 		for _, ep := range n.Endpoints {
 			if ep.Phase != spec.PhaseReady {
 				return fmt.Errorf("endpoint %s: phase %s", ep.ID, ep.Phase)
