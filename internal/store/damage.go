@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"os"
 
 	"go.etcd.io/bbolt"
@@ -66,6 +67,7 @@ type reader struct {
 
 const (
 	headerSize  = 16
+	metaSize    = 64 // its last 8 bytes are the sum of the others
 	elementSize = 16
 	branchPage  = 1
 	leafPage    = 2
@@ -73,6 +75,11 @@ const (
 )
 
 func (r *reader) read() error {
+	for number := range 2 {
+		if err := r.metaPage(number); err != nil {
+			return err
+		}
+	}
 	// bbolt takes turns with the two pages at the beginning; the root follows 16 bytes of the meta data.
 	at := int(r.meta%2)*r.size + headerSize + 16
 	if at+8 > len(r.text) {
@@ -98,6 +105,23 @@ func (r *reader) read() error {
 		if !r.top[string(name)] {
 			return fmt.Errorf("%s are missing", name)
 		}
+	}
+	return nil
+}
+
+// metaPage refuses one that is not what was written. bbolt would take the other one, which may say
+// what there was a transaction ago. A power failure is no reason for it: what counts of the
+// page is in one sector, which a disk has written or not.
+func (r *reader) metaPage(number int) error {
+	at := number*r.size + headerSize
+	if at+metaSize > len(r.text) {
+		return fmt.Errorf("meta page %d is not in the file", number)
+	}
+	meta := r.text[at : at+metaSize]
+	sum := fnv.New64a()
+	_, _ = sum.Write(meta[:metaSize-8]) // never fails
+	if binary.NativeEndian.Uint64(meta[metaSize-8:]) != sum.Sum64() {
+		return fmt.Errorf("meta page %d does not sum up to what was written", number)
 	}
 	return nil
 }
