@@ -26,11 +26,12 @@ func routedTable(l logging) Table {
 			"ip6 saddr :: goto routed_nobody6",
 			"iifname . ip6 saddr . ether saddr @ways6 goto routed_content6",
 			"iifname . ip6 saddr @shared6 goto routed_station6",
+			"iifname != @autoconfigured goto routed_forged", // no other link-local address, either
 			"ip6 saddr " + gateways6.String() + " goto routed_forged",
 			fmt.Sprintf("ip6 saddr & %s == %s goto routed_forged", eui64Mask, eui64),
 			// Backends may look for a MAC address one by one: not for what is forged in any case.
 			"ip6 saddr fe80::/64 goto routed_station6",
-			"iifname @autoconfigured ip6 saddr @slaac_pools6 ip6 saddr != @taken6 goto routed_station6",
+			"ip6 saddr @slaac_pools6 ip6 saddr != @taken6 goto routed_station6",
 			"goto routed_forged",
 		}},
 		{Name: "routed_station6", Rules: []string{

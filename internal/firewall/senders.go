@@ -37,13 +37,17 @@ func senderChains(l logging) []Chain {
 
 		{Name: "from6", Rules: []string{
 			"ip6 saddr :: goto from_nobody6",
-			// Link-local addresses are the container's own to make, by RFC 7217
-			// say. But not those that are somebody's: a bridge's, or one made
-			// of another's MAC address.
+			// Of its link-local addresses that of its MAC address alone, or a container
+			// could send from as many as it likes, each of which takes a place in the
+			// neighbour table that everybody on this machine shares.
+			"iifname != @slaac goto forged",
+			// Hosts that make addresses themselves make link-local ones, too, by RFC
+			// 7217 say. But not those that are somebody's: a bridge's, or one made of
+			// another's MAC address.
 			"ip6 saddr " + gateways6.String() + " goto forged",
 			fmt.Sprintf("ip6 saddr & %s == %s goto forged", eui64Mask, eui64),
 			"ip6 saddr fe80::/64 goto content6",
-			"iifname @slaac ip6 saddr @slaac_pools6 ip6 saddr != @taken6 goto content6",
+			"ip6 saddr @slaac_pools6 ip6 saddr != @taken6 goto content6",
 			"goto forged",
 		}},
 		// Before it has an address a container asks whether it may have one (RFC
@@ -70,10 +74,11 @@ func senderChains(l logging) []Chain {
 		// anybody has the address already.
 		{Name: "claims6", Rules: []string{
 			"iifname . @th,64,128 @claimed6 accept",
+			"iifname != @slaac goto forged",
 			fmt.Sprintf("@th,64,80 == 0x%x goto forged", gateways6.Addr().AsSlice()[:10]),
 			"@th,64,64 == 0xfe80000000000000 @th,152,16 == 0xfffe goto forged",
 			"@th,64,64 == 0xfe80000000000000 accept",
-			"iifname @slaac @th,64,128 != @taken_claims6 accept",
+			"@th,64,128 != @taken_claims6 accept",
 			"goto forged",
 		}},
 
@@ -94,7 +99,9 @@ func senderChains(l logging) []Chain {
 			"iifname . arp saddr ether != @senders goto forged",
 			"arp saddr ip 0.0.0.0 goto probes4", // RFC 5227 §2.1.1
 			"iifname . arp saddr ip @claimed4 accept",
-			"arp saddr ip 169.254.0.0/16 accept",
+			// Its neighbours' who have such an address, too (RFC 3927): the host, which would
+			// keep each that asks for it in its neighbour table, has none there.
+			"arp saddr ip 169.254.0.0/16 arp daddr ip 169.254.0.0/16 accept",
 			// Linux asks for its gateway from the address that the packet is from,
 			// which may be of another network. Whoever asks for an address that he
 			// has himself announces it (RFC 5227 §2.3).

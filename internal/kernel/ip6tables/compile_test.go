@@ -117,8 +117,7 @@ func TestChainsAreTrees(t *testing.T) {
 			for name, table := range made(t, crowd(n), f) {
 				for _, ch := range table.chains {
 					// iptables compares whole MAC addresses alone. That list is only for packets
-					// from link-local addresses that are not made of the sender's, and from
-					// auxiliary ones.
+					// from addresses that hosts have made, and from auxiliary ones.
 					if len(ch.rules) > 64 && !strings.HasPrefix(ch.name, prefix+"stations") {
 						t.Errorf("%d containers: %s %s, chain %s has %d rules", n, names[f], name, ch.name, len(ch.rules))
 					}

@@ -170,6 +170,70 @@ func testScansMakeNoNeighbours(t *testing.T, b backend) {
 	s.wantReached(t, s.c["mutual2"], "tcp", "[2001:db8:7::2]:81", true)
 }
 
+// invent has scapy make what has a host look at, and keep, who sends it: solicitations and
+// packets from link-local addresses, and ARP, from many that nobody has.
+const invent = `
+from scapy.all import *
+me, router = "02:00:00:00:01:02", sys.argv[1]
+for i in range(10):
+    local = "fe80::a%02d" % i
+    def six(dst): return Ether(src=me, dst=router)/IPv6(src=local, dst=dst, hlim=255)
+    print(raw(six("fe80::1")/ICMPv6ND_NS(tgt="fe80::1")/ICMPv6NDOptSrcLLAddr(lladdr=me)).hex())
+    print(raw(six("ff02::2")/ICMPv6ND_RS()/ICMPv6NDOptSrcLLAddr(lladdr=me)).hex())
+    print(raw(six("2001:db8:1::1")/ICMPv6EchoRequest()).hex())
+    print(raw(Ether(src=me, dst=router)/ARP(hwsrc=me, psrc="169.254.7.%d" % i, pdst="172.18.1.1")).hex())
+`
+
+// Nor must whoever sends from many addresses that it has made up. ARP is judged at ports alone.
+func TestInventedSendersAreNoNeighbours(t *testing.T) { eachKind(t, testInventedSenders) }
+
+func testInventedSenders(t *testing.T, b backend) {
+	s := b.site(t)
+	for _, conf := range []string{"all", "web"} { // the kernel itself keeps who is not expected there
+		s.host.Sysctl(t, "net/ipv4/conf/"+conf+"/rp_filter", "0")
+	}
+	var made string
+	s.host.Do(t, func() {
+		bridge, err := net.InterfaceByName("web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = s.host.Run(t, "/usr/bin/python3", "-c", invent, bridge.HardwareAddr.String())
+	})
+	out := packetSocket(t, s.c["web2"], "eth0")
+	neighbours := func() (six, four int) {
+		for line := range strings.Lines(made) {
+			frame, err := hex.DecodeString(strings.TrimSpace(line))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := unix.Write(out, frame); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ping := s.c["web2"].Command(t.Context(), "ping", "-c", "1", "-W", "2", "2001:db8:1::1") // comes last
+		if text, err := ping.CombinedOutput(); err != nil {
+			t.Fatalf("the host is not reached: %s", text)
+		}
+		six = strings.Count(s.host.Run(t, "ip", "-6", "neigh", "show", "nud", "all", "dev", "web"), "fe80::a")
+		return six, strings.Count(s.host.Run(t, "ip", "-4", "neigh", "show", "nud", "all", "dev", "web"), "169.254.7.")
+	}
+	if six, four := neighbours(); six != 10 || four != 10 {
+		t.Fatalf("without rules there are %d and %d neighbours: the test would prove nothing", six, four)
+	}
+	for _, family := range []string{"-4", "-6"} {
+		s.host.Run(t, "ip", family, "neigh", "flush", "dev", "web", "nud", "all")
+	}
+	apply(t, s.open(t), s.config)
+	six, four := neighbours()
+	if six != 0 {
+		t.Errorf("%d link-local neighbours that a container has made up", six)
+	}
+	if four != 0 && b.frames {
+		t.Errorf("%d IPv4 neighbours that a container has made up", four)
+	}
+}
+
 // A connection that conntrack knows does not make the host look for an address
 // that nobody has any more.
 func TestEstablishedToTheDead(t *testing.T) { eachKind(t, testEstablishedToTheDead) }
@@ -213,7 +277,11 @@ func (s *site) wantNeighbours(t testing.TB, want int) {
 	all := s.host.Run(t, "ip", "-4", "neigh") + "\n" + s.host.Run(t, "ip", "-6", "neigh")
 	for line := range strings.Lines(all) {
 		addr, _, _ := strings.Cut(line, " ")
-		if strings.Contains(addr, "::a") && !strings.HasPrefix(addr, "fe80:") || strings.HasPrefix(addr, "172.18.") && len(addr) == len("172.18.1.100") {
+		scanned := strings.Contains(addr, "::a")
+		if strings.HasPrefix(addr, "fe80:") {
+			scanned = !strings.Contains(addr, "ff:fe") // which is made of a MAC address
+		}
+		if scanned || strings.HasPrefix(addr, "172.18.") && len(addr) == len("172.18.1.100") {
 			got++
 		}
 	}
