@@ -62,7 +62,7 @@ func Checks() []Check {
 		daemonRuns{}, ipv6Off{}, modules{},
 		carrier{}, defaultRoute{}, globalAddress{}, acceptRA{}, forwarding{}, upstream{}, prefixRouted{}, onLink{}, mtu{},
 		forwardDrop{}, bridgeNetfilter{}, reversePath{},
-		otherProxy{}, proxyEntries{}, mldSnooping{}, macFilter{},
+		otherProxy{}, proxyEntries{}, mldSnooping{}, macFilter{}, neighborTable{},
 		engineVersion{}, dnsAAAA{}, registry{}, clock{},
 		degraded{},
 	}

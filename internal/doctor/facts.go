@@ -16,8 +16,9 @@ type Facts struct {
 
 	NoIPv6       bool // the kernel has no IPv6, or it was started without
 	Links        []Link
-	Defaults     []Default         // IPv6 default routes of the main table, the best first
-	Sysctls      map[string]string // by path; those that the kernel does not have are absent
+	Defaults     []Default                // IPv6 default routes of the main table, the best first
+	Sysctls      map[string]string        // by path; those that the kernel does not have are absent
+	Neighbors    map[string]NeighborTable // by "ipv4" and "ipv6"; absent in other network namespaces than the machine's first
 	ProxyEntries []ProxyEntry
 	OtherProxies []Process // programs that answer for others' addresses
 	Firewall     Firewall

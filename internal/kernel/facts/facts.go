@@ -59,6 +59,7 @@ func (h Host) Gather(ctx context.Context, f *doctor.Facts) {
 		{"links", links},
 		{"routes", defaults},
 		{"settings (sysctl)", h.sysctls},
+		{"neighbour tables", h.neighbors},
 		{"proxy entries of the kernel", proxyEntries},
 		{"programs", h.programs},
 		{"firewall", filters},
@@ -98,7 +99,8 @@ func defaults(ctx context.Context, f *doctor.Facts) error {
 // sysctls reads those that checks judge: of every link, and of all.
 func (h Host) sysctls(ctx context.Context, f *doctor.Facts) error {
 	f.Sysctls = map[string]string{}
-	keys := []string{"net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter", "net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"}
+	keys := []string{"net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter", "net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables",
+		"net/ipv4/neigh/default/gc_thresh2", "net/ipv4/neigh/default/gc_thresh3", "net/ipv6/neigh/default/gc_thresh2", "net/ipv6/neigh/default/gc_thresh3"}
 	names, err := h.Sysctls.List(ctx, "net/ipv6/conf")
 	if errors.Is(err, fs.ErrNotExist) {
 		f.NoIPv6 = true
