@@ -58,6 +58,8 @@ func TestLinkLocalIsNotForwarded(t *testing.T) {
 	}
 	ip(t, s.c["web2"], "addr add "+local+"/16 dev eth0")
 	ip(t, s.host, "addr add 169.254.1.1/16 dev web")
+	// Who sends from there need not ask for the gateway, which he would not be told.
+	ip(t, s.c["web2"], "neigh replace 172.18.1.1 lladdr "+s.host.MAC(t, "web")+" dev eth0")
 	got := count(t, s.outside, outside4+":5000")
 	f := open(t, s.host)
 	apply(t, f, s.config)
