@@ -118,7 +118,7 @@ func (m bridged) clash(n spec.Network) error {
 }
 
 func (m bridged) apply(ctx context.Context, n *network) error {
-	n.parent = m.parentNow(ctx, n)
+	n.parent = m.findParent(ctx, n)
 	within := m.proxyPrefix(ctx, n)
 	mtu, absent := m.findMTU(ctx, n)
 	n.mtu = mtu
@@ -131,7 +131,7 @@ func (m bridged) apply(ctx context.Context, n *network) error {
 			return err
 		}
 	}
-	return errors.Join(absent, within)
+	return errors.Join(absent, within, n.straying())
 }
 
 func (m bridged) unapply(ctx context.Context, n *network) error {

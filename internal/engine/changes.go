@@ -33,8 +33,9 @@ func (e *Engine) LinkChanged(ctx context.Context, name string, up, deleted bool)
 	e.healSoon()
 	e.parentChanged(ctx, name, up)
 	if deleted {
-		e.followNames(ctx)
+		e.followNames(ctx, e.whereabouts())
 		e.loseLinks(ctx, name)
+		e.forgetSettings(ctx, name)
 	}
 	mtu := sync.OnceValue(func() int { mtu, _ := e.parentMTU(ctx, name); return mtu })
 	var changed []*network
@@ -71,7 +72,7 @@ func (e *Engine) RoutesChanged(ctx context.Context) {
 }
 
 func (e *Engine) followRoutes(ctx context.Context) {
-	e.followNames(ctx)
+	e.followNames(ctx, e.whereabouts())
 	e.avoidAllOthers(ctx)
 	var moved []*network
 	for _, n := range e.allNetworks() {
@@ -94,6 +95,7 @@ func (e *Engine) Resync(ctx context.Context) {
 	if _, err := e.matchLinks(ctx); err != nil {
 		e.Log.Error("read the world again", "err", err)
 	}
+	e.followUntold(ctx)
 	e.reapply(ctx, e.allNetworks()...)
 	e.followSources(ctx) // what is free now
 	e.dialAgain()
@@ -109,6 +111,7 @@ func (e *Engine) Resync(ctx context.Context) {
 // deleted. One that fails is degraded and does not keep the others from it; it is
 // tried again.
 func (e *Engine) reapply(ctx context.Context, networks ...*network) {
+	e.locate(ctx, e.whereabouts(), networks)
 	settled := e.settleAgain(networks)
 	for _, n := range networks {
 		before := e.networkError(n)

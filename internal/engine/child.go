@@ -46,7 +46,7 @@ func (m onParent) apply(ctx context.Context, n *network) error {
 			return err
 		}
 	}
-	return m.applyShim(ctx, n)
+	return errors.Join(m.applyShim(ctx, n), n.straying())
 }
 
 // applyParent makes the parent that is ours to make: the cable of an internal

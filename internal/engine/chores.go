@@ -85,7 +85,7 @@ func (e *Engine) doChores(ctx context.Context, now time.Time) time.Duration {
 		c.do()
 	}
 	if !e.healDue.IsZero() && !now.Before(e.healDue) {
-		e.followNames(ctx)
+		e.followNames(ctx, e.whereabouts())
 		e.reapply(ctx, e.degraded()...)
 	}
 	wait := time.Hour

@@ -108,6 +108,8 @@ type network struct {
 	proxiedPrefixes []netip.Prefix
 	err             error // why it is degraded, its endpoints left aside
 	unruled         error // what of it the firewall has had to leave out
+	// astray are prefixes that another link than the network's parent has, by which.
+	astray map[netip.Prefix]string
 	// partless is why subnets have no part of what their sources lend, by the subnet's prefix.
 	partless map[netip.Prefix]error
 	// teller is how its denied packets come into the log; nil: they do not.

@@ -32,11 +32,12 @@ type world struct {
 	broken   string // calls that begin so fail until it is empty
 	counting func() // while the firewall's counters are read
 
-	journal  map[string]string // "kind key" → JSON
-	globalID [5]byte
-	clock    engine.Clock // nil: the wall clock
-	boot     string       // of which the journal has the sysctls
-	booted   string       // the one that runs
+	journal     map[string]string // "kind key" → JSON
+	globalID    [5]byte
+	clock       engine.Clock // nil: the wall clock
+	boot        string       // that the journal knows
+	sysctlsBoot string       // in which it has forgotten the sysctls
+	booted      string       // the one that runs
 
 	links         map[string]fakeLink
 	elsewhere     map[string]fakeLink // macvlan and ipvlan links in containers, by alias
@@ -213,6 +214,29 @@ func newWorld() *world {
 	return w
 }
 
+// rename gives a link another name, and with it all that goes with it.
+func (w *world) rename(from, to string) {
+	w.links[to], w.onLink[to] = w.links[from], w.onLink[from]
+	delete(w.links, from)
+	delete(w.onLink, from)
+	for key, value := range w.sysctls {
+		if next := strings.Replace(key, "/"+from+"/", "/"+to+"/", 1); next != key {
+			w.sysctls[next] = value
+			delete(w.sysctls, key)
+		}
+	}
+	rename := func(link string) string {
+		if link == from {
+			return to
+		}
+		return link
+	}
+	w.defaultParent = rename(w.defaultParent)
+	for i, link := range w.raLinks {
+		w.raLinks[i] = rename(link)
+	}
+}
+
 // reboot is the machine's. What the kernel had is as newWorld has it; disks and neighbours stay.
 func (w *world) reboot(boot string) {
 	w.mu.Lock()
@@ -233,7 +257,7 @@ func (w *world) clone() *world {
 	return &world{
 		journal: maps.Clone(w.journal), globalID: w.globalID,
 		links: maps.Clone(w.links), elsewhere: maps.Clone(w.elsewhere), sysctls: maps.Clone(w.sysctls), ruleset: w.ruleset, neighbours: maps.Clone(w.neighbours),
-		boot: w.boot, booted: w.booted, othersForward: w.othersForward,
+		boot: w.boot, sysctlsBoot: w.sysctlsBoot, booted: w.booted, othersForward: w.othersForward,
 		defaultParent: w.defaultParent, default4: w.default4, uplinks: w.uplinks, raLinks: slices.Clone(w.raLinks), onLink: w.onLink, routes: w.routes,
 		lentTo: w.lentTo, unreachable: maps.Clone(w.unreachable), sandboxes: maps.Clone(w.sandboxes), sandboxErr: w.sandboxErr,
 		clock:   w.clock,
@@ -351,11 +375,37 @@ func (j fakeJournal) GlobalID(func() ([5]byte, error)) ([5]byte, error) { return
 func (j fakeJournal) Boot(id string) (other bool, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if other = j.boot != "" && j.boot != id; other {
-		maps.DeleteFunc(j.world.journal, func(key, _ string) bool { return strings.HasPrefix(key, "sysctl ") })
+	if j.boot == "" {
+		j.boot = id
 	}
-	j.boot = id
+	if other = j.boot != id; other && j.sysctlsBoot != id {
+		maps.DeleteFunc(j.world.journal, func(key, _ string) bool { return strings.HasPrefix(key, "sysctl ") })
+		j.sysctlsBoot = id
+	}
 	return other, nil
+}
+
+func (j fakeJournal) Booted(id string) error {
+	return j.call(noContext, "journal: booted", func() error { j.boot = id; return nil })
+}
+
+func (j fakeJournal) PutFollowing(networks []spec.Network, pools []spec.Pool, sysctls map[string]string) error {
+	return j.call(noContext, "journal: put following", func() error {
+		records := map[string]any{}
+		for _, n := range networks {
+			records[journalKey("network", n.ID)] = n
+		}
+		for _, p := range pools {
+			records[journalKey("pool", p.ID)] = p
+		}
+		if sysctls != nil {
+			maps.DeleteFunc(j.journal, func(key, _ string) bool { return strings.HasPrefix(key, "sysctl ") })
+		}
+		for key, original := range sysctls {
+			records[journalKey("sysctl", key)] = original
+		}
+		return j.write(records)
+	})
 }
 
 func (j fakeJournal) PutNetwork(n spec.Network) error   { return j.put("network", n.ID, n) }
@@ -373,15 +423,20 @@ func (j fakeJournal) PutAll(networks []spec.Network, pools []spec.Pool, endpoint
 		for _, e := range endpoints {
 			records[journalKey("endpoint", e.ID)] = e
 		}
-		for key, record := range records {
-			text, err := json.Marshal(record)
-			if err != nil {
-				return err
-			}
-			j.journal[key] = string(text)
-		}
-		return nil
+		return j.write(records)
 	})
+}
+
+// write writes records by their keys.
+func (j fakeJournal) write(records map[string]any) error {
+	for key, record := range records {
+		text, err := json.Marshal(record)
+		if err != nil {
+			return err
+		}
+		j.journal[key] = string(text)
+	}
+	return nil
 }
 func (j fakeJournal) DeleteEndpoint(id string) error { return j.remove("endpoint", id) }
 func (j fakeJournal) PutPool(p spec.Pool) error      { return j.put("pool", p.ID, p) }

@@ -184,9 +184,7 @@ func TestParentHasAnotherName(t *testing.T) {
 	_, err = h.engine.CreateEndpoint(t.Context(), ep)
 	must(t, err)
 	rename := func(from, to string) {
-		h.links[to], h.onLink[to], h.defaultParent = h.links[from], h.onLink[from], to
-		delete(h.links, from)
-		delete(h.onLink, from)
+		h.rename(from, to)
 		h.engine.LinkChanged(t.Context(), from, false, true)
 		h.engine.LinkChanged(t.Context(), to, true, false)
 	}
@@ -230,9 +228,7 @@ func TestKilledWhileLinkIsRenamed(t *testing.T) {
 						must(t, err)
 						must(t, h.run(t.Context(), n, &attachment{id: epID(1 + i)}))
 					}
-					h.links["wan0"], h.onLink["wan0"], h.defaultParent = h.links["eth0"], h.onLink["eth0"], "wan0"
-					delete(h.links, "eth0")
-					delete(h.onLink, "eth0")
+					h.rename("eth0", "wan0")
 					fakeSources{h.world}.LinkRenamed("eth0", "wan0") // who lends is on the link, whatever its name
 					return h
 				}
@@ -246,7 +242,7 @@ func TestKilledWhileLinkIsRenamed(t *testing.T) {
 				done.arm(fault{})
 				must(t, rename(done))
 				calls := done.calls
-				written := slices.Index(calls, "journal: put all")
+				written := slices.Index(calls, "journal: put following")
 				done.restart(t)
 				after := done.snapshot()
 				for k, call := range calls {
@@ -296,9 +292,9 @@ func TestParentHasAnotherNameAndNoPrefixYet(t *testing.T) {
 		wantSame(t, "the network has", pfx(newPart), h.current(t, 1))
 		delete(h.onLink, "eth1") // which has that prefix, too
 		follows := func() string { return h.engine.Status(t.Context()).Networks[0].IPv6[0].Lent.Link }
-		h.links["wan0"], h.defaultParent = h.links["eth0"], ""
-		delete(h.links, "eth0")
-		delete(h.onLink, "eth0")
+		h.rename("eth0", "wan0")
+		h.defaultParent = ""
+		delete(h.onLink, "wan0")
 		h.engine.LinkChanged(t.Context(), "eth0", false, true)
 		h.engine.LinkChanged(t.Context(), "wan0", true, false)
 		wantSame(t, "followed without a prefix", "eth0", follows())
@@ -311,6 +307,109 @@ func TestParentHasAnotherNameAndNoPrefixYet(t *testing.T) {
 		}
 		h.consistent(t, "renamed")
 	})
+}
+
+// Names are no identity: another link has the parent's former one, and the parent's prefix is
+// where it was. Networks whose user has not named the parent are behind that, and nobody is
+// answered for on the other link; those of others say what is the matter.
+func TestAnotherLinkByTheName(t *testing.T) {
+	const stranger = "2001:db8:5::/64"
+	for _, told := range []bool{true, false} { // of the rename; not: no daemon ran, or events were lost
+		h := newHost(t)
+		onEth0 := func(r spec.PoolRequest) spec.PoolRequest { r.Parent = "eth0"; return r }
+		part, named := static("2001:db8:1:0:77::/80"), static("2001:db8:1:0:88::/80")
+		addrs := map[int]string{}
+		for i, pool := range []spec.PoolRequest{auto6(), part, onEth0(named)} {
+			n, err := h.createNetwork(t.Context(), recipe{id: netID(1 + i), pools: []spec.PoolRequest{pool}})
+			must(t, err)
+			a := &attachment{id: epID(1 + i)}
+			must(t, h.run(t.Context(), n, a))
+			for _, addr := range a.leases {
+				addrs[i] = addr.String()
+			}
+		}
+		h.rename("eth0", "wan0")
+		h.addLink("eth0", fakeLink{Kind: "device", MTU: 1500, Up: true})
+		h.onLink["eth0"] = []netip.Prefix{pfx(stranger)}
+		if told {
+			h.engine.LinkRenamed(t.Context(), "eth0", "wan0")
+			h.engine.LinkChanged(t.Context(), "eth0", false, true)
+			h.engine.LinkChanged(t.Context(), "wan0", true, false)
+			h.engine.LinkChanged(t.Context(), "eth0", true, false)
+		} else {
+			h.restart(t)
+		}
+		want := map[string]bool{"wan0 " + addrs[0]: true, "wan0 " + addrs[1]: true}
+		check := func(when string) {
+			t.Helper()
+			if diff := cmp.Diff(want, h.proxied); diff != "" {
+				t.Errorf("told %t, %s: answered for (-want +got):\n%s", told, when, diff)
+			}
+			for i, n := range h.engine.Status(t.Context()).Networks {
+				parent, fault, is := "wan0", "", n.IPv6[0].Link()
+				if i == 2 {
+					parent = "eth0"
+					if !want["eth0 "+addrs[2]] {
+						fault = "is part of a prefix of link wan0, and not of parent eth0"
+					}
+				}
+				if is != parent || n.Parent != parent || (n.Error == "") != (fault == "") || !strings.Contains(n.Error, fault) || len(n.Notes) > 0 {
+					t.Errorf("told %t, %s: network %d is on %s, parent %s, error %q, notes %q; want %s, and %q", told, when, i, is, n.Parent, n.Error, n.Notes, parent, fault)
+				}
+			}
+		}
+		check("renamed")
+		h.engine.Resync(t.Context())
+		check("events lost")
+		h.onLink["eth0"] = []netip.Prefix{pfx("2001:db8:1::/64")}
+		h.engine.AddressesChanged(t.Context())
+		want["eth0 "+addrs[2]] = true
+		check("both have the prefix")
+	}
+}
+
+// A link's names are exchanged with another's: the kernel has done it when the first event comes.
+func TestLinksExchangeNames(t *testing.T) {
+	for name, pool := range map[string]spec.PoolRequest{"source=parent": auto6(), "named part": static("2001:db8:1:0:77::/80"), "delegated": pd6(spec.FallbackNone)} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.lentTo[pdOnEth0] = []spec.Delegation{delegated("2001:db8:a000::/56", time.Hour, 2*time.Hour)}
+			n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{pool}})
+			must(t, err)
+			must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+			names := [][2]string{{"eth0", "tmp0"}, {"eth1", "eth0"}, {"tmp0", "eth1"}}
+			for _, r := range names {
+				h.rename(r[0], r[1])
+			}
+			for _, r := range names {
+				h.engine.LinkRenamed(t.Context(), r[0], r[1])
+				h.engine.LinkChanged(t.Context(), r[0], false, true)
+				h.engine.LinkChanged(t.Context(), r[1], true, false)
+			}
+			s := h.engine.Status(t.Context()).Networks[0]
+			if s.IPv6[0].Link() != "eth1" || s.Error != "" || len(s.Notes) > 0 {
+				t.Errorf("it is on %s, error %q, notes %q", s.IPv6[0].Link(), s.Error, s.Notes)
+			}
+			for _, p := range h.engine.Status(t.Context()).Pools {
+				if p.Link() != "eth1" {
+					t.Errorf("pool %s is on %s", p.ID, p.Link())
+				}
+			}
+		})
+	}
+}
+
+// A pool that no network is on yet goes with its link, too.
+func TestPoolsLinkHasAnotherName(t *testing.T) {
+	h := newHost(t)
+	p, err := h.engine.RequestPool(t.Context(), auto6())
+	must(t, err)
+	h.rename("eth0", "wan0")
+	h.engine.LinkRenamed(t.Context(), "eth0", "wan0")
+	h.restart(t)
+	if is := h.engine.Status(t.Context()).Pools[0]; p.Link() != "eth0" || is.Link() != "wan0" || is.Parent != "wan0" {
+		t.Errorf("pool on %s is on %s, its parent %s", p.Link(), is.Link(), is.Parent)
+	}
 }
 
 // A bridge has no more than the running containers' links on it, which keep what they were
@@ -362,8 +461,8 @@ func TestOtherRoutesChange(t *testing.T) {
 	must(t, err)
 	h.disarm()
 	h.engine.RoutesChanged(t.Context())
-	// Whether the parent is there is looked at, and nothing is set.
-	if set := slices.DeleteFunc(h.calls, func(call string) bool { return call == "link: MTU of eth0" }); len(set) > 0 {
+	// Whether the parent has its prefix is looked at, and nothing is set.
+	if set := slices.DeleteFunc(h.calls, func(call string) bool { return call == "host: prefixes on eth0" }); len(set) > 0 {
 		t.Errorf("calls %q", set)
 	}
 }

@@ -15,16 +15,20 @@ import (
 type Journal interface {
 	Load() (spec.State, error)
 	GlobalID(make func() ([5]byte, error)) ([5]byte, error)
-	// Boot notes which boot of the machine this is, and reports whether it is
-	// another one than before. It then forgets the sysctls: the kernel has
-	// started with values of its own.
+	// Boot reports whether this boot of the machine is another one than that of which Booted
+	// has said last that the kernel is in step with the journal. The first time in a boot it
+	// forgets the sysctls: the kernel has started with values of its own.
 	Boot(id string) (other bool, err error)
+	Booted(id string) error
 	PutNetwork(spec.Network) error
 	DeleteNetwork(id string) error
 	PutEndpoint(spec.Endpoint) error
 	// PutAll writes them together or not at all: what is renumbered at a time may be
 	// a hundred networks.
 	PutAll([]spec.Network, []spec.Pool, []spec.Endpoint) error
+	// PutFollowing writes what goes over to links by other names, all or none. The sysctls
+	// are all that there are; nil: they stay as they were.
+	PutFollowing(networks []spec.Network, pools []spec.Pool, sysctls map[string]string) error
 	DeleteEndpoint(id string) error
 	PutPool(spec.Pool) error
 	DeletePool(id string) error

@@ -1,12 +1,9 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/v6net/v6net/internal/prefix"
@@ -277,32 +274,4 @@ func (n *network) lostWords() string {
 		return why + ", and the network has no fallback: containers do not reach others by IPv6 until there is one"
 	}
 	return ""
-}
-
-// strandedWords say, for people, that subnets that somebody has named were parts of a link's
-// prefix and are not any more, since its router advertises another one. Such a network does
-// not follow: it was to have that prefix and no other. onLink is what links have, for all networks of one status.
-func (e *Engine) strandedWords(ctx context.Context, n *network, onLink map[string][]netip.Prefix) (words []string) {
-	for _, s := range n.IPv6 {
-		if !s.OnLink || s.Lent != nil || s.Parent == "" {
-			continue
-		}
-		has, known := onLink[s.Parent]
-		if !known {
-			var err error
-			if has, err = e.Host.OnLink(ctx, s.Parent); err != nil {
-				continue // what is wrong with a link its network says
-			}
-			onLink[s.Parent] = has
-		}
-		if slices.ContainsFunc(has, func(p netip.Prefix) bool { return p.Bits() <= s.Prefix.Bits() && p.Overlaps(s.Prefix) }) {
-			continue
-		}
-		now := "none"
-		if len(has) > 0 {
-			now = strings.Trim(fmt.Sprint(has), "[]")
-		}
-		words = append(words, fmt.Sprintf("%s is no part of a prefix of %s any more, which has %s now: routers there do not lead here, and a network on a prefix that somebody has named does not follow; make it anew", s.Prefix, s.Parent, now))
-	}
-	return words
 }

@@ -1,13 +1,13 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
 	"reflect"
-	"slices"
 
 	"github.com/v6net/v6net/internal/prefix"
 	"github.com/v6net/v6net/internal/spec"
@@ -271,11 +271,8 @@ func (e *Engine) forgetPools(ctx context.Context, pools []netip.Prefix) error {
 // namedParent is the one that the network is bound to, empty for whatever the default route takes.
 func (n *network) namedParent() string {
 	for _, s := range n.IPv6 {
-		switch {
-		case s.Lent != nil:
-			return s.Lent.Link
-		case s.OnLink:
-			return s.Parent
+		if link := s.Link(); link != "" {
+			return link
 		}
 	}
 	return n.Options.Parent
@@ -299,35 +296,10 @@ func (e *Engine) findParent(ctx context.Context, n *network) string {
 	return parent
 }
 
-// parentNow is findParent, by the name that it has now where nobody has named it.
-func (e *Engine) parentNow(ctx context.Context, n *network) string {
-	parent := e.findParent(ctx, n)
-	if i := slices.IndexFunc(n.IPv6, func(s spec.Subnet) bool { return s.OnLink && s.Lent == nil && !s.ParentNamed }); i >= 0 && n.Options.Parent == "" && parent != "" {
-		return e.onLinkAt(ctx, n.IPv6[i].Prefix, parent)
-	}
-	return parent
-}
-
 // isAbsent reports whether this host has no link of that name.
 func (e *Engine) isAbsent(ctx context.Context, link string) bool {
 	_, err := e.Links.MTU(ctx, link)
 	return errors.Is(err, fs.ErrNotExist)
-}
-
-// onLinkAt is the link that a part of its prefix was taken of, which may be called otherwise
-// by now: nobody has named it, so that it is known by the prefix.
-func (e *Engine) onLinkAt(ctx context.Context, part netip.Prefix, link string) string {
-	if !e.isAbsent(ctx, link) {
-		return link
-	}
-	connected, err := e.Host.Connected(ctx, part)
-	if err != nil {
-		e.Log.Warn("prefixes on links", "err", err)
-	}
-	if others := sortedIDs(connected); len(others) > 0 {
-		return others[0]
-	}
-	return link
 }
 
 // parentOf is the link of a pool's addresses, by the name that it has now where nobody has named it.
@@ -338,7 +310,7 @@ func (e *Engine) parentOf(ctx context.Context, p *pool) string {
 	if named {
 		return parent
 	}
-	return e.onLinkAt(ctx, p.Prefix, parent)
+	return cmp.Or(e.whereabouts().elsewhere(ctx, e.current(p), parent), parent)
 }
 
 // parentMTU is what a network takes over from its parent.

@@ -57,7 +57,7 @@ func (e *Engine) setPrefixProxied(n *network, link string) {
 	var prefixes []netip.Prefix
 	if link != "" {
 		for _, s := range n.Present() {
-			if s = s.FromOutside(); s.OnLink { // else of a network of before this was refused
+			if s = s.FromOutside(); s.OnLink && n.astray[s.Prefix] == "" { // else of a network of before this was refused
 				prefixes = append(prefixes, s.Prefix)
 			}
 		}
@@ -86,6 +86,9 @@ func (n *network) proxies(addr netip.Addr) bool {
 	}
 	for _, s := range n.Present() {
 		if s.Prefix.Contains(addr) {
+			if n.astray[s.Prefix] != "" {
+				return false
+			}
 			return s.OnLink || s.OutsideOnLink || n.Options.NDProxy == spec.SwitchOn || n.Options.NDProxy == spec.SwitchPrefix
 		}
 	}

@@ -513,6 +513,44 @@ func TestFormerPrefixesEndWithABoot(t *testing.T) {
 	})
 }
 
+// The first start after a boot is killed at any of its calls: the next one is after a boot, too.
+// What this boot's starts have set is put back by the last network all the same.
+func TestKilledInTheFirstStartOfABoot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		at := func() (*host, spec.Network) {
+			h := newHost(t)
+			n := onDelegation(t, h, 1, spec.FallbackNone)
+			must(t, h.run(t.Context(), n, &attachment{id: epID(1)}))
+			h.lend(t, delegated("2001:db8:b000::/56", time.Hour, 2*time.Hour))
+			h.reboot("second")
+			h.arm(fault{})
+			return h, n
+		}
+		done, _ := at()
+		must(t, done.start(t.Context()))
+		calls := done.calls
+		done.restart(t)
+		want := done.snapshot()
+		if last := calls[len(calls)-1]; last != "journal: booted" {
+			t.Errorf("the last call is %q", last)
+		}
+		for k, call := range calls {
+			for _, m := range []mode{crashBefore, crashAfter} {
+				h, n := at()
+				h.arm(fault{at: k + 1, mode: m})
+				if !dies(func() error { return h.start(t.Context()) }) {
+					t.Fatalf("call %d of %q did not happen", k+1, calls)
+				}
+				h.restart(t)
+				what := "call " + call + " " + string(m)
+				sameWorld(t, what, want, h.snapshot())
+				must(t, h.deleteNetwork(t.Context(), n))
+				h.expect(t, what+", no network left", forwarding6, "0", acceptRA0, "1")
+			}
+		}
+	})
+}
+
 // A prefix that only lasts longer is no matter of the kernel's.
 func TestRenewalTouchesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -20,9 +20,9 @@ func (e *Engine) Replay(ctx context.Context) error {
 	// Before the first ruleset is built: it must not cut running containers off.
 	e.defaultLinks, e.uplinks = e.findDefaultLinks(ctx), e.findUplinks(ctx)
 	e.adoptShared(ctx)
-	e.followNames(ctx)
+	e.followUntold(ctx)
 	for _, n := range e.networks {
-		n.parent = e.parentNow(ctx, n)
+		n.parent = e.findParent(ctx, n)
 	}
 	e.finishInterrupted(ctx)
 	if e.rebooted {
@@ -57,7 +57,10 @@ func (e *Engine) Replay(ctx context.Context) error {
 	}
 	e.avoidAllOthers(ctx)
 	e.followSources(ctx) // what has ended meanwhile
-	return nil
+	if !e.rebooted {
+		return nil
+	}
+	return e.Journal.Booted(e.BootID) // a start that was killed before is one after a boot yet
 }
 
 // dropFormer forgets prefixes that are not in use any more. After a boot of the machine

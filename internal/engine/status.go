@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 
 	"github.com/v6net/v6net/internal/firewall"
 	"github.com/v6net/v6net/internal/spec"
@@ -30,7 +29,7 @@ func (e *Engine) status(ctx context.Context, proxies []spec.ProxyStatus) spec.St
 	if e.hostErr != nil {
 		status.Error = e.hostErr.Error()
 	}
-	onLink := map[string][]netip.Prefix{}
+	at := e.whereabouts()
 	for _, id := range sortedIDs(e.networks) {
 		n := e.networks[id]
 		ns := spec.NetworkStatus{Network: n.Network, Bridge: n.Bridge(), Parent: n.parent, Endpoints: []spec.Endpoint{}}
@@ -44,7 +43,7 @@ func (e *Engine) status(ctx context.Context, proxies []spec.ProxyStatus) spec.St
 		if lost := n.lostWords(); lost != "" {
 			ns.Notes = append(ns.Notes, lost)
 		}
-		ns.Notes = append(ns.Notes, e.strandedWords(ctx, n, onLink)...)
+		ns.Notes = append(ns.Notes, n.strandedWords(ctx, at)...)
 		if n.isRouted() && counted != nil {
 			counters := counted.Of(n.policy(e.members(e.endpointsOf(id))...))
 			ns.Firewall = &counters

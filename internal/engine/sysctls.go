@@ -310,6 +310,69 @@ func (e *Engine) restoreSysctl(ctx context.Context, key string) error {
 	return nil
 }
 
+// linkOf is the link of which a key is; empty for one of the whole host.
+func linkOf(key string) string {
+	parts := strings.Split(key, "/")
+	if len(parts) != 5 || parts[2] != "conf" || parts[3] == "all" {
+		return ""
+	}
+	return parts[3]
+}
+
+// sysctlsOf are all records when links have other names, since the kernel's values go with a
+// link; nil: none is of these. What is recorded by a next name was another link's, which is gone.
+func (e *Engine) sysctlsOf(renamed map[string]string) map[string]string {
+	taken := map[string]bool{}
+	for _, to := range renamed {
+		taken[to] = true
+	}
+	sysctls, changed := map[string]string{}, false
+	for key, original := range e.sysctls {
+		link := linkOf(key)
+		to, moves := renamed[link]
+		switch {
+		case moves:
+			sysctls[strings.Replace(key, "/"+link+"/", "/"+to+"/", 1)] = original
+		case !taken[link]:
+			sysctls[key] = original
+			continue
+		}
+		changed = true
+	}
+	if !changed {
+		return nil
+	}
+	return sysctls
+}
+
+// settingsWent reports whether a link with another's prefix has that one's setting as well, so that
+// it is the same one by another name, and has not got the prefix alone.
+func (e *Engine) settingsWent(ctx context.Context, from, to string) bool {
+	next := acceptRA(to)
+	_, recorded := e.sysctls[acceptRA(from).key]
+	_, another := e.sysctls[next.key]
+	if !recorded || another {
+		return false
+	}
+	is, err := e.Sysctls.Get(ctx, next.key)
+	return err == nil && is == next.value
+}
+
+// forgetSettings forgets what a link had that is gone, and its settings with it: another one
+// by its name is its owner's.
+func (e *Engine) forgetSettings(ctx context.Context, link string) {
+	for _, key := range sortedIDs(e.sysctls) {
+		if linkOf(key) != link || !e.isAbsent(ctx, link) {
+			continue
+		}
+		if err := e.Journal.DeleteSysctl(key); err != nil {
+			e.Log.Error("forget the settings of a link that is gone", "link", link, "err", err)
+			return
+		}
+		delete(e.sysctls, key)
+	}
+}
+
 func acceptRA(link string) setting { return setting{"net/ipv6/conf/" + link + "/accept_ra", "2"} }
 
 func isAcceptRA(key string) bool { return strings.HasSuffix(key, "/accept_ra") }

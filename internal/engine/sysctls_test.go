@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -407,4 +408,68 @@ func TestForwardsBesideAFault(t *testing.T) {
 			h.expect(t, "when it has gone", forwarding4, "1", forwarding6, "1")
 		})
 	}
+}
+
+// What was set of a link goes with it when it gets another name, and is put back there. Another
+// link that has the former name is its owner's.
+func TestSettingsGoWithTheirLink(t *testing.T) {
+	for name, happens := range map[string]func(h *host, another func()){
+		"told": func(h *host, another func()) {
+			h.rename("eth0", "wan0")
+			another()
+			h.engine.LinkRenamed(t.Context(), "eth0", "wan0")
+			h.engine.LinkChanged(t.Context(), "eth0", false, true)
+			h.engine.LinkChanged(t.Context(), "wan0", true, false)
+		},
+		"while no daemon ran": func(h *host, another func()) {
+			h.rename("eth0", "wan0")
+			another()
+			h.restart(t)
+		},
+		"deleted": func(h *host, another func()) {
+			h.rename("eth0", "wan0") // which has it yet, for the networks' sake
+			h.engine.LinkRenamed(t.Context(), "eth0", "wan0")
+			h.remove("wan0")
+			h.engine.LinkChanged(t.Context(), "wan0", false, true)
+			h.addLink("wan0", fakeLink{Kind: "device", MTU: 1500, Up: true})
+			h.set("net/ipv6/conf/wan0/accept_ra", "2")
+			h.onLink["wan0"] = []netip.Prefix{pfx("2001:db8:1::/64")}
+			h.raLinks = []string{"wan0"}
+			h.engine.LinkChanged(t.Context(), "wan0", true, false)
+			another()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{auto4(), auto6()}})
+			must(t, err)
+			h.expect(t, "made", acceptRA0, "2")
+			happens(h, func() {
+				h.addLink("eth0", fakeLink{Kind: "device", MTU: 1500, Up: true})
+				h.set(acceptRA0, "2") // its owner has
+			})
+			must(t, h.deleteNetwork(t.Context(), n))
+			want := "1"
+			if name == "deleted" {
+				want = "2"
+			}
+			h.expect(t, "no network left", "net/ipv6/conf/wan0/accept_ra", want, acceptRA0, "2")
+			if len(h.world.journal) > 0 {
+				t.Errorf("journal %v, want it empty", h.world.journal)
+			}
+		})
+	}
+}
+
+// A parent that is no network's by name has its settings as well.
+func TestSettingsGoWithALinkOfNoNetwork(t *testing.T) {
+	h := newHost(t)
+	n, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{ula6()}})
+	must(t, err)
+	h.rename("eth0", "wan0")
+	h.engine.LinkRenamed(t.Context(), "eth0", "wan0")
+	h.engine.LinkChanged(t.Context(), "eth0", false, true)
+	h.restart(t)
+	must(t, h.deleteNetwork(t.Context(), n))
+	h.expect(t, "no network left", "net/ipv6/conf/wan0/accept_ra", "1")
 }

@@ -55,6 +55,15 @@ type Subnet struct {
 	Lent *Lent `json:"lent,omitempty"`
 }
 
+// Link is the one that the subnet is bound to; empty: none.
+func (s Subnet) Link() string { return boundTo(s.Lent, s.OnLink, s.Parent) }
+
+// On is the subnet when its link is called otherwise.
+func (s Subnet) On(link string) Subnet {
+	s.Lent, s.Parent = on(link, s.Lent, s.OnLink, s.Parent)
+	return s
+}
+
 // Phase says how far an operation on a journaled object had come, so that a
 // start after a crash knows whether to finish it or to take it back.
 type Phase string

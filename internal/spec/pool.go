@@ -90,6 +90,36 @@ type Pool struct {
 	Lent *Lent `json:"lent,omitempty"`
 }
 
+// Link is the one that the pool is bound to; empty: none.
+func (p Pool) Link() string { return boundTo(p.Lent, p.OnLink, p.Parent) }
+
+// On is the pool when its link is called otherwise.
+func (p Pool) On(link string) Pool {
+	p.Lent, p.Parent = on(link, p.Lent, p.OnLink, p.Parent)
+	return p
+}
+
+func boundTo(lent *Lent, onLink bool, parent string) string {
+	switch {
+	case lent != nil:
+		return lent.Link
+	case onLink:
+		return parent
+	}
+	return ""
+}
+
+func on(link string, lent *Lent, onLink bool, parent string) (*Lent, string) {
+	if lent != nil {
+		moved := *lent
+		moved.Link, lent = link, &moved
+	}
+	if onLink {
+		parent = link
+	}
+	return lent, parent
+}
+
 // ulaRange is RFC 4193 §3.1's fc00::/7.
 var ulaRange = netip.MustParsePrefix("fc00::/7")
 

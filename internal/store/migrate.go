@@ -9,12 +9,13 @@ import (
 )
 
 var (
-	keyVersion  = []byte("version")
-	keyGlobalID = []byte("ula-global-id")
-	keyBoot     = []byte("boot-id")
-	keyDUID     = []byte("duid")
-	keyClock    = []byte("clock")
-	keySum      = []byte("sum")
+	keyVersion     = []byte("version")
+	keyGlobalID    = []byte("ula-global-id")
+	keyBoot        = []byte("boot-id")
+	keySysctlsBoot = []byte("sysctls-boot-id") // in which they were forgotten
+	keyDUID        = []byte("duid")
+	keyClock       = []byte("clock")
+	keySum         = []byte("sum")
 )
 
 // migrations bring a journal from the version of their index to the next one.

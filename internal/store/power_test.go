@@ -274,6 +274,8 @@ func TestSum(t *testing.T) {
 	must(t, err)
 	must(t, s.PutClock(spec.ClockRecord{}))
 	must(t, s.PutAll([]spec.Network{{ID: "n"}}, []spec.Pool{{ID: "p"}}, []spec.Endpoint{{ID: "e"}}))
+	must(t, s.Booted("b"))
+	must(t, s.PutFollowing([]spec.Network{{ID: "n"}}, []spec.Pool{{ID: "p"}}, map[string]string{"k": "0"}))
 	must(t, s.PutAdvertised(spec.Advertisement{Link: "l"}))
 	must(t, s.DeleteAdvertised("l"))
 	must(t, s.PutDelegationLease(spec.DelegationLease{SourceOnLink: spec.SourceOnLink{Source: spec.SourcePD, Link: "eth0"}}))

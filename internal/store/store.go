@@ -140,19 +140,42 @@ func (s *Store) PutEndpoint(e spec.Endpoint) error { return s.put(bucketEndpoint
 // PutAll writes networks, pools and endpoints, all of them or none.
 func (s *Store) PutAll(networks []spec.Network, pools []spec.Pool, endpoints []spec.Endpoint) error {
 	what := fmt.Sprintf("put %d networks, %d pools and %d endpoints", len(networks), len(pools), len(endpoints))
+	return s.update(what, func(tx *writing) error { return putTogether(tx, networks, pools, endpoints) })
+}
+
+func putTogether(tx *writing, networks []spec.Network, pools []spec.Pool, endpoints []spec.Endpoint) error {
+	for _, n := range networks {
+		if err := putIn(tx, bucketNetworks, n.ID, n); err != nil {
+			return err
+		}
+	}
+	for _, p := range pools {
+		if err := putIn(tx, bucketPools, p.ID, p); err != nil {
+			return err
+		}
+	}
+	for _, e := range endpoints {
+		if err := putIn(tx, bucketEndpoints, e.ID, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PutFollowing writes networks and pools on links by other names, and all settings that are
+// recorded; nil: these stay as they were. All of it or none.
+func (s *Store) PutFollowing(networks []spec.Network, pools []spec.Pool, sysctls map[string]string) error {
+	what := fmt.Sprintf("put %d networks, %d pools and %d settings on links by other names", len(networks), len(pools), len(sysctls))
 	return s.update(what, func(tx *writing) error {
-		for _, n := range networks {
-			if err := putIn(tx, bucketNetworks, n.ID, n); err != nil {
-				return err
-			}
+		if err := putTogether(tx, networks, pools, nil); err != nil || sysctls == nil {
+			return err
 		}
-		for _, p := range pools {
-			if err := putIn(tx, bucketPools, p.ID, p); err != nil {
-				return err
-			}
+		bucket := tx.Bucket(bucketSysctls)
+		if err := bucket.empty(); err != nil {
+			return err
 		}
-		for _, e := range endpoints {
-			if err := putIn(tx, bucketEndpoints, e.ID, e); err != nil {
+		for key, original := range sysctls {
+			if err := bucket.Put([]byte(key), []byte(original)); err != nil {
 				return err
 			}
 		}
@@ -250,22 +273,32 @@ func (s *Store) GlobalID(make func() ([5]byte, error)) ([5]byte, error) {
 	return id, err
 }
 
-// Boot notes which boot of the machine this is, and reports whether it is another
-// one than before. It then forgets the sysctls, which the kernel has started with
-// values of its own.
+// Boot reports whether this boot of the machine is another one than that which Booted has noted
+// last; the journal's first counts as noted. In each boot it forgets once the sysctls, which the
+// kernel has started with values of its own: what is set in this boot is to be put back, however
+// often a start is killed before Booted.
 func (s *Store) Boot(id string) (other bool, err error) {
 	err = s.update("boot", func(tx *writing) error {
 		meta := tx.Bucket(bucketMeta)
-		before := meta.Get(keyBoot)
-		other = before != nil && string(before) != id
-		if other {
-			if err := tx.Bucket(bucketSysctls).empty(); err != nil {
-				return err
-			}
+		before, sysctls := meta.Get(keyBoot), meta.Get(keySysctlsBoot)
+		if before == nil {
+			return meta.Put(keyBoot, []byte(id))
 		}
-		return meta.Put(keyBoot, []byte(id))
+		other = string(before) != id
+		if !other || string(sysctls) == id {
+			return nil
+		}
+		if err := tx.Bucket(bucketSysctls).empty(); err != nil {
+			return err
+		}
+		return meta.Put(keySysctlsBoot, []byte(id))
 	})
 	return other, err
+}
+
+// Booted notes that the kernel is in step with the journal in this boot of the machine.
+func (s *Store) Booted(id string) error {
+	return s.update("booted", func(tx *writing) error { return tx.Bucket(bucketMeta).Put(keyBoot, []byte(id)) })
 }
 
 func (s *Store) put(bucket []byte, key string, record any) error {

@@ -111,22 +111,56 @@ func TestDeleteLeavesNothing(t *testing.T) {
 	}
 }
 
+// Records are forgotten once in a boot, and that it is another one is known until Booted.
 func TestAnotherBootForgetsSysctls(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "v6net.db"))
-	for _, step := range []struct {
-		boot string
-		kept bool
-	}{{"first", true}, {"first", true}, {"second", false}} {
+	for i, step := range []struct {
+		boot        string
+		other, kept bool
+		booted      bool // in the end
+	}{
+		{boot: "first", kept: true},
+		{boot: "first", kept: true, booted: true},
+		{boot: "first", kept: true},
+		{boot: "second", other: true},
+		{boot: "second", other: true, kept: true}, // the start was killed
+		{boot: "third", other: true},
+		{boot: "third", other: true, kept: true, booted: true},
+		{boot: "third", kept: true},
+	} {
 		must(t, s.PutSysctl("k", "0"))
 		other, err := s.Boot(step.boot)
 		must(t, err)
-		if other == step.kept {
-			t.Errorf("boot %s: another one than before = %v, want %v", step.boot, other, !step.kept)
+		if other != step.other {
+			t.Errorf("step %d, boot %s: another one than before = %v, want %v", i, step.boot, other, step.other)
 		}
 		state, err := s.Load()
 		must(t, err)
 		if _, kept := state.Sysctls["k"]; kept != step.kept {
-			t.Errorf("boot %s: the record is kept = %v, want %v", step.boot, kept, step.kept)
+			t.Errorf("step %d, boot %s: the record is kept = %v, want %v", i, step.boot, kept, step.kept)
+		}
+		if step.booted {
+			must(t, s.Booted(step.boot))
+		}
+	}
+}
+
+// What follows a link is written together, and all settings anew, or none.
+func TestPutFollowing(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "v6net.db"))
+	must(t, s.PutSysctl("net/ipv6/conf/eth0/accept_ra", "1"))
+	for _, sysctls := range []map[string]string{nil, {"net/ipv6/conf/wan0/accept_ra": "1"}, {}} {
+		before, err := s.Load()
+		must(t, err)
+		must(t, s.PutFollowing([]spec.Network{{ID: "n"}}, []spec.Pool{{ID: "p"}}, sysctls))
+		state, err := s.Load()
+		must(t, err)
+		want := sysctls
+		if sysctls == nil {
+			want = before.Sysctls
+		}
+		if diff := cmp.Diff(want, state.Sysctls); diff != "" || len(state.Networks) != 1 || len(state.Pools) != 1 {
+			t.Errorf("%d networks, %d pools, settings (-want +got):\n%s", len(state.Networks), len(state.Pools), diff)
 		}
 	}
 }

@@ -25,6 +25,7 @@ import (
 type chaos struct {
 	*machine
 	parent     string // its name now
+	first      world  // before there were networks
 	networks   []*inDocker
 	named      *inDocker // a bridge whose user has named the parent
 	following  *inDocker // a bridge behind the default route
@@ -55,6 +56,7 @@ func newChaos(t *testing.T) *chaos {
 	c.onLink = add(&inDocker{subnet6: "2001:db8:1:0:8000::/80", options: map[string]any{}})
 	c.macvlan = add(&inDocker{subnet6: "2001:db8:c::/64", router: "2001:db8:c::1", options: map[string]any{"mode": "macvlan", "parent": "eth0"}})
 	c.furnish()
+	c.first = c.settled()
 	for _, d := range c.networks {
 		c.must(d.requestPools(c.machine), d.createNetwork(c.machine))
 		c.run(d)
@@ -225,7 +227,7 @@ func (c *chaos) floodLink(from *testnet.Host, link string, times int) {
 }
 
 // Whatever becomes of the parent: in the end containers are reached from outside again, and
-// the daemon holds no more than before.
+// the daemon holds no more than before, and with the last network all is as it was.
 func TestChaosOnTheParent(t *testing.T) {
 	t.Parallel()
 	c := newChaos(t)
@@ -334,4 +336,15 @@ func TestChaosOnTheParent(t *testing.T) {
 		return last.files <= before.files && last.goroutines <= before.goroutines+2 && last.threads <= before.threads+8 && last.memory <= before.memory+16<<10
 	})
 	t.Logf("in the end the daemon has %v, and had %v", last, before)
+	c.rename("wan0") // whose settings are put back by that name
+	c.heals(c.following, c.onLink)
+	for _, d := range c.networks {
+		c.must(d.removeContainer(c.machine), d.deleteNetwork(c.machine))
+	}
+	c.must(c.onLink.releasePools(c.machine)) // of all
+	c.rename("eth0")
+	c.nameOwn()
+	if _, err := c.await("no network left", c.first); err != nil {
+		t.Error(err)
+	}
 }

@@ -56,7 +56,7 @@ func newMachine(t testing.TB) *machine {
 	m.host.AddAddress(t, "2001:db8:1::2/64", "eth0")
 	m.up.AddAddress(t, "2001:db8:1::1/64", "lan0")
 	m.host.Run(t, "ip", "route", "add", "default", "via", "2001:db8:1::1", "dev", "eth0")
-	m.own = strings.NewReplacer(m.host.MAC(t, "eth0"), "MAC", m.host.LinkLocal(t, "eth0"), "LINKLOCAL", m.up.MAC(t, "lan0"), "ROUTERMAC", m.dir, "DIR", m.container.Path(), "SANDBOX", "2001:db8:c::3", "2001:db8:c::2")
+	m.nameOwn()
 	m.docker = newDocker(m, filepath.Join(dir, "v6net.sock"))
 	m.control = control.NewClient(m.controlSocket())
 	t.Cleanup(func() {
@@ -68,6 +68,11 @@ func newMachine(t testing.TB) *machine {
 		_ = os.RemoveAll(dir)
 	})
 	return m
+}
+
+// nameOwn takes in what is another one on the next machine, or after its link was made anew.
+func (m *machine) nameOwn() {
+	m.own = strings.NewReplacer(m.host.MAC(m.t, "eth0"), "MAC", m.host.LinkLocal(m.t, "eth0"), "LINKLOCAL", m.up.MAC(m.t, "lan0"), "ROUTERMAC", m.dir, "DIR", m.container.Path(), "SANDBOX", "2001:db8:c::3", "2001:db8:c::2")
 }
 
 func (m *machine) controlSocket() string { return filepath.Join(m.dir, "control.sock") }
