@@ -2,6 +2,7 @@ package doctor_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,4 +43,9 @@ func TestNothingKnown(t *testing.T) {
 	if len(found) != 2 || found[0].Check != "daemon" || found[1].Check != "default_route" {
 		t.Errorf("found %+v", found)
 	}
+}
+
+// of are the findings of one check.
+func of(findings []doctor.Finding, check string) []doctor.Finding {
+	return slices.DeleteFunc(findings, func(f doctor.Finding) bool { return f.Check != check })
 }

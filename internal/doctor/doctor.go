@@ -63,7 +63,7 @@ func Checks() []Check {
 		carrier{}, defaultRoute{}, globalAddress{}, acceptRA{}, forwarding{}, upstream{}, prefixRouted{}, onLink{}, mtu{},
 		forwardDrop{}, bridgeNetfilter{}, reversePath{},
 		otherProxy{}, proxyEntries{}, mldSnooping{}, macFilter{}, neighborTable{},
-		engineVersion{}, dnsAAAA{}, registry{}, clock{},
+		engineVersion{}, engineNetworks{}, dnsAAAA{}, registry{}, clock{},
 		degraded{},
 	}
 }

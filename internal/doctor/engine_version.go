@@ -30,14 +30,16 @@ func (engineVersion) Judge(f Facts) []Finding {
 		if have, ok := twoNumbers(e.Version); known && ok && (have[0] < least[0] || have[0] == least[0] && have[1] < least[1]) {
 			findings = append(findings, Finding{Level: Problem, On: e.Name, Found: "version " + e.Version, Expected: fmt.Sprintf("%d.%d or newer", least[0], least[1]), Fix: "upgrade " + e.Name})
 		}
-		for _, own := range e.Pools {
-			if slices.ContainsFunc(f.Networks(), func(n spec.NetworkStatus) bool { return n.ID == own.Network }) {
+		for _, own := range e.Networks {
+			if slices.ContainsFunc(f.Networks(), func(n spec.NetworkStatus) bool { return n.ID == own.ID }) {
 				continue
 			}
-			for _, pool := range f.pools() {
-				if own.Prefix.Overlaps(pool) {
-					findings = append(findings, Finding{Level: Problem, On: e.Name, Found: fmt.Sprintf("its network %s has %s, which overlaps %s of v6net", spec.ShortID(own.Network), own.Prefix, pool),
-						Expected: "prefixes apart", Fix: "change that network, or fixed-cidr-v6 and default-address-pools in /etc/docker/daemon.json"})
+			for _, prefix := range own.IPv6 {
+				for _, pool := range f.pools() {
+					if prefix.Overlaps(pool) {
+						findings = append(findings, Finding{Level: Problem, On: e.Name, Found: fmt.Sprintf("its network %s has %s, which overlaps %s of v6net", own.Name, prefix, pool),
+							Expected: "prefixes apart", Fix: "change that network, or fixed-cidr-v6 and default-address-pools in /etc/docker/daemon.json"})
+					}
 				}
 			}
 		}

@@ -128,16 +128,18 @@ type OnLink struct {
 
 // Engine is a container engine of the host.
 type Engine struct {
-	Name    string // Docker or Podman
-	Version string
-	Pools   []EnginePool // IPv6 prefixes of its networks
-	Online  string       // the registry that it takes images from unless told otherwise
+	Name     string // Docker or Podman
+	Version  string
+	Networks []EngineNetwork
+	Online   string // the registry that it takes images from unless told otherwise
 }
 
-// EnginePool is a prefix of an engine's network.
-type EnginePool struct {
-	Network string // its ID, which v6net knows its own by, too
-	Prefix  netip.Prefix
+// EngineNetwork is a network as its engine has it.
+type EngineNetwork struct {
+	ID   string // which v6net knows its own by, too
+	Name string
+	Ours bool           // its driver is v6net, which has been told to make it
+	IPv6 []netip.Prefix // of its subnets
 }
 
 // Online is what was asked of others, by name.

@@ -136,10 +136,6 @@ func (s *scene) findings(t *testing.T, check string) []doctor.Finding {
 	return of(doctor.Examine(s.facts(t)), check)
 }
 
-func of(findings []doctor.Finding, check string) []doctor.Finding {
-	return slices.DeleteFunc(findings, func(f doctor.Finding) bool { return f.Check != check })
-}
-
 // finds wants one finding of a check, of that level, with those words in it.
 func (s *scene) finds(t *testing.T, check string, level doctor.Level, words ...string) doctor.Finding {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -37,8 +38,8 @@ type Engines struct {
 // Usual is where they are unless $DOCKER_HOST names another socket of Docker's.
 func Usual() Engines {
 	e := Engines{Docker: "/var/run/docker.sock", Podman: "podman"}
-	if path, ok := strings.CutPrefix(os.Getenv("DOCKER_HOST"), "unix://"); ok {
-		e.Docker = path
+	if socket, ok := strings.CutPrefix(os.Getenv("DOCKER_HOST"), "unix://"); ok {
+		e.Docker = socket
 	}
 	return e
 }
@@ -69,8 +70,8 @@ func (e Engines) Gather(ctx context.Context, f *doctor.Facts) {
 	if _, err := os.Stat(e.Docker); err == nil {
 		adds = append(adds, ask("Docker", e.docker))
 	}
-	if path, err := exec.LookPath(e.Podman); err == nil {
-		adds = append(adds, ask("Podman", func(ctx context.Context) (doctor.Engine, error) { return podman(ctx, path) }))
+	if program, err := exec.LookPath(e.Podman); err == nil {
+		adds = append(adds, ask("Podman", func(ctx context.Context) (doctor.Engine, error) { return podman(ctx, program) }))
 	}
 	asked.Wait()
 	for _, add := range adds {
@@ -102,33 +103,45 @@ func (e Engines) docker(ctx context.Context) (doctor.Engine, error) {
 		engine.Online = u.Host
 	}
 	var networks []struct {
-		ID   string `json:"Id"`
-		IPAM struct{ Config []struct{ Subnet string } }
+		ID                  string `json:"Id"`
+		Name, Driver, Scope string
+		ConfigOnly          bool
+		IPAM                struct{ Config []struct{ Subnet string } }
 	}
 	if err := api.Get(ctx, "/networks", &networks); err != nil {
 		return engine, err
 	}
 	for _, n := range networks {
+		// A swarm's is made on a node with the first container there, one of configuration alone never.
+		network := doctor.EngineNetwork{ID: n.ID, Name: n.Name, Ours: isOurs(n.Driver) && n.Scope != "swarm" && !n.ConfigOnly}
 		for _, c := range n.IPAM.Config {
 			if p, err := netip.ParsePrefix(c.Subnet); err == nil && p.Addr().Is6() {
-				engine.Pools = append(engine.Pools, doctor.EnginePool{Network: n.ID, Prefix: p})
+				network.IPv6 = append(network.IPv6, p)
 			}
 		}
+		engine.Networks = append(engine.Networks, network)
 	}
 	return engine, nil
 }
 
+// isOurs reports whether a network's driver is v6net: the service is called so, and a
+// managed plugin by its repository and tag, registry.example:5000/v6net:latest.
+func isOurs(driver string) bool {
+	name, _, _ := strings.Cut(path.Base(driver), ":")
+	return name == "v6net"
+}
+
 // podman has no daemon that could be asked; its program says `podman version 5.4.2`.
-func podman(ctx context.Context, path string) (doctor.Engine, error) {
-	command := exec.CommandContext(ctx, path, "--version")
+func podman(ctx context.Context, program string) (doctor.Engine, error) {
+	command := exec.CommandContext(ctx, program, "--version")
 	command.WaitDelay = 100 * time.Millisecond // of children that keep its output open
 	out, err := command.Output()
 	if err != nil {
-		return doctor.Engine{}, fmt.Errorf("run %s --version: %w", path, errors.Join(err, ctx.Err()))
+		return doctor.Engine{}, fmt.Errorf("run %s --version: %w", program, errors.Join(err, ctx.Err()))
 	}
 	words := strings.Fields(string(out))
 	if len(words) < 3 {
-		return doctor.Engine{}, fmt.Errorf("%s --version said %q", path, out)
+		return doctor.Engine{}, fmt.Errorf("%s --version said %q", program, out)
 	}
 	return doctor.Engine{Name: "Podman", Version: words[2]}, nil
 }

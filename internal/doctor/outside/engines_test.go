@@ -22,8 +22,10 @@ func docker(t *testing.T, version string) string {
 	return testdocker.Serve(t, map[string]string{
 		"/version": version,
 		"/info":    `{"IndexServerAddress":"https://registry.example/v1/"}`,
-		"/networks": `[{"Id":"d1","Driver":"bridge","IPAM":{"Config":[{"Subnet":"172.17.0.0/16"},{"Subnet":"2001:db8:1::/80"}]}},
-			{"Id":"ours","Driver":"v6net:latest","IPAM":{"Config":[{"Subnet":"2001:db8:2::/64"}]}},{"Driver":"host","IPAM":{"Config":null}}]`,
+		"/networks": `[{"Id":"d1","Name":"bridge","Driver":"bridge","Scope":"local","IPAM":{"Config":[{"Subnet":"172.17.0.0/16"},{"Subnet":"2001:db8:1::/80"}]}},
+			{"Id":"ours","Name":"web","Driver":"registry.example:5000/v6net:latest","Scope":"local","IPAM":{"Config":[{"Subnet":"2001:db8:2::/64"}]}},
+			{"Id":"pattern","Name":"pattern","Driver":"v6net","Scope":"local","ConfigOnly":true,"IPAM":{"Config":null}},
+			{"Id":"swarm","Name":"swarm","Driver":"v6net:latest","Scope":"swarm","IPAM":{"Config":null}}]`,
 	})
 }
 
@@ -40,8 +42,10 @@ func TestEngines(t *testing.T) {
 	var f doctor.Facts
 	outside.Engines{Docker: docker(t, `{"Version":"20.10.24+dfsg1","ApiVersion":"1.41","Components":[{"Name":"Engine"}]}`), Podman: podman(t, "echo podman version 5.4.2")}.Gather(t.Context(), &f)
 	want := []doctor.Engine{
-		{Name: "Docker", Version: "20.10.24+dfsg1", Online: "registry.example", Pools: []doctor.EnginePool{
-			{Network: "d1", Prefix: netip.MustParsePrefix("2001:db8:1::/80")}, {Network: "ours", Prefix: netip.MustParsePrefix("2001:db8:2::/64")}}},
+		{Name: "Docker", Version: "20.10.24+dfsg1", Online: "registry.example", Networks: []doctor.EngineNetwork{
+			{ID: "d1", Name: "bridge", IPv6: []netip.Prefix{netip.MustParsePrefix("2001:db8:1::/80")}},
+			{ID: "ours", Name: "web", Ours: true, IPv6: []netip.Prefix{netip.MustParsePrefix("2001:db8:2::/64")}},
+			{ID: "pattern", Name: "pattern"}, {ID: "swarm", Name: "swarm"}}},
 		{Name: "Podman", Version: "5.4.2"},
 	}
 	if diff := cmp.Diff(want, f.Engines, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" || f.Unknown != nil {
