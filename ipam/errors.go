@@ -2,8 +2,8 @@ package ipam
 
 import "errors"
 
-// What a pool or a prefix may answer. The errors returned wrap one of these and
-// name the pool and the address, so test them with errors.Is.
+// What a pool or a prefix may answer. The errors returned wrap one of these, so test them
+// with errors.Is. They name the address, and not the pool, which their caller knows.
 var (
 	// ErrExhausted: every address of the pool, or every part of the prefix, is in use.
 	ErrExhausted = errors.New("exhausted")

@@ -110,9 +110,9 @@ func (p *Pool) Allocate() (netip.Addr, error) {
 	}
 	if !ok {
 		if p.within != p.prefix {
-			return netip.Addr{}, fmt.Errorf("range %s of pool %s is %w: %d leases", p.within, p.prefix, ErrExhausted, p.leases)
+			return netip.Addr{}, fmt.Errorf("range %s is %w: %d leases", p.within, ErrExhausted, p.leases)
 		}
-		return netip.Addr{}, fmt.Errorf("pool %s is %w: %d leases", p.prefix, ErrExhausted, p.leases)
+		return netip.Addr{}, fmt.Errorf("%w: %d leases", ErrExhausted, p.leases)
 	}
 	p.lease(n)
 	return p.addr(n), nil
@@ -122,16 +122,16 @@ func (p *Pool) Allocate() (netip.Addr, error) {
 // the sequence. The error wraps ErrOutside, ErrReserved or ErrTaken.
 func (p *Pool) Reserve(a netip.Addr) error {
 	if !p.prefix.Contains(a) {
-		return p.refuse(a, ErrOutside)
+		return refuse(a, ErrOutside)
 	}
 	n := p.hostPart(a)
 	if n < 1 || n > p.end {
-		return p.refuse(a, ErrReserved)
+		return refuse(a, fmt.Errorf("%w: it is %s", ErrReserved, p.reserved(n)))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.leased.has(n) {
-		return p.refuse(a, ErrTaken)
+		return refuse(a, ErrTaken)
 	}
 	p.lease(n)
 	return nil
@@ -186,8 +186,18 @@ func (p *Pool) lease(n uint64) {
 	p.leases++
 }
 
-func (p *Pool) refuse(a netip.Addr, why error) error {
-	return fmt.Errorf("reserve %s of pool %s: %w", a, p.prefix, why)
+func refuse(a netip.Addr, why error) error { return fmt.Errorf("address %s is %w", a, why) }
+
+// reserved says what an address is that no host may have.
+func (p *Pool) reserved(n uint64) string {
+	switch {
+	case p.prefix.Addr().Is6():
+		return "the subnet-router anycast address (RFC 4291 §2.6.1)"
+	case n == 0:
+		return "the network's own address"
+	default:
+		return "the broadcast address"
+	}
 }
 
 func (p *Pool) findRandom() (uint64, bool) {

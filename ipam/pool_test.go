@@ -189,16 +189,16 @@ func TestPoolErrors(t *testing.T) {
 		want error
 		text string
 	}{
-		{"exhausted", allocate(p), ErrExhausted, "pool 2001:db8::/126 is exhausted: 3 leases"},
-		{"exhausted range", allocate(ranged), ErrExhausted, "range 2001:db8::8/127 of pool 2001:db8::/64 is exhausted: 2 leases"},
-		{"taken", reserve(p, "2001:db8::3"), ErrTaken, "reserve 2001:db8::3 of pool 2001:db8::/126: already leased"},
-		{"outside", reserve(p, "2001:db8::4"), ErrOutside, "reserve 2001:db8::4 of pool 2001:db8::/126: outside the pool"},
+		{"exhausted", allocate(p), ErrExhausted, "exhausted: 3 leases"},
+		{"exhausted range", allocate(ranged), ErrExhausted, "range 2001:db8::8/127 is exhausted: 2 leases"},
+		{"taken", reserve(p, "2001:db8::3"), ErrTaken, "address 2001:db8::3 is already leased"},
+		{"outside", reserve(p, "2001:db8::4"), ErrOutside, "address 2001:db8::4 is outside the pool"},
 		{"other family", reserve(p, "10.0.0.1"), ErrOutside, ""},
 		{"zone", reserve(p, "2001:db8::1%eth0"), ErrOutside, ""},
 		{"mapped", reserve(p4, "::ffff:10.0.0.1"), ErrOutside, ""},
-		{"subnet-router anycast", reserve(p, "2001:db8::"), ErrReserved, "reserve 2001:db8:: of pool 2001:db8::/126: reserved"},
-		{"network", reserve(p4, "10.0.0.0"), ErrReserved, ""},
-		{"broadcast", reserve(p4, "10.255.255.255"), ErrReserved, ""},
+		{"subnet-router anycast", reserve(p, "2001:db8::"), ErrReserved, "address 2001:db8:: is reserved: it is the subnet-router anycast address (RFC 4291 §2.6.1)"},
+		{"network", reserve(p4, "10.0.0.0"), ErrReserved, "address 10.0.0.0 is reserved: it is the network's own address"},
+		{"broadcast", reserve(p4, "10.255.255.255"), ErrReserved, "address 10.255.255.255 is reserved: it is the broadcast address"},
 		{"outside the range", reserve(ranged, "2001:db8::1"), nil, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/v6net/v6net/internal/control"
 	"github.com/v6net/v6net/internal/event"
+	"github.com/v6net/v6net/internal/kernel/netns"
 	"github.com/v6net/v6net/internal/spec"
 	"github.com/v6net/v6net/internal/testnet"
 )
@@ -34,39 +36,64 @@ func (r *recorder) Status(context.Context) spec.Status          { return spec.St
 func (r *recorder) ForgetPool(context.Context, string) error    { r.removed.Add(1); return nil }
 func (r *recorder) DeleteNetwork(context.Context, string) error { r.removed.Add(1); return nil }
 
-// askAs is what the server answers a user who asks.
-func askAs(t *testing.T, uid uintptr, socket, request string) string {
+// as does something as a user, who has none of root's capabilities.
+func as(t *testing.T, uid uintptr, do func() error) {
 	t.Helper()
-	type answer struct {
-		text []byte
-		err  error
-	}
-	answers := make(chan answer, 1)
+	done := make(chan error, 1)
 	go func() {
 		// Of this thread alone, and of those that it would start: it ends with the goroutine.
 		runtime.LockOSThread()
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, uid, uid, uid); errno != 0 {
-			answers <- answer{err: errno}
+			done <- errno
 			return
 		}
+		done <- do()
+	}()
+	if err := <-done; err != nil {
+		t.Fatalf("as user %d: %v", uid, err)
+	}
+}
+
+// askAs is what the server answers a user who asks.
+func askAs(t *testing.T, uid uintptr, socket, request string) (answer string) {
+	t.Helper()
+	as(t, uid, func() error {
 		c, err := net.Dial("unix", socket)
 		if err != nil {
-			answers <- answer{err: err}
-			return
+			return err
 		}
 		defer c.Close() //nolint:errcheck // all is read
 		_, err = io.WriteString(c, request+" HTTP/1.0\r\nContent-Length: 0\r\n\r\n")
 		text, readErr := io.ReadAll(c)
-		if err == nil {
-			err = readErr
-		}
-		answers <- answer{text, err}
-	}()
-	a := <-answers
-	if a.err != nil {
-		t.Fatalf("ask as user %d: %v", uid, a.err)
+		answer = string(text)
+		return errors.Join(err, readErr)
+	})
+	return answer
+}
+
+// A user who may not look into Docker's folder, where a plugin's socket is, is told to be
+// root, and does not wait for a daemon that runs.
+func TestAUserIsToldToBeRoot(t *testing.T) {
+	plugin := filepath.Join(filepath.Dir(control.PluginSocket), "abc", filepath.Base(control.PluginSocket))
+	l, err := control.Listen(plugin)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return string(a.text)
+	defer func() { _ = l.Close() }()
+	if err := os.Chmod(filepath.Dir(filepath.Dir(control.PluginSocket)), 0o700); err != nil { // as Docker's is
+		t.Fatal(err)
+	}
+	release, err := netns.Claim(claimName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = release() }()
+	as(t, nobody, func() error {
+		if path, err := findSocket(t.Context()); exitStatus(err) != exitUsage || !strings.Contains(err.Error(), "run this as root") {
+			t.Errorf("found is %q, %v", path, err)
+		}
+		return nil
+	})
 }
 
 // Whom the socket's mode lets in may look; root alone changes anything, and it is said who did.

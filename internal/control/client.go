@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -27,11 +28,13 @@ const (
 
 // pluginSockets is where the engine shows the sockets of its managed plugins:
 // inside the plugin the folder is /run/docker/plugins.
-const pluginSockets = "/run/docker/plugins/*/v6net-control.sock"
+const pluginSockets = pluginFolder + "/*/v6net-control.sock"
 
 // PluginSocket is the API's socket inside a managed plugin. It lies in the one
 // folder that the engine shares between the plugin and the host.
-const PluginSocket = "/run/docker/plugins/v6net-control.sock"
+const PluginSocket = pluginFolder + "/v6net-control.sock"
+
+const pluginFolder = "/run/docker/plugins"
 
 // ErrNoDaemon says that nobody listens where daemons do.
 var ErrNoDaemon = errors.New("no v6net daemon answers")
@@ -51,12 +54,16 @@ func FindSocket() (string, error) {
 			return "", fmt.Errorf("%s: %w: run this as root", path, fs.ErrPermission)
 		}
 	}
+	// Glob finds nothing where it may not look.
+	if _, err := os.ReadDir(pluginFolder); errors.Is(err, fs.ErrPermission) {
+		return "", fmt.Errorf("%w: run this as root", err)
+	}
 	return "", NotFound()
 }
 
 // NotFound is FindSocket's error where there is no daemon: it says how to start one.
 func NotFound() error {
-	return fmt.Errorf("%w on %s or %s (start one with `docker plugin enable v6net`, `systemctl start v6net` or `v6net daemon`)", ErrNoDaemon, SocketPath, pluginSockets)
+	return fmt.Errorf("%w on %s or %s (start one with `docker plugin disable -f v6net; docker plugin enable v6net`, `systemctl start v6net` or `v6net daemon`)", ErrNoDaemon, SocketPath, pluginSockets)
 }
 
 // Client speaks to a daemon.

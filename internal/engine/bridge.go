@@ -19,7 +19,7 @@ func (m bridged) settle(ctx context.Context, n *spec.Network) error {
 	if n.Options.Parent != "" {
 		if _, err := m.Links.MTU(ctx, n.Options.Parent); err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("parent %s does not exist", n.Options.Parent)
+				return spec.NoParent(n.Options.Parent)
 			}
 			return fmt.Errorf("parent %s: %w", n.Options.Parent, err)
 		}

@@ -70,7 +70,7 @@ func (m onParent) checkParent(ctx context.Context, o spec.Options) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		on, _, isVLAN := spec.ParseVLAN(parent)
 		if !isVLAN {
-			return fmt.Errorf("parent %s does not exist", parent)
+			return spec.NoParent(parent)
 		}
 		if facts, err = m.Links.Parent(ctx, on); errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("parent %s does not exist, and cannot be made: %s does not exist", parent, on)

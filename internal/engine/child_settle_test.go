@@ -18,7 +18,7 @@ func TestParentRefusals(t *testing.T) {
 	}{
 		{"no such parent", []string{"parent", "eth7"}, static("2001:db8:ff::/64"), nil, []string{"parent eth7 does not exist"}},
 		{"no parent for the VLAN", []string{"parent", "eth7.5"}, static("2001:db8:ff::/64"), nil, []string{"eth7.5", "eth7 does not exist"}},
-		{"no VLAN's name", []string{"parent", "eth0.5000"}, static("2001:db8:ff::/64"), nil, []string{"eth0.5000 does not exist"}},
+		{"no VLAN's name", []string{"parent", "eth0.5000"}, static("2001:db8:ff::/64"), nil, []string{"eth0.5000 does not exist", "VLANs are 1 to 4094", "5000"}},
 		{"port of a bridge", nil, auto6(), func(_ *testing.T, h *host) {
 			l := h.links["eth0"]
 			l.Master = "br0"

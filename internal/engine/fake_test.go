@@ -1138,7 +1138,12 @@ func (h fakeHost) Announce(ctx context.Context, ports []string, addr netip.Addr,
 }
 
 // Addresses is not counted: nothing is made of it.
-func (h fakeHost) Way(context.Context, netip.Addr) (spec.Way, error) { return spec.Way{}, nil }
+func (h fakeHost) Way(_ context.Context, a netip.Addr) (spec.Way, error) {
+	if !a.IsValid() {
+		return spec.Way{}, errors.New("the way to an invalid address: numerical result out of range")
+	}
+	return spec.Way{}, nil
+}
 
 func (h fakeHost) Addresses(context.Context) (all []netip.Addr, err error) {
 	h.mu.Lock()

@@ -887,6 +887,14 @@ func (h *host) explain(t *testing.T, from, to string) spec.Judgement {
 	return j
 }
 
+// A call from nobody is refused before the kernel is asked the way to it, who has no words for that.
+func TestExplainNobody(t *testing.T) {
+	h := newHost(t)
+	if _, err := h.engine.Explain(t.Context(), spec.Call{}); err == nil || !strings.Contains(err.Error(), "needs two addresses") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // A network whose prefix cannot be translated here is cut off, and explained as that.
 func TestExplainWithoutTranslation(t *testing.T) {
 	h := newHost(t)

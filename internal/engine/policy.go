@@ -343,6 +343,9 @@ func whose(ep *endpoint) string {
 
 // Explain says what the firewall does with a call, and which rule decides.
 func (e *Engine) Explain(ctx context.Context, call spec.Call) (spec.Judgement, error) {
+	if err := call.Validate(); err != nil {
+		return spec.Judgement{}, err
+	}
 	local, err := e.Host.Addresses(ctx)
 	if err != nil {
 		return spec.Judgement{}, err

@@ -43,7 +43,7 @@ func newPool(p spec.Pool, leases []netip.Addr) (*pool, error) {
 	}
 	for _, a := range leases {
 		if err := addrs.Reserve(a); err != nil {
-			return nil, fmt.Errorf("lease %s: %w", a, err)
+			return nil, err
 		}
 	}
 	return &pool{Pool: p, addrs: addrs, duplicates: map[netip.Addr]bool{}, others: map[netip.Addr]string{}, loose: map[netip.Addr]time.Time{}}, nil

@@ -83,7 +83,7 @@ func TestRefusals(t *testing.T) {
 		{"address outside the pool", lease("2001:db8:9::1", false), []string{"2001:db8:9::1", onLinkPool, "outside"}},
 		{"address taken", lease("2001:db8:1:0:789a::2", false), []string{"2001:db8:1:0:789a::2", "already leased"}},
 		{"the gateway's address", lease("2001:db8:1:0:789a::1", false), []string{"2001:db8:1:0:789a::1", "already leased"}},
-		{"subnet-router anycast address", lease("2001:db8:1:0:789a::", false), []string{"reserved"}},
+		{"subnet-router anycast address", lease("2001:db8:1:0:789a::", false), []string{"pool 2001:db8:1:0:789a::/80: address 2001:db8:1:0:789a:: is reserved: it is the subnet-router anycast address"}},
 		{"address of a neighbour", lease("2001:db8:1:0:789a::77", false), []string{"2001:db8:1:0:789a::77", "another host", "eth0"}},
 		{"address of this host", func(ctx context.Context, h *host, n1, _ spec.Network) error {
 			own := pfx("2001:db8:1:0:789a::78/128")

@@ -49,7 +49,7 @@ func (c *choice) checkParent(ctx context.Context) error {
 	if _, _, isVLAN := spec.ParseVLAN(c.req.Parent); isVLAN {
 		return fmt.Errorf("parent %s does not exist: it is made with the network, which then has to be told the VLAN's prefix (--subnet, with --gateway)", c.req.Parent)
 	}
-	return fmt.Errorf("parent %s does not exist", c.req.Parent)
+	return spec.NoParent(c.req.Parent)
 }
 
 // choice is one request and the facts to judge it by.

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -51,7 +52,9 @@ func ParseCall(from, to, port string) (c Call, err error) {
 // Validate checks a call.
 func (c Call) Validate() error {
 	switch {
-	case !c.From.IsValid() || !c.To.IsValid() || c.From.Zone() != "" || c.To.Zone() != "" || c.From.Is4In6() || c.To.Is4In6():
+	case !c.From.IsValid() || !c.To.IsValid():
+		return errors.New("a call needs two addresses, from and to")
+	case c.From.Zone() != "" || c.To.Zone() != "" || c.From.Is4In6() || c.To.Is4In6():
 		return fmt.Errorf("a call needs two addresses without zones, from %s to %s", c.From, c.To)
 	case c.From.Is4() != c.To.Is4():
 		return fmt.Errorf("%s and %s are of different families", c.From, c.To)

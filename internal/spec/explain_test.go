@@ -41,4 +41,7 @@ func TestParseCall(t *testing.T) {
 			t.Errorf("%s %s %s: error %v does not say %q", tc.from, tc.to, tc.port, err, tc.says)
 		}
 	}
+	if err := (Call{}).Validate(); err == nil || !strings.Contains(err.Error(), "two addresses, from and to") {
+		t.Errorf("a call from nobody: %v", err)
+	}
 }

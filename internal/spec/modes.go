@@ -175,6 +175,18 @@ func ParseVLAN(name string) (parent string, id int, ok bool) {
 	return name[:i], id, true
 }
 
+// NoParent is the error about a parent that is not there. A number after the dot that is no
+// VLAN's is said, too: no link could be made for it.
+func NoParent(name string) error {
+	i := strings.LastIndexByte(name, '.')
+	if _, err := strconv.ParseUint(name[i+1:], 10, 64); i > 0 && err == nil {
+		if _, _, isVLAN := ParseVLAN(name); !isVLAN {
+			return fmt.Errorf("parent %s does not exist, and cannot be made: VLANs are 1 to 4094, and %s is none of them", name, name[i+1:])
+		}
+	}
+	return fmt.Errorf("parent %s does not exist", name)
+}
+
 // ShimName is the host's own link on a parent, for host_access.
 func ShimName(networkID string) string { return shimPrefix + networkID[:11] }
 

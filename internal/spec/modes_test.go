@@ -112,6 +112,15 @@ func TestInternalNetworkRefusesWhatItCannotKeep(t *testing.T) {
 	}
 }
 
+// That a parent is not there is said with the reason where its name is one of no VLAN.
+func TestNoParent(t *testing.T) {
+	for name, vlans := range map[string]bool{"eth0": false, "eth0.50": false, "eth0.5000": true, "eth0.0": true, "eth0.x": false, ".5000": false, "5000": false} {
+		if text := NoParent(name).Error(); !strings.HasPrefix(text, "parent "+name+" does not exist") || strings.Contains(text, "1 to 4094") != vlans {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}
+
 func TestParseVLAN(t *testing.T) {
 	for name, want := range map[string]struct {
 		parent string

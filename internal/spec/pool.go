@@ -206,6 +206,10 @@ func (r *PoolRequest) setOption(key, value string) error {
 	}
 }
 
+// futureUse is IPv4's class E (RFC 1112 §4), with the broadcast address: the kernel takes
+// its addresses, and other hosts drop them.
+var futureUse = netip.MustParsePrefix("240.0.0.0/4")
+
 // parseSubnet reads a prefix of the asked family that a container network can use.
 func parseSubnet(s string, v6 bool) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
@@ -216,7 +220,7 @@ func parseSubnet(s string, v6 bool) (netip.Prefix, error) {
 	switch {
 	case p.Addr().Is4In6() || p.Addr().Is6() != v6:
 		return netip.Prefix{}, fmt.Errorf("subnet %s is of the other address family", p)
-	case p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() || p.Addr().IsLoopback():
+	case p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() || p.Addr().IsLoopback() || futureUse.Overlaps(p):
 		return netip.Prefix{}, fmt.Errorf("subnet %s cannot be used: containers need unicast addresses that are routed", p)
 	case v6 && (p.Bits() < MinPoolBits6 || p.Bits() > MaxPoolBits6):
 		return netip.Prefix{}, fmt.Errorf("subnet %s: prefix length %d cannot work on a container network (allowed: %d to %d; RAs and SLAAC need 64)", p, p.Bits(), MinPoolBits6, MaxPoolBits6)

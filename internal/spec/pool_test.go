@@ -51,6 +51,8 @@ func TestParsePoolRequest(t *testing.T) {
 		{name: "no prefix", v6: true, subnet: "2001:db8::1", refused: "2001:db8::1"},
 		{name: "multicast", v6: true, subnet: "ff02::/64", refused: "unicast"},
 		{name: "link-local", v6: true, subnet: "fe80::/64", refused: "unicast"},
+		{name: "IPv4 for future use", subnet: "240.0.0.0/24", refused: "unicast"},
+		{name: "IPv4 broadcast", subnet: "255.255.255.0/24", refused: "unicast"},
 		{name: "IPv4 /32", subnet: "10.0.0.1/32", refused: "8 to 30"},
 		{name: "range outside", v6: true, subnet: "2001:db8:1::/64", irange: "2001:db8:2::/80", refused: "not inside"},
 		{name: "range without subnet", v6: true, irange: "2001:db8:2::/80", refused: "not inside"},

@@ -4,9 +4,12 @@ package engine_test
 
 import (
 	"encoding/json"
+	"errors"
+	"os/exec"
 	"strings"
 	"testing"
 
+	"github.com/v6net/v6net/internal/doctor"
 	"github.com/v6net/v6net/internal/testengine"
 	"github.com/v6net/v6net/internal/testnet"
 )
@@ -100,18 +103,32 @@ func testMainPath(t *testing.T, l *lab) {
 // testDoctor: beside Docker's own rules, bridges and settings nothing is wrong, and
 // nothing is what the kernel could not be asked.
 func testDoctor(t *testing.T, l *lab) {
-	var report struct {
-		Worst             string
-		Findings, Unknown []map[string]any
+	report := l.doctor(t)
+	if report.Worst != "" && report.Worst != doctor.Note || len(report.Unknown) > 0 {
+		t.Errorf("of a host where all works v6net doctor says %+v", report)
 	}
+}
+
+// examined is what v6net doctor has to say.
+type examined struct {
+	Worst    doctor.Level
+	Findings []doctor.Finding
+	Unknown  []doctor.Unknown
+}
+
+// doctor asks it, of the host and of this engine.
+func (l *lab) doctor(t *testing.T) (report examined) {
+	t.Helper()
 	out, err := l.onEngine(t.Context(), t, "env", "DOCKER_HOST="+l.engine.Client().DaemonHost(), program(t), "doctor", "--json").Output()
-	if err != nil {
-		t.Errorf("v6net doctor: %v", err)
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
+		t.Fatalf("v6net doctor: %v", err)
 	}
 	if err := json.Unmarshal(out, &report); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
-	if report.Worst != "" && report.Worst != "note" || len(report.Unknown) > 0 {
-		t.Errorf("of a host where all works v6net doctor says %s", out)
+	if (err != nil) != (report.Worst == doctor.Problem) {
+		t.Errorf("v6net doctor ends with %v, and has found %s", err, out)
 	}
+	return report
 }
