@@ -30,8 +30,8 @@ func TestLostJournal(t *testing.T) {
 		if i < 0 || found[i].On != "network web" || found[i].Level != doctor.Problem || !strings.Contains(found[i].Fix, "docker network rm web") {
 			t.Errorf("of a network that v6net has forgotten doctor says %+v", found)
 		}
-		if out := l.refused(t, "restart", "web"); !strings.Contains(out, ": not found") {
-			t.Errorf("its container does not start again, and docker says %s", out)
+		if out, err := l.engine.Try(t.Context(), "restart", "web"); err == nil || !strings.Contains(out+err.Error(), ": not found") {
+			t.Errorf("of its container docker says %v: %s", err, out)
 		}
 		l.docker(t, "rm", "-f", "web")
 		l.docker(t, "network", "rm", "web")
@@ -60,17 +60,20 @@ func TestPluginDiesTwice(t *testing.T) {
 				t.Fatal("the engine does not start the plugin again")
 			}
 		}
-		out, _ := l.onEngine(t.Context(), t, program(t), "status").CombinedOutput()
-		t.Logf("enabled: %s; %s", l.docker(t, "plugin", "inspect", "-f", "{{.Enabled}}", pluginName), out)
-		out2, err := l.engine.Try(t.Context(), "plugin", "enable", pluginName)
-		t.Logf("enable: %v %s", err, out2)
+		out, err := l.onEngine(t.Context(), t, program(t), "status").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "docker plugin disable -f v6net; docker plugin enable v6net") {
+			t.Fatalf("without a daemon status says %v: %s", err, out)
+		}
+		if enabled := l.docker(t, "plugin", "inspect", "-f", "{{.Enabled}}", pluginName); enabled != "true" {
+			t.Errorf("Docker has it as enabled: %s", enabled)
+		}
 		for deadline := time.Now().Add(longest); ; time.Sleep(time.Second) {
-			_, _ = l.engine.Try(t.Context(), "plugin", "disable", "-f", pluginName)
+			_, _ = l.engine.Try(t.Context(), "plugin", "disable", "-f", pluginName) // as `;` has it
 			out, err := l.engine.Try(t.Context(), "plugin", "enable", pluginName)
 			if err == nil {
 				break
 			}
-			t.Logf("%v %s", err, out)
+			// While containerd takes the dead one's task away.
 			if time.Now().After(deadline) {
 				t.Fatalf("%v: %s", err, out)
 			}
