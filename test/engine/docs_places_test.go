@@ -44,6 +44,9 @@ var standIns = []string{
 	"make plugin\n", "test -f build/plugin/config.json\n",
 	"make packages\n", "ls build/packages/*.deb\n",
 	"docker compose ", "docker-compose ",
+	// One with the same contents is none: Docker has them already.
+	"docker plugin create registry.example:5000/v6net:newer build/plugin\n",
+	"cp -r build/plugin /tmp/newer; echo newer >/tmp/newer/rootfs/etc/newer; sed -i '0,/\"description\": \"/s//&newer /' /tmp/newer/config.json; docker plugin create registry.example:5000/v6net:newer /tmp/newer; rm -r /tmp/newer\n",
 	// This engine's --exec-root is not /var/run/docker; docs/install.md says what to do then.
 	"docker plugin enable v6net\n", "docker plugin set v6net sandboxes.source=$EXEC_ROOT; docker plugin enable v6net\n",
 }
