@@ -43,6 +43,10 @@ func TestNothingKnown(t *testing.T) {
 	if len(found) != 2 || found[0].Check != "daemon" || found[1].Check != "default_route" {
 		t.Errorf("found %+v", found)
 	}
+	// A plugin that Docker has given up is enabled to it, and has to be disabled first.
+	if fix := found[0].Fix; !strings.Contains(fix, "docker plugin disable -f v6net; docker plugin enable v6net") {
+		t.Errorf("without a daemon the fix is %q", fix)
+	}
 }
 
 // of are the findings of one check.
