@@ -34,7 +34,7 @@ func (h *host) routesChanged(t testing.TB) {
 // the last change is never missed.
 func TestRoutesChangeAllTheTime(t *testing.T) {
 	h := newHost(t)
-	_, err := h.createNetwork(t.Context(), dual(1))
+	_, err := h.createNetwork(t.Context(), recipe{id: netID(1), pools: []spec.PoolRequest{static("2001:db8:ff::/64")}})
 	must(t, err)
 	before := h.defaultAsked
 	asked := func() int { return h.defaultAsked - before }
