@@ -197,6 +197,7 @@ func (e *Engine) keepFollowing(f following, next func(link string) string) bool 
 	if f.sysctls != nil {
 		e.sysctls = f.sysctls
 	}
+	e.reviewSources()
 	return true
 }
 
