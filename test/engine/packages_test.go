@@ -112,12 +112,13 @@ func testPackage(t *testing.T, l *lab) {
 	}
 	// A daemon that does not come up is no reason for dpkg to be left in the middle.
 	// Why is shown out of the journal, which this machine does not have.
-	run(`printf '#!/bin/sh\necho "the journal of $*"\n' >/usr/local/bin/journalctl; chmod +x /usr/local/bin/journalctl`)
+	run(`mv /usr/bin/journalctl /usr/bin/journalctl.away
+		printf '#!/bin/sh\necho "the journal of $*"\n' >/usr/bin/journalctl; chmod +x /usr/bin/journalctl`)
 	out := run("echo V6NET_LOG_LEVEL=nonsense >>/etc/default/v6net; apt-get install -y --reinstall -o Dpkg::Options::=--force-confold /root/packages/new.deb")
 	if audit := run("dpkg --audit"); !strings.Contains(out, "v6net.service does not start") || !strings.Contains(out, "the journal of -q -o cat -n 1 _SYSTEMD_UNIT=v6net.service") || audit != "" {
 		t.Errorf("with a setting that is wrong the package is left with %q, and it is said:\n%s", audit, out)
 	}
-	run("rm /usr/local/bin/journalctl; sed -i /nonsense/d /etc/default/v6net; systemctl restart v6net.service")
+	run("mv /usr/bin/journalctl.away /usr/bin/journalctl; sed -i /nonsense/d /etc/default/v6net; systemctl restart v6net.service")
 	l.container(t, "other", "--network", "web")
 	mustFetch(t, l.host, bracket(l.ipv6(t, "other", "web")))
 	l.docker(t, "rm", "-f", "other")
