@@ -108,7 +108,7 @@ func (e *Engine) adoptLeases(ctx context.Context, ep *endpoint) (adopted []lease
 		if p.duplicates[a.Addr()] {
 			return adopted, fmt.Errorf("pool %s: %w", p.ID, &duplicate{"address " + a.Addr().String(), p.Parent, e.usedBy(ctx, a.Addr())})
 		}
-		if !p.takeCandidate(a.Addr()) && !p.takeResting(a.Addr()) {
+		if !p.takeCandidate(a.Addr()) && !p.takeResting(a.Addr()) && !p.takeProbing(a.Addr()) {
 			if p.addrs.Leased(a.Addr()) {
 				continue
 			}

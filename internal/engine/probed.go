@@ -100,6 +100,17 @@ func (p *pool) takeCandidate(addr netip.Addr) bool {
 	return was
 }
 
+// takeProbing makes an address the caller's that is being probed, and reports whether addr was
+// one. It stays reserved.
+func (p *pool) takeProbing(addr netip.Addr) bool {
+	i := slices.Index(p.probing, addr)
+	if i < 0 {
+		return false
+	}
+	p.probing = slices.Concat(p.probing[:i], p.probing[i+1:]) // whoever probes has the former
+	return true
+}
+
 // dropStale gives candidates back whose probe says little by now.
 func (p *pool) dropStale(now time.Time) {
 	p.probed = slices.DeleteFunc(p.probed, func(c candidate) bool {
@@ -154,9 +165,10 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 	taken, err := e.probe(ctx, parent, asked)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	ours := p.probing // somebody may have taken one meanwhile
 	p.probing = nil
 	if err != nil {
-		for _, a := range batch {
+		for _, a := range ours {
 			p.addrs.Release(a)
 		}
 		return false, err
@@ -164,6 +176,9 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 	renumbered := e.currentOf(p) != of
 	now := time.Now()
 	for i, a := range batch {
+		if !slices.Contains(ours, a) {
+			continue
+		}
 		if renumbered { // what was probed is of no use now
 			p.addrs.Release(a)
 			continue
