@@ -32,11 +32,7 @@ func (m onParent) ipvlanAddress(ctx context.Context, n *network, ep *spec.Endpoi
 func defaultRoutes(ep *endpoint) []netip.Prefix {
 	var routes []netip.Prefix
 	for _, a := range ep.Addresses() {
-		if a.Is6() {
-			routes = append(routes, netip.PrefixFrom(netip.IPv6Unspecified(), 0))
-		} else {
-			routes = append(routes, netip.PrefixFrom(netip.IPv4Unspecified(), 0))
-		}
+		routes = append(routes, spec.Everywhere(a.Is6()))
 	}
 	return routes
 }

@@ -68,12 +68,18 @@ func (e *Engine) sweepLease(p *pool, addr netip.Addr) error {
 }
 
 // takeResting makes a resting address the caller's, and reports whether addr was one.
-func (p *pool) takeResting(addr netip.Addr) bool {
-	i := slices.Index(p.resting, addr)
+func (p *pool) takeResting(addr netip.Addr) bool { return takeFrom(&p.resting, addr) }
+
+// takeProbing makes an address the caller's that is being probed, and reports whether addr was
+// one. It stays reserved.
+func (p *pool) takeProbing(addr netip.Addr) bool { return takeFrom(&p.probing, addr) }
+
+func takeFrom(addrs *[]netip.Addr, addr netip.Addr) bool {
+	i := slices.Index(*addrs, addr)
 	if i < 0 {
 		return false
 	}
-	p.resting = slices.Delete(p.resting, i, i+1)
+	*addrs = slices.Delete(*addrs, i, i+1)
 	return true
 }
 

@@ -100,17 +100,6 @@ func (p *pool) takeCandidate(addr netip.Addr) bool {
 	return was
 }
 
-// takeProbing makes an address the caller's that is being probed, and reports whether addr was
-// one. It stays reserved.
-func (p *pool) takeProbing(addr netip.Addr) bool {
-	i := slices.Index(p.probing, addr)
-	if i < 0 {
-		return false
-	}
-	p.probing = slices.Concat(p.probing[:i], p.probing[i+1:]) // whoever probes has the former
-	return true
-}
-
 // dropStale gives candidates back whose probe says little by now.
 func (p *pool) dropStale(now time.Time) {
 	p.probed = slices.DeleteFunc(p.probed, func(c candidate) bool {
@@ -165,7 +154,7 @@ func (e *Engine) refill(ctx context.Context, p *pool) (found bool, err error) {
 	taken, err := e.probe(ctx, parent, asked)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	ours := p.probing // somebody may have taken one meanwhile
+	ours := p.probing
 	p.probing = nil
 	if err != nil {
 		for _, a := range ours {
@@ -212,7 +201,7 @@ func (e *Engine) nextBatch(p *pool) ([]netip.Addr, error) {
 		}
 		p.probing = append(p.probing, rested)
 	}
-	return p.probing, nil
+	return slices.Clone(p.probing), nil // of which somebody may take one meanwhile
 }
 
 // outward are leases as others on the link would have them: in the prefix that the pool's

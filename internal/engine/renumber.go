@@ -189,7 +189,7 @@ func (e *Engine) takenOf(ctx context.Context, lent []spec.Delegation, claims []p
 	taken := slices.DeleteFunc(slices.Clone(inUse), func(t netip.Prefix) bool {
 		return slices.ContainsFunc(claims, func(c prefix.Claim) bool { return slices.Contains(c.Own, t) })
 	})
-	host, err := e.Host.Taken(ctx, netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+	host, err := e.Host.Taken(ctx, spec.Everywhere(true))
 	if err != nil {
 		e.Log.Warn("what the host has of what is lent", "err", err)
 	}

@@ -361,10 +361,11 @@ func (e *Engine) settingsWent(ctx context.Context, from, to string) bool {
 // forgetSettings forgets what a link had that is gone, and its settings with it: another one
 // by its name is its owner's.
 func (e *Engine) forgetSettings(ctx context.Context, link string) {
-	for _, key := range sortedIDs(e.sysctls) {
-		if linkOf(key) != link || !e.isAbsent(ctx, link) {
-			continue
-		}
+	keys := slices.DeleteFunc(sortedIDs(e.sysctls), func(key string) bool { return linkOf(key) != link })
+	if len(keys) == 0 || !e.isAbsent(ctx, link) {
+		return
+	}
+	for _, key := range keys {
 		if err := e.Journal.DeleteSysctl(key); err != nil {
 			e.Log.Error("forget the settings of a link that is gone", "link", link, "err", err)
 			return

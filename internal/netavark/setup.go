@@ -184,11 +184,7 @@ func linkOf(c call, a spec.Attached) (Link, error) {
 	}
 	for _, gateway := range []netip.Addr{a.Attachment.Gateway6, a.Attachment.Gateway4} {
 		if gateway.IsValid() {
-			everywhere := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-			if gateway.Is4() {
-				everywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-			}
-			l.Routes = append(l.Routes, Route{Destination: everywhere, Gateway: gateway, Metric: metric + a.Endpoint.Rank})
+			l.Routes = append(l.Routes, Route{Destination: spec.Everywhere(gateway.Is6()), Gateway: gateway, Metric: metric + a.Endpoint.Rank})
 		}
 	}
 	for _, r := range c.Network.Routes { // --route

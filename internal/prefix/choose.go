@@ -19,13 +19,9 @@ import (
 //
 // The error of a prefix with no free part wraps ipam.ErrExhausted.
 func Choose(ctx context.Context, host Host, req spec.PoolRequest, inUse []netip.Prefix, globalID [5]byte, seed uint64) (spec.Pool, error) {
-	where := req.Prefix
-	switch {
-	case where.IsValid(): // nothing else is asked for
-	case req.V6:
-		where = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	default:
-		where = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	where := req.Prefix // nothing else is asked for
+	if !where.IsValid() {
+		where = spec.Everywhere(req.V6)
 	}
 	taken, err := host.Taken(ctx, where)
 	if err != nil {

@@ -229,3 +229,11 @@ func parseSubnet(s string, v6 bool) (netip.Prefix, error) {
 	}
 	return p, nil
 }
+
+// Everywhere is the prefix of all addresses of a family, that of a default route: ::/0, or 0.0.0.0/0.
+func Everywhere(v6 bool) netip.Prefix {
+	if v6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
